@@ -1,6 +1,6 @@
-"""The CVEs of the field, each by its name: an image as its attacker would make it, and the verdict on it.
+"""The CVEs of disk images by name: an image as an attacker would make it, and Keyhole's verdict.
 
-Beside each stands what only looks like it, and is safe.
+Next to each is a similar image that is safe.
 """
 
 from struct import pack
@@ -41,7 +41,7 @@ from tests.inspectors.laws import exhaust
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 SECRET = "/etc/shadow"
-#: A disk as a guest has it, with room behind the boot sector for anything.
+#: A typical disk, with unused space after the boot sector.
 DISK = mbr_disk(64 * MIB)
 
 
@@ -55,18 +55,18 @@ def flat_descriptor(file: str = SECRET, parent: str = "") -> str:
 
 
 def written_over(disk: Image, image: Image) -> Image:
-    """A guest's disk over whose beginning the guest wrote an image of its own."""
+    """A guest's disk. The guest has overwritten its beginning with an image."""
     end = max(at + len(data) for at, data in image.pieces)
     return disk.patched(0, image.read(0, end))
 
 
 def reasons_of(image: Image) -> tuple[Status, tuple[str, ...]]:
-    """The verdict on an image, and why."""
+    """The reasons of the verdict on an image."""
     return judge(facts_of(image))
 
 
 def check_safe(image: Image) -> Facts:
-    """What is known of an image that is safe, without a word against it."""
+    """Return the facts about an image. Assert that it is safe and that there are no findings."""
     facts = facts_of(image)
     assert judge(facts) == (Status.SAFE, ())
     assert facts.findings == ()
@@ -74,11 +74,11 @@ def check_safe(image: Image) -> Facts:
 
 
 def judged_by(rule: Rule, facts: Facts, declared: Declared | None = None) -> tuple[Status, tuple[str, ...]]:
-    """The verdict by an importer's rule, of an object of which something is declared."""
+    """The verdict on an object with this declared format, by an importer's rule."""
     return judge(apply(rule, facts, declared or Declared()), rule=rule)
 
 
-# A file of the host is read through a backing file.
+# A backing file makes QEMU read a file of the host.
 
 BACKED = {
     "qcow2 version 3": qcow2(GIB, backing_file=SECRET),
@@ -133,7 +133,7 @@ def test_cve_2015_5163_a_name_that_no_reader_follows_is_no_backing_file(image: I
 
 @pytest.mark.parametrize("name", BACKED)
 def test_cve_2015_1851_a_volume_that_a_guest_made_an_image_is_not_a_volume(name: str) -> None:
-    """The guest writes a header over its raw volume, which is then uploaded as an image."""
+    """The guest writes an image's header over its raw volume. The volume is then uploaded as an image."""
     facts = facts_of(written_over(DISK, BACKED[name]))
     assert facts.format != "raw"
     assert judge(facts)[0] is Status.UNSAFE
@@ -147,7 +147,7 @@ def test_cve_2015_1851_a_header_within_a_partition_is_the_guests_own_affair() ->
 
 @pytest.mark.parametrize("name", BACKED)
 def test_cve_2014_3641_a_partition_table_does_not_hide_a_header(name: str) -> None:
-    """The boot signature is left where it is, so it looks like a disk to whoever looks there."""
+    """The boot signature stays in place, so readers that check only the signature see a disk."""
     image = written_over(mbr_disk(64 * MIB), BACKED[name]).patched(446, DISK.read(446, 66))
     status, reasons = reasons_of(image)
     assert status is Status.UNSAFE
@@ -158,7 +158,7 @@ def test_cve_2014_3641_a_disk_without_a_header_is_a_disk() -> None:
     assert check_safe(DISK).format == "raw"
 
 
-# Sizes that an image claims take a reader's memory or time.
+# The sizes that an image claims make a reader use memory or time.
 
 ALL_ONES_4, ALL_ONES_8 = b"\xff" * 4, b"\xff" * 8
 DMG = dmg(64 * MIB, allocated=1)
@@ -199,7 +199,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_cve_2015_5162_a_claimed_size_costs_neither_memory_nor_requests(name: str) -> None:
-    """However much is claimed: as many ranges, and as many bytes at once, as for any image."""
+    """Whatever size the image claims, Keyhole requests as many ranges and bytes as for other images."""
     status, _ = judge(exhaust(CLAIMS[name]).facts())
     assert status in {Status.UNSAFE, Status.DAMAGED, Status.REJECTED}
 
@@ -227,7 +227,7 @@ def test_cve_2015_5162_an_image_that_is_as_large_as_it_claims_costs_as_little(na
     assert facts.virtual_size == virtual_size
 
 
-# A few bytes are a disk of terabytes once somebody writes them out.
+# A few bytes become a disk of terabytes when a program writes the disk out.
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -264,7 +264,7 @@ def test_cve_2013_4469_an_importers_limit_is_for_the_disk(name: str) -> None:
 
 @pytest.mark.parametrize("claimed", [1 << 40, 1 << 50, (1 << 63) - 512])
 def test_cve_2013_4469_a_size_that_the_tables_cannot_hold_is_told_and_damaged(claimed: int) -> None:
-    """The header alone was changed. Whoever has a limit can refuse it by the size that is told."""
+    """Only the header was changed. The report states the size, so an importer with a limit can refuse it."""
     facts = facts_of(qcow2(GIB).patched(24, pack(">Q", claimed)))
     assert facts.virtual_size == claimed
     assert judge(facts) == (Status.DAMAGED, ("size_mismatch",))
@@ -276,7 +276,7 @@ def test_cve_2013_4469_a_disk_as_large_as_its_file_is_told_so() -> None:
     assert facts.actual_size > 16 * MIB
 
 
-# A VMDK's content is a file of the host.
+# The content of a VMDK is a file of the host.
 
 
 @pytest.mark.parametrize("create_type", ["monolithicFlat", "twoGbMaxExtentFlat", "vmfs", "fullDevice"])
@@ -307,7 +307,7 @@ def test_cve_2022_47951_nor_does_an_allowed_create_type(create_type: str, line: 
 
 
 def test_cve_2022_47951_a_capacity_of_zero_does_not_hide_the_descriptor() -> None:
-    """QEMU then reads the file once more, as a text."""
+    """In that case QEMU reads the file again, as a text."""
     image = vmdk_sparse(GIB, create_type="monolithicFlat", extent_line=f'RW 131072 FLAT "{SECRET}" 0')
     status, reasons = reasons_of(image.patched(12, bytes(8)))
     assert status is Status.UNSAFE
@@ -329,7 +329,7 @@ def test_cve_2022_47951_a_text_alone_leads_to_the_file_that_it_names(text: str) 
 
 
 def test_cve_2022_47951_a_text_that_no_probe_finds_is_a_vmdk_all_the_same() -> None:
-    """QEMU opens it if told that it is a VMDK."""
+    """QEMU opens the text if it is told that the format is VMDK."""
     text = "#" + " " * 4000 + "\n" + flat_descriptor()
     status, reasons = reasons_of(vmdk_flat_descriptor(text))
     assert status is Status.UNSAFE
@@ -341,7 +341,7 @@ def test_cve_2022_47951_an_extent_that_is_the_image_itself_is_safe() -> None:
     check_safe(vmdk_stream_optimized(GIB, allocated=1))
 
 
-# A qcow2's content is another file.
+# The content of a qcow2 is another file.
 
 RAW_DATA_FILE = (88, pack(">Q", 2))
 
@@ -363,7 +363,10 @@ def test_cve_2024_32498_one_of_the_two_marks_is_enough() -> None:
 
 
 def test_cve_2024_32498_a_data_file_of_the_backing_file_cannot_hide_behind_it() -> None:
-    """A chain: the image is backed by a qcow2 whose data file is the host's. The backing file is enough."""
+    """The image's backing file is a qcow2 whose data file is a file of the host.
+
+    Keyhole rejects the backing file.
+    """
     chain = f'json:{{"driver":"qcow2","data-file":{{"driver":"file","filename":"{SECRET}"}}}}'
     facts = facts_of(qcow2(GIB, backing_file=chain))
     assert judge(facts) == (Status.UNSAFE, ("backing_file",))
@@ -374,7 +377,7 @@ def test_cve_2024_32498_features_without_a_data_file_are_safe() -> None:
     check_safe(qcow2(GIB, incompatible=8 | 16, allocated=3, extensions=[(0x6803F857, b"\0\2data file")]))
 
 
-# The object is declared as raw and is not.
+# The object is declared as raw, but it is not raw.
 
 POSING = {
     "qcow2 with a data file": qcow2(MIB, data_file=SECRET),
@@ -387,7 +390,10 @@ POSING = {
 
 @pytest.mark.parametrize("name", POSING)
 def test_cve_2024_40767_what_is_no_raw_disk_is_not_called_one(name: str) -> None:
-    """Whatever it was declared to be: what it is is told, and only a whole image of that can be safe."""
+    """Keyhole reports the detected format, whatever was declared.
+
+    Only a whole image of that format can be safe.
+    """
     facts = facts_of(POSING[name])
     assert facts.format != "raw"
     status, _ = judge(facts)
@@ -419,7 +425,10 @@ def test_cve_2024_40767_a_raw_disk_that_is_declared_raw_is_safe(declared: Declar
 def test_cve_2026_24708_what_became_an_image_after_it_was_declared_raw_is_unsafe(
     name: str, declared: Declared
 ) -> None:
-    """No partition table is left, and nothing else betrays it: a qcow2 would be safe by itself."""
+    """No partition table remains, and nothing else shows that the disk was raw.
+
+    The qcow2 alone would be safe.
+    """
     facts = facts_of(written_over(DISK, POSING[name]))
     status, reasons = judged_by(Rule(compare_declared=True), facts, declared)
     assert status is Status.UNSAFE
@@ -428,7 +437,7 @@ def test_cve_2026_24708_what_became_an_image_after_it_was_declared_raw_is_unsafe
 
 @pytest.mark.parametrize("name", POSING)
 def test_cve_2026_24708_a_disk_whose_guest_wrote_a_header_over_it_is_never_safe(name: str) -> None:
-    """The disk was raw when it was declared so. Its partition table is still there."""
+    """The disk was raw when it was declared. Its partition table still exists."""
     disk = written_over(DISK, POSING[name]).patched(446, DISK.read(446, 66))
     status, reasons = reasons_of(disk)
     assert status is Status.UNSAFE
@@ -443,14 +452,14 @@ def test_cve_2026_24708_a_header_that_stands_elsewhere_on_a_disk_is_data(name: s
 
 @pytest.mark.parametrize("name", POSING)
 def test_cve_2026_24708_a_fixed_vhd_does_not_hide_a_header(name: str) -> None:
-    """Its footer stands at the end; a reader that guesses by the front sees the header, and so do we."""
+    """The footer is at the end. Readers that detect a format at the front see the header, as Keyhole does."""
     disk = written_over(DISK, POSING[name])
     status, reasons = judge(facts_of(vhd_fixed(disk.size, content=disk)))
     assert status is Status.UNSAFE
     assert "ambiguous_format" in reasons
 
 
-# A program that only looks at an image opens what the image names.
+# A program that only inspects an image opens the files that the image names.
 
 PROTOCOLS = [
     'json:{"driver":"nbd","server":{"type":"inet","host":"10.0.0.1","port":"10809"}}',

@@ -1,4 +1,4 @@
-"""Everything that qemu-img can create, against `qemu-img info`: format, sizes, and what an image leads to."""
+"""Keyhole and `qemu-img info` agree about all images that qemu-img creates: format, sizes, and references."""
 
 import random
 from dataclasses import dataclass
@@ -51,9 +51,9 @@ QEMU_NAMES: dict[type[FileInspector], str] = {
     VDIInspector: "vdi",
     VHDXInspector: "vhdx",
 }
-#: Examples that qemu does not open: parts of a disk, which need another file.
+#: Examples that qemu does not open, because they are parts of a disk and need another file.
 QEMU_REFUSES = {"bochs undoable", "bochs volatile", "vdi differencing", "vhdx, parent"}
-#: Keyhole's names of the formats that qemu names otherwise.
+#: Keyhole's names for formats with another name in qemu.
 KEYHOLE_NAMES = {"vpc": "vhd"}
 SECRET = ("--object", "secret,id=k,data=secret")
 IMAGE = "image"
@@ -62,9 +62,9 @@ GUEST_SIZE = 6 * MIB
 
 @dataclass(frozen=True)
 class Case:
-    """An image that qemu-img makes: of which format, with which options, how, and what is to be found in it.
+    """An image that qemu-img makes: its format and options, the command, and the expected findings.
 
-    `how` is `create`, or `convert` of a disk with some data; `then` are further commands on it.
+    `how` is `create`, or `convert` for a disk with some data. `then` are further commands on the image.
     """
 
     kind: str
@@ -77,14 +77,14 @@ class Case:
 
     @property
     def name(self) -> str:
-        """How the case is called in pytest's list."""
+        """The name of the case in pytest's list."""
         more = [" ".join(command[:2]) for command in self.then]
         return ",".join(
             part for part in (self.kind, self.how, self.size, self.options, *self.flags, *more) if part
         )
 
     def make(self, qemu_img: QemuImg) -> Path:
-        """Run the commands; the image's path."""
+        """Run the commands, and return the image's path."""
         options = ("-o", self.options) if self.options else ()
         secret = SECRET if "key-secret" in self.options else ()
         path = qemu_img.folder / IMAGE
@@ -110,7 +110,7 @@ class Case:
 
 
 def _run(qemu_img: QemuImg, *command: str | Path) -> None:
-    """Run a command; again where qemu could not measure how long a key should take."""
+    """Run a command. Repeat it if qemu could not measure the time of a key derivation."""
     for attempt in range(10):
         try:
             qemu_img.run(*command)
@@ -192,7 +192,7 @@ VMDK = [
     *each("vmdk", ["subformat=monolithicSparse", "subformat=streamOptimized"], size="128G"),
     Case("vmdk", found=("parent_image",), flags=("-b", "base.vmdk", "-F", "vmdk")),
 ]
-# Their content lies in other files; what is inspected is the text.
+# Their content is in other files. Keyhole inspects only the text.
 VMDK_TEXTS = [
     Case("vmdk", "subformat=monolithicFlat", found=("extent_path",)),
     Case("vmdk", "subformat=twoGbMaxExtentFlat", size="2057M", found=("extent_path",) * 2),
@@ -228,9 +228,9 @@ CASES = [*QCOW2, *VHD, *VHDX, *VMDK, *VMDK_TEXTS, *OTHERS]
 
 @pytest.fixture(scope="module")
 def guest() -> Image:
-    """A disk with a partition table, data, and a little noise that no compression shortens."""
+    """A disk with a partition table, data, and a little incompressible noise."""
     disk = guest_disk(GUEST_SIZE, block_size=64 * KIB, allocated=(1, 5, 70, 95))
-    noise = random.Random(7).randbytes(8 * KIB)  # noqa: S311 - the same bytes at every run, not a secret
+    noise = random.Random(7).randbytes(8 * KIB)  # noqa: S311 - the same bytes in every run, not a secret
     return disk.patched(3 * MIB, noise).patched(0, mbr_disk(GUEST_SIZE, [(0x83, 128, 1000)]).read(0, 512))
 
 
@@ -239,7 +239,7 @@ def inspected(path: Path) -> Facts:
 
 
 def by_qemu(info: dict[str, Any]) -> dict[str, Any]:
-    """What qemu says, in Keyhole's words."""
+    """qemu's result, with Keyhole's names."""
     named = {
         "backing_file": info.get("backing-filename"),
         "data_file": info.get("format-specific", {}).get("data", {}).get("data-file"),
@@ -306,7 +306,7 @@ def test_qemu_reads_the_same_size_in_every_example(qemu_img: QemuImg, name: str)
 
 @pytest.mark.qemu
 def test_an_extent_of_a_split_disk_is_no_disk(qemu_img: QemuImg) -> None:
-    """It has a sparse header and no descriptor; qemu does not open it, either."""
+    """The extent has a sparse header and no descriptor. qemu does not open it either."""
     qemu_img.run("create", "-q", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", IMAGE, "7M")
     facts = inspected(qemu_img.folder / f"{IMAGE}-s001")
     assert facts.format == "vmdk"
@@ -315,7 +315,7 @@ def test_an_extent_of_a_split_disk_is_no_disk(qemu_img: QemuImg) -> None:
 
 AZURE = vhd_dynamic(513 * MIB, creator=b"wa\0\0", allocated=3)
 CYLINDERS, HEADS, PER_TRACK = vhd_geometry(513 * MIB // 512)
-#: For each exception an image, what the oracle says of it (any of these), and what Keyhole says.
+#: For each exception: an image, qemu's possible results, and Keyhole's result.
 OTHERWISE: dict[str, tuple[Image, list[tuple[str, int]], tuple[str, int]]] = {
     "fixed VHD": (vhd_fixed(7 * MIB), [("raw", 7 * MIB + 512)], ("vhd", 7 * MIB)),
     "raw sizes": (mbr_disk(7 * MIB).appended(b"x"), [("raw", 7 * MIB + 512)], ("raw", 7 * MIB + 1)),

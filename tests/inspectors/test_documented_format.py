@@ -1,4 +1,4 @@
-"""The format that `keyhole docs adding-a-format` invents works as the page says."""
+"""The format that `keyhole docs adding-a-format` uses as its example works as the page states."""
 
 import re
 from typing import Any
@@ -14,10 +14,10 @@ from tests.pages import REFERENCE
 
 @pytest.fixture(scope="module")
 def inspector() -> type[FileInspector]:
-    """The inspector of the page."""
+    """The inspector in the page."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", REFERENCE["adding-a-format"], re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    exec(code, names)  # noqa: S102 - the page's own example
+    exec(code, names)  # noqa: S102 - the code is the page's own example
     found: type[FileInspector] = names["ToyInspector"]
     return found
 

@@ -1,4 +1,4 @@
-"""An inspection can be ended at every step, and then reports the facts known so far."""
+"""An inspection can be stopped at every step, and then reports the facts known so far."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from tests.examples import EXAMPLES
 from tests.inspectors.many import MANY
 from tests.slow import slow
 
-#: Of what an object has many of, so many.
+#: The number of parts in an object.
 FEW = 40
 READ = 64 * 1024
 
@@ -30,7 +30,7 @@ def _inspect(inspection: Inspection, image: Image) -> None:
 
 
 def _ending_at(call: int) -> Callable[[], None]:
-    """A watch that ends it all at its call of this number."""
+    """A watch that stops the inspection at its n-th call."""
     calls = 0
 
     def watch() -> None:
@@ -73,17 +73,17 @@ def _ends_anywhere(image: Image, tries: int) -> None:
     assert calls
     for call in range(0, calls, -(-calls // tries)):
         inspection = Inspection()
-        # When the watch ends the inspection at one of its calls
+        # When the watch stops the inspection at one of its calls
         with watched(_ending_at(call)), pytest.raises(EnoughError):
             _inspect(inspection, image)
-        # Then the inspection still tells what it knows
+        # Then the inspection still reports what it has found
         facts = inspection.facts()
         assert len(facts.findings) < 100, call
 
 
 @pytest.fixture
 def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watch is called at every step."""
+    """Call the watch at every step."""
     monkeypatch.setattr("keyhole.inspectors.effort.STEPS", 1)
 
 

@@ -1,4 +1,4 @@
-"""The public face of the established streaming inspectors: code written for them runs here unchanged."""
+"""Code that was written for the established streaming inspectors runs with Keyhole unchanged."""
 
 import io
 import logging
@@ -79,7 +79,7 @@ def test_a_region_cannot_be_declared_twice() -> None:
 
 
 def test_an_inspector_written_for_the_established_api_sees_regions_that_it_declares_late() -> None:
-    """A region declared in `post_process` is shown the chunk that led to it."""
+    """A region declared in `post_process` receives the chunk that led to it."""
 
     class LengthPrefixed(FileInspector):
         def __init__(self, *args: bool, **kwargs: bool) -> None:
@@ -106,7 +106,7 @@ def test_tracing_goes_to_a_logger_only_when_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize("length", [32, 72, 112, 200, 511])
 def test_qcow2_shorter_than_512_bytes_has_its_size(length: int) -> None:
-    """32 bytes are enough, without any word that the stream has ended."""
+    """32 bytes are enough, even if the caller does not finish the stream."""
     inspector = QcowInspector()
     inspector.eat_chunk(qcow2(513 * MIB).read(0, length))
     assert inspector.format_match

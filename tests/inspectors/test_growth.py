@@ -1,4 +1,4 @@
-"""A hostile object that is twice as long takes at most about twice the work, counted in calls."""
+"""A hostile object that is twice as long needs at most about twice the work, counted in calls."""
 
 import sys
 from itertools import count
@@ -14,16 +14,16 @@ from tests.inspectors.many import MANY
 from tests.slow import slow
 
 MIB, GIB = 1024**2, 1024**3
-#: Of each, so many at first, and then twice as many.
+#: The number of parts in the shorter object. The longer one has twice as many.
 FEW = 300
-#: As much is read at once.
+#: The number of bytes in each read.
 READ = 64 * 1024
-#: A little more than twice: what is sorted takes a little longer.
+#: A little more than twice, because sorting takes more than linear time.
 MOST = 2.4
 
 
 def calls_for(image: Image) -> int:
-    """How many functions and methods are called to inspect an image."""
+    """Return how many functions and methods are called to inspect an image."""
     calls = count()
 
     def called(_frame: FrameType, event: str, _argument: object) -> None:
@@ -39,7 +39,7 @@ def calls_for(image: Image) -> int:
 
 
 def _inspect(image: Image) -> None:
-    """Read what is missing, and what lies behind it, as a scan does."""
+    """Read missing ranges and the bytes after them, as a scan does."""
     inspection = Inspection()
     inspection.finish(image.size)
     while missing := inspection.missing():

@@ -1,4 +1,4 @@
-"""All inspectors at once: one format, none, or two."""
+"""All inspectors at once: an object has one format, none, or two."""
 
 from itertools import combinations
 
@@ -61,7 +61,7 @@ def test_an_image_that_is_a_partitioned_disk_as_well_is_a_finding(image: Image) 
     ids=["vhd", "dmg"],
 )
 def test_a_trailer_behind_an_image_known_by_its_front_is_another_format(image: Image, trailer: bytes) -> None:
-    """Whoever was told `-f vpc`, or takes an object for what its suffix says, reads it by its end."""
+    """A reader that is told `-f vpc`, or that uses the object's suffix, finds the format at the end."""
     assert "ambiguous_format" in checks_of(image.appended(trailer))
 
 
@@ -127,7 +127,7 @@ FOREIGN = {
     "zstd": b"\x28\xb5\x2f\xfd",
     "bzip2": b"BZh91AY&SY",
 }
-#: Formats that leave the first bytes of the object to whatever lies there.
+#: Formats that do not use the first bytes of the object.
 FREE_FRONTS = {
     "mbr": mbr_disk(4 * MIB),
     "gpt": gpt_disk(4 * MIB),
@@ -139,7 +139,10 @@ FREE_FRONTS = {
 @pytest.mark.parametrize("front", FOREIGN.values(), ids=FOREIGN)
 @pytest.mark.parametrize("image", FREE_FRONTS.values(), ids=FREE_FRONTS)
 def test_an_image_that_begins_as_another_format_is_two_at_once(image: Image, front: bytes) -> None:
-    """Readers that guess go by the first bytes: a "raw" disk so made leads QEMU to any file it names."""
+    """Readers detect the format by the first bytes.
+
+    So such a "raw" disk makes QEMU open every file that it names.
+    """
     assert "ambiguous_format" in checks_of(image.patched(0, front))
 
 
@@ -154,7 +157,10 @@ def test_boot_code_is_no_foreign_format(front: bytes) -> None:
 
 
 def test_a_disk_with_the_trailer_of_an_apple_disk_image_is_that_and_damaged() -> None:
-    """In a whole one the disk is its content; a trailer that leads nowhere is no reason to say `raw`."""
+    """In a whole DMG the disk is its content.
+
+    A trailer that leads nowhere does not make the object a raw disk.
+    """
     facts = facts_of(mbr_disk(4 * MIB).patched(4 * MIB - 512, b"koly"))
     assert facts.format == "dmg"
     assert "structure" in {finding.check for finding in facts.findings}

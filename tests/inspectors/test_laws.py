@@ -1,8 +1,8 @@
-"""The laws of all inspectors, over the example images of the catalogue's formats.
+"""Laws for all inspectors, tested with example images of all formats in the catalogue.
 
-The first law: two runs that end with nothing missing know the same, however the bytes came. The images are
-good ones of every format, and the same with bytes changed and ends cut off, for what an image says must not
-make the answer depend on the order in which it is told.
+The first law: two runs that end with nothing missing give the same facts, whatever the order of the bytes. It
+must also hold for images with changed bytes and images that are cut off, because an image must not be able to
+make its verdict depend on the order in which it is read.
 """
 
 import random
@@ -65,7 +65,7 @@ KIB, MIB = 1024, 1024**2
 KINDS = (*ALL, RawDiskInspector)
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 Way = Callable[[Run, Image, st.DrawFn], Run]
-#: What an inspector may take that takes more than others, or must take less.
+#: Limits of inspectors that need more than others, or must need less.
 LIMITS = {
     QcowInspector: Limits(findings=50),
     VHDXInspector: Limits(ranges=3),
@@ -74,14 +74,14 @@ LIMITS = {
     SESparseInspector: Limits(held=128 * KIB, findings=50),
     VMDKTextInspector: Limits(held=1025 * KIB, findings=50),
     LUKSInspector: Limits(findings=50),
-    # Where the first anchor is lost, two others are looked for, each for three sizes of blocks.
+    # If the first anchor is missing, Keyhole looks for two others, each for three block sizes.
     ISOInspector: Limits(ranges=7),
-    # A header of each member, and what each of these wants.
+    # A range for each member's header, and the ranges that the member's inspector needs.
     OVAInspector: Limits(held=MOST_HELD, ranges=100),
     ZipInspector: Limits(held=MOST_HELD, ranges=100),
     RawDiskInspector: Limits(held=MOST_HELD),
 }
-#: How many bytes at the front tell a format, of those that have marks there.
+#: The number of bytes at the front that identify a format, for formats with marks at the front.
 MARKS: dict[type[FileInspector], int] = {
     QcowInspector: 8,
     VHDXInspector: 8,
@@ -110,7 +110,7 @@ MARKS: dict[type[FileInspector], int] = {
     LzmaInspector: 14,
 }
 each_with_marks = pytest.mark.parametrize("kind", MARKS, ids=lambda kind: kind.__name__)
-#: Offsets of bytes at the front that are not marks: text, a version of two, a file's name, a block size.
+#: Offsets of front bytes that are not marks: a text, a part of a version, a file's name, a block size.
 NO_MARKS: dict[type[FileInspector], set[int]] = {
     QcowInspector: {7},
     VDIInspector: set(range(64)),
@@ -118,14 +118,15 @@ NO_MARKS: dict[type[FileInspector], set[int]] = {
     Bzip2Inspector: {3},
     LzmaInspector: {0, 3},
 }
-#: Inspectors that find every cut, because the format's structures lead to the last byte.
+#: Inspectors that find every cut, because the format's structures lead to the object's last byte.
 FIND_EVERY_CUT = (
     *(COWDInspector, SESparseInspector, QcowV1Inspector, QEDInspector, ParallelsInspector),
     *(BochsInspector, CloopInspector, SparseImageInspector, EWFInspector, ZipInspector),
     *(GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector, Lz4Inspector, LzmaInspector),
 )
-#: Examples, each with the number of its disk, whose last byte is in a part of a table that is not read.
-#: The last two examples are streams without content, whose only error is the missing dictionary.
+#: Examples with the number of a disk. Each has its last byte in a part that is found by table entries which
+#: Keyhole does not read. The last two are streams without content; their only finding is the missing
+#: dictionary.
 END_NOT_READ = {
     *(("parallels", 3), ("parallels, old", 1), ("bochs", 4)),
     *(("sparseimage", 3), ("sparseimage, 512 B bands", 1)),
@@ -135,19 +136,19 @@ END_NOT_READ = {
 
 @cache
 def small_images(kind: type[FileInspector]) -> list[Image]:
-    """Images of an inspector's own format that are soon read to their ends."""
+    """Images of an inspector's own format that are read to their ends quickly."""
     return [*filter(is_small, images_of(FileInspector if kind is RawDiskInspector else kind))]
 
 
 #: An image of every variant.
 IMAGES = {**{name: one.image for name, one in EXAMPLES.items()}, "nothing": NOTHING}
-#: Where the formats' structures begin: changes near them matter more than elsewhere.
+#: The offsets of the formats' structures. Changes near them matter more than elsewhere.
 PLACES = sorted({at for image in IMAGES.values() for at, _ in image.pieces if at < 8 * MIB})
-#: What they need lies before what leads to it, often a trailer or a directory at the end.
+#: Examples whose needed ranges precede what leads to them: often a trailer or a directory at the end.
 LED_BACK = {name for name in EXAMPLES if name.startswith(("dmg", "zip"))} | {
     *("vmdk text, far extent", "udf, 4 KiB blocks", "ova, chunks"),
 }
-#: A stream in small chunks passes what these want, before they know that they want it.
+#: Inspectors that learn which ranges they need only after a stream in small chunks has passed them.
 MISS_SMALL_CHUNKS = {
     *(COWDInspector, DMGInspector, EWFInspector, ISOInspector, OVAInspector, ZipInspector, RawDiskInspector),
     *(GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector, Lz4Inspector, LzmaInspector),
@@ -156,7 +157,7 @@ MISS_SMALL_CHUNKS = {
 
 @st.composite
 def images(draw: st.DrawFn) -> Image:
-    """Images of all formats, and what a few changed bytes and a cut make of them."""
+    """Images of all formats, some with a few changed bytes or cut off."""
     image = draw(st.sampled_from(list(IMAGES.values())))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.sampled_from(PLACES)) + draw(st.integers(0, 128))
@@ -193,7 +194,7 @@ def test_the_formats_with_marks_at_their_fronts_are_all_that_are_known_by_them()
 def test_an_inspection_knows_the_same_however_the_bytes_came(
     data: st.DataObject, image: Image, way: Way
 ) -> None:
-    """The law, for all inspectors at once."""
+    """The first law, for all inspectors at once."""
     reference = told_at_once(Inspection(), image).facts()
     assert way(Inspection(), image, data.draw).facts() == reference
 
@@ -203,7 +204,7 @@ def test_an_inspection_knows_the_same_however_the_bytes_came(
 def test_an_inspector_knows_the_same_of_any_image_however_the_bytes_came(
     kind: type[FileInspector], data: st.DataObject, image: Image, way: Way
 ) -> None:
-    """The law, for each inspector alone, over images of all formats."""
+    """The first law for each inspector alone, over images of all formats."""
     reference = told_at_once(Single(kind()), image).facts()
     assert way(Single(kind()), image, data.draw).facts() == reference
 
@@ -213,14 +214,14 @@ def test_an_inspector_knows_the_same_of_any_image_however_the_bytes_came(
 def test_an_inspector_knows_the_same_of_its_own_images_however_the_bytes_came(
     kind: type[FileInspector], data: st.DataObject
 ) -> None:
-    """The law, for each inspector alone, over images of its own format."""
+    """The first law for each inspector alone, over images of its own format."""
     keeps_the_law(kind, small_images(kind), data)
 
 
 @each_kind
 def test_a_stream_that_misses_nothing_knows_what_a_fetch_knows(kind: type[FileInspector]) -> None:
-    """Laid out as tools lay them out, an image declares every region before the stream is there."""
-    # What is shorter than a front is known when its length is.
+    """In images that tools write, each region is declared before the stream reaches it."""
+    # An object that is shorter than the front is identified only when its length is known.
     examples = [one for name, one in EXAMPLES.items() if one.inspector is kind and name not in LED_BACK]
     images = [image for one in examples for image in one.images if is_small(image)]
     for image in [*images, NOTHING]:
@@ -235,20 +236,20 @@ def test_a_stream_that_misses_nothing_knows_what_a_fetch_knows(kind: type[FileIn
 
 
 def test_a_stream_that_passed_a_region_says_so() -> None:
-    """A metadata region before the region table that leads to it would be passed before it is known."""
-    # Given a VHDX whose region tables lead to a place that the stream has passed
+    """The stream passes the metadata region before it reads the region table that leads to it."""
+    # Given a VHDX whose region tables refer to a place that the stream has passed
     image = vhdx(8 * MIB, block_size=MIB)
     stream = Inspection()
     for offset in range(256 * KIB, image.size, 64 * KIB):
         stream.feed(offset, image.read(offset, 64 * KIB))
-    # When its head comes last
+    # When the front of the image comes last
     stream.feed(0, image.read(0, 256 * KIB))
     stream.finish(image.size)
-    # Then the region is still wanted, and nothing is complete
+    # Then the region is still missing, and nothing is complete
     assert stream.missing()
     assert not stream.complete
     assert not stream.facts().complete
-    # And whoever can fetch it has the same facts as ever
+    # And a caller that can fetch it gets the same facts as in every other order
     assert fetch(stream, image).facts() == told_at_once(Inspection(), image).facts()
 
 
@@ -298,7 +299,7 @@ def test_a_mutated_image_never_breaks_an_inspection(kind: type[FileInspector], m
 def test_any_bytes_behind_the_marks_raise_nothing_but_the_formats_error(
     kind: type[FileInspector], data: st.DataObject, noise: bytes, chunk_size: int
 ) -> None:
-    """Also behind the first fields of a good image."""
+    """The same is true for bytes after the first fields of a good image."""
     front = fronts(kind)[0]
     content = front[: data.draw(st.sampled_from([MARKS[kind], *range(MARKS[kind], 128, 4)]))] + noise
     stays_small(kind(), Image.of(len(content), [(0, content)]), LIMITS.get(kind, Limits()))
@@ -345,7 +346,7 @@ def test_an_inspector_finds_nothing_in_an_image_with_another_mark(kind: type[Fil
 
 @pytest.mark.parametrize("kind", FIND_EVERY_CUT, ids=lambda kind: kind.__name__)
 def test_every_cut_is_found(kind: type[FileInspector]) -> None:
-    """Cuts in the header and the tables, next to the ends of what the builder wrote, and between them."""
+    """Cuts are in the header and the tables, at the ends of the builder's pieces, and between them."""
     for one in EXAMPLES.values():
         for number, image in enumerate(one.images if one.inspector is kind else ()):
             if (one.name, number) in END_NOT_READ:
@@ -357,7 +358,7 @@ def test_every_cut_is_found(kind: type[FileInspector]) -> None:
 
 
 def cuts(kind: type[FileInspector], image: Image) -> list[int]:
-    """Lengths in bytes to which an image is cut, none of them within the marks of its format."""
+    """Return the lengths to which an image is cut, in bytes. The marks of its format stay whole."""
     ends = [at + more for at, data in image.pieces for more in (1, len(data) - 1, len(data))]
     near = [*range(MARKS[kind], 3000, 13), *ends[:60], *ends[-60:], image.size - 1]
     far = range(3000, image.size, max(97, image.size // 50))
@@ -365,7 +366,7 @@ def cuts(kind: type[FileInspector], image: Image) -> list[int]:
 
 
 def fronts(kind: type[FileInspector]) -> list[bytes]:
-    """What the images of a format begin with. A fixed VHD has its only mark at its end."""
+    """The first bytes of a format's images. A fixed VHD is left out, because its only mark is at its end."""
     return [
         one.image.read(0, FRONT_BYTES)
         for one in EXAMPLES.values()

@@ -1,4 +1,4 @@
-"""The known facts about an image can be read at any time, for any order of its ranges."""
+"""The facts known so far can be read at any time, for every order of an image's ranges."""
 
 import pytest
 
@@ -8,9 +8,9 @@ from keyhole.inspectors.catalogue import INSPECTORS
 from keyhole.inspectors.inside import Inside
 from tests.examples import whole
 
-#: Cuts what is wanted into several pieces, as a slow network does.
+#: Divides each range into several pieces, as a slow network does.
 PIECE = 70_000
-#: More pieces than any of the images needs that are read by a sample of their tables.
+#: More pieces than are needed for an image whose tables are sampled.
 MOST_PIECES = 60
 
 

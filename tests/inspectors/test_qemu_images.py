@@ -1,4 +1,4 @@
-"""Images that qemu-img made: format and size as qemu says, no false alarm, no cut that goes unnoticed."""
+"""Images that qemu-img made: Keyhole reports qemu's format and size, no false alarm, and every cut."""
 
 import random
 
@@ -7,7 +7,7 @@ import pytest
 from keyhole.inspectors import Facts, Inspection, Wholeness
 from tests.conftest import FACTS, QemuImage, QemuImages
 
-#: Why qemu made these, as our checks see it.
+#: The findings that each image should have.
 EXPECTED = {
     "flat.vmdk": ["extent_path"],
     "split-sparse.vmdk": ["extent_path", "extent_path"],
@@ -25,12 +25,12 @@ EXPECTED = {
     "snapshot.qcow2": ["snapshots"],
 }
 INSPECTED = sorted(FACTS)
-#: Their content lies in other files, so nothing here proves it whole; or it was not closed.
+#: The content of the first two is in other files, so nothing proves it whole. The last image was not closed.
 UNPROVEN = {"flat.vmdk", "split-sparse.vmdk", "dirty.qcow2"}
 
 
 def inspect(image: QemuImage, size: int | None = None) -> Facts:
-    """Inspect a file, or its first `size` bytes, by what is missing."""
+    """Inspect a file, or its first `size` bytes, by reading the missing ranges."""
     whole = image.path.stat().st_size
     size = whole if size is None else size
     inspection = Inspection()
@@ -55,7 +55,7 @@ def test_format_size_and_findings_are_what_qemu_made(qemu_images: QemuImages, na
 
 @pytest.mark.parametrize("name", INSPECTED)
 def test_what_an_image_leads_to_is_named_as_qemu_names_it(qemu_images: QemuImages, name: str) -> None:
-    """Keyhole also names no backing file in an image in which qemu names none."""
+    """If qemu names no backing file, Keyhole names none either."""
     image = qemu_images[name]
     details = inspect(image).details
     named = details.get("backing_file", details.get("parent_file_name_hint"))
@@ -64,7 +64,7 @@ def test_what_an_image_leads_to_is_named_as_qemu_names_it(qemu_images: QemuImage
 
 @pytest.mark.parametrize("name", [name for name in INSPECTED if "data" in name and name not in EXPECTED])
 def test_a_cut_that_takes_what_is_needed_is_noticed(qemu_images: QemuImages, name: str) -> None:
-    """Cut anywhere but in what may be short: a qcow2's last cluster, the room behind a compressed grain."""
+    """Parts that can be short are not cut: a qcow2's last cluster, and the space after a compressed grain."""
     image = qemu_images[name]
     size = image.path.stat().st_size
     spare = 66048 if "qcow2" in name or "stream-optimized" in name else 1

@@ -1,4 +1,4 @@
-"""The model of readers: what it says, in short."""
+"""The model of readers, as a short summary."""
 
 from keyhole.inspectors import readers
 from keyhole.inspectors.catalogue import INSPECTORS

@@ -1,4 +1,4 @@
-"""Regions keep what is theirs, however it comes."""
+"""A region stores its own bytes, in whatever order they come."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ ALPHABET = bytes(range(ord("A"), ord("z")))
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 7, 16, 57, 500])
 def test_regions_capture_their_part_of_a_stream_whatever_its_chunks(chunk_size: int) -> None:
-    """`capture` takes the position after the chunk; a region past the end stays incomplete."""
+    """`capture` takes the position after the chunk. A region beyond the end stays incomplete."""
     regions = [CaptureRegion(3, 9), CaptureRegion(0, 256), CaptureRegion(32, 8)]
     assert not any(region.complete for region in regions)
 
@@ -63,7 +63,7 @@ pieces = st.lists(st.tuples(st.integers(0, 120), st.integers(1, 60)), max_size=1
 
 @given(pieces, st.integers(0, 100), st.integers(0, 60))
 def test_a_region_holds_the_union_of_what_came(puts: list[tuple[int, int]], offset: int, length: int) -> None:
-    """Against the obvious model: a set of offsets."""
+    """Compared with a simple model: a set of offsets."""
     source = bytes(index % 251 for index in range(200))
     region, here = CaptureRegion(offset, length), set()
     for start, count in puts:

@@ -1,4 +1,4 @@
-"""The established way, a stream in chunks, over images of every format and size, against `qemu-img info`."""
+"""The established way of reading, a stream in chunks, gives the same result as `qemu-img info`."""
 
 import io
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.slow import slow
 KIB, MIB = 1024, 1024**2
 SIZES = [7, slow(512), 513, slow(2057)]
 FORMATS = {"raw": "raw", "qcow2": "qcow2", "vhd": "vpc", "vhdx": "vhdx", "vmdk": "vmdk", "vdi": "vdi"}
-#: The most that an inspector may hold.
+#: The maximum number of bytes that an inspector can store.
 MEMORY = {"vmdk": 1.5 * MIB}
 
 
@@ -31,7 +31,7 @@ def kind_of(name: str) -> type[FileInspector]:
 
 
 def windows(path: Path, kind: type[FileInspector]) -> list[tuple[int, int]]:
-    """Where the inspector's regions lie in this image, with some bytes around them."""
+    """The inspector's regions in this image, with some bytes around them."""
     inspector, size = kind(), path.stat().st_size
     inspector.finish(size)
     near = []
@@ -45,7 +45,7 @@ def windows(path: Path, kind: type[FileInspector]) -> list[tuple[int, int]]:
 
 
 def chunks_near(path: Path, near: list[tuple[int, int]], small: int) -> Iterator[bytes]:
-    """The whole file, in small chunks where its regions are and in large ones elsewhere."""
+    """The whole file, in small chunks around its regions and in large chunks elsewhere."""
     size = path.stat().st_size
     with path.open("rb") as file:
         at = 0
@@ -70,7 +70,7 @@ def check(inspector: FileInspector, virtual_size: int) -> None:
 def test_a_stream_in_chunks_says_what_qemu_says(
     qemu_img: QemuImg, tmp_path: Path, name: str, mib: int
 ) -> None:
-    """Chunks of 64 KiB and 1 MiB over the whole image, of 17 and 512 bytes around what it needs."""
+    """Chunks are 64 KiB and 1 MiB over the whole image, and 17 and 512 bytes around the regions."""
     path = create(qemu_img, tmp_path, name, mib)
     virtual_size = qemu_img(path, FORMATS[name])["virtual-size"]
 

@@ -13,7 +13,7 @@ from tests.inspectors.laws import mutated
 
 GIB = 1024**3
 MUTATIONS = 60
-#: What has other maps, or more of them, where the disk is larger.
+#: The size of a disk for examples that have other or more maps if the disk is larger.
 LARGER = {
     **dict.fromkeys(["qcow2, snapshots", "qcow2, extended L2"], 4 * GIB),
     **dict.fromkeys(["vmdk sparse", "vmdk stream"], 3 * GIB),
@@ -22,7 +22,7 @@ LARGER = {
 
 
 def known(image: Image, which: int) -> Facts:
-    """What is known at last, if always the first or the last of what is missing is fetched."""
+    """The facts if always the first (0) or the last (-1) missing range is fetched."""
     inspection = Inspection(inside=Inside(thorough=True))
     inspection.finish(image.size)
     for _ in range(3000):

@@ -1,4 +1,4 @@
-"""Marks of formats that are not inspected: what tools write counts in front of a disk, chance does not."""
+"""Formats that Keyhole does not inspect: it reports tools' files, and no chance marks in a disk."""
 
 import io
 import random
@@ -37,7 +37,7 @@ from tests.tools import environment, need
 KIB, MIB = 1024, 1024**2
 QCOW2 = qcow2(MIB, backing_file="/etc/passwd").to_bytes()
 
-#: A file packed by the tool that made the format.
+#: Files packed by the tool that made the format.
 PACKERS = {
     "cpio": "echo disk | cpio -o -H newc --quiet > packed",
     "cpio, crc": "echo disk | cpio -o -H crc --quiet > packed",
@@ -64,12 +64,12 @@ def packed(name: str, folder: Path) -> bytes:
     words = PACKERS[name].split()
     need(words[3] if words[0] == "echo" else words[0])
     (folder / "disk").write_bytes(QCOW2)
-    subprocess.run(PACKERS[name], shell=True, check=True, cwd=folder, env=environment())  # noqa: S602 - ours
+    subprocess.run(PACKERS[name], shell=True, check=True, cwd=folder, env=environment())  # noqa: S602 - the commands are the test's own
     return (folder / "packed").read_bytes()
 
 
 def disk_behind(front: bytes) -> Image:
-    """An MBR disk whose boot code is the beginning of something else."""
+    """An MBR disk whose boot code is the beginning of another format."""
     return mbr_disk(4 * MIB).patched(0, front[:440])
 
 
@@ -132,11 +132,11 @@ def test_what_no_reader_would_unpack_does_not_count(front: bytes) -> None:
     assert checks_of(mbr_disk(4 * MIB).patched(0, front)) == []
 
 
-# Frames that are skipped
+# Skippable frames
 
 
 def behind_frames(*lengths: int, last: bytes) -> Image:
-    """A disk that is a chain of frames to be skipped, with something behind the last."""
+    """A disk that is a chain of skippable frames, with other data after the last one."""
     disk, at = mbr_disk(16 * MIB), 0
     partition = disk.read(446, 66)
     for length in lengths:
@@ -213,7 +213,7 @@ GZIP = PACKED["gzip"](mbr_disk(4 * MIB).patched(512, noise(1, MIB)).to_bytes())
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("comment", [b"", b"c" * 0xFFFF], ids=["bare", "with a comment"])
 def test_a_zip_behind_an_image_is_another_format(name: str, comment: bytes) -> None:
-    """unzip and Python search from the end, and pass over what stands in front."""
+    """unzip and Python search from the end, and ignore the bytes before the archive."""
     assert not checks_of(IMAGES[name]())
     image = IMAGES[name]().appended(zipped(comment))
     assert zipfile.is_zipfile(io.BytesIO(image.to_bytes()))
@@ -222,7 +222,7 @@ def test_a_zip_behind_an_image_is_another_format(name: str, comment: bytes) -> N
 
 @pytest.mark.parametrize("name", ["mbr", "gpt", "iso", "vhdx", "vhd, fixed"])
 def test_the_comment_may_end_with_the_images_own_trailer(name: str) -> None:
-    """So that the ends of both stand where they should."""
+    """The ends of both formats are then at the right offsets."""
     image = IMAGES[name]()
     end = zipped()[:-2] + struct.pack("<H", 40 * KIB)
     assert "ambiguous_format" in checks_of(image.patched(image.size - 40 * KIB - len(end), end))
@@ -236,7 +236,7 @@ def test_an_encrypted_dmg_of_the_first_version_is_known_by_its_end() -> None:
 
 
 def test_boot_code_and_noise_are_no_marks() -> None:
-    """A disk's boot code is up to its author."""
+    """The author of a disk can choose any boot code."""
     choose = random.Random(1)  # noqa: S311 - the same in every run
     assert not any(named_by(choose.randbytes(512)) for _ in range(20_000))
 

@@ -1,4 +1,4 @@
-"""The AppleDouble files that macOS packs are not members, unless the content is something else."""
+"""The AppleDouble files that macOS adds to archives are not members unless they have other content."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.inspectors.archives.walking import walk
 MIB, GIB = 1024**2, 1024**3
 ATTRIBUTES = MARK + bytes.fromhex("00020000") + b"Mac OS X        ".ljust(338, b"\0")
 DISK = qcow2(GIB, allocated=2)
-#: A file with a large resource fork.
+#: An AppleDouble file with a large resource fork.
 FORK = Image.of(3 * MIB, [(0, ATTRIBUTES), (2 * MIB, b"icons")])
 
 

@@ -1,4 +1,4 @@
-"""Hypervisors' exports are recognised by name, and are not reported as truncated disks."""
+"""Exports of hypervisors are recognised by name, and are not reported as truncated disks."""
 
 import gzip
 
@@ -51,7 +51,7 @@ def test_chunks_without_a_description_are_looked_at() -> None:
 
 
 def test_what_an_xva_holds_besides_is_looked_at() -> None:
-    """Whoever hides an image in one is found out."""
+    """An image that someone hides in an XVA is found."""
     image = tar([("ova.xml", Image.of(9, [])), ("Ref:1/00000000", Image.of(MIB, [])), ("a", qcow2(MIB))])
     assert [member.name for member in facts_of(image).members] == ["a"]
 

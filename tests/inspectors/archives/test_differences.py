@@ -1,7 +1,8 @@
-"""Archives in which readers see different members: none that GNU tar and Python read in two ways is in order.
+"""Archives in which readers list different members, and whether Keyhole reports them.
 
-Both are asked. What others see differently stands here as a fact, of bsdtar 3.6.2, BusyBox 1.35, Go 1.19,
-npm's tar 7 and tar-stream 3; a slow test asks all of them about archives that are in order.
+If GNU tar and Python disagree about an archive, it is never in order. The tests run both. Other readers'
+differences are listed here as facts about bsdtar 3.6.2, BusyBox 1.35, Go 1.19, npm's tar 7 and tar-stream 3. A
+slow test runs all of them on archives that are in order.
 """
 
 from collections.abc import Callable
@@ -32,11 +33,11 @@ from tests.inspectors.archives.walking import walk
 from tests.tools import need
 
 DATA = b"x" * 700
-#: A member that only those see who do not skip it.
+#: A member that only some readers list: those that do not skip the data in front of it.
 HIDDEN = tar_header(b"hidden", 3) + b"abc".ljust(BLOCK, b"\0")
 FIRST, LAST = file(b"first", DATA), file(b"last", DATA)
 
-#: GNU tar and Python do not list the same.
+#: Archives for which GNU tar and Python list different members.
 DIFFERENT = {
     "an old file that is a folder": archive(tar_header(b"d/", len(HIDDEN), kind=b"\0"), HIDDEN, *LAST),
     "a symbolic link with data": archive(
@@ -67,7 +68,7 @@ DIFFERENT = {
     "an announcement at the end": archive(*FIRST, *extended((b"path", b"two"))),
     "a name with a NUL": archive(*extended((b"path", b"a\0b")), *LAST),
 }
-#: They do, and others don't.
+#: Archives for which GNU tar and Python list the same members, and other readers do not.
 DIFFERENT_TO_OTHERS = {
     "a file that is a folder": archive(tar_header(b"d/", len(HIDDEN)), HIDDEN, *LAST),
     "a folder with data": archive(tar_header(b"d/", len(HIDDEN), kind=b"5"), HIDDEN, *LAST),
@@ -117,7 +118,7 @@ DIFFERENT_TO_OTHERS = {
         *old_sparse(b"s", 5000, [(512, 100), (3000, 512)], 612), DATA[:612], *LAST
     ),
 }
-#: All see the same.
+#: Archives for which all readers list the same members.
 SAME = {
     "plain": archive(*FIRST, *LAST),
     "old": archive(old(tar_header(b"a", 3)), b"abc", *LAST),
@@ -139,7 +140,7 @@ SAME = {
     "one block of zeros": archive(*FIRST, *LAST, end=bytes(BLOCK)),
     "without an end": archive(*FIRST, *LAST, end=b""),
 }
-#: What hostile archives are made of, in any order.
+#: Parts of hostile archives, in any order.
 PARTS: tuple[Callable[[Random], tuple[bytes | Image, ...]], ...] = (
     lambda choose: file(b"f%d" % choose.randrange(5), DATA[: choose.randrange(700)]),
     lambda choose: file(
@@ -170,7 +171,7 @@ def _needs_gnu_tar() -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the archive is written."""
+    """The path at which a test writes the archive."""
     return tmp_path / "archive.tar"
 
 
@@ -216,20 +217,23 @@ def test_no_archive_is_in_order_that_readers_see_differently(path: Path, seed: i
         listed = by_gnu_tar(path)
         assert listed == by_tarfile(path), parts
         assert listed is not None
-        # Keyhole looks at more members of a kind that they do not know.
+        # Keyhole treats more kinds of headers as members than GNU tar and Python do.
         assert facts.details["other_files"] >= len(listed)
     assert in_order
 
 
-#: Of a kind that a reader does not know it sees nothing, or a file: folders of GNU's incremental backups, the
-#: extended headers of Solaris, any other letter.
+#: Kinds of headers that some readers ignore or list as files: folders of GNU's incremental backups, Solaris's
+#: extended headers, undefined letters.
 UNKNOWN_KINDS = {b"D", b"X", b"Q"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_in_an_archive_in_order_no_reader_sees_another_file(tmp_path: Path, seed: int) -> None:
-    """One may stop, or leave out what it does not know. tar-stream does not know sparse files."""
+    """A reader can stop early or omit members that it does not support.
+
+    tar-stream does not support sparse files.
+    """
     readers.need("bsdtar", "busybox")
     readers.need_node_modules()
     choose = Random(seed)  # noqa: S311 - to choose parts, the same in every run
@@ -262,6 +266,6 @@ def test_in_an_archive_in_order_no_reader_sees_another_file(tmp_path: Path, seed
 
 
 def kinds(image: Image) -> set[bytes]:
-    """The kinds in the blocks of an archive that look like headers."""
+    """The kinds of the blocks in an archive that look like headers."""
     blocks = [image.read(at, BLOCK) for at in range(0, image.size, BLOCK)]
     return {block[156:157] for block in blocks if block[257:262] == b"ustar"}

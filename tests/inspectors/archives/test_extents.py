@@ -1,4 +1,4 @@
-"""The map of a file's extents against the same file as plain bytes."""
+"""The map of a file's extents gives the same bytes as the plain file."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from keyhole.inspectors.extents import ExtentMap, JoinedExtents
 
 @st.composite
 def single_maps(draw: st.DrawFn, place: int = 100) -> tuple[ExtentMap, list[int | None]]:
-    """A map of a file in one piece, and where each of its bytes lies."""
+    """A map of a contiguous file, and the offset of each of its bytes."""
     plan = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4), st.integers(0, 3)), max_size=6))
     places: list[int | None] = []
     added = []
@@ -27,7 +27,7 @@ def single_maps(draw: st.DrawFn, place: int = 100) -> tuple[ExtentMap, list[int 
 
 @st.composite
 def joined_maps(draw: st.DrawFn) -> tuple[ExtentMap, list[int | None]]:
-    """A map of a file in pieces, which lie in any order, and where each of its bytes lies."""
+    """A map of a file in pieces, in any order, and the offset of each of its bytes."""
     order = draw(st.permutations(range(draw(st.integers(0, 3)))))
     pieces = [draw(single_maps(100 + 50 * turn)) for turn in order]
     return JoinedExtents(one for one, _ in pieces), [place for _, places in pieces for place in places]

@@ -1,4 +1,4 @@
-"""Archives of container images: disks are found in their layers, and the rest of these does not matter."""
+"""Keyhole finds disks in the layers of container images, and ignores the layers' other files."""
 
 import gzip
 import json
@@ -13,9 +13,9 @@ from tests.inspectors.archives.walking import walk
 
 MIB, GIB = 1024**2, 1024**3
 DISK = qcow2(GIB, allocated=3)
-#: A layer with a disk, as KubeVirt's container disks have it.
+#: A layer with a disk, as in KubeVirt's container disks.
 DISK_LAYER = tar([("disk/fedora.qcow2", DISK)])
-#: One of a system: a large library, and links from its own root.
+#: A layer of an operating system: a large library, and links from its root.
 SYSTEM_LAYER = archive(
     tar_header(b"usr/", kind=b"5"),
     *file(b"usr/lib/libc.so", Image.of(3 * MIB, [(0, b"\x7fELF" + bytes(60))])),
@@ -37,7 +37,7 @@ def named(*layers: Image) -> list[Entry]:
 
 
 def docker(*layers: Image, manifest: object = None) -> Image:
-    """An image as docker saved them before version 25."""
+    """An image as docker saved it before version 25."""
     entries = named(*layers)
     if manifest is None:
         manifest = [{"Config": "c.json", "RepoTags": ["a:1"], "Layers": [name for name, _ in entries]}]
@@ -63,7 +63,7 @@ def oci(
     index: Image | None = None,
     late: bool = False,
 ) -> Image:
-    """An image as OCI lays it out, perhaps with indexes between the index and the manifest."""
+    """An image in OCI's layout. There can be further indexes between the index and the manifest."""
     blobs: list[Entry] = [(blob(number), layer) for number, layer in enumerate(layers)]
     manifest = {"layers": [descriptor(number, media_type) for number in range(len(layers))]}
     manifests: list[Entry] = [(blob(1000), as_json(manifest))]
@@ -102,13 +102,13 @@ def test_links_of_a_layer_begin_at_its_own_root() -> None:
     layer = archive(tar_header(b"etc/mtab", kind=b"2", link=b"/proc/mounts"), *file(b"disk/a", DISK))
     facts = walk(docker(layer))
     assert [one.severity for one in facts.members[0].facts.findings] == [Severity.INFO]
-    # Anywhere else they lead outside.
+    # In every other archive, these links lead outside.
     assert checks(walk(tar([("layer.tar", layer)])).members[0].facts) == ["member_path"]
 
 
 @pytest.mark.parametrize("build", [docker, oci])
 def test_a_layer_with_an_ovf_among_its_files_is_a_layer(build: object) -> None:
-    """Nobody takes a layer for a virtual machine."""
+    """No program treats a layer as a virtual machine."""
     assert callable(build)
     disk = OVADisk("other.vmdk", DISK, GIB)
     named = text(ovf([disk]).replace("other.vmdk", "/etc/shadow").encode())
@@ -150,7 +150,10 @@ def test_an_image_without_a_disk_has_no_members() -> None:
 
 
 def is_layer(image: Image) -> bool:
-    """Whether the only archive in an image is taken for a layer: it counts only if it has a disk."""
+    """Whether Keyhole treats the only archive in an image as a layer.
+
+    A layer is reported only if it has a disk.
+    """
     members = walk(image).members
     assert len(members) in {0, 1}
     return not members
@@ -212,7 +215,7 @@ def test_a_manifest_elsewhere_names_nothing(name: str) -> None:
 
 
 def test_two_manifests_name_nothing() -> None:
-    """Which of them counts depends on the reader."""
+    """Readers differ about which manifest they use."""
     entry: Entry = ("manifest.json", as_json([{"Layers": ["0/layer.tar"]}]))
     assert is_layer(tar([*named(SYSTEM_LAYER), entry]))
     assert not is_layer(tar([*named(SYSTEM_LAYER), entry, entry]))

@@ -1,4 +1,4 @@
-"""Links that lead outside through other links of the archive, and those that only seem to."""
+"""Links that lead outside through other links of the archive, and links that only seem to."""
 
 import subprocess
 import sys
@@ -112,7 +112,7 @@ def test_a_chain_that_no_system_follows_leads_nowhere() -> None:
 
 @pytest.mark.parametrize("kind", [b"1", b"2"])
 def test_a_file_with_the_name_of_an_earlier_link_is_found(kind: bytes) -> None:
-    """Python writes it through the link, and so over the disk."""
+    """Python writes this file through the link, and so overwrites the disk."""
     assert "member_path" in found(link(b"x", b"disk.vdi", kind), *file(b"x", b"text"))
     assert found(*file(b"x", b"text"), link(b"x", b"disk.vdi", kind)) == []
 
@@ -155,7 +155,7 @@ def test_more_places_than_are_kept_are_a_finding() -> None:
 
 @pytest.mark.slow
 def test_links_that_lead_through_thousands_of_folders_are_a_finding() -> None:
-    """Each doubles what is to be followed; there is an end to it."""
+    """Each link doubles the number of folders to follow, so Keyhole stops at a limit."""
     links = [link(b"0", b"a/" * 20)]
     links += [link(b"%d" % number, b"%d/%d" % (number - 1, number - 1)) for number in range(1, 60)]
     assert found(*links, *(link(b"l%d" % number, b"59/59") for number in range(16_000))) == ["member_limit"]
@@ -180,7 +180,7 @@ STEPS = [b"..", b"..", b"a", b"b", b"d", b"e", b"."]
 
 
 def leads_outside(inside: Path, secret: int) -> bool:
-    """Whether something in a folder leads to outside of it, or is a file that lies outside."""
+    """Whether a link in a folder leads outside the folder, or a file exists outside it."""
     root = inside.resolve()
     return any(
         (path.is_symlink() and path.exists() and not path.resolve().is_relative_to(root))

@@ -1,4 +1,4 @@
-"""Names and links in an archive that lead outside the folder of extraction."""
+"""Names and links in an archive that lead outside the folder to which it is extracted."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Names that some file systems do not tell apart, where a disk or a descriptor has one of them."""
+"""Names that are equal on some file systems, if one of them belongs to a disk or a descriptor."""
 
 from pathlib import Path
 
@@ -75,14 +75,14 @@ def test_bytes_that_are_no_utf_8_are_told_apart() -> None:
     assert folded(b"\xe9\xff") == b"\xe9\xff"
 
 
-# What Python calls otherwise
+# Members to which Python gives another name
 
 
 TIMES = b"15302460014\00015302460013\0"
 
 
 def with_times(name: bytes, size: int, kind: bytes = b"0") -> bytes:
-    """A header of GNU tar's, of an incremental backup."""
+    """A header of GNU tar's incremental backups."""
     return patched(gnu(tar_header(name, size, kind=kind)), 345, TIMES)
 
 

@@ -1,4 +1,4 @@
-"""How a number in a tar header may be spelled: what all readers read alike is read, the rest is found."""
+"""The notation of numbers in a tar header: Keyhole reports what readers read in different ways."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FIRST, LAST = file(b"first", DATA), file(b"last", b"end")
 
 @dataclass(frozen=True)
 class Field:
-    """A number in a header: where it stands, and one that may stand there."""
+    """A number in a header: its offset and length, and a valid value."""
 
     at: int
     length: int
@@ -40,7 +40,7 @@ CHECKSUM = Field(148, 8, 0)
 
 
 def spellings(value: int, length: int) -> Mapping[str, bytes]:
-    """The ways to write a number, by what they are called."""
+    """The notations of a number, by name."""
     octal = b"%o" % value
     digits = octal.rjust(length - 2, b"0")
     return {
@@ -90,7 +90,7 @@ def spellings(value: int, length: int) -> Mapping[str, bytes]:
     }
 
 
-#: What every writer's spelling is one of.
+#: Notations that writers use. Every reader reads them alike.
 READ = {
     "digits, NUL",
     "digits",
@@ -122,18 +122,18 @@ READ_OF = dict.fromkeys(FIELDS, READ_WHERE_IT_IS_NO_SIZE) | {
 }
 #: npm reads a checksum up to the first NUL or space, wherever that is.
 READ_OF_CHECKSUM = READ - {"digits", "spaces, short", "short, NUL, text", "binary"}
-#: GNU tar complains of blanks there, and lists the member like the others.
+#: GNU tar warns about blanks in these fields, and lists the member like the other readers.
 READ_WITH_A_COMPLAINT = {"mode: spaces", "time: spaces"}
 
 
 def spelled(field: Field, text: bytes) -> bytes:
-    """The header of a file `odd` with a field written so."""
+    """The header of a file `odd` with one field in this notation."""
     size = field.value if field.at == SIZE.at else SIZE.value
     return patched(tar_header(b"odd", size), field.at, text)
 
 
 def with_field(name: str, spelling: str) -> Image:
-    """An archive in which one number is spelled so."""
+    """An archive with one number in this notation."""
     field = FIELDS[name]
     content = DATA[: field.value if field.at == SIZE.at else SIZE.value]
     header = spelled(field, spellings(field.value, field.length)[spelling])
@@ -141,7 +141,7 @@ def with_field(name: str, spelling: str) -> Image:
 
 
 def with_checksum(spelling: str) -> Image:
-    """An archive in which a checksum is spelled so."""
+    """An archive with one checksum in this notation."""
     header = summed(tar_header(b"odd", SIZE.value))
     text = spellings(int(header[148:154], 8), CHECKSUM.length)[spelling]
     return archive(*FIRST, header[:148] + text + header[156:], DATA[: SIZE.value], *LAST)
@@ -174,7 +174,7 @@ def test_a_spelling_that_they_do_not_is_found() -> None:
 
 
 def test_a_checksum_of_signed_bytes_is_one_to_some_readers() -> None:
-    """BusyBox and npm know only the sum of unsigned ones."""
+    """BusyBox and npm accept only the sum of unsigned bytes."""
     header = tar_header("größe".encode(), len(DATA))
     signed = sum(byte - 256 * (byte > 127) for byte in header[:148] + b" " * 8 + header[156:])
     image = archive(header[:148] + b"%06o\0 " % signed + header[156:], DATA)
@@ -198,7 +198,7 @@ def test_a_block_of_zeros_begins_none() -> None:
 
 @pytest.mark.slow
 def test_the_readers_agree_on_what_is_read_and_on_nothing_else(tmp_path: Path) -> None:
-    """Only those spellings are found that at least one of them reads in its own way, or refuses."""
+    """Keyhole reports a notation only if at least one reader refuses it or reads another number."""
     readers.need("tar", "bsdtar", "busybox")
     readers.need_node_modules()
     paths = {name: tmp_path / f"{number}.tar" for number, name in enumerate(ARCHIVES)}

@@ -1,4 +1,4 @@
-"""OVAs: the descriptor's files and disks agree with the archive's content."""
+"""OVAs: the files and disks in the descriptor must match the archive's content."""
 
 from random import Random
 
@@ -35,12 +35,12 @@ def severities(facts: Facts) -> list[tuple[str, Severity]]:
 
 
 def changed(before: str, after: str) -> Facts:
-    """What is known of an OVA of one disk whose descriptor is another."""
+    """The facts about an OVA of one disk with a changed descriptor."""
     assert before in TEXT
     return walk(ova(ONE, descriptor=TEXT.replace(before, after)))
 
 
-# Good ones
+# Good appliances
 
 
 def test_the_disks_of_an_ova_are_its_members() -> None:
@@ -204,7 +204,7 @@ def test_a_difference_to_another_disk_is_found() -> None:
 
 @pytest.mark.parametrize("compression", ["bzip2", "GZIP", "xz"])
 def test_another_compression_than_gzip_is_not_decided(compression: str) -> None:
-    """virt-v2v refuses whatever is neither "gzip" nor "identity", in lower case."""
+    """virt-v2v accepts only "gzip" and "identity", in lower case."""
     attribute = f'ovf:compression="{compression}" '
     assert checks(changed("<File ", f"<File {attribute}")) == ["unsupported_subformat"]
 
@@ -286,7 +286,7 @@ def test_a_long_descriptor_is_not_read() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", ["<a>", "<a/>", '<a b="c"/>', "<!-- -->", "text ", "<a xmlns:b='c'/>"])
 def test_a_mebibyte_of_anything_is_read_in_linear_time(piece: str) -> None:
-    """A reader that takes quadratic time, or keeps a tree that is as deep, does not come back from this."""
+    """A reader that takes quadratic time, or builds a tree as deep as the text, would not finish."""
     body = piece * (MAX_OVF // len(piece) - 100)
     closing = "</a>" * (body.count("<a>")) if piece == "<a>" else ""
     assert parse(f"<Envelope>{body}{closing}</Envelope>".encode()).files == ()
@@ -312,7 +312,7 @@ def test_any_descriptor_is_read_or_refused(noise: bytes, at: int) -> None:
         try:
             parse(data)
         except OVFError as error:
-            assert str(error)  # noqa: PT017 - that it is refused is as well
+            assert str(error)  # noqa: PT017 - a refusal is correct too
 
 
 # Laws

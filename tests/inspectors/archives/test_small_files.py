@@ -1,4 +1,4 @@
-"""Small files in archives: what some reader would open as a disk is a member, whatever its size."""
+"""A small file in an archive is a member if some reader would open it as a disk."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ GIB = 1024**3
 DISK = qcow2(GIB, allocated=2)
 EXTENT = b'\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8 FLAT "secret" 0\n'
 FIRST_LINE = b"# Disk DescriptorFile\nversion=1\nCID=1"
-#: Texts that open a file beside them, to those who were told that they are VMDKs.
+#: Texts that make a reader open another file if it treats them as VMDKs.
 DESCRIPTORS = {
     "as VMware writes it": FIRST_LINE + EXTENT,
     "a line break in front": b"\n" + FIRST_LINE + EXTENT,

@@ -1,4 +1,4 @@
-"""Files that were packed with holes: in each of GNU tar's formats, and where their maps lie."""
+"""Files packed with holes, in each of GNU tar's formats, wherever the map is stored."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def checks(facts: Facts) -> list[str]:
 
 @pytest.mark.parametrize("form", FORMATS, ids=" ".join)
 def test_a_disk_that_gnu_tar_packed_sparsely_is_what_it_was(tmp_path: Path, form: tuple[str, ...]) -> None:
-    """As Compute Engine wants it: GiB of a disk in an archive of KiB."""
+    """Compute Engine's format: GiB of a disk in an archive of some KiB."""
     disk = gpt_disk(10 * GIB)
     for number in range(40):
         disk = disk.patched((number + 1) * 16 * MIB, bytes([number + 1]) * 4096)

@@ -1,4 +1,4 @@
-"""Tar archives: every member is found and looked at in place, and the end is known."""
+"""Tar archives: every member is found and inspected in place, and the archive's end is known."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -303,11 +303,14 @@ def test_a_mutated_archive_breaks_nothing(name: str) -> None:
 
 
 def test_what_is_looked_at_in_a_stream_that_missed_it_is_bounded() -> None:
-    """A DMG's trailer points back: it stays open in a stream, and so many of them stop the walk."""
+    """A DMG's trailer refers to earlier data.
+
+    In a stream, such a member stays open, and many of them stop the walk.
+    """
     disk = dmg(4 * MIB, allocated=4)
     image = tar([(f"{number}.dmg", disk) for number in range(MAX_OPEN + 9)])
     member = BLOCK + round_up(disk.size, BLOCK)
-    # The trailer comes alone: of the piece that it is in, the rest would not be missed.
+    # Feed the trailer alone, because otherwise the earlier data in the same piece would not be missed.
     trailers = {number * member + BLOCK + disk.size - 512 for number in range(MAX_OPEN + 9)}
     stream = Inspection()
     for at, end in pairwise(sorted({*range(0, image.size, 64 * KIB), *trailers, image.size})):
@@ -317,7 +320,7 @@ def test_what_is_looked_at_in_a_stream_that_missed_it_is_bounded() -> None:
     assert FEW_OPEN <= len({name.split("/")[0] for name in held}) < MAX_OPEN
     assert sum(held.values()) <= 2 * MAX_OPEN_BYTES
     assert not stream.facts().complete
-    # And whoever can fetch what was missed goes on, and knows all.
+    # A caller that can fetch the missed ranges continues, and gets all facts.
     for _ in range(1000):
         missing = stream.missing()
         if not missing:

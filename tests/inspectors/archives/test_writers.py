@@ -16,7 +16,7 @@ MIB, GIB = 1024**2, 1024**3
 VMDK = vmdk_stream_optimized(2 * GIB, allocated=3)
 BOX = qcow2(GIB, allocated=2)
 RAW = gpt_disk(16 * MIB).patched(5 * MIB, bytes([7]) * 4096).patched(9 * MIB, bytes([9]) * 4096)
-#: Longer than a header has room for, and to be divided between its two fields for names.
+#: A name that does not fit into the header's field, but can be divided between its two fields for names.
 LONG = f"folder-{'n' * 60}/deep-{'m' * 70}/disk-{'o' * 40}.qcow2"
 TEXTS = {
     "machine.ovf": ovf([OVADisk("disk1.vmdk", VMDK, 2 * GIB)]).encode(),
@@ -26,24 +26,24 @@ TEXTS = {
     "new": b"text" * 200,
 }
 IMAGES = {"disk1.vmdk": VMDK, "box.img": BOX, "disk.raw": RAW, LONG: BOX}
-#: An OVA, a Vagrant box, a disk as Compute Engine takes it, and names that need a dialect's extensions.
+#: An OVA, a Vagrant box, a disk in Compute Engine's format, and names that need a dialect's extensions.
 KINDS: dict[str, tuple[Sequence[str], bool, str, set[str]]] = {
     "ova": (["machine.ovf", "disk1.vmdk"], False, "ova", {"vmdk"}),
     "box": (["./box.img", "./metadata.json", "./Vagrantfile"], True, "gzip", {"qcow2"}),
     "raw": (["disk.raw"], True, "gzip", {"raw"}),
     "names": ([LONG, "größe.txt", "new", "same", "link", "disk.raw"], False, "tar", {"qcow2", "raw"}),
 }
-#: They leave out a file whose name does not fit, and some say so by their exit code.
+#: Writers that omit a file whose name does not fit. Some report it by their exit code.
 WITHOUT_LONG_NAMES = {"GNU tar v7", "bsdtar v7", "cpio tar", "pax tar"}
-#: Python takes the times in its headers for a folder, in which a link leads elsewhere.
+#: Python reads the times in these headers as a folder. A link in it then leads elsewhere.
 WITHOUT_LINKS = {"GNU tar incremental"}
-#: ustar cannot hold the times that Go takes from a file.
+#: ustar cannot store the times that Go reads from a file.
 GO = ("pax", "gnu", "any")
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that are packed."""
+    """A folder with the files to pack."""
     folder = tmp_path_factory.mktemp("files")
     (folder / LONG).parent.mkdir(parents=True)
     for name, text in TEXTS.items():
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def formats(report: Report) -> set[str]:
-    """The formats of the disks in an archive, however deep."""
+    """The formats of the disks in an archive, at every depth."""
     inside = [formats(member) for member in report.members]
     return set().union(*inside) if inside else {str(report.format)}
 

@@ -1,4 +1,4 @@
-"""ZIP archives: every member is found and looked at, in place or as it is unpacked."""
+"""ZIP archives: every member is found and inspected, in place or while it is decompressed."""
 
 import io
 import zipfile
@@ -39,7 +39,7 @@ DISK = qcow2(MIB, allocated=2).to_bytes()
 
 
 def by_python(method: int, *members: tuple[str, Image]) -> Image:
-    """An archive that Python's zipfile writes."""
+    """An archive written by Python's zipfile."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", method) as archive:
         for name, content in members:
@@ -144,7 +144,7 @@ def test_what_macos_adds_is_no_member(name: str) -> None:
     added = Image.of(2 * MIB, [(0, bytes.fromhex("00051607") + b"\0\2\0\0Mac OS X")])
     facts = walk(zip_archive([("disk.qcow2", qcow2(GIB)), (name, added)]))
     assert (names(facts), facts.findings) == ([("disk.qcow2", "qcow2")], ())
-    # It is a member if it is one by its name alone.
+    # The name alone makes this file a member.
     assert len(walk(zip_archive([("disk.qcow2", qcow2(GIB)), (name, qcow2(GIB))])).members) == 2
 
 
@@ -188,7 +188,7 @@ def test_the_format_has_an_inspector() -> None:
     assert get_inspector("zip") is ZipInspector
 
 
-# What is compressed, and how far
+# Compression, and the limits of decompression
 
 
 def test_of_a_disk_that_is_longer_than_may_be_made_of_it_the_rest_is_left_undecided() -> None:
@@ -291,7 +291,7 @@ def test_what_is_in_the_front_and_in_the_end_is_not_asked_for_twice() -> None:
 
 
 def test_small_members_are_looked_at_as_they_come() -> None:
-    """Hundreds of them lie in what is read at once, and none is asked for again."""
+    """One read contains hundreds of members. Keyhole does not fetch them again."""
     whole = by_python(8, *((f"{number}.txt", README) for number in range(300)))
     inspection = Inspection()
     inspection.feed(0, whole.read(0, whole.size))

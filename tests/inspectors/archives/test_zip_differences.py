@@ -1,7 +1,7 @@
-"""What readers extract from a ZIP: where two of them extract different files, the archive is not in order.
+"""The files that readers extract from a ZIP. If two readers extract different files, it is not in order.
 
-Some readers go by the directory (Info-ZIP, Python, BusyBox, 7-Zip, bsdtar from a file), bsdtar from a pipe by
-the headers before the members.
+Info-ZIP, Python, BusyBox, 7-Zip and bsdtar (from a file) read the directory. bsdtar reads the headers before
+the members if the archive comes from a pipe.
 """
 
 import shutil
@@ -32,7 +32,7 @@ from tests.inspectors.archives.zips import (
 )
 from tests.tools import environment, need
 
-#: Files by their names: checksums of what is in them. Nothing if the reader extracts nothing.
+#: Checksums of files by name; empty if the reader extracts nothing.
 Files = Mapping[str, int]
 COMMANDS = {
     "unzip": ["unzip", "-qq", "-o"],
@@ -43,7 +43,7 @@ COMMANDS = {
 PYTHONS_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, struct.error)
 TEXT = b"hello world\n" * 20
 DATA = (TEXT, b"x", b"", bytes(1000), b"PK\3\4" + bytes(40))
-#: Files with such endings are members, whatever they contain.
+#: Files with these suffixes are members, whatever they contain.
 NAMES = tuple(b"%s.raw" % name for name in (b"a", b"A", b"d/c", b"x\\y", "ü".encode(), b"./q", b"f", b"g"))
 FOLDER = b"d/"
 HIDDEN = local(**Part(b"hidden", b"secret").numbers({})) + b"secret"
@@ -81,14 +81,14 @@ def by_python(path: Path) -> Files:
 
 
 def name_of(name: str) -> str:
-    """A name without what makes no difference: its encoding, its separators, the folder that it begins in."""
+    """A name without irrelevant differences: its encoding, its separators, and a leading `./`."""
     with suppress(UnicodeError):
         name = name.encode("cp437").decode()
     return name.replace("\\", "/").removeprefix("./")
 
 
 def readings(data: bytes, folder: Path) -> list[Files]:
-    """What the readers extract that extract anything, each once."""
+    """The different sets of files that the readers extract. Readers that extract nothing are left out."""
     path = folder / "archive.zip"
     path.write_bytes(data)
     files = [extracted(command, path) for command in COMMANDS.values()]
@@ -97,13 +97,13 @@ def readings(data: bytes, folder: Path) -> list[Files]:
 
 
 def in_order(facts: Facts) -> bool:
-    """Whether nothing is wrong with an archive."""
+    """Whether Keyhole reports nothing wrong with an archive."""
     findings = [*facts.findings, *(one for member in facts.members for one in member.facts.findings)]
     return facts.wholeness is Wholeness.PROVEN and all(one.severity is Severity.INFO for one in findings)
 
 
 def some_part(choose: Random) -> Part:
-    """A member, good or not."""
+    """A random member, valid or not."""
     name = choose.choice([*NAMES, FOLDER])
     data = b"" if name.endswith(b"/") else choose.choice(DATA)
     part = Part(name, data, choose.choice([0, DEFLATED]))
@@ -132,7 +132,7 @@ def some_part(choose: Random) -> Part:
 
 
 def some_archive(choose: Random) -> bytes:
-    """An archive, good or not."""
+    """A random archive, valid or not."""
     parts = [replace(some_part(choose), before=b""), *(some_part(choose) for _ in range(choose.randrange(3)))]
     told = {choose.choice(["here", "all", "length", "offset", "disk"]): choose.choice([0, 1, 2, 46, 0xFFFF])}
     comments = [b"", b"", b"", b"c", end(0, 0, 0), end(1, 46, 0) + b"x", b"z" * 300]
@@ -157,7 +157,7 @@ def test_an_archive_in_order_is_the_same_to_all_readers(number: int, tmp_path: P
             assert len(readings(data, tmp_path)) <= 1, data
 
 
-#: What some readers extract otherwise than others.
+#: Archives that readers extract in different ways.
 DIFFERENT: dict[str, Callable[[], bytes]] = {
     "another member in front": lambda: HIDDEN + zipped([Part(b"a", TEXT)]),
     "another name before the data": lambda: zipped([Part(b"a", TEXT, local={"name": b"b"})]),

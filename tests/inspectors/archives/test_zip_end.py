@@ -1,4 +1,4 @@
-"""The end of a ZIP: found wherever Python and unzip find it, and nowhere else."""
+"""Keyhole finds the end of a ZIP exactly where Python and unzip find it."""
 
 import io
 import zipfile
@@ -12,7 +12,7 @@ KIB = 1024
 
 
 def zipped(comment: bytes = b"", before: bytes = b"") -> bytes:
-    """A ZIP of one file, behind other bytes."""
+    """A ZIP of one file after other bytes."""
     out = io.BytesIO(before)
     with zipfile.ZipFile(out, "a") as archive:
         archive.writestr("disk.raw", b"a disk")

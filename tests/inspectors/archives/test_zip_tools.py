@@ -1,4 +1,4 @@
-"""Keyhole reads the ZIP archives of known tools, and names what it cannot read in them."""
+"""Keyhole reads the ZIP archives of known tools, and reports what it cannot read in them."""
 
 import io
 import shlex
@@ -20,7 +20,7 @@ from tests.tools import environment, need, run
 MIB = 1024**2
 DISK = gpt_disk(2 * MIB).patched(MIB, noise(8, 100_000))
 IMAGE = qcow2(MIB, allocated=2)
-#: What is packed, by the tool that packs it.
+#: Archives that Keyhole reads, by the tool that packs them.
 COMMANDS = {
     "zip": "zip -q out.zip disk.raw d/a.qcow2",
     "zip, folders": "zip -qr out.zip disk.raw d",
@@ -40,14 +40,14 @@ COMMANDS = {
     "jar": "jar cMf out.zip disk.raw d",
     "jar, stored": "jar cM0f out.zip disk.raw d",
 }
-#: What comes out of a pipe: the writer cannot go back to a member's header.
+#: Archives written to a pipe, so that the writer cannot return to a member's header.
 PIPED = {
     "zip": "zip -q - disk.raw d/a.qcow2",
     "zip, stored": "zip -q0 - disk.raw d/a.qcow2",
     "zip, one file": "zip -q - -",
     "bsdtar": "bsdtar -cf - --format zip disk.raw d/a.qcow2",
 }
-#: What Keyhole does not read, and says so.
+#: Archives that Keyhole reports as not readable.
 REFUSED = {
     "encrypted": ("7zz a -bso0 -psecret out.zip disk.raw", "encrypted"),
     "encrypted by AES": ("7zz a -bso0 -psecret -mem=AES256 out.zip disk.raw", "encrypted"),
@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def both(facts: Facts) -> bool:
-    """Whether the two disks are in order, and known as if they lay there plain."""
+    """Whether both disks are in order, with the same facts as for plain files."""
     members = {member.name: member.facts for member in facts.members}
     return (facts.findings, facts.wholeness) == ((), Wholeness.PROVEN) and members == {
         "disk.raw": facts_of(DISK),
@@ -95,7 +95,7 @@ def test_so_it_is_of_what_comes_out_of_a_pipe(name: str, folder: Path) -> None:
 
 
 class Pipe(io.RawIOBase):
-    """Where one can only write."""
+    """A file that can only be written, without seeking."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -150,7 +150,7 @@ def test_a_comment_is_in_order(folder: Path) -> None:
 
 
 def test_a_changed_archive_is_in_order(folder: Path) -> None:
-    """Tools that replace a member leave no gap where it was."""
+    """Tools that replace a member leave no gap."""
     run("zip -q out.zip disk.raw d/a.qcow2", folder)
     shutil.copy(folder / "d/a.qcow2", folder / "readme")
     run("zip -q out.zip readme", folder)

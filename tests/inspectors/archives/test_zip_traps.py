@@ -45,7 +45,7 @@ def checks(data: bytes) -> list[str]:
 
 
 def test_two_end_records_that_both_end_with_the_object_are_two_archives() -> None:
-    """The first one's comment is the rest of the object, with the second in it."""
+    """The first record's comment extends to the object's end and contains the second record."""
     other = zipped([Part(b"other", OTHER)])
     both = zipped([A], comment=other[:60_000])
     assert zipped([A], comment=b"x" * 100 + end(0, 0, 0)) != both
@@ -70,7 +70,7 @@ def test_what_follows_the_end_is_found(behind: bytes) -> None:
 
 @pytest.mark.parametrize("behind", [1, 512, 10_000, 65_000])
 def test_zeros_behind_the_end_are_padding(behind: int) -> None:
-    """As bsdtar pads what it writes into a pipe."""
+    """bsdtar pads archives that it writes to a pipe."""
     assert checks(GOOD + bytes(behind)) == []
     assert checks(zipped([A], comment=b"see " + end(0, 0, 0)) + bytes(behind)) != []
 
@@ -85,7 +85,7 @@ def test_two_archives_in_a_row_are_two() -> None:
 
 
 def test_a_second_archive_that_names_the_first_ones_members_has_members_twice() -> None:
-    """Its directory is right, and leads to members in front of which and behind which others lie."""
+    """The second directory is valid, but there are other members before and after its members."""
     front = GOOD
     behind = local(**B.numbers({})) + DISK
     directory = entry(len(front), **B.numbers({}))
@@ -112,7 +112,7 @@ def test_an_end_record_that_does_not_fit_is_found(changes: dict[str, int], check
 
 
 def zip64(record: dict[str, int], *, entries: int = 0xFFFF, at: int = 0, padding: bytes = b"") -> bytes:
-    """An archive with a ZIP64 record, which says other things."""
+    """An archive with a ZIP64 record that contradicts the end record."""
     data = local(**A.numbers({})) + DISK
     directory = entry(0, **A.numbers({}))
     numbers = {
@@ -140,7 +140,7 @@ def test_a_zip64_record_that_nobody_needs_may_be_there() -> None:
 
 
 def test_a_zip64_record_that_says_something_else_is_found() -> None:
-    """Python believes it always, Go only where the end record is all ones."""
+    """Python always uses the ZIP64 record. Go uses it only if the end record's fields are all ones."""
     assert checks(zip64({"here": 0, "all": 0, "length": 0}, entries=1)) == ["ambiguous_format"]
     assert checks(zip64({}, at=-10)) == ["ambiguous_format"]
     assert checks(zip64({}, padding=bytes(8))) == ["ambiguous_format"]
@@ -185,7 +185,10 @@ def test_a_descriptor_that_is_wrong_is_found(wrong: bytes) -> None:
 
 
 def test_a_descriptor_that_a_stream_does_not_show_is_found() -> None:
-    """Stored data end where the mark is, and how wide it is, the ZIP64 field says."""
+    """A reader of a stream finds the end of stored data by the descriptor's mark.
+
+    The ZIP64 field states its width.
+    """
     unknown = {"crc": 0, "packed": 0, "size": 0}
     part = replace(A, flags=8, local=unknown)
     assert checks(zipped([replace(part, behind=descriptor(DISK)), B])) == []
@@ -215,7 +218,7 @@ def test_what_lies_between_members_is_found() -> None:
 
 
 def test_members_in_one_place_are_a_bomb() -> None:
-    """As David Fifield's bombs have them, with one kernel of data for all."""
+    """David Fifield's bombs use one kernel of data for all members."""
     assert checks(zipped([A, B], order=[0, 0])) == ["decompression_bomb"]
     kernel = Part(b"kernel", bytes(MIB), DEFLATED)
     outer = replace(kernel, name=b"outer", packed=local(**kernel.numbers({})) + kernel.stored)
@@ -257,7 +260,7 @@ def test_a_name_in_unicode_counts() -> None:
     for name in (A.name, "größe.qcow2".encode()):
         other = replace(A, name=name, extra=unicode_path(b"other", name))
         assert checks(zipped([other])) == ["ambiguous_format"]
-    # It is for another name, so nobody reads it.
+    # The field is for another name, so readers ignore it.
     assert checks(zipped([replace(A, extra=unicode_path(b"other", b"x"))])) == []
 
 
@@ -310,12 +313,12 @@ def test_a_device_is_found(kind: int) -> None:
 
 
 def test_what_zip_reads_from_a_pipe_is_a_file() -> None:
-    """`producer | zip archive -` writes the mode of the pipe; every reader extracts a file."""
+    """`producer | zip archive -` stores the mode of the pipe. Every reader extracts a file."""
     assert checks(zipped([Part(b"-", DISK, DEFLATED, mode=0o010600)])) == []
 
 
 def test_a_link_is_a_file_as_well() -> None:
-    """Python and Java write its target as the file's content, which perhaps a text that leads outside."""
+    """Python and Java write the link's target as the content of a file. That file can be a VMDK text."""
     text = b'# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 9 FLAT "/etc/shadow" 0\n'
     facts = walk(image(zipped([A, Part(b"d/link", text, mode=LINK)])))
     assert [member.facts.format for member in facts.members] == ["qcow2", "vmdk"]
@@ -388,7 +391,7 @@ def test_numbers_that_a_zip64_field_has_are_read() -> None:
 
 
 def test_an_archive_that_is_another_format_is_two_at_once() -> None:
-    """A stored disk begins behind its header, so a partition table may stand in its name."""
+    """A stored disk begins after the header, so a partition table can be in the member's name."""
     from keyhole.builders import mbr_disk
 
     table = mbr_disk(MIB, [(0x83, 8, 100)]).read(446, 66)
@@ -401,7 +404,7 @@ def test_an_archive_that_is_another_format_is_two_at_once() -> None:
 
 
 def test_python_reads_what_is_in_order() -> None:
-    """The builder writes what readers read."""
+    """Archives that the builder writes without changes are readable."""
     import io
 
     with zipfile.ZipFile(

@@ -1,4 +1,4 @@
-"""Bombs: what is one, what is merely too much, and that neither takes much memory or work."""
+"""Decompression bombs: what is one, what is only too long, and that both need little memory and work."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from tests.slow import slow
 
 
 class Work:
-    """Counts what is decompressed."""
+    """Counts the decompressed bytes."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -49,7 +49,7 @@ def checks(facts: Facts) -> list[str]:
     return [finding.check for finding in facts.findings]
 
 
-# Much out of little
+# Much data from little
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,10 @@ def test_zeros_and_nothing_else_are_a_bomb(name: str, size: int) -> None:
 
 @pytest.mark.parametrize("name", [IN_A_ROW[0], *map(slow, IN_A_ROW[1:])])
 def test_zeros_behind_a_disks_front_are_a_disk(name: str) -> None:
-    """It is as long as its partition table says, and merely more than is decompressed unasked."""
+    """The disk is as long as its partition table states.
+
+    Its only problem is that it exceeds the default limit.
+    """
     front = PACKED[name](gpt_disk(GIB).read(0, MIB))
     facts, work = known(front + zeros(name, 256 * MIB))
     assert checks(facts) == []
@@ -109,7 +112,7 @@ def test_what_is_compressed_twice_is_no_bomb_and_has_its_own_verdict(outside: st
 
 @pytest.mark.slow
 def test_a_bomb_that_is_compressed_twice_is_one() -> None:
-    """Out of 4 KiB come 4 MiB, and out of these 4 GiB would."""
+    """4 KiB expand to 4 MiB, and these would expand to 4 GiB."""
     once = zeros("gzip", 4 * GIB)
     facts, work = known(PACKED["gzip"](once))
     assert checks(facts) == ["decompression_bomb"]
@@ -138,8 +141,10 @@ def test_a_bomb_in_a_bomb_in_a_bomb_is_not_lit() -> None:
 def test_a_dictionary_that_takes_too_much_memory_is_a_bomb() -> None:
     packed = PACKED["xz"](gpt_disk(2 * MIB).to_bytes())
     assert checks(known(xz_with_dictionary(packed, 37))[0]) == ["decompression_bomb"]  # 1.5 GiB
-    assert checks(known(xz_with_dictionary(packed, 30))[0]) == ["decompression_bomb"]  # 128 MiB, and its own
-    assert checks(known(xz_with_dictionary(packed, 29))[0]) == []  # 96 MiB; xz -9 has 64
+    assert checks(known(xz_with_dictionary(packed, 30))[0]) == [
+        "decompression_bomb"
+    ]  # 128 MiB, and its own size
+    assert checks(known(xz_with_dictionary(packed, 29))[0]) == []  # 96 MiB; xz -9 uses 64 MiB
 
 
 def test_a_window_that_takes_too_much_memory_is_a_bomb() -> None:
@@ -155,7 +160,7 @@ def test_an_lzma_dictionary_that_takes_too_much_memory_is_a_bomb() -> None:
         assert checks(known(packed[:1] + size.to_bytes(4, "little") + packed[5:])[0]) == expected
 
 
-# Work without end
+# Endless work
 
 
 @pytest.mark.parametrize("name", IN_A_ROW)
@@ -198,7 +203,7 @@ def test_what_lies_in_others_too_deep_is_not_looked_at() -> None:
     assert [checks(one) for one in depths] == [[], [], [], [], ["member_limit"]]
 
 
-# Memory stays flat
+# Memory stays constant
 
 
 INSPECTED = """

@@ -1,4 +1,4 @@
-"""Compressed images: what they hold is known as if it lay there plain, once all of it has passed."""
+"""A compressed image gets the same facts as the plain image when all of it has been read."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from tests.slow import slow
 from tests.tools import need
 
 Way = Callable[[Run, Image, st.DrawFn], Run]
-#: What takes long to be packed.
+#: Images that take long to compress.
 MOST_PACKED = 3 * MIB
 
 
@@ -35,13 +35,13 @@ def packed(name: str, image: Image) -> Image:
 
 
 def within(facts: Facts) -> Facts:
-    """The facts of what a compressed object holds."""
+    """The facts about the content of a compressed object."""
     (member,) = facts.members
     return member.facts
 
 
 def facts_of(image: Image, decompression: Decompression | None = None) -> Facts:
-    """What is known of an image by a limit, once nothing is missing."""
+    """The facts about an image with these limits, when nothing is missing."""
     inspection = Inspection(inside=Inside(decompression=decompression or Decompression()))
     told_at_once(inspection, image)
     return inspection.facts()
@@ -114,10 +114,10 @@ def test_a_size_that_zstd_states_is_told() -> None:
     assert facts_of(packed("zstd", gpt_disk(2 * MIB))).details["stated_bytes"] == 2 * MIB
 
 
-# Cut, changed, and honest
+# Cut, changed and unchanged data
 
 
-#: So many bytes tell what it is.
+#: The number of bytes that identify the format.
 MARK = {"gzip": 3, "xz": 6, "zstd": 4, "bzip2": 10, "lz4": 4, "lzma": 14}
 
 
@@ -134,10 +134,10 @@ def test_what_is_cut_off_is_damaged_wherever_it_is_cut(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PACKED)
 def test_what_was_changed_is_whole_only_if_the_library_says_so(name: str) -> None:
-    """A change of a header's free fields leaves the data as they were; any other is found."""
+    """A changed unused field in a header leaves the data unchanged. Every other change is found."""
     original = mbr_disk(64 * KIB).patched(1000, noise(2, 4000)).to_bytes()
     data = PACKED[name](original)
-    # A header of lzma's has no mark: with another dictionary it may be no header.
+    # A header of the lzma format has no magic number, so with another dictionary it can be invalid.
     for at in [place for place in places(data) if name != "lzma" or place > MARK[name]]:
         for bit in (0, 3, 7):
             changed = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
@@ -156,7 +156,7 @@ def test_what_was_changed_is_whole_only_if_the_library_says_so(name: str) -> Non
      ("xz", -30, "structure"), ("bzip2", -2, "structure"), ("lz4", -1, "checksum_mismatch")],
 )  # fmt: skip
 def test_a_checksum_that_is_not_that_of_the_data_is_a_finding(name: str, at: int, check: str) -> None:
-    """liblzma and libbz2 don't say what it is that is corrupt."""
+    """liblzma and libbz2 do not report what is corrupt."""
     data = bytearray(PACKED[name](gpt_disk(2 * MIB).to_bytes()))
     data[at] ^= 1
     facts = facts_of(plain(bytes(data)))
@@ -164,7 +164,7 @@ def test_a_checksum_that_is_not_that_of_the_data_is_a_finding(name: str, at: int
     assert (within(facts).format, within(facts).complete) == ("raw", False)
 
 
-# How far it is looked
+# Limits of decompression
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -188,14 +188,14 @@ def test_what_is_just_as_long_is_known(name: str) -> None:
 
 
 def with_noise(image: Image) -> Image:
-    """A disk with noise in the middle, which does not compress."""
+    """A disk with incompressible noise in the middle."""
     return image.patched(MIB, noise(3, 2 * MIB))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PACKED)
 def test_of_what_is_too_long_to_be_read_no_more_is_read_than_tells_something(name: str) -> None:
-    """The disk's last sector is further back than may be made of it."""
+    """The disk's last sector is beyond the limit of decompression."""
     inspection = Inspection(inside=Inside(decompression=Decompression(output=3 * MIB, input=MIB)))
     disk = packed(name, with_noise(gpt_disk(4 * MIB)))
     told_at_once(inspection, disk)
@@ -221,7 +221,7 @@ def test_a_disk_that_is_as_long_as_the_object_has_no_size_until_that_is_known(im
 
 
 def test_what_has_passed_is_given_if_it_is_wanted_later() -> None:
-    """UDF's anchor leads to what stands before it, a DMG's trailer to its property list."""
+    """UDF's anchor refers to structures before it, and a DMG's trailer to its property list."""
     for image in (udf(), dmg(2 * MIB, allocated=2)):
         assert within(facts_of(packed("xz", image))) == facts_of(image)
 
@@ -240,7 +240,7 @@ def test_what_passed_too_long_ago_is_missed() -> None:
 def test_an_inspection_knows_the_same_however_the_bytes_came(
     data: st.DataObject, name: str, way: Way
 ) -> None:
-    """Good ones, cut ones, changed ones, with something behind, by narrow limits and wide ones."""
+    """Over good, cut and changed data, data with bytes after it, and narrow and wide limits."""
     image = data.draw(
         st.sampled_from([gpt_disk(2 * MIB), qcow2(MIB, allocated=2), vdi(MIB), plain(b"text" * 99)])
     )
@@ -274,7 +274,7 @@ def test_so_it_does_of_what_is_read_in_many_pieces(data: st.DataObject, name: st
 @pytest.mark.slow
 @given(st.data(), st.sampled_from(WAYS))
 def test_so_it_does_of_an_archive_of_compressed_images(data: st.DataObject, way: Way) -> None:
-    """One is decompressed at a time, and which comes first makes no difference."""
+    """One member is decompressed at a time, and the order makes no difference."""
     limits = data.draw(st.sampled_from([Decompression(), Decompression(output=300_000), Decompression(1, 1)]))
     image = ARCHIVE
     if data.draw(st.booleans()):
@@ -317,7 +317,7 @@ TOOLS = {
 }  # fmt: skip
 
 
-#: Those that take their time.
+#: Tools that are slow.
 THOROUGH = {"xz -9e", "zstd -q --ultra -22", "xz --format=lzma -9e"}
 
 
@@ -336,7 +336,7 @@ def test_what_tools_pack_is_known_as_if_it_lay_there_plain(name: str, command: s
 
 
 def filtered(command: str, data: bytes) -> bytes:
-    """What a tool makes of data. Skipped where it is not installed; in CI a failure."""
+    """The output of a tool for this input. If it is not installed, the test is skipped; in CI it fails."""
     tool, *options = command.split()
     need(tool)
     return subprocess.run([tool, *options, "-c"], input=data, capture_output=True, check=True).stdout

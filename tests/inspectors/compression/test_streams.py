@@ -1,4 +1,4 @@
-"""Streams in a row, what may lie between them, and what lies behind: as the formats' own tools have it."""
+"""Consecutive streams, and data between and after them, treated as by the formats' own tools."""
 
 import subprocess
 
@@ -21,13 +21,13 @@ def known(data: bytes) -> Facts:
 
 
 def is_whole(facts: Facts) -> bool:
-    """Whether it is the disk, and in order."""
+    """Whether an image is the disk, and in order."""
     inside = facts.members[0].facts
     return (inside, facts.findings, facts.wholeness) == (facts_of(DISK), (), Wholeness.PROVEN)
 
 
 def parts(name: str, at: int) -> tuple[bytes, bytes]:
-    """The disk as two streams."""
+    """The disk, compressed as two streams."""
     return PACKED[name](DATA[:at]), PACKED[name](DATA[at:])
 
 
@@ -42,7 +42,7 @@ def test_streams_in_a_row_are_one(name: str, at: int) -> None:
 
 @pytest.mark.parametrize("name", IN_A_ROW)
 def test_a_stream_for_each_few_kilobytes_is_no_bomb(name: str) -> None:
-    """As tools make them that pack in parallel or for random access, with an empty one at the end."""
+    """Tools that pack in parallel or for random access write such files, with an empty stream at the end."""
     streams = [PACKED[name](DATA[at : at + 16384]) for at in range(0, len(DATA), 16384)]
     facts = known(b"".join(streams) + EMPTY[name])
     assert is_whole(facts)
@@ -115,7 +115,7 @@ def test_a_dictionary_that_is_not_in_the_object_leads_outside() -> None:
     assert [finding.check for finding in known(frame).findings] == ["data_file"]
 
 
-# What lies behind. The tools: 0 they take it, 2 they warn, 1 they don't.
+# Data after the stream. The tools' behaviour: 0 accept, 2 warn, 1 refuse.
 
 BEHIND = {
     "a zero": b"\0",
@@ -149,7 +149,7 @@ def test_what_the_tool_takes_behind_the_data_is_taken_and_nothing_else(name: str
     )
     takes = tool.returncode == 0 and not tool.stderr
     if name == "zstd" and behind in {"gzip", "xz", "lz4", "lzma"}:
-        takes = False  # the command takes other formats' files as well
+        takes = False  # the command also accepts other formats' files
 
     facts = known(data)
     assert is_whole(facts) == takes, tool.stderr

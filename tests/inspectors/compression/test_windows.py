@@ -1,4 +1,4 @@
-"""How much memory a stream takes, by its first bytes: that is asked for before it is decoded."""
+"""Keyhole requests the memory for a stream before it decodes it, according to the stream's first bytes."""
 
 import lzma
 import struct
@@ -16,14 +16,14 @@ from keyhole.inspectors.inspection import Inspection
 from keyhole.inspectors.memory import held_by
 from tests.inspectors.compression.packed import KIB, MIB, PACKED, noise, zstd
 
-#: Of xz's presets, by its manual.
+#: The memory of xz's presets, according to its manual.
 DICTIONARIES = [MIB // 4, MIB, 2 * MIB, 4 * MIB, 4 * MIB, 8 * MIB, 8 * MIB, 16 * MIB, 32 * MIB, 64 * MIB]
 SMALL = {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 4096}
 LARGE = {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 96 * MIB}
 
 
 class Notes:
-    """Notes what is asked for."""
+    """Records the requested memory."""
 
     def __init__(self) -> None:
         self.held = self.most = 0
@@ -38,7 +38,7 @@ class Notes:
 
 
 def _block(stream: bytes) -> bytes:
-    """The blocks of an xz stream without its header, index and footer."""
+    """The blocks of an xz stream without header, index and footer."""
     index = 4 * (struct.unpack_from("<I", stream, len(stream) - 8)[0] + 1)
     return stream[12 : len(stream) - 12 - index]
 
@@ -55,7 +55,7 @@ def test_filters_may_stand_before_xz_own(before: dict[str, int]) -> None:
 
 
 def test_a_block_of_xz_may_state_its_sizes() -> None:
-    # As `xz --threads` writes them: flags, compressed and uncompressed size of 7 bits a byte, one filter
+    # As `xz --threads` writes it: flags, compressed and uncompressed size with 7 bits per byte, one filter
     assert xz_dictionary(bytes(12) + bytes([5, 0xC0, 0x80, 0x01, 0xFF, 0xFF, 0x03, 0x21, 1, 28])) == 64 * MIB
 
 

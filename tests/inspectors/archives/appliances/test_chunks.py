@@ -1,4 +1,4 @@
-"""Disks in chunks, and compressed ones: what the OVF declares is joined in place, and judged as one disk."""
+"""Appliances with disks in chunks or compressed disks: each is inspected in place as one disk."""
 
 import gzip
 from random import Random
@@ -118,7 +118,7 @@ def test_chunks_of_no_size_are_not_decided(chunk: str) -> None:
 
 @pytest.mark.parametrize("chunk", ["0", str(CHUNK), str(2**40)])
 def test_a_file_that_is_there_as_a_whole_is_taken_so(chunk: str) -> None:
-    """VirtualBox ignores `chunkSize`, virt-v2v looks for the whole first."""
+    """VirtualBox ignores `chunkSize`, and virt-v2v first looks for the whole file."""
     facts = walk(appliance(descriptor(file=chunked(chunk=chunk))))
     assert (facts.findings, [one.facts for one in facts.members]) == ((), [facts_of(DISK)])
 
@@ -139,7 +139,7 @@ def test_several_chunks_without_a_stated_size_are_no_file() -> None:
 
 
 def test_a_chunk_that_is_a_disk_by_itself_is_a_second_one() -> None:
-    """Versions of virt-v2v that know no chunks take the last for the disk, and open it by its content."""
+    """Versions of virt-v2v without chunk support use the last chunk as the disk, and detect its format."""
     evil = qcow2(GIB, backing_file="/etc/shadow")
     whole = plain(DISK.to_bytes().ljust(10 * CHUNK, b"\0") + evil.to_bytes())
     found = described(descriptor(file=chunked(size=None)), *chunks(whole, CHUNK))
@@ -229,7 +229,7 @@ def test_chunks_may_be_compressed_each() -> None:
     total = sum(part.size for part in parts)
     facts = walk(appliance(descriptor(file=chunked(size=total, chunk=CHUNK, more=GZIP)), *named))
     assert content_of(facts) == [("gzip", "vmdk")]
-    # They are not as long as is stated, so it is not clear what the size was meant of.
+    # Their length is not the stated size, so it is unclear whether the size is that of the compressed data.
     assert findings(facts) == [("size_mismatch", Severity.ERROR)]
 
 

@@ -1,4 +1,4 @@
-"""The encodings of a descriptor: those that a reader can know are read, and no other is called damage."""
+"""The encodings of an OVF descriptor: Keyhole reads common ones, and reports no other as damage."""
 
 import codecs
 
@@ -25,10 +25,10 @@ UNSUPPORTED = [("unsupported_subformat", Severity.WARNING)]
 STRUCTURE = [("structure", Severity.ERROR)]
 PARENT = [("parent_image", Severity.CRITICAL)]
 
-#: Encodings as XML names them, a text that is in each, and Python's name where that differs.
+#: Encodings by their names in XML: a text in each, and Python's name if it is different.
 ENCODINGS = [
     ("Shift_JIS", "日本語ソ表", None),
-    ("Shift_JIS", "①㈱", "cp932"),  # of NEC and IBM, which Windows writes under that name
+    ("Shift_JIS", "①㈱", "cp932"),  # from NEC and IBM; Windows writes these characters under that name
     ("Windows-31J", "①㈱", "cp932"),
     ("EUC-JP", "日本語", None),
     ("GBK", "中文能", None),
@@ -53,7 +53,7 @@ ENCODINGS = [
     ("UTF-8", "é中", None),
     ("utf8", "é中", None),
 ]
-#: Encodings that hide what they say from readers which do not know them, or that nobody knows.
+#: Encodings whose text is unreadable to a reader that does not support them, or that do not exist.
 OTHERS = [
     "klingon",
     "UTF-7",
@@ -69,7 +69,7 @@ OTHERS = [
 
 
 def in_encoding(name: str, said: str, codec: str | None = None, text: str | None = None) -> bytes:
-    """A descriptor that says what encoding it is in, with a disk whose file has a name in it."""
+    """A descriptor that states this encoding. Its disk's file has this text in its name."""
     stated = (text or descriptor()).replace("UTF-8", name).replace("disk1.vmdk", f"{said}.vmdk")
     return stated.encode(codec or name)
 
@@ -107,7 +107,7 @@ def test_ebcdic_is_not_supported() -> None:
     ("name", "wrong"), [("Shift_JIS", b"\x85\xff"), ("GBK", b"\x80\xff"), ("EUC-KR", b"\xff")]
 )
 def test_what_is_not_valid_by_the_tables_here_is_not_decided(name: str, wrong: bytes) -> None:
-    """Readers have other tables, so it is not known to be wrong."""
+    """Other readers have other tables, so the text can be valid for them."""
     assert described(in_encoding(name, "disk1").replace(b"A machine", wrong)) == UNSUPPORTED
 
 
@@ -117,7 +117,7 @@ def test_what_is_no_utf_8_is_a_contradiction() -> None:
     assert described(undeclared.replace(b"A machine", b"\xe9")) == STRUCTURE
 
 
-# Marks, and encodings of more than a byte
+# Byte order marks, and encodings with more than one byte per character
 
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
@@ -143,7 +143,7 @@ def test_wide_encodings_are_known_by_their_beginning(codec: str, *, mark: bool, 
     ],
 )
 def test_a_mark_or_the_bytes_count_and_not_the_declaration(declared: str, codec: str) -> None:
-    """PowerShell writes UTF-16 that says it is UTF-8; some readers refuse that."""
+    """PowerShell writes UTF-16 and declares UTF-8. Some readers refuse such a text."""
     facts = walk(appliance(descriptor().replace("UTF-8", declared).encode(codec)))
     assert [(one.check, one.severity) for one in facts.findings] == [("structure", Severity.INFO)]
     assert facts.details["disks"] == 1
@@ -152,7 +152,10 @@ def test_a_mark_or_the_bytes_count_and_not_the_declaration(declared: str, codec:
 
 
 def test_a_text_that_says_two_things_in_two_encodings_is_two() -> None:
-    """By its mark the file is one of the archive, by its declaration another."""
+    """Byte order mark and declaration contradict each other.
+
+    The descriptor names one file if it is read in the first encoding, and another file in the second.
+    """
     file = FILE.replace("disk1.vmdk", "é.vmdk")
     text = descriptor(file=file).replace("UTF-8", "ISO-8859-1").encode("utf-8-sig")
     facts = walk(tar([("box.ovf", plain(text)), ("é.vmdk", DISK), ("Ã©.vmdk", DISK)]))
@@ -166,7 +169,7 @@ def test_two_marks_are_one_too_many(codec: str) -> None:
 
 
 def test_zeros_behind_the_text_are_padding() -> None:
-    """VirtualBox ends the text at the first zero."""
+    """VirtualBox ignores everything after the first zero."""
     assert described(descriptor() + "\0" * 100) == []
     assert described(descriptor() + "\0<Envelope/>") == STRUCTURE
 
@@ -177,7 +180,7 @@ def test_any_bytes_are_decoded_or_refused(raw: bytes) -> None:
         try:
             assert isinstance(decode(data).text, str)
         except EncodingError as error:
-            assert str(error)  # noqa: PT017 - that it is refused is as well
+            assert str(error)  # noqa: PT017 - a refusal is correct too
         try:
             parse(data)
         except OVFError as error:

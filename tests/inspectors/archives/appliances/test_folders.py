@@ -1,4 +1,4 @@
-"""Where the descriptor lies: in any folder, as for readers; what only looks like one is left alone."""
+"""A descriptor is found in any folder, as readers find it. Files that only look like one are ignored."""
 
 import pytest
 
@@ -75,7 +75,7 @@ def test_a_reference_out_of_the_archive_is_critical_from_any_folder(href: str) -
 
 def test_what_a_descriptor_names_of_the_host_is_told_wherever_it_lies() -> None:
     assert findings(archive(("vm/box.ovf", HOSTILE), (f"vm/{DISK_NAME}", DISK))) == [HOST]
-    # No machine, for it lacks all its files; and still.
+    # Keyhole reports the reference even if none of the appliance's files exists, so that it is not a machine.
     facts = archive(("doc/box.ovf", HOSTILE), ("images/a.qcow2", qcow2(GIB)))
     assert (facts.format, findings(facts)) == ("tar", [HOST])
 
@@ -167,7 +167,7 @@ def test_an_apple_double_is_no_descriptor(name: str, *, first: bool) -> None:
 
 @pytest.mark.parametrize("name", ["._box.ovf", "__MACOSX/box.ovf"])
 def test_a_descriptor_by_its_content_is_one_whatever_its_name(name: str) -> None:
-    """VirtualBox and vSphere go by the suffix alone."""
+    """VirtualBox and vSphere find a descriptor only by its suffix."""
     facts = archive((name, HOSTILE), (DISK_NAME, DISK))
     assert (facts.format, findings(facts)) == ("ova", [HOST])
     facts = archive((name, TEXT), ("box.ovf", TEXT), (DISK_NAME, DISK))

@@ -1,4 +1,4 @@
-"""References of an OVF to the host: files, devices and folders that are not in the archive."""
+"""An OVF can refer to the host: to files, devices and folders that are not in the archive."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from keyhole.inspectors.archives.ovf.descriptor import MAX_ENTRIES, OVFError, pa
 from tests.inspectors.archives.appliances.building import HARD_DISK, described, descriptor
 
 CRITICAL = [("ovf_reference", Severity.CRITICAL)]
-#: What leads to a host's file, however it is said.
+#: References to files of the host, in every notation.
 HOST_PATHS = [
     "/dev/sda",
     "/etc/shadow",

@@ -1,4 +1,4 @@
-"""OVF 0.9, 1.x and 2: sections by their types, shared disks, units, prefixes that nobody declared."""
+"""OVF 0.9, 1.x and 2: sections found by their types, shared disks, units, undeclared prefixes."""
 
 import pytest
 
@@ -21,7 +21,7 @@ MISSING = [("ovf_reference", Severity.ERROR)]
 PARENT = [("parent_image", Severity.CRITICAL)]
 HOST = [("ovf_reference", Severity.CRITICAL)]
 
-#: As VMware's first tools wrote it.
+#: A descriptor as VMware's first tools wrote it.
 OLD = """<?xml version="1.0" encoding="UTF-8"?>
 <ovf:Envelope xmlns:ovf="http://www.vmware.com/schema/ovf/1/envelope"
     xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
@@ -59,7 +59,7 @@ def test_the_type_of_a_section_has_any_prefix(kind: str) -> None:
 
 
 def test_prefixes_need_not_be_declared() -> None:
-    """To libxml2, which VirtualBox and virt-v2v read it with, that is a warning."""
+    """libxml2, which VirtualBox and virt-v2v use, only warns."""
     start = old().index("<ovf:Envelope")
     bare = "<ovf:Envelope>" + old()[old().index(">", start) + 1 :]
     assert described(bare) == []
@@ -128,7 +128,7 @@ def test_a_section_of_two_types_is_read_by_either() -> None:
 
 
 def test_what_does_not_count_may_be_there_by_two_namespaces() -> None:
-    """oVirt gives an operating system its own id beside OVF's."""
+    """oVirt gives an operating system its own id in addition to OVF's."""
     system = '<Section ovf:id="36" vmw:id="1252" xsi:type="ovf:OperatingSystemSection_Type"/>'
     settings = (
         '<vmw:Config ovf:id="1" vmw:id="2" vmw:key="firmware" vmw:value="efi" ovf:type="a" vmw:type="b"/>'
@@ -154,7 +154,7 @@ def test_a_machine_in_a_collection_is_read() -> None:
 
 
 def test_a_disk_may_refer_to_its_file_by_the_path() -> None:
-    """So oVirt's export domains do."""
+    """oVirt's export domains contain such references."""
     href = "25534d4f-d07d/90b62105-4ae8"
     text = old(
         file=f'<File ovf:href="{href}" ovf:id="90b62105-4ae8" ovf:size="{DISK.size}"/>',

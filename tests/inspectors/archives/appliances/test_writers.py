@@ -1,4 +1,4 @@
-"""Appliances as the field's writers shape them are in order, and a disk of the host in any is found."""
+"""Appliances of known writers are in order. If one refers to a disk of the host, Keyhole reports it."""
 
 import pytest
 
@@ -17,7 +17,7 @@ SIXTEEN = plain("sixteen bytes: x")
 EXTRAS = [("box-file1.nvram", SIXTEEN), ("box-file2.iso", iso())]
 HOST_DRIVE = '<HostDrive src="/dev/sr0"/>'
 
-#: By writer: the descriptor, the name of the disk, the disk, what else is in the archive.
+#: By writer: the descriptor, the name of the disk, the disk, and further files of the archive.
 WRITERS: dict[str, tuple[str, str, Image, list[tuple[str, Image]]]] = {
     "ovftool": (writers.OVFTOOL, "box-disk1.vmdk", STREAM, EXTRAS),
     "VirtualBox": (writers.virtualbox("1"), "box-disk001.vmdk", STREAM, []),
@@ -41,7 +41,7 @@ WRITERS: dict[str, tuple[str, str, Image, list[tuple[str, Image]]]] = {
 
 
 def written(writer: str, before: str = "", after: str = "") -> Image:
-    """A writer's appliance, with a part of its descriptor changed."""
+    """A writer's appliance with a changed part of its descriptor."""
     text, name, disk, more = WRITERS[writer]
     assert before in text
     filled = text.replace(before, after).format(href=name, size=disk.size, capacity=2 * GIB, gib=2)

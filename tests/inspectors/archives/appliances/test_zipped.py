@@ -1,4 +1,4 @@
-"""An appliance in a ZIP archive is judged as one in a tar, but that chunks are not joined."""
+"""An appliance in a ZIP archive gets the same verdict as in a tar archive, but its chunks are not joined."""
 
 from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
@@ -24,7 +24,7 @@ from tests.inspectors.archives.walking import walk
 
 
 def zipped(text: str, *files: tuple[str, Image], name: str = "box.ovf", method: int = ZIP_DEFLATED) -> Facts:
-    """What is known of a ZIP archive of a descriptor and files; of the usual disk, if none are given."""
+    """The facts about a ZIP archive of a descriptor and files. Without files, it contains the usual disk."""
     packed = BytesIO()
     with ZipFile(packed, "w", method) as archive:
         archive.writestr(name, text)
