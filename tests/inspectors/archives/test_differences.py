@@ -1,8 +1,8 @@
 """Archives in which readers list different members, and whether Keyhole reports them.
 
 If GNU tar and Python disagree about an archive, it is never in order. The tests run both. Other readers'
-differences are listed here as facts about bsdtar 3.6.2, BusyBox 1.35, Go 1.19, npm's tar 7 and tar-stream 3. A
-slow test runs all of them on archives that are in order.
+differences are listed here as facts about bsdtar 3.6.2, BusyBox 1.35, Go 1.19, npm's tar 7 and tar-stream 3.
+A slow test runs all of them on archives that are in order.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""ASIF: each check's finding, for an image that fails it and for one that only seems to."""
+"""ASIF: the finding of each check, for images that fail it and for similar good images."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.asif import ASIFInspector
 from tests.inspectors.one_inspector import GIB, MIB, TIB, checks_of, inspected
 
-#: One table is for 126 GiB: these chunks are in two.
+#: One table covers 126 GiB, so these chunks are in two tables.
 TWO_TABLES = (0, 129_024)
 
 
@@ -23,7 +23,7 @@ def test_a_good_image_has_its_size_and_no_findings(size: int) -> None:
 
 
 def test_it_does_not_claim_what_it_cannot_know() -> None:
-    """Data chunks lie in any order behind tables too large to read: a lost one would not be noticed."""
+    """Data chunks can lie in any order, and large tables are not read. A lost chunk would not be noticed."""
     image = asif(7 * MIB, allocated=3)
     for whole_or_not in (image, image.truncated(image.size - MIB)):
         assert inspected(ASIFInspector, whole_or_not).wholeness is Wholeness.UNCHECKED
@@ -40,7 +40,7 @@ def test_a_cut_that_takes_header_directories_or_tables_is_noticed() -> None:
 
 
 def test_the_newer_directory_counts() -> None:
-    """The older one may be of any time, and lead anywhere."""
+    """The older directory can be of any age, and its entries can lead anywhere."""
     image = asif(7 * MIB, allocated=1).truncated(2 * MIB)
     older, newer = image.patched(262_664, u64(999)), image.patched(520, u64(999))
     assert checks_of(ASIFInspector, older) == []

@@ -1,4 +1,4 @@
-"""VHD, VHDX and VDI: maps that point at headers, tables, or one place twice."""
+"""VHD, VHDX and VDI: maps with entries that lead to headers, to tables, or to one place twice."""
 
 import struct
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.inspectors.one_inspector import image_of
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
 VHD = vhd_dynamic(GIB, allocated=3)
-#: Where the builder has the block table, and the first block behind it.
+#: The offsets of the builder's block table, and of the first block after it.
 VHD_TABLE, VHD_FIRST = 1536, 1536 + 2048
 VHDX = vhdx(GIB, block_size=MIB, allocated=3)
 VHDX_BAT = 3 * MIB
@@ -25,12 +25,12 @@ VDI_MAP = 512
 
 
 def vhd_entry(image: Image, number: int, sector: int) -> Image:
-    """A VHD with another entry in its block table."""
+    """A VHD with a changed entry in its block table."""
     return image.patched(VHD_TABLE + 4 * number, struct.pack(">I", sector))
 
 
 def vhdx_entry(image: Image, number: int, place: int, state: int = 6) -> Image:
-    """A VHDX with another entry in its BAT; the place is in MiB."""
+    """A VHDX with a changed entry in its BAT. The offset is in MiB."""
     return image.patched(VHDX_BAT + 8 * number, struct.pack("<Q", place << 20 | state))
 
 
@@ -62,7 +62,7 @@ def test_vhds_of_any_block_size_are_good(block_size: int) -> None:
 
 
 def moved_table(image: Image) -> Image:
-    """A VHD whose block table lies behind its blocks, where a tool has put it that needed more room."""
+    """A VHD whose block table follows its blocks. Tools move the table there if it must grow."""
     end = image.size - 512
     header = bytearray(image.read(512, 1024))
     header[16:24] = end.to_bytes(8, "big")
@@ -119,7 +119,7 @@ def test_all_of_a_large_bat_is_read_where_that_is_wanted() -> None:
     assert checks_of(hidden) == []
     assert judge(thorough_facts_of(hidden), rule=PROVEN)[0] is Status.UNSAFE
     assert judge(thorough_facts_of(image), rule=PROVEN)[0] is Status.SAFE
-    # 64 MiB of entries are not held.
+    # Keyhole does not store a map of 64 MiB.
     too_large = thorough_facts_of(vhdx(8 * TIB, block_size=MIB, allocated=3, bat_offset=3 * MIB))
     assert judge(too_large, rule=PROVEN) == (Status.INCONCLUSIVE, ("wholeness_unchecked",))
 
@@ -136,7 +136,7 @@ def test_all_of_a_large_bat_is_read_where_that_is_wanted() -> None:
 )
 @pytest.mark.parametrize("allocated", [0, 3])
 def test_a_vdi_whose_parts_overlap_is_found(at: int, value: int, part: str, allocated: int) -> None:
-    """With no block allocated, the first one will be."""
+    """If no block is allocated yet, the first allocated block will overlap."""
     image = vdi(GIB, allocated=allocated).patched(at, value.to_bytes(4, "little"))
     assert any(part in message for message in overlaps_of(image))
 
@@ -174,7 +174,7 @@ def test_what_qemu_makes_is_whole_by_all_its_maps(qemu_img: QemuImg, kind: str, 
     assert_good(image_of(path))
 
 
-#: What `qemu-img check` says is wrong of images of these formats, as far as it looks.
+#: The errors that `qemu-img check` finds in images of these formats.
 REFUSED: dict[str, Callable[[], Image]] = {
     "vdi": lambda: VDI.patched(VDI_MAP + 4 * 77, struct.pack("<I", 1)),
     "vhdx": lambda: vhdx_entry(VHDX, 77, 2),

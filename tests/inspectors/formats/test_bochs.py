@@ -1,4 +1,4 @@
-"""Bochs: each check's finding, for an image that fails it and for one that only seems to."""
+"""Bochs: the finding of each check, for images that fail it and for similar good images."""
 
 from functools import partial
 from pathlib import Path

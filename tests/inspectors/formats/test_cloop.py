@@ -1,4 +1,4 @@
-"""cloop: each check's finding, for an image that fails it and for one that only seems to."""
+"""cloop: the finding of each check, for images that fail it and for similar good images."""
 
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.inspectors import one_inspector
 
 KIB, MIB = 1024, 1024**2
 
-#: Its table is longer than what is held.
+#: An image whose table is longer than the part that the inspector stores.
 LONG_BLOCKS = 40_000
 LONG = cloop(LONG_BLOCKS * 512, block_size=512)
 
@@ -89,7 +89,10 @@ def test_a_header_out_of_bounds_is_a_contradiction(at: int, value: int) -> None:
 
 
 def test_a_size_beyond_what_qemu_can_count_is_a_contradiction() -> None:
-    """QEMU's 32 bits of sectors would wrap, and show another size than other readers."""
+    """QEMU counts sectors in 32 bits.
+
+    A larger number would wrap, and QEMU would show another size than other readers.
+    """
     image = cloop(MIB).patched(128, u32(64 * MIB) + u32(2**15))
     inspector = inspected(image)
     assert [finding.check for finding in inspector.checks()] == ["structure"]
@@ -128,7 +131,7 @@ def test_the_order_counts_across_the_entries_that_are_not_held() -> None:
 
 
 def test_what_the_entries_that_are_not_held_lead_over_is_no_block() -> None:
-    """There are more bytes between the two entries than one block may have."""
+    """Between the two stored entries are more bytes than their blocks can have."""
     far = 1 << 40
     end = 136 + (LONG_BLOCKS + 1) * 8
     held = LONG.read(end - 64 * KIB, 64 * KIB)

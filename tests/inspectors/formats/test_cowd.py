@@ -1,4 +1,4 @@
-"""COWD: each check's finding, for an extent that fails it and for one that only seems to."""
+"""COWD: the finding of each check, for extents that fail it and for similar good extents."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.inspectors import one_inspector
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
-#: What every extent is told, for its descriptor is elsewhere.
+#: The finding for every extent, because its descriptor is in another file.
 ALWAYS = ["unsupported_subformat"]
 DIRECTORY, TABLE = 2048, 2560
 
@@ -90,7 +90,7 @@ def test_a_mention_where_qemu_does_not_look_is_no_parent() -> None:
 
 @pytest.mark.qemu
 def test_qemu_opens_the_parent_that_an_extent_mentions(qemu_img: QemuImg, tmp_path: Path) -> None:
-    """Why it is looked for: bytes that no specification gives a meaning lead out of the object."""
+    """This is why Keyhole looks for a parent: bytes that no specification defines refer to another file."""
     padding = b"x" * 512
     image = cowd(GIB).patched(512, padding + MENTION)
     assert qemu_img(image.write_to(tmp_path / "image"))["backing-filename"] == "/etc/shadow"
@@ -145,7 +145,7 @@ def test_an_object_may_be_longer_than_what_is_in_use() -> None:
 @pytest.mark.qemu
 @pytest.mark.parametrize("grain_sectors", [1, 8, 128])
 def test_qemu_reads_what_the_guest_wrote(grain_sectors: int, qemu_img: QemuImg, tmp_path: Path) -> None:
-    """QEMU opens an extent by a descriptor."""
+    """QEMU opens an extent only through a descriptor."""
     blocks = (500, 0, 40)
     cowd(64 * MIB, grain_sectors=grain_sectors, allocated=blocks).write_to(tmp_path / "x-delta.vmdk")
     raw = guest_disk(64 * MIB, block_size=512 * grain_sectors, allocated=blocks).write_to(tmp_path / "raw")

@@ -1,4 +1,4 @@
-"""DMG: each check's finding, for an image that fails it and for one that only seems to."""
+"""DMG: the finding of each check, for images that fail it and for similar good images."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ TRAILER = 512
 
 
 def patched(image: Image, at: int, value: int, length: int = 8) -> Image:
-    """An image with another number in its trailer."""
+    """An image with a changed number in its trailer."""
     return image.patched(image.size - TRAILER + at, value.to_bytes(length, "big"))
 
 
@@ -70,7 +70,10 @@ def test_without_its_trailer_it_is_no_dmg_at_all() -> None:
 
 @pytest.mark.parametrize("lost", [1, 512, 4096, MIB])
 def test_bytes_lost_before_the_trailer_are_noticed(lost: int) -> None:
-    """A hole closed up, or a front cut off: what the trailer names ends behind it, or is not there."""
+    """The trailer then refers to bytes that are after it or that do not exist.
+
+    The bytes were lost in the middle or at the front.
+    """
     image = dmg(7 * MIB, allocated=2)
     shorter = Image.of(image.size - lost, [(0, image.read(lost, image.size))])
     inspector = inspected(DMGInspector, shorter)
@@ -114,7 +117,7 @@ def test_a_disk_of_more_sectors_than_can_be_has_no_size() -> None:
 
 
 def test_two_trailers_are_a_contradiction() -> None:
-    """QEMU takes the first in the last 1023 bytes, macOS the one that ends the file."""
+    """QEMU uses the first trailer in the last 1023 bytes, and macOS the trailer at the file's end."""
     image = dmg(7 * MIB, allocated=1)
     assert "structure" in checks_of(DMGInspector, image.patched(image.size - 700, b"koly"))
 

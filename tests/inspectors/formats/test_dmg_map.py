@@ -1,4 +1,4 @@
-"""The block map of a DMG: it and the trailer agree, and it leads into the data fork alone."""
+"""The block map of a DMG must match the trailer, and lead only into the data fork."""
 
 import subprocess
 from collections.abc import Callable
@@ -42,7 +42,7 @@ NAMES = {RAW: "UDRO", ZLIB: "UDZO", BZIP2: "UDBZ", XZ: "ULMO"}
 @pytest.mark.parametrize("cuts", [(), (1, 34, 2048)], ids=["one table", "four tables"])
 @pytest.mark.parametrize("kind", PACK, ids=NAMES.values())
 def test_a_good_image_is_safe_however_its_chunks_are_compressed(kind: int, cuts: tuple[int, ...]) -> None:
-    """bzip2's and xz's begin as such a stream does. The size is the disk's."""
+    """Chunks of bzip2 and xz begin like files of these formats. The reported size is the disk's."""
     facts = facts_of(packed(DISK, kind, cuts=cuts))
     assert (facts.format, facts.virtual_size, facts.findings) == ("dmg", len(DISK), ())
     assert facts.wholeness is Wholeness.PROVEN
@@ -73,7 +73,7 @@ def test_7_zip_reads_those_that_begin_as_a_stream(tmp_path: Path, kind: int) -> 
 
 
 def test_a_stream_in_front_of_another_part_of_the_disk_is_another_format() -> None:
-    """Who unpacks it first comes to what the DMG has further behind."""
+    """A reader that decompresses the stream gets a part of the disk that is not its beginning."""
     inner = bzip2 = PACK[BZIP2](qcow2(MIB, backing_file="/etc/passwd").to_bytes())
     assert inner
     rest = PACK[ZLIB](bytes(range(256)) * 2)
@@ -88,7 +88,7 @@ def test_a_stream_in_front_of_another_part_of_the_disk_is_another_format() -> No
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_a_stream_that_no_chunk_can_be_is_another_format(name: str) -> None:
-    """A trailer behind it, whose map has the stream as it is: `gzip -d` and hdiutil come to other disks."""
+    """The trailer's map uses the stream's bytes as a disk, so `gzip -d` and hdiutil find different disks."""
     fork = PACKED[name](DISK)
     fork += bytes(-len(fork) % SECTOR)
     table = Table(0, len(fork) // SECTOR, (Stored(RAW, 0, len(fork) // SECTOR, 0, len(fork)),))
@@ -96,7 +96,7 @@ def test_a_stream_that_no_chunk_can_be_is_another_format(name: str) -> None:
 
 
 def test_a_disk_in_front_that_is_not_what_the_map_begins_with_is_another_format() -> None:
-    """blkid and the kernel read what lies in front, as if there were no trailer."""
+    """blkid and the kernel ignore the trailer, and read the disk at the front."""
     front, hidden = mbr_disk(MIB).to_bytes(), DISK[:MIB]
     sectors = MIB // SECTOR
     table = Table(0, sectors, (Stored(RAW, 0, sectors, MIB, MIB),))
@@ -124,11 +124,11 @@ def test_the_map_comes_with_the_end_and_a_stream_in_front_costs_nothing() -> Non
     assert inspection.facts().findings == ()
 
 
-# What does not agree
+# Contradictions
 
 
 def chunk(**changes: int) -> Stored:
-    """A chunk of eight sectors, raw, at the front; and changed."""
+    """A raw chunk of eight sectors at the front, with these changes."""
     return Stored(**{"kind": RAW, "sector": 0, "sectors": 8, "offset": 0, "length": 8 * SECTOR, **changes})
 
 

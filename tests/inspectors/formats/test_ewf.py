@@ -1,4 +1,4 @@
-"""EWF: each check's finding, for files that fail it or only seem to; files that ewfacquire makes."""
+"""EWF: the finding of each check, for files that fail it and for similar good files, also by ewfacquire."""
 
 import random
 import struct
@@ -13,7 +13,7 @@ from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.ewf import EWFInspector
 from tests.inspectors.one_inspector import KIB, MIB, checks_of, image_of, inspected, run_tool
 
-#: Where the builder puts things: the volume section, its data, and the section behind.
+#: Offsets in the builder's files: the volume section, its data, and the next section.
 VOLUME, VOLUME_DATA, SECTORS = 13, 89, 89 + 1052
 
 
@@ -22,14 +22,14 @@ def with_sum(data: bytes) -> bytes:
 
 
 def with_volume(image: Image, at: int, change: bytes) -> Image:
-    """An image that states something else of its medium, with the right checksum."""
+    """An image with another statement about its medium, and the right checksum."""
     data = bytearray(image.read(VOLUME_DATA, 1048))
     data[at : at + len(change)] = change
     return image.patched(VOLUME_DATA, with_sum(bytes(data)))
 
 
 def with_descriptor(image: Image, at: int, kind: bytes, following: int) -> Image:
-    """An image with another section's descriptor at `at`, with the right checksum."""
+    """An image with the descriptor of another section at `at`, and the right checksum."""
     return image.patched(at, with_sum(struct.pack("<16sQQ40x", kind, following, 0)))
 
 
@@ -48,8 +48,8 @@ def test_libewf_reads_what_the_builder_stored(tmp_path: Path) -> None:
 
 
 def acquired(folder: Path, *options: str) -> dict[str, Image]:
-    """The files that ewfacquire makes of a disk of 3 MiB, by their suffix."""
-    noise = random.Random("a disk").randbytes(MIB)  # noqa: S311 - what compresses badly
+    """The files that ewfacquire makes from a disk of 3 MiB, by their suffixes."""
+    noise = random.Random("a disk").randbytes(MIB)  # noqa: S311 - data that compresses badly
     disk = Image.of(3 * MIB, [(MIB, noise)]).write_to(folder / "disk.dd")
     run_tool("ewf-tools", "ewfacquire", "-u", "-q", *options, "-t", folder / "made", disk)
     return {path.suffix: image_of(path) for path in sorted(folder.glob("made.*"))}
@@ -72,7 +72,7 @@ def test_what_ewfacquire_makes_is_whole_and_every_cut_of_it_noticed(
 
 @pytest.mark.parametrize("variant", ["smart", "ewf"])
 def test_a_smart_file_is_whole(variant: str, tmp_path: Path) -> None:
-    """Its volume section is shorter, and its last section leads to the end of the file."""
+    """A SMART file has a shorter volume section, and its last section refers to the end of the file."""
     (image,) = acquired(tmp_path, "-f", variant).values()
     inspector = inspected(EWFInspector, image)
     assert (inspector.subformat, inspector.virtual_size) == ("S01", 3 * MIB)
@@ -102,7 +102,7 @@ def test_every_cut_is_noticed() -> None:
 
 
 def test_an_end_that_was_written_for_another_place_is_no_end() -> None:
-    """Bytes lost in the middle leave the last section intact, but it says that it stands elsewhere."""
+    """If bytes in the middle are lost, the last section is intact but states another offset than its own."""
     image = ewf(MIB)
     shorter = Image.of(image.size - 512, [(0, image.read(0, 5000)), (5000, image.read(5512, image.size))])
     assert checks_of(EWFInspector, shorter) == ["truncated"]

@@ -1,4 +1,4 @@
-"""Discs with a partition table for those who write them onto a disk: whole, and what blkid says they are."""
+"""Discs with a partition table, for use on USB sticks: they are whole, and get blkid's types."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ from keyhole.inspectors import Wholeness
 from keyhole.scan.settings import ScanSettings
 from tests.tools import environment, need, run
 
-#: Where Debian's isolinux has them; without these only what needs none is made.
+#: Debian's isolinux has these files. Without them, only discs that need none are made.
 ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
 HYBRID_MBR = Path("/usr/lib/ISOLINUX/isohdpfx.bin")
 BOOT = "-b boot.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table"
@@ -23,7 +23,7 @@ UBUNTU = (
     "-iso_mbr_part_type a2a0d0ebe5b9334487c068b6b72699c7 tree"
 )
 
-#: The commands that make a disc of `tree`, and by what the table is called.
+#: The commands that make a disc of `tree`, by the name of the table.
 HYBRIDS = {
     "xorriso, an MBR": (f"{XORRISO} {BOOT} -isohybrid-mbr mbr.bin tree", "dos"),
     "as Debian's": (f"{XORRISO} {BOOT} -isohybrid-mbr mbr.bin {EFI} -isohybrid-gpt-basdat tree", "dos"),
@@ -65,7 +65,7 @@ HYBRIDS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a tree to put on a disc, and boot code."""
+    """A folder with a tree to put on a disc, and with boot code."""
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "noise").write_bytes(bytes(range(256)) * 1000)
@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def by_blkid(disc: Path) -> set[str]:
-    """The types of the file system and of the partition table."""
+    """The types that blkid reports for the file system and the partition table."""
     need("blkid")
     done = subprocess.run(
         ["blkid", "-p", "-o", "export", disc], capture_output=True, text=True, check=True, env=environment()

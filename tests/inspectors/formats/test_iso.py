@@ -1,4 +1,4 @@
-"""ISO 9660 and UDF: each check's finding, for discs that fail it or only seem to; files that tools make."""
+"""ISO 9660 and UDF: the finding of each check, for bad discs and similar good discs, also by tools."""
 
 import random
 from binascii import crc_hqx
@@ -23,7 +23,7 @@ def both(value: int, length: int) -> bytes:
 
 
 def with_udf(image: Image, at: int, within: int, change: bytes) -> Image:
-    """A disc with another descriptor of UDF at `at`, with the right CRC and sum."""
+    """A disc with another UDF descriptor at `at`, and with the right CRC and checksum."""
     data = bytearray(image.read(at, 512))
     data[within : within + len(change)] = change
     length = int.from_bytes(data[10:12], "little")
@@ -33,7 +33,7 @@ def with_udf(image: Image, at: int, within: int, change: bytes) -> Image:
     return image.patched(at, bytes(data))
 
 
-# What is good
+# Good discs
 
 
 @pytest.mark.parametrize("blocks", [28, 200, 400_000])
@@ -71,7 +71,7 @@ def test_each_extension_is_seen_alone(extension: str) -> None:
 
 @pytest.mark.parametrize("behind", [1, 511, 300 * KIB])
 def test_what_stands_behind_the_volume_belongs_to_the_disk(behind: int) -> None:
-    """Padding, a further session, a backup GPT: a reader of the object sees it."""
+    """A reader of the object sees the bytes after the volume: padding, a further session, or a backup GPT."""
     inspector = inspected(ISOInspector, iso().appended(bytes(behind)))
     assert inspector.virtual_size == 200 * SECTOR + behind
     assert inspector.details()["volume_size"] == 200 * SECTOR
@@ -85,15 +85,15 @@ def test_nothing_at_the_front_matters() -> None:
     assert checks_of(ISOInspector, iso().patched(0, front)) == []
 
 
-# What tools make
+# Discs made by tools
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A folder with something to put on a disc."""
+    """A folder with files to put on a disc."""
     folder = tmp_path / "files"
     folder.mkdir()
-    (folder / "some noise").write_bytes(random.Random(0).randbytes(300_000))  # noqa: S311 - any bytes
+    (folder / "some noise").write_bytes(random.Random(0).randbytes(300_000))  # noqa: S311 - arbitrary bytes
     (folder / "boot").write_bytes(bytes(2048))
     return folder
 
@@ -150,12 +150,12 @@ def test_what_mkudffs_makes_is_whole_and_every_cut_of_it_noticed(block_size: int
     assert inspector.virtual_size == 20 * MIB
     assert inspector.checks() == []
     assert inspector.wholeness is Wholeness.PROVEN
-    # The reserve sequence of descriptors is the last thing that is needed: 160 blocks before the end.
+    # The last needed structure is the reserve sequence of descriptors, 160 blocks before the end.
     every_cut_is_noticed(image, 20 * MIB - 144 * block_size)
 
 
 def every_cut_is_noticed(image: Image, needed: object) -> None:
-    """Each of the `needed` first bytes of a disc is necessary."""
+    """Assert that Keyhole finds every cut in the first `needed` bytes of a disc."""
     assert isinstance(needed, int)
     choose = random.Random(needed)  # noqa: S311 - to choose cuts, the same in every run
     for size in [needed - 1, *(choose.randrange(34 * KIB, needed) for _ in range(20))]:

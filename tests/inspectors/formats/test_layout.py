@@ -1,4 +1,4 @@
-"""Overlaps: which parts and blocks of an image share bytes."""
+"""Overlaps: the parts and blocks of an image that share bytes."""
 
 import random
 
@@ -10,7 +10,7 @@ from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 
 
 def messages(parts: list[Part], *blocks: Blocks) -> list[str]:
-    """The findings, as sentences."""
+    """The messages of the findings."""
     findings = list(overlaps(parts, *blocks))
     assert {finding.check for finding in findings} <= {"metadata_overlap"}
     return [finding.message for finding in findings]
@@ -95,7 +95,7 @@ def test_half_a_million_blocks_take_a_moment() -> None:
     import time
 
     places = list(range(0, 128 * 500_000, 128))
-    random.Random(5).shuffle(places)  # noqa: S311 - an order, the same in every run
+    random.Random(5).shuffle(places)  # noqa: S311 - to choose an order, the same in every run
     before = time.process_time()
     assert messages([HEADER], Blocks("a grain", places, 65536, unit=512, base=4096)) == []
     assert time.process_time() - before < 2

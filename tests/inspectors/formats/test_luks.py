@@ -1,4 +1,4 @@
-"""LUKS: each check's finding, for volumes that fail it or only seem to; files that cryptsetup makes."""
+"""LUKS: the finding of each check, for bad volumes and similar good volumes, also by cryptsetup."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from keyhole.inspectors.formats.luks.inspector import LUKSInspector
 from keyhole.inspectors.formats.luks.metadata import parse
 from tests.inspectors.one_inspector import KIB, MIB, checks_of, image_of, inspected, run_tool
 
-#: Keys that the metadata have, to make others of.
+#: Keys that exist in the metadata, to derive others from.
 KEYS = ["segments", "keyslots", "config", "0", "area", "offset", "size", "requirements", "mandatory"]
 TOO_MANY = "the LUKS2 metadata have more values than any volume needs"
 PAYLOAD_1 = PAYLOAD_SECTOR * 512
@@ -27,7 +27,7 @@ def u32(value: int) -> bytes:
 
 
 def with_metadata(path: str, value: object) -> Image:
-    """A LUKS2 whose metadata say something else at a path of keys, with the right checksums."""
+    """A LUKS2 with another value at a path of keys in its metadata, and with the right checksums."""
     metadata: Any = json.loads(json.dumps(luks2_metadata()))
     *parents, last = path.split(".")
     place = metadata
@@ -41,7 +41,7 @@ def with_metadata(path: str, value: object) -> Image:
 
 
 def with_text(text: bytes, header_size: int = 16 * KIB) -> Image:
-    """A LUKS2 with any bytes for metadata, with the right checksums."""
+    """A LUKS2 with these bytes as metadata, and with the right checksums."""
     image = luks2(MIB, header_size=header_size)
     for at, magic in ((0, b"LUKS\xba\xbe"), (header_size, b"SKUL\xba\xbe")):
         image = image.patched(at, luks2_header(magic, at, header_size, text))
@@ -49,7 +49,7 @@ def with_text(text: bytes, header_size: int = 16 * KIB) -> Image:
 
 
 def with_header(at: int, change: bytes) -> Image:
-    """A LUKS2 whose first header says something else, with the right checksum."""
+    """A LUKS2 with a changed first header, and with the right checksum."""
     header = bytearray(luks2(MIB).read(0, 16 * KIB))
     header[at : at + len(change)] = change
     header[448:512] = bytes(64)
@@ -58,7 +58,7 @@ def with_header(at: int, change: bytes) -> Image:
 
 
 def made_by_cryptsetup(path: Path, size: int, kind: str, *options: str | Path) -> Image:
-    """A volume that cryptsetup made in a file of `size` bytes, quickly."""
+    """A volume that cryptsetup made in a file of `size` bytes, with fast key derivation."""
     with path.open("wb") as file:
         file.truncate(size)
     fast = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
@@ -67,7 +67,7 @@ def made_by_cryptsetup(path: Path, size: int, kind: str, *options: str | Path) -
     return image_of(path)
 
 
-# What is good
+# Good volumes
 
 
 def test_a_luks1_has_what_lies_behind_its_header() -> None:
@@ -145,7 +145,7 @@ def test_a_header_alone_leads_to_another_file(kind: str, tmp_path: Path) -> None
 
 
 def test_every_cut_before_the_payload_is_noticed() -> None:
-    """Nothing states the length of the payload itself."""
+    """No field states the length of the payload itself."""
     for size in [7, 8, 591, 592, 4096, *range(5000, PAYLOAD_1, 90_000), PAYLOAD_1]:
         inspector = inspected(LUKSInspector, luks(MIB).truncated(size))
         assert "truncated" in [finding.check for finding in inspector.checks()] or size < 8, size
@@ -349,7 +349,7 @@ def test_metadata_too_large_to_read_leave_the_size_unknown() -> None:
 
 
 def test_segments_add_up() -> None:
-    """As while a volume is encrypted anew: the disk is in two parts, and a third is kept to get back to."""
+    """During reencryption, the disk is in two parts, and a third segment is a backup."""
     first, cipher = PAYLOAD_OFFSET, {"type": "crypt", "encryption": "aes-xts-plain64"}
     segments = {
         "0": cipher | {"offset": str(first), "size": "4096"},

@@ -1,4 +1,4 @@
-"""The other formats with a map: what it points at is a header, a table, or one place twice."""
+"""The other formats with a map: entries that lead to headers, to tables, or to one place twice."""
 
 import struct
 from collections.abc import Callable
@@ -17,17 +17,17 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 
 def number(image: Image, at: int, form: str) -> int:
-    """A number of an image."""
+    """Read a number from an image."""
     return int(struct.unpack(form, image.read(at, struct.calcsize(form)))[0])
 
 
 def changed(image: Image, at: int, form: str, value: int) -> Image:
-    """An image with another number."""
+    """An image with a changed number."""
     return image.patched(at, struct.pack(form, value))
 
 
 def qcow1_with(table: str, target: str) -> Image:
-    """A qcow with an entry that points at one of its structures."""
+    """A qcow with an entry that leads to one of its own structures."""
     image = qcow1(GIB, allocated=3)
     l1 = number(image, 40, ">Q")
     l2 = number(image, l1, ">Q")
@@ -37,7 +37,7 @@ def qcow1_with(table: str, target: str) -> Image:
 
 
 def qed_with(table: str, target: str) -> Image:
-    """A QED with an entry that points at one of its structures."""
+    """A QED with an entry that leads to one of its own structures."""
     image = qed(8 * GIB, allocated=3)
     l1 = number(image, 40, "<Q")
     l2 = number(image, l1, "<Q")
@@ -47,7 +47,7 @@ def qed_with(table: str, target: str) -> Image:
 
 
 def parallels_with(target: str, *, extended: bool) -> Image:
-    """A Parallels image with an entry that points at one of its structures."""
+    """A Parallels image with an entry that leads to one of its own structures."""
     image = parallels(64 * GIB, cluster_size=64 * KIB, allocated=3, extended=extended)
     unit = 64 * KIB if extended else 512
     places = {"BAT": 64 * KIB // unit, "block": number(image, 64, "<I")}
@@ -55,7 +55,7 @@ def parallels_with(target: str, *, extended: bool) -> Image:
 
 
 def cowd_with(table: str, target: str) -> Image:
-    """A COWD with an entry that points at one of its structures."""
+    """A COWD with an entry that leads to one of its own structures."""
     image = cowd(GIB, allocated=3)
     directory = number(image, 20, "<I")
     first = number(image, directory * 512, "<I")
@@ -66,7 +66,7 @@ def cowd_with(table: str, target: str) -> Image:
 
 
 def sesparse_with(target: str) -> Image:
-    """A SESparse with two parts in one place, or two entries for one."""
+    """A SESparse with two structures at one place, or two entries for one grain."""
     image = sesparse(GIB, allocated=3)
     if target == "table":
         directory = number(image, 128, "<Q") * 512

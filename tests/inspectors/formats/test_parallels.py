@@ -1,4 +1,4 @@
-"""Parallels: each check's finding, for an image that fails it and for one that only seems to."""
+"""Parallels: the finding of each check, for images that fail it and for similar good images."""
 
 from functools import partial
 from pathlib import Path
@@ -130,12 +130,12 @@ def test_what_cannot_be_in_the_older_format_is_a_contradiction(at: int, value: i
 
 
 def test_the_older_format_has_a_size_of_32_bits() -> None:
-    """As qemu-img prints it."""
+    """qemu-img also reports a size of 32 bits."""
     assert inspected(parallels(GIB, extended=False).patched(40, u32(1))).virtual_size == GIB
 
 
 def test_entries_count_sectors_in_the_older_format_and_clusters_in_the_newer() -> None:
-    """The same entry leads a mebibyte on in one, and half a kibibyte in the other."""
+    """Adding 1 to an entry moves a cluster by 1 MiB in the newer format, and by 512 bytes in the older."""
     older, newer = (parallels(GIB, allocated=1, extended=extended) for extended in (False, True))
     assert older.read(64, 4) == u32(9)
     assert newer.read(64, 4) == u32(1)
@@ -145,7 +145,7 @@ def test_entries_count_sectors_in_the_older_format_and_clusters_in_the_newer() -
 
 
 def with_extension(magic: int) -> Image:
-    """An image whose last cluster is not the guest's, but the format extension."""
+    """An image whose last cluster is the format extension instead of the guest's data."""
     image = parallels(GIB, allocated=1)
     extended = image.appended(u64(magic) + bytes(MIB - 8))
     return extended.patched(56, u64(image.size // 512))

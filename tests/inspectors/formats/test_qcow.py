@@ -1,4 +1,4 @@
-"""qcow2: each check's finding, for an image that fails it and for one that only seems to."""
+"""qcow2: the finding of each check, for images that fail it and for similar good images."""
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_extended_l2_entries_are_known() -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 1 << 63])
 def test_version_2_has_no_feature_bits(bits: int) -> None:
-    """The same bytes are other things there: extensions, or a name."""
+    """In version 2, the same bytes are an extension or a name."""
     assert checks_of(qcow2(GIB, version=2).patched(72, u64(bits).rjust(8, b"\0"))) == []
 
 
@@ -128,14 +128,14 @@ def test_tables_beyond_the_end_are_missing(at: int, value: bytes) -> None:
 
 
 def test_every_cut_before_the_last_cluster_is_noticed() -> None:
-    """The last cluster in use must begin within the object; it may end short, as qemu-img leaves it."""
+    """The last used cluster must begin in the object, but can be short, as qemu-img writes it."""
     image = qcow2(GIB, allocated=5)
     for size in range(512, image.size - 65536 + 1, 4096):
         assert "truncated" in checks_of(image.truncated(size)), size
 
 
 def test_a_cluster_that_is_counted_and_never_pointed_to_may_be_missing() -> None:
-    """e2image counts clusters behind the end of what it writes."""
+    """e2image counts references to clusters after the end of its output."""
     image = qcow2(GIB, allocated=5)
     block = int.from_bytes(image.read(int.from_bytes(image.read(48, 8), "big"), 8), "big")
     counted = image.patched(block + 2 * (image.size // 65536 + 1), b"\0\1")
@@ -200,7 +200,7 @@ def test_what_qemu_refuses_is_a_contradiction(at: int, value: bytes) -> None:
 
 
 def test_a_size_of_broken_sectors_is_a_contradiction() -> None:
-    """QEMU rounds it down."""
+    """QEMU rounds the size down."""
     assert checks_of(qcow2(GIB).patched(24, u64(GIB - 1))) == ["structure"]
 
 
@@ -210,7 +210,7 @@ def test_extended_l2_entries_need_clusters_of_16_kib() -> None:
 
 @pytest.mark.parametrize("length", [60_000, 2**31, 2**32 - 1])
 def test_an_extension_that_does_not_fit_is_a_contradiction(length: int) -> None:
-    """It would hide those behind it from some readers, and not from others."""
+    """Some readers would not see the extensions after it."""
     hidden = u32(0x44415441) + u32(8) + b"/etc/foo"
     image = qcow2(GIB).patched(112, u32(0x11111111) + u32(length) + hidden)
     assert checks_of(image) == ["structure"]
@@ -230,7 +230,7 @@ def test_a_refcount_block_that_is_no_cluster_is_a_contradiction(entry: int) -> N
 
 
 def test_refcounts_that_count_nothing_prove_nothing() -> None:
-    """A cut would go unnoticed."""
+    """A cut would not be noticed."""
     image = qcow2(GIB, allocated=3)
     block = int.from_bytes(image.read(65536, 8), "big")
     facts = facts_of(image.patched(block, bytes(65536)))
@@ -252,5 +252,5 @@ def test_an_end_of_extensions_with_a_length_that_does_not_fit_is_a_contradiction
 
 
 def test_a_raw_external_file_without_one_is_a_contradiction() -> None:
-    """The autoclear bit says that another file can be read as the disk, the header that there is none."""
+    """The autoclear bit states that another file contains the raw disk, but the header names no such file."""
     assert checks_of(qcow2(GIB).patched(88, u64(2))) == ["structure"]

@@ -1,4 +1,4 @@
-"""qcow version 1: each check's finding, for an image that fails it and for one that only seems to."""
+"""qcow version 1: the finding of each check, for images that fail it and for similar good images."""
 
 from functools import partial
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_the_smallest_and_largest_clusters_and_tables_are_in_bounds() -> None:
 
 
 def test_a_size_of_broken_sectors_is_a_contradiction() -> None:
-    """QEMU rounds it down."""
+    """QEMU rounds the size down."""
     inspector = inspected(qcow1(GIB).patched(24, u64(GIB - 1)))
     assert [finding.check for finding in inspector.checks()] == ["structure"]
     assert inspector.virtual_size == GIB - 512
@@ -148,10 +148,10 @@ TWO_TABLES = qcow1(4 * MIB, allocated=(0, 600))
     ],
 )
 def test_places_that_cannot_be_are_contradictions(at: int, value: int) -> None:
-    # Given an image whose L1 table reaches over the first sector, and one L2 table or two
+    # Given an image whose L1 table is longer than a sector, with one or two L2 tables
     image = TWO_TABLES if at == L1 + 8 else qcow1(140 * MIB, allocated=2)
     assert checks_of(image) == []
-    # When an entry leads to where something else lies, or a cluster begins where none can
+    # When an entry leads to another structure, or to an offset at which no cluster can begin
     assert not {"structure", "metadata_overlap"}.isdisjoint(checks_of(image.patched(at, u64(value))))
 
 

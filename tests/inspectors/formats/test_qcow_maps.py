@@ -1,4 +1,4 @@
-"""qcow2: tables that point at headers, tables or one cluster too often, and refcounts that allow it."""
+"""qcow2: entries that lead to headers, tables or one cluster too often, and refcounts that allow that."""
 
 import struct
 
@@ -16,7 +16,7 @@ from tests.inspectors.one_inspector import image_of
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 COPIED, COMPRESSED = 1 << 63, 1 << 62
-#: Where the builder has its tables, in clusters; the last two are data.
+#: The offsets of the builder's tables, in clusters. The last two are data.
 CLUSTERS = {"header": 0, "refcount table": 1, "refcount block": 2, "L1 table": 3, "L2 table": 4, "data": 6}
 KINDS = {
     "v3": lambda: qcow2(4 * GIB, allocated=3),
@@ -32,7 +32,7 @@ def cluster_of(image: Image) -> int:
 
 
 def entry(image: Image, table: str, index: int, value: int) -> Image:
-    """An image with another entry in one of its tables."""
+    """An image with a changed entry in one of its tables."""
     size = 16 if table == "L2 table" and image.read(72, 8) == struct.pack(">Q", 16) else 8
     at = CLUSTERS[table] * cluster_of(image) + size * index
     return image.patched(at, struct.pack(">Q", value))
@@ -46,7 +46,8 @@ def entry(image: Image, table: str, index: int, value: int) -> Image:
 def test_a_cluster_over_something_else_is_found(kind: str, target: str, index: int, flags: int) -> None:
     image = KINDS[kind]()
     if target == "header":
-        # An offset of zero is no cluster, but a compressed one begins within.
+        # An offset of zero means that no cluster is allocated. A compressed cluster can begin within the
+        # first one.
         patched = entry(image, "L2 table", index, COMPRESSED | 100)
     else:
         patched = entry(image, "L2 table", index, CLUSTERS[target] * cluster_of(image) | flags)
@@ -76,28 +77,28 @@ def test_a_table_of_the_header_over_something_else_is_found(at: int, name: str, 
 
 @pytest.mark.parametrize(("kind", "at", "length_at"), [(0x0537BE77, 0, 8), (0x23852875, 16, 8)])
 def test_structures_that_extensions_point_at_count(kind: int, at: int, length_at: int) -> None:
-    """The encryption header and the bitmap directory."""
+    """These are the encryption header and the bitmap directory."""
     body = bytearray(24)
     body[at : at + 8], body[length_at : length_at + 8] = struct.pack(">Q", 3 * 65536), struct.pack(">Q", 100)
     assert OVERLAP in checks_of(qcow2(8 * MIB, allocated=3, extensions=[(kind, bytes(body))]))
 
 
 def test_clusters_that_are_shared_beyond_their_refcounts_are_found() -> None:
-    """393 KB that read as 512 GiB: one L2 table a thousand times, and in it one cluster for all."""
+    """393 KB that read as 512 GiB: one L2 table is used a thousand times, and refers only to one cluster."""
     image = qcow2(512 * GIB, allocated=1)
     assert image.size == 6 * 65536
     cluster, table = struct.pack(">Q", COPIED | 5 * 65536), struct.pack(">Q", COPIED | 4 * 65536)
     image = image.patched(4 * 65536, cluster * 8192).patched(3 * 65536, table * 1024)
     assert facts_of(image).virtual_size == 512 * GIB
     assert overlaps_of(image) == ["cluster 4 has more references than its refcount states"]
-    # As wide as they can be, refcounts allow less.
+    # Even the widest refcounts allow fewer references.
     allowed = image.patched(2 * 65536 + 2 * 4, b"\xff" * 4)
     assert overlaps_of(allowed) == ["cluster 5 has more references than its refcount states"]
 
 
 @pytest.mark.parametrize("written", [False, True])
 def test_clusters_may_be_shared_as_often_as_the_refcounts_say(written: bool) -> None:
-    """QEMU copies them before it writes, unless the entry says that there is no need."""
+    """QEMU copies a shared cluster before writing, unless the entry marks the cluster as not shared."""
     image = qcow2(8 * MIB, allocated=3)
     shared = struct.pack(">Q", (COPIED if written else 0) | 5 * 65536)
     image = image.patched(4 * 65536, shared).patched(4 * 65536 + 8 * 9, shared)
@@ -113,7 +114,7 @@ def test_clusters_may_be_shared_as_often_as_the_refcounts_say(written: bool) -> 
 
 @pytest.mark.parametrize("cluster", range(8))
 def test_what_is_free_by_its_refcount_is_found(cluster: int) -> None:
-    """What is allocated next, would be there."""
+    """QEMU could allocate this cluster for other data."""
     image = qcow2(8 * MIB, allocated=3)
     assert overlaps_of(image.patched(2 * 65536 + 2 * cluster, bytes(2)))
 
@@ -136,7 +137,7 @@ def test_snapshots_share() -> None:
 
 def test_a_snapshots_tables_are_read_where_that_is_wanted() -> None:
     image = qcow2(8 * MIB, allocated=3, snapshots=1)
-    # The second L1 table is the snapshot's: cluster 4, and the L2 table is the fifth.
+    # The snapshot's L1 table is cluster 4, and the L2 table is cluster 5.
     hidden = image.patched(4 * 65536, struct.pack(">Q", 65536))
     assert OVERLAP not in checks_of(hidden)
     assert OVERLAP in [finding.check for finding in thorough_facts_of(hidden).findings]
@@ -194,7 +195,7 @@ QEMU = [
 
 
 def guest(qemu_img: QemuImg, size: int = 40 * MIB) -> None:
-    """A disk with data that does not compress, in some places."""
+    """A disk with incompressible data at some offsets."""
     import random
 
     choose = random.Random(5)  # noqa: S311 - noise, the same in every run
@@ -226,7 +227,7 @@ def test_what_qemu_makes_is_whole_by_all_its_tables(
 def test_what_qemu_makes_of_an_image_in_use_is_whole_by_all_its_tables(
     qemu_img: QemuImg, options: str
 ) -> None:
-    """Snapshots, data written after them, bitmaps, a larger disk."""
+    """The image then has snapshots, data written after them, bitmaps, and a larger disk."""
     guest(qemu_img)
     path = qemu_img.folder / "image"
     more = ["-o", options] if options else []

@@ -1,4 +1,4 @@
-"""QED: each check's finding, for an image that fails it and for one that only seems to."""
+"""QED: the finding of each check, for images that fail it and for similar good images."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Raw disks, by their partition table; and what only looks like one."""
+"""Raw disks are recognised by their partition tables. Other data only looks like a disk."""
 
 from zlib import crc32
 
@@ -11,7 +11,7 @@ from tests.inspectors.inspecting import checks_of, facts_of
 MIB = 1024**2
 
 
-#: The numbers of a FAT16 of 1 MiB, and of an NTFS, from byte 11 on.
+#: The fields of a FAT16 of 1 MiB, and of an NTFS, from byte 11.
 FAT16 = bytes.fromhex("0002 04 0100 02 0002 0008 f8 0200 2000 0200 00000000 00000000")
 NTFS = bytes.fromhex(
     "0002 08 0000 00 0000 0000 f8 0000 3f00 ff00 00000000 00000000 80008000"
@@ -20,7 +20,7 @@ NTFS = bytes.fromhex(
 
 
 def boot_sector(name: bytes, at: int, numbers: bytes) -> Image:
-    """A volume's boot sector: a jump, a name, numbers, code, and what would be a partition. 55 AA."""
+    """The boot sector of a volume: jump, name, fields, code, the bytes of a partition table, 55 AA."""
     code = bytes(index * 7 % 256 for index in range(512))
     sector = bytearray(b"\xeb\x52\x90" + code[3:510] + b"\x55\xaa")
     sector[11 : 11 + len(numbers)] = numbers
@@ -56,7 +56,7 @@ def test_a_volumes_boot_sector_is_no_partition_table(name: bytes, at: int, numbe
 
 @pytest.mark.parametrize(("name", "at"), [(b"NTFS    ", 3), (b"EXFAT   ", 3), (b"FAT16   ", 54)])
 def test_a_boot_sector_with_nothing_but_a_volumes_name_is_no_volume(name: bytes, at: int) -> None:
-    """For libblkid it is a partition table."""
+    """libblkid reports a partition table."""
     assert facts_of(boot_sector(name, at, b"")).content == ("dos",)
 
 
@@ -91,7 +91,7 @@ def test_a_protective_mbr_without_a_gpt_is_a_contradiction() -> None:
 
 
 def with_gpt_header(image: Image, at: int, value: bytes) -> Image:
-    """Change the primary header and correct its checksum."""
+    """Change the primary GPT header, and correct its checksum."""
     header = bytearray(image.read(512, 92))
     header[at : at + len(value)] = value
     header[16:20] = bytes(4)

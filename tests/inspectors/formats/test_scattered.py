@@ -1,4 +1,4 @@
-"""Regions of many pieces: they take what belongs to any of them, in any order."""
+"""Regions of many pieces store the bytes of each piece, in any order."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""SESparse: each check's finding, for an extent that fails it and for one that only seems to."""
+"""SESparse: the finding of each check, for extents that fail it and for similar good extents."""
 
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from tests.inspectors import one_inspector
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 
-#: What every extent is told, for its descriptor is elsewhere.
+#: The finding for every extent, because its descriptor is in another file.
 ALWAYS = ["unsupported_subformat"]
-#: Where the builder puts the structures of a disk of 64 MiB.
+#: The offsets of the builder's structures, for a disk of 64 MiB.
 VOLATILE, DIRECTORY = 512, (1 + 1 + 2 + 2048) * 512
 TABLES = DIRECTORY + 512
 GRAIN_TABLES_FIELD, GRAINS_FIELD = 144, 192
@@ -134,7 +134,7 @@ def test_a_volatile_header_far_behind_is_not_followed() -> None:
 
 @pytest.mark.qemu
 def test_qemu_reads_what_the_guest_wrote(qemu_img: QemuImg, tmp_path: Path) -> None:
-    """QEMU opens an extent by a descriptor."""
+    """QEMU opens an extent only through a descriptor."""
     blocks = (*range(5000, 9200), 0, 40)
     sesparse(64 * MIB, allocated=blocks).write_to(tmp_path / "x-sesparse.vmdk")
     raw = guest_disk(64 * MIB, block_size=4096, allocated=blocks).write_to(tmp_path / "raw")

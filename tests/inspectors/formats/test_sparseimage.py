@@ -1,4 +1,4 @@
-"""Sparse images: each check's finding, for an image that fails it and for one that only seems to."""
+"""Sparse images: the finding of each check, for images that fail it and for similar good images."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from keyhole.inspectors import Wholeness
 from keyhole.inspectors.formats.sparseimage import SparseImageInspector
 from tests.inspectors.one_inspector import GIB, KIB, MIB, TIB, checks_of, inspected
 
-#: Bands behind the first node and behind each other.
+#: The number of bands after the first node, and after each other node.
 FIRST, OTHER = 1008, 1010
 #: Bands so small that an image with many nodes stays small.
 SMALL = 512

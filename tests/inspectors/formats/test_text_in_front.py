@@ -1,7 +1,7 @@
-"""A VMDK descriptor in bytes that another format leaves free: QEMU told `-f vmdk` opens what it names.
+"""A VMDK descriptor in free bytes of another format. `qemu -f vmdk` opens the files that it names.
 
-Each carrier is an image in order, into whose front a text is written. QEMU itself is the judge where it is
-installed: what it opens is never without the finding.
+Each carrier is a good image, with a text written into its front. If QEMU is installed, the tests run it:
+whenever it opens another file, Keyhole must report the text.
 """
 
 import gzip
@@ -31,7 +31,7 @@ SECRET = "/etc/hostname"
 
 
 def text(*, extent: str = f'RW 1 FLAT "{SECRET}" 0', end: str = "\n") -> bytes:
-    """A descriptor, as short as can be."""
+    """The shortest possible descriptor."""
     return f'parentCID=ffffffff\ncreateType="vmfs"\n{extent}{end}'.encode()
 
 
@@ -55,7 +55,7 @@ def in_tar_name(written: bytes) -> Image:
 
 
 def ext4(written: bytes) -> Image:
-    """The least that is an ext4 volume to libblkid, with a text in its first kilobyte."""
+    """The shortest data that libblkid accepts as an ext4 volume, with a text in its first kilobyte."""
     superblock = bytearray(1024)
     struct.pack_into("<II", superblock, 0, 512, 2048)
     struct.pack_into("<I", superblock, 24, 0)
@@ -113,7 +113,7 @@ def test_a_carrier_without_a_text_is_in_order(carrier: str) -> None:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_vdi_has_room_for_a_short_one(spelling: str) -> None:
-    """Seventy bytes lead up to its first NUL; more of its front is signature and version."""
+    """The text at the front has seventy bytes before its first NUL. Signature and version follow it."""
     written = SHORT if len(SPELLINGS[spelling]) > 64 else SPELLINGS[spelling]
     assert "ambiguous_format" in checks_of(vdi(4 * MIB, allocated=1).patched(0, written.ljust(64)))
 
@@ -121,13 +121,13 @@ def test_a_vdi_has_room_for_a_short_one(spelling: str) -> None:
 @pytest.mark.parametrize("title", TITLES)
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b"\n", b" \r\n"])
 def test_the_customary_first_line_is_a_mark_in_all_its_spellings(title: bytes, mark: bytes) -> None:
-    """VirtualBox takes four, libvmdk any case; what follows a NUL counts to readers that search bytes."""
+    """VirtualBox accepts four spellings, libvmdk all cases. Readers that search bytes ignore NULs."""
     assert "ambiguous_format" in checks_of(mbr_disk(4 * MIB).patched(0, mark + title))
 
 
 @pytest.mark.parametrize("before", [0, 500, 511, 512, 4000, 4096, 20 * KIB, 32_000])
 def test_it_is_found_however_far_back_it_stands(before: int) -> None:
-    """A disc leaves 32 KiB free."""
+    """A disc has 32 KiB of free bytes at its front."""
     assert "ambiguous_format" in checks_of(iso().patched(0, b"x" * before + b"\n" + text()))
 
 

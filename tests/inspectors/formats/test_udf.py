@@ -1,4 +1,4 @@
-"""UDF by mkudffs, of every block size and medium, and with anchors and checksums as the standard allows."""
+"""UDF from mkudffs, in all block sizes and media, with the anchors and checksums that ECMA-167 allows."""
 
 from binascii import crc_hqx
 from itertools import product
@@ -21,10 +21,10 @@ MIB = 1024**2
 SECTOR = 2048
 ANCHOR = 256
 BLOCK_SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
-#: The largest that libblkid 2.38 and Linux take.
+#: The largest blocks that libblkid 2.38 and Linux accept.
 LARGEST_TAKEN = 4096
 MEDIA = ("hd", "dvd", "dvdram", "dvdrw", "dvdr", "cdrw", "cdr", "cd", "bdr")
-#: On these mkudffs 2.3 makes no smaller blocks, however large they are.
+#: Media for which mkudffs 2.3 makes no smaller blocks, however large they are.
 MEDIA_OF_LARGEST = ("worm", "mo")
 
 
@@ -79,7 +79,7 @@ def test_with_an_mbr_it_is_a_disk_as_well(tmp_path: Path, block_size: int) -> No
 @pytest.mark.parametrize("block_size", BLOCK_SIZES[:4])
 @pytest.mark.parametrize("kept", [("last",), ("before",), ("before", "last")])
 def test_any_anchor_will_do(tmp_path: Path, block_size: int, kept: tuple[str, ...]) -> None:
-    """Rewritable media wear out, and the standard has three places; libblkid looks at the first alone."""
+    """Rewritable media wear out, so the standard has three anchors. libblkid reads only the first one."""
     disc = made(tmp_path / "disc", f"-b {block_size} -m hd")
     last = disc.stat().st_size // block_size - 1
     image = image_of(disc).patched(ANCHOR * block_size, bytes(block_size))
@@ -104,7 +104,7 @@ def test_without_any_it_is_not_judged(tmp_path: Path) -> None:
 
 
 def with_crc(image: Image, block: int, length: int, block_size: int = SECTOR) -> Image:
-    """A disc with another descriptor in a block, whose CRC is of so many bytes, and something in these."""
+    """A disc with another descriptor in a block. Its CRC covers this many bytes, which contain other data."""
     data = bytearray(image.read(block * block_size, block_size))
     data[512 : 16 + length] = b"x" * (16 + length - 512)
     data[8:10] = crc_hqx(bytes(data[16 : 16 + length]), 0).to_bytes(2, "little")
@@ -137,7 +137,7 @@ def test_a_checksum_of_more_than_a_block_is_none() -> None:
 
 
 def test_a_sequence_that_goes_on_elsewhere_is_not_judged() -> None:
-    """A pointer, in place of the partition."""
+    """The partition's descriptor is replaced by a pointer to a further sequence."""
     image = udf(400)
     at = MAIN_BLOCK * SECTOR
     data = bytearray(image.read(at, 512))

@@ -1,4 +1,4 @@
-"""VDI: the header has all facts."""
+"""VDI: all facts are in the header."""
 
 from uuid import UUID
 
@@ -41,7 +41,7 @@ def test_unknown_types_and_versions_are_found(at: int, value: int) -> None:
 def test_variants_that_only_virtualbox_reads_are_told(at: int, value: int) -> None:
     facts = facts_of(vdi(GIB).patched(at, value.to_bytes(4, "little")))
     assert [finding.check for finding in facts.findings] == ["unsupported_subformat"]
-    # The header of version 0 has the size elsewhere.
+    # The header of version 0 stores the size at another offset.
     assert facts.virtual_size == (None if value == 2 else GIB)
 
 
@@ -80,7 +80,7 @@ def test_what_readers_round_or_refuse_is_a_contradiction(at: int, value: int) ->
 
 
 def test_a_block_beyond_those_that_are_counted_is_a_contradiction() -> None:
-    """What a crash left behind: the map leads further than the count of allocated blocks."""
+    """A crash can leave such an image: the map leads further than the number of allocated blocks."""
     assert checks_of(vdi(8 * MIB, allocated=2).patched(512 + 4 * 5, (2).to_bytes(4, "little"))) == [
         "structure"
     ]

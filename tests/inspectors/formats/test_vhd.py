@@ -1,4 +1,4 @@
-"""VHD: fixed, dynamic and differencing, by the footer at the end and its copy at the front."""
+"""VHD: fixed, dynamic and differencing, recognised by the footer and its copy at the front."""
 
 from math import prod
 
@@ -11,7 +11,7 @@ from tests.inspectors.formats.vhds import with_footer
 from tests.inspectors.inspecting import checks_of, facts_of
 
 MIB, GIB = 1024**2, 1024**3
-#: The bytes of the geometry nearest below 513 MiB.
+#: The size of the largest geometry below 513 MiB, in bytes.
 GEOMETRY = prod(vhd_geometry(513 * MIB // 512)) * 512
 
 
@@ -103,7 +103,7 @@ def test_footers_that_differ_contradict_each_other() -> None:
 
 def test_every_cut_of_a_dynamic_image_is_noticed() -> None:
     image = vhd_dynamic(7 * MIB, block_size=MIB, allocated=2)
-    # One byte less is the footer of 511 bytes that old versions wrote: nothing that is needed is gone.
+    # With one byte less, it is the footer of 511 bytes that old versions wrote. No needed byte is missing.
     for size in [*range(512, image.size, 65536), image.size - 2, image.size - 511]:
         assert set(checks_of(image.truncated(size))) == {"truncated"}, size
 
@@ -130,7 +130,7 @@ def test_an_object_that_ends_in_the_first_footer_is_truncated(size: int) -> None
 
 
 def with_dynamic_header(image: Image, at: int, value: bytes) -> Image:
-    """Change the dynamic header and correct its checksum."""
+    """Change the dynamic header, and correct its checksum."""
     header = bytearray(image.read(512, 1024))
     header[at : at + len(value)] = value
     header[36:40] = bytes(4)
@@ -139,7 +139,7 @@ def with_dynamic_header(image: Image, at: int, value: bytes) -> Image:
 
 
 def test_a_fixed_type_in_front_is_a_contradiction() -> None:
-    """QEMU takes whatever begins with a footer for dynamic, whatever its type."""
+    """QEMU opens every file that begins with a footer as a dynamic image, whatever its type."""
     image = with_footer(vhd_dynamic(7 * MIB, allocated=1), 60, (2).to_bytes(4, "big"))
     size = (image.size - 512).to_bytes(8, "big")
     assert checks_of(with_footer(image, 48, size)) == ["structure"]
@@ -198,7 +198,7 @@ def test_a_dynamic_header_beyond_the_end_is_missing() -> None:
 
 
 def test_an_image_that_lost_its_middle_is_found_by_its_block_table() -> None:
-    """Both footers are there and agree."""
+    """Both footers exist and agree."""
     image = vhd_dynamic(8 * MIB, block_size=MIB, allocated=3)
     shorter = image.truncated(image.size - 512 - MIB).appended(image.read(image.size - 512, 512))
     assert checks_of(shorter) == ["truncated"]

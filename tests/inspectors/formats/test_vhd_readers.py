@@ -1,4 +1,4 @@
-"""The size of a VHD by QEMU's rule, against the QEMU that is installed."""
+"""The size of a VHD by QEMU's rule, compared with the installed QEMU."""
 
 import re
 
@@ -26,7 +26,7 @@ CREATORS = [
     b"WIN ",
 ]
 OTHERS = [b"dutl", b"vbox", b"xo  ", b"caml", b"86Bx", b"\0\0\0\0"]
-#: Geometries: the one nearest below the size, one that is capped as for IDE, none, and the largest.
+#: Geometries: the largest below the size, the maximum for IDE, none, and the maximum.
 GEOMETRIES = {
     "nearest": b"",
     "capped": bytes([1, 0, 16, 63]),
@@ -47,7 +47,7 @@ def test_qemu_takes_the_size_that_its_rule_says(
     image: Image = build(513 * MIB, creator=creator)
     if GEOMETRIES[geometry]:
         if build is vhd_fixed:
-            # `with_footer` changes a copy at the front, too, which there is none of.
+            # `with_footer` also changes a copy at the front, which a fixed image does not have.
             image = with_footer(image, 56, GEOMETRIES[geometry], only=image.size - 512)
         else:
             image = with_footer(image, 56, GEOMETRIES[geometry])

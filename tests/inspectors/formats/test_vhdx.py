@@ -1,4 +1,4 @@
-"""VHDX: the chain from the region tables to the virtual size, and what is checked on the way."""
+"""VHDX: the chain from the region tables to the virtual size, and the checks of each part."""
 
 from uuid import UUID
 
@@ -15,7 +15,7 @@ METADATA = 2 * MIB
 
 
 def with_tables(image: Image, at: int, value: bytes, tables: tuple[int, ...] = TABLES) -> Image:
-    """Change region tables and correct their checksums."""
+    """Change region tables, and correct their checksums."""
     for base in tables:
         table = bytearray(image.read(base, 64 * KIB))
         table[at : at + len(value)] = value
@@ -50,7 +50,7 @@ def test_the_metadata_may_lie_anywhere(metadata_offset: int, bat_offset: int) ->
 
 
 def test_an_item_far_from_the_metadata_table_is_found() -> None:
-    """An item may lie anywhere in its region; here the virtual size lies 512 KiB into it."""
+    """An item can be anywhere in its region. Here the virtual size is 512 KiB after the region's start."""
     image = vhdx(GIB)
     guid = UUID("2FA54224-CD1B-4876-B211-5DBED83BF4B8").bytes_le
     entry = image.read(METADATA, 64 * KIB).index(guid)
@@ -72,7 +72,7 @@ def test_a_log_to_replay_is_found() -> None:
 
 @pytest.mark.parametrize(("table", "checks"), [(192 * KIB, ["checksum_mismatch"]), (256 * KIB, [])])
 def test_one_broken_region_table_is_made_up_for_by_the_other(table: int, checks: list[str]) -> None:
-    """The size is known by either; but QEMU opens nothing whose first one is broken."""
+    """Both tables state the size, but QEMU opens no image whose first table is broken."""
     facts = facts_of(vhdx(GIB).patched(table + 100, b"broken"))
     assert facts.virtual_size == GIB
     assert [finding.check for finding in facts.findings] == checks
@@ -139,7 +139,7 @@ def test_every_cut_is_noticed() -> None:
 
 
 def with_header(image: Image, at: int, value: bytes, *, header: int) -> Image:
-    """Change one of the two headers and correct its checksum."""
+    """Change one of the two headers, and correct its checksum."""
     base = header * 64 * KIB
     data = bytearray(image.read(base, 4 * KIB))
     data[at : at + len(value)] = value
@@ -149,7 +149,7 @@ def with_header(image: Image, at: int, value: bytes, *, header: int) -> Image:
 
 
 def with_item(image: Image, guid: str, at: int, value: bytes) -> Image:
-    """Change the metadata table's entry of an item."""
+    """Change the entry of an item in the metadata table."""
     entry = image.read(METADATA, 64 * KIB).index(UUID(guid).bytes_le)
     return image.patched(METADATA + entry + at, value)
 
@@ -163,14 +163,14 @@ def region_at(image: Image, guid: str) -> int:
 
 
 def test_two_headers_of_one_sequence_number_contradict_each_other() -> None:
-    """One of them may lead to a log, and which of them counts nobody can say."""
+    """One header can name a log, and it is undefined which header is valid."""
     image = with_header(vhdx(GIB, log_guid=UUID(int=7)), 8, (5).to_bytes(8, "little"), header=2)
     image = with_header(image, 48, bytes(16), header=1)
     assert "structure" in checks_of(with_header(image, 8, (5).to_bytes(8, "little"), header=1))
 
 
 def test_two_headers_that_are_the_same_are_no_contradiction() -> None:
-    """Disk2vhd writes them so."""
+    """Disk2vhd writes two identical headers."""
     image = vhdx(GIB)
     assert checks_of(image.patched(64 * KIB, image.read(128 * KIB, 4 * KIB))) == []
 
@@ -206,7 +206,7 @@ def test_a_region_that_is_stated_twice_is_a_contradiction(guid: str) -> None:
 
 @pytest.mark.parametrize("offset", [MIB, 2 * MIB, 2 * MIB + 512])
 def test_regions_that_overlap_are_found(offset: int) -> None:
-    """The log lies at 1 MiB, the metadata at 2 MiB."""
+    """The log is at 1 MiB, and the metadata at 2 MiB."""
     image = vhdx(GIB)
     at = region_at(image, BAT_REGION) + 16
     assert "metadata_overlap" in checks_of(with_tables(image, at, offset.to_bytes(8, "little")))
@@ -260,7 +260,10 @@ def test_a_block_that_is_partly_a_parents_is_a_contradiction() -> None:
 
 
 def test_a_cut_is_noticed_though_the_last_block_written_is_not_among_the_first() -> None:
-    """Blocks lie in the order in which they were written, so the whole BAT is looked at while it is short."""
+    """Blocks are stored in the order in which they were written.
+
+    So Keyhole reads the whole BAT if it is short.
+    """
     image = vhdx(30 * GIB - 8 * MIB, block_size=MIB, allocated=[30_000, 5])
     assert facts_of(image).wholeness is Wholeness.PROVEN
     assert checks_of(image.truncated(image.size - 1)) == ["truncated"]

@@ -1,4 +1,4 @@
-"""VMDK: the sparse header, the descriptor behind it, and the map of its grains."""
+"""VMDK: the sparse header, the descriptor after it, and the map of its grains."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_an_extent_in_a_comment_is_no_extent() -> None:
 
 @pytest.mark.parametrize("create_type", ["monolithicFlat", "vmfs", "twoGbMaxExtentFlat", "fullDevice"])
 def test_a_sparse_header_with_a_flat_descriptor_is_found(create_type: str) -> None:
-    """CVE-2022-47951: the header says sparse, the descriptor leads to a file of the host."""
+    """CVE-2022-47951: the header states a sparse image, and the descriptor names a file of the host."""
     image = vmdk_sparse(GIB, create_type=create_type, extent_line='RW 2097152 FLAT "/etc/shadow" 0')
     facts = facts_of(image)
     assert [finding.check for finding in facts.findings] == ["extent_path", "unsupported_subformat"]
@@ -162,12 +162,12 @@ def test_a_descriptor_is_read_with_any_line_ends_and_padding() -> None:
     ],
 )
 def test_a_parent_is_found_wherever_its_name_is_hinted_at(line: str) -> None:
-    """QEMU opens the file behind the first mention of the word, be it in a comment."""
+    """QEMU opens the file after the word's first occurrence, even in a comment."""
     assert "parent_image" in checks_of(vmdk_sparse(GIB, extra_lines=[line]))
 
 
 def test_a_parent_is_found_behind_the_descriptor_that_the_header_states() -> None:
-    """QEMU reads 20 sectors from the second on, whatever the header says of the descriptor."""
+    """QEMU reads 20 sectors from the second one, whatever length the header states for the descriptor."""
     for sectors in (1, 2, 19):
         image = vmdk_sparse(GIB).patched(36, sectors.to_bytes(8, "little"))
         assert checks_of(image) == []
@@ -189,7 +189,7 @@ def test_a_change_tracking_file_is_found_in_any_case() -> None:
     "line", ['# createType="vmfs"', 'x.createType="vmfs"', 'CREATETYPE="vmfs"', "createType"]
 )
 def test_a_type_that_another_reader_could_see_is_a_contradiction(line: str) -> None:
-    """Readers search the text for the word, and take the first value that they find."""
+    """Readers search the text for the word, and use the first value that they find."""
     assert "structure" in checks_of(vmdk_sparse(GIB, extra_lines=[line]))
 
 
@@ -208,15 +208,15 @@ def test_a_type_that_another_reader_could_see_is_a_contradiction(line: str) -> N
     ],
 )
 def test_an_extent_line_that_is_not_understood_is_found(line: str) -> None:
-    """Another reader may understand it."""
+    """Another reader might understand the line."""
     assert "extent_path" in checks_of(vmdk_sparse(GIB, extent_line=line))
 
 
 def test_an_extent_of_another_size_than_the_capacity_is_a_contradiction() -> None:
-    """QEMU goes by the capacity, VirtualBox by the extent."""
+    """QEMU uses the capacity, and VirtualBox the extent's size."""
     line = 'RW {} SPARSE "disk.vmdk"'
     assert checks_of(vmdk_sparse(GIB, extent_line=line.format(4 * GIB // 512))) == ["size_mismatch"]
-    # What fills up the last grain is no contradiction.
+    # An extent whose size is rounded up to whole grains is no contradiction.
     assert checks_of(vmdk_sparse(GIB, extent_line=line.format(GIB // 512 - 100))) == []
 
 
@@ -233,7 +233,7 @@ def test_an_extent_of_another_size_than_the_capacity_is_a_contradiction() -> Non
     ],
 )
 def test_a_footer_that_contradicts_the_header_is_found(at: int, value: bytes) -> None:
-    """QEMU and VirtualBox go by the footer's header alone."""
+    """QEMU and VirtualBox use only the footer's header."""
     image = vmdk_stream_optimized(GIB, allocated=2)
     facts = facts_of(image.patched(image.size - 1024 + at, value))
     assert [finding.check for finding in facts.findings] == ["structure"]
@@ -242,13 +242,13 @@ def test_a_footer_that_contradicts_the_header_is_found(at: int, value: bytes) ->
 
 @pytest.mark.parametrize("sector", [2**20, 2**63, 2**64 - 1])
 def test_a_footer_whose_directory_lies_beyond_the_end_is_found(sector: int) -> None:
-    """So is an object that lost a part of its middle."""
+    """An object that lost a part of its middle is found in the same way."""
     image = vmdk_stream_optimized(GIB, allocated=2)
     assert checks_of(image.patched(image.size - 1024 + 56, sector.to_bytes(8, "little"))) == ["truncated"]
 
 
 def test_a_footer_that_no_whole_sectors_lead_to_is_found() -> None:
-    """QEMU looks for it at a whole sector, and so reads another."""
+    """QEMU reads the footer at a whole sector, and so reads other bytes."""
     image = vmdk_stream_optimized(GIB, allocated=2)
     shifted = image.truncated(image.size - 1536).appended(bytes(77) + image.read(image.size - 1536, 1536))
     assert "structure" in checks_of(shifted)
@@ -270,7 +270,7 @@ def test_compression_without_its_flag_is_a_contradiction(compression: int) -> No
 
 
 def test_a_stream_optimized_type_without_compression_is_a_contradiction() -> None:
-    """QEMU tells the type by the compression, others by the descriptor."""
+    """QEMU recognises the type by the compression, and other readers by the descriptor."""
     assert checks_of(vmdk_sparse(GIB, create_type="streamOptimized")) == ["structure"]
 
 
@@ -283,7 +283,7 @@ def test_data_that_should_begin_beyond_the_end_is_missing() -> None:
 
 
 def test_both_grain_directories_must_lead_into_the_object() -> None:
-    """QEMU goes by the second, and has the first, redundant one for repairs."""
+    """QEMU uses the second directory, and the first, redundant one for repairs."""
     image = vmdk_sparse(GIB, allocated=3)
     directory = int.from_bytes(image.read(56, 8), "little") * 512
     assert checks_of(image.patched(directory, (2**31).to_bytes(4, "little"))) == ["truncated"]

@@ -1,4 +1,4 @@
-"""VMDK: maps that point at headers or tables, tables in places of their own, extents of split disks."""
+"""VMDK: entries that lead to headers or tables, tables at unusual offsets, extents of split disks."""
 
 import struct
 
@@ -15,7 +15,7 @@ from tests.inspectors.one_inspector import image_of
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 REDUNDANT, PRIMARY = 48, 56
-#: The header's flags: line ends and redundant tables, and grains of zeros.
+#: The header's flags: line ends and redundant tables, and zeroed grains.
 FLAGS, ZERO_GRAINS = 3, 4
 
 
@@ -24,12 +24,12 @@ def u32(value: int) -> bytes:
 
 
 def directory_of(image: Image, at: int = PRIMARY) -> int:
-    """The byte at which a grain directory begins."""
+    """The offset of a grain directory, in bytes."""
     return int.from_bytes(image.read(at, 8), "little") * 512
 
 
 def table_of(image: Image, at: int = PRIMARY, number: int = 0) -> int:
-    """The byte at which a grain table begins."""
+    """The offset of a grain table, in bytes."""
     return int.from_bytes(image.read(directory_of(image, at) + 4 * number, 4), "little") * 512
 
 
@@ -77,14 +77,14 @@ def test_a_directory_over_the_descriptor_is_found() -> None:
 
 
 def test_an_entry_of_one_is_zeros_only_where_the_header_says_so() -> None:
-    """QEMU goes by the flag. Without it, the grain is the descriptor."""
+    """QEMU uses the flag. Without it, the grain is the descriptor."""
     patched = IMAGE.patched(table_of(IMAGE) + 40, u32(1)).patched(table_of(IMAGE, REDUNDANT) + 40, u32(1))
     assert "a grain at byte 512 overlaps the descriptor" in overlaps_of(patched)
     assert_good(patched.patched(8, u32(FLAGS | ZERO_GRAINS)))
 
 
 def test_a_grain_where_qemu_searches_a_parent_is_found() -> None:
-    """A shorter descriptor leaves free what QEMU reads as one."""
+    """A shorter descriptor leaves a place for a grain in the bytes that QEMU reads as a descriptor."""
     short = IMAGE.patched(36, (2).to_bytes(8, "little"))
     assert checks_of(short) == []
     assert overlaps_of(short.patched(table_of(IMAGE), u32(5)))
@@ -122,7 +122,7 @@ def test_maps_that_are_too_large_to_be_held_are_no_proof() -> None:
 
 
 def apart(image: Image) -> Image:
-    """An image whose second grain table is elsewhere, with a grain behind."""
+    """An image whose second grain table is at another offset, followed by a grain."""
     directory, at = directory_of(image), image.size
     table = u32((at + 2048) // 512) + bytes(2044)
     return (
@@ -140,7 +140,7 @@ def test_tables_anywhere_are_read() -> None:
 
 
 def test_tables_that_are_not_there_are_no_fault() -> None:
-    """A grain directory may leave out what holds no data."""
+    """A grain directory can omit tables without data."""
     for at in (REDUNDANT, PRIMARY):
         directory = directory_of(IMAGE, at)
         missing = IMAGE.patched(directory + 4 * 9, bytes(4))
@@ -153,7 +153,7 @@ STREAM = vmdk_stream_optimized(GIB, allocated=3)
 
 
 def footer_directory(image: Image) -> int:
-    """The byte at which the grain directory begins, by the footer."""
+    """The offset of the grain directory according to the footer, in bytes."""
     return int.from_bytes(image.read(image.size - 1024 + 56, 8), "little") * 512
 
 
@@ -176,7 +176,7 @@ def test_a_stream_is_read_whole_where_that_is_wanted() -> None:
 
 
 def split(size: int) -> Image:
-    """An extent of a split disk as VMware writes it: nothing is in the descriptor's place."""
+    """An extent of a split disk as VMware writes it, without a descriptor."""
     image = vmdk_sparse(size, allocated=3, descriptor=b"")
     return image.patched(28, bytes(16))
 
@@ -188,7 +188,7 @@ def test_an_extent_of_a_split_disk_is_told_and_not_judged() -> None:
 
 
 def test_an_extent_of_a_split_disk_leads_nowhere_all_the_same() -> None:
-    """QEMU looks for a parent behind every header."""
+    """QEMU looks for a parent after every header."""
     parent = split(GIB).patched(512, b'# Disk DescriptorFile\nparentFileNameHint="/etc/shadow"\n')
     assert judge(facts_of(parent)) == (Status.UNSAFE, ("parent_image", "unsupported_subformat"))
     table = table_of(parent)
@@ -209,7 +209,7 @@ def test_an_extent_with_a_path_is_another_file(name: str) -> None:
 
 
 def test_a_header_without_capacity_makes_the_descriptor_count() -> None:
-    """QEMU reads the object again, as a text."""
+    """QEMU then reads the object again, as a text."""
     assert "extent_path" in checks_of(IMAGE.patched(12, bytes(8)))
 
 
@@ -231,7 +231,7 @@ def test_what_qemu_makes_is_whole_by_all_its_maps(qemu_img: QemuImg, options: st
 
 @pytest.mark.qemu
 def test_qemu_writes_to_the_descriptor_that_a_grain_lies_over(qemu_img: QemuImg) -> None:
-    """The guest names a parent, which the next reader opens."""
+    """The guest can name a parent, which the next reader opens."""
     path = IMAGE.patched(table_of(IMAGE), u32(1)).write_to(qemu_img.folder / "image")
     assert overlaps_of(image_of(path))
     text = b'# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=2\ncreateType="monolithicSparse"\n'

@@ -1,4 +1,4 @@
-"""VMDK, a text alone: each check's finding, for a text that fails it and for one that only seems to."""
+"""VMDK texts: the finding of each check, for texts that fail it and for similar good texts."""
 
 import time
 from functools import partial
@@ -31,7 +31,7 @@ def text_of(
     create_type: str = 'createType="monolithicFlat"',
     extents: tuple[str, ...] = (FLAT,),
 ) -> str:
-    """A descriptor's text, line by line."""
+    """A descriptor from these lines."""
     return "\n".join([first, version, "CID=6b657968", parent, create_type, *extents, *lines, ""])
 
 
@@ -46,7 +46,7 @@ checks_of = partial(one_inspector.checks_of, VMDKTextInspector)
 
 
 def sound(*checks: str) -> list[str]:
-    """The checks of a text with one extent, and these."""
+    """The findings of a text with one extent, and these further findings."""
     return sorted(["extent_path", *checks])
 
 
@@ -87,7 +87,7 @@ def test_every_type_has_its_extents_named_and_nothing_more(create_type: str) -> 
     ],
 )
 def test_an_extent_that_is_another_file_is_found_and_named(line: str) -> None:
-    """CVE-2022-47951: a descriptor whose extent is a file of the host."""
+    """CVE-2022-47951: the extent of the descriptor is a file of the host."""
     inspector = inspected(image_of(text_of(extents=(line,))))
     (finding,) = inspector.checks()
     assert (finding.check, finding.severity) == ("extent_path", Severity.CRITICAL)
@@ -307,7 +307,7 @@ def test_a_front_that_only_looks_like_it_is_another_formats(front: str) -> None:
 
 
 def test_a_mark_of_utf8_hides_nothing() -> None:
-    """A reader that is told what it is needs no first line; one that probes passes over the mark."""
+    """A reader that is told the format needs no first line. A reader that detects it skips the mark."""
     told = image_of("\ufeff" + text_of(first=FLAT, version="version=1"))
     assert not VMDKTextInspector.matches_prefix(told.read(0, 512))
     assert checks_of(told) == ["extent_path"]
@@ -379,7 +379,7 @@ def test_a_text_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: 
     "front", [b"version=1\n", b'version=1\nRW 1 FLAT "a" 0', b"# Disk DescriptorFile RW 1"]
 )
 def test_a_text_of_a_mebibyte_is_read_in_linear_time(line: bytes, front: bytes) -> None:
-    """What takes quadratic time does not come back from this at all."""
+    """A parser that takes quadratic time would not finish."""
     data = (front + line * (MIB // len(line)))[:VMDK_TEXT_BYTES]
     start = time.process_time()
     inspector = inspected(Image.of(len(data), [(0, data)]))

@@ -28,7 +28,7 @@ def table_by_libblkid(image: Image, path: Path) -> str | None:
         return LibBlkid().table(file.fileno())
 
 
-#: What UEFI 5.3 allows and libblkid reads, too.
+#: Unusual GPTs that UEFI 5.3 allows and that libblkid reads.
 ALLOWED = {
     **{f"a header of {length} bytes": GPT(header_bytes=length) for length in (92, 93, 96, 128, 511, 512)},
     **{f"{count} entries": GPT(count=count) for count in (1, 4, 5, 127, 129, 256, 1024, 4096)},
@@ -86,7 +86,7 @@ def test_a_checksum_is_of_all_that_a_header_says_it_has(at: int) -> None:
 
 
 def both(size: int = LARGE) -> Image:
-    """A GPT for sectors of 512 bytes and one for those of 4,096, neither in the other's way."""
+    """A disk with GPTs for sectors of 512 and of 4,096 bytes, which do not overlap."""
     large = GPT(size=size, sector=4096, count=8, backup=size // 4096 - 9)
     small = GPT(size=size, count=8, first_usable=80, last_usable=size // 512 - 100)
     (_, mbr), *_ = small.image().pieces
@@ -110,7 +110,7 @@ def test_an_mbr_that_is_no_gpt_s_wins_over_what_a_tool_left_behind() -> None:
     assert judge(facts_of(GPT(protective=(PLAIN,)).image())) == ("safe", ())
 
 
-# By tools
+# GPTs written by tools
 
 
 def inspected(path: Path) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -131,7 +131,7 @@ def test_a_hybrid_of_sgdisk_s_is_safe(tmp_path: Path) -> None:
 
 
 def by_sgdisk(folder: Path, *options: str) -> Path:
-    """A disk of 64 MiB. Each run of the tool takes a second."""
+    """A disk of 64 MiB. The tool needs a second for each run."""
     need("sgdisk")
     disk = Image.of(64 * MIB, []).write_to(folder / "disk.img")
     subprocess.run(["sgdisk", *options, disk], check=True, capture_output=True, env=environment())
@@ -169,7 +169,7 @@ def test_cgpt_s_is_safe(tmp_path: Path) -> None:
     ],
 )
 def test_nbdkit_s_are_safe(tmp_path: Path, plugin: list[str], table: str) -> None:
-    """Its headers have 96 bytes."""
+    """nbdkit's headers have 96 bytes."""
     need("nbdkit")
     need("nbdcopy")
     folder, part, disk = tmp_path / "folder", tmp_path / "part", tmp_path / "disk.img"

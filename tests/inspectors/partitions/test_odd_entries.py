@@ -1,6 +1,6 @@
-"""Tables with one odd entry: they are there, as the readers see them, and what is odd is said.
+"""Tables with one odd entry: Keyhole recognises them as other readers do, and reports the oddity.
 
-What `libblkid` says is asked; what Linux does is in block/partitions/.
+The tests run libblkid. The behaviour of Linux is taken from block/partitions/.
 """
 
 import os
@@ -30,7 +30,7 @@ from tests.tools import need
 MIB = 1024**2
 SECTORS = SIZE // 512
 
-#: Disks that libblkid and Linux read, by what is odd.
+#: Disks that libblkid and Linux read, by their oddity.
 READ = {
     "nothing": mbr(PLAIN),
     "an entry begins at 0": mbr((0, 0x83, 0, 4096)),
@@ -59,7 +59,7 @@ GPTS = {
 
 
 def asked(image: Image, path: Path) -> str | None:
-    """The type of the table by libblkid."""
+    """The type of the table according to libblkid."""
     need("blkid")
     with image.write_to(path).open("rb") as file:
         return LibBlkid().table(file.fileno())
@@ -155,7 +155,7 @@ def test_what_no_reader_takes_is_none(sector: bytes, tmp_path: Path) -> None:
 
 
 def test_entries_of_code_are_none() -> None:
-    """What leads nowhere and has statuses that there are not."""
+    """Their starts are outside the disk, and their statuses are undefined."""
     code = bytes(index * 7 % 256 for index in range(510))
     assert facts_of(Image.of(MIB, [(0, code + b"\x55\xaa")])).format is None
 
@@ -176,13 +176,13 @@ def test_of_a_gpt_whose_header_is_lost_the_backup_is_seen(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("front", [bytes(512), mbr(PROTECTIVE).read(0, 510) + bytes(2)])
 def test_a_gpt_that_nothing_announces_is_seen_by_few(front: bytes) -> None:
-    """sgdisk shows it, and so it is one; no other reader does."""
+    """Only sgdisk shows such a GPT, so Keyhole reports it."""
     facts = facts_of(GPT().image().patched(0, front))
     assert (facts.content, severe(facts)) == (("gpt",), ["structure"])
 
 
 def test_a_gpt_that_an_mbr_does_not_announce_is_none(tmp_path: Path) -> None:
-    """As tools leave it that write an MBR over it."""
+    """Tools that write an MBR over a GPT leave such a disk."""
     disk = GPT().image(protective=(PLAIN,))
     facts = facts_of(disk)
     assert facts.content == ("dos",)
@@ -190,9 +190,9 @@ def test_a_gpt_that_an_mbr_does_not_announce_is_none(tmp_path: Path) -> None:
     assert asked(disk, tmp_path / "disk") == "dos"
 
 
-# An object that is also something else
+# Objects that are also another format
 
-#: Headers that leave the end of their first sector to whatever lies there, and what does there.
+#: Headers that leave the end of their first sector free, and the data that belongs there.
 CARRIERS = {
     "qcow2": qcow2(MIB),
     "VDI": vdi(3 * MIB, allocated=2),
@@ -214,7 +214,7 @@ SECTOR_ENDS = {
 @pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("name", SECTOR_ENDS)
 def test_an_image_that_is_also_a_disk_is_ambiguous(carrier: str, name: str) -> None:
-    """A dynamic VHD's first sector is a copy of its last one, in which there is nothing."""
+    """A dynamic VHD's first sector is a copy of its last one, so it has no room for a table."""
     image = CARRIERS[carrier]
     assert severe(facts_of(image)) == []
     facts = facts_of(image.patched(440, SECTOR_ENDS[name].read(440, 72)))
@@ -233,20 +233,20 @@ def test_an_image_with_a_disklabel_is_ambiguous(at: int) -> None:
 def test_a_vdi_with_another_label_is_ambiguous(disk: Image) -> None:
     image = CARRIERS["VDI"]
     for at, data in disk.pieces:
-        # A volume header's magic number is all that fits in front of a VDI's header.
+        # In front of a VDI's header, only the magic number of a volume's header fits.
         image = image.patched(at, data[:64] if at == 0 else data)
     assert "ambiguous_format" in severe(facts_of(image))
 
 
 def test_a_gpt_without_an_mbr_makes_an_image_ambiguous() -> None:
-    """sgdisk takes one; others want the MBR, too."""
+    """sgdisk accepts a GPT without an MBR. Other readers also need the MBR."""
     header = GPT().image().read(512, 92)
     facts = facts_of(CARRIERS["VDI"].patched(512, header.ljust(512, b"\0")))
     assert "ambiguous_format" in severe(facts)
 
 
 def test_a_vdi_that_is_also_a_volume_is_ambiguous() -> None:
-    """Its first 64 bytes are free, and 55 AA comes behind its header."""
+    """The first 64 bytes of a VDI are free, and 55 AA follows its header."""
     boot = bytearray(mbr_disk(MIB).read(0, 512))
     numbers = bytes.fromhex("eb3c906d6b66732e666174000204010002000200 08f8 0200 2000 0200 00000000 00000000")
     boot[: len(numbers)] = numbers
@@ -254,7 +254,7 @@ def test_a_vdi_that_is_also_a_volume_is_ambiguous() -> None:
     assert "ambiguous_format" in severe(facts)
 
 
-#: The magic number of a UFS, which lies at byte 1372 of its superblock and is all that libblkid looks at.
+#: The magic number of a UFS, at byte 1372 of its superblock. libblkid reads nothing else.
 UFS_AT, UFS = 1372, (0x00011954).to_bytes(4, "little")
 
 
@@ -268,7 +268,7 @@ def test_an_image_that_is_also_a_volume_is_ambiguous(carrier: str, at: int) -> N
 
 
 def test_what_a_guest_wrote_into_the_first_grain_of_a_vmdk_is_no_volume_of_its_own() -> None:
-    """Small ones have their first grain at 64 KiB, as btrfs its superblock."""
+    """In small VMDKs the first grain is at 64 KiB, where btrfs has its superblock."""
     image = vmdk_sparse(2 * MIB, allocated=3)
     overhead = int.from_bytes(image.read(64, 8), "little") * 512
     assert "ambiguous_format" not in severe(facts_of(image.patched(overhead + UFS_AT, UFS)))
@@ -279,7 +279,7 @@ def test_luks_is_not_two_things_for_what_libblkid_calls_it() -> None:
 
 
 def test_random_bytes_that_end_a_sector_with_55_aa_are_no_disk() -> None:
-    """About fifteen in a million compressed objects have these two bytes there."""
+    """About 15 in a million compressed objects have these two bytes at this offset."""
     seen = {
         facts_of(Image.of(64 * MIB, [(0, b"\x1f\x8b\x08\0" + os.urandom(506) + b"\x55\xaa")])).format
         for _ in range(50)

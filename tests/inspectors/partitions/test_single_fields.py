@@ -1,5 +1,7 @@
-"""Each field of a table changed by itself: what libblkid still takes for a table is one here, and the other
-way round a disk is only safe if it is one for libblkid."""
+"""Partition tables with one changed byte: a table that libblkid recognises is recognised by Keyhole.
+
+Conversely, a disk is safe only if libblkid recognises its table.
+"""
 
 import os
 from pathlib import Path
@@ -15,7 +17,7 @@ from tests.inspectors.volumes.libblkid import LibBlkid
 
 MIB = 1024**2
 TABLES = {"dos", "PMBR", "gpt", "mac", "bsd", "sun", "sgi"}
-#: The disk, and what is changed of it.
+#: A disk, and the changes to it.
 DISKS = {
     "dos": (mbr(PLAIN, (0x80, 0x83, 8192, 4096)), range(440, 512)),
     "gpt": (GPT().image(), range(446, 512 + 100)),
@@ -31,7 +33,7 @@ DISKS = {
 @pytest.mark.parametrize("name", DISKS)
 def test_a_changed_byte_makes_no_table_disappear(name: str, tmp_path: Path, libblkid: LibBlkid) -> None:
     disk, places = DISKS[name]
-    random = Random(name)  # noqa: S311 - the same changes at every run
+    random = Random(name)  # noqa: S311 - the same changes in every run
     descriptor = os.open(disk.write_to(tmp_path / "disk"), os.O_RDWR)
     for at in places:
         was = disk.read(at, 1)
@@ -46,7 +48,7 @@ def test_a_changed_byte_makes_no_table_disappear(name: str, tmp_path: Path, libb
 
 def _by_libblkid(libblkid: LibBlkid, descriptor: int) -> str | None:
     kind = libblkid.table(descriptor)
-    # It tells no disklabel's type, but its partitions.
+    # libblkid reports no type for a disklabel, but it reports the partitions.
     return "bsd" if kind is None and libblkid.partitions(descriptor) else kind
 
 

@@ -1,4 +1,4 @@
-"""Partition tables as their own tools make them, by libblkid's names, and what the first partition holds."""
+"""Partition tables made by their own tools: Keyhole reports their types and the first partition's content."""
 
 import subprocess
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tests.tools import environment, need, run
 
 MIB = 1024**2
 
-#: How each table is made on `{image}`, of 64 MiB, with a first partition that begins at 4 MiB where it can.
+#: The commands that make each table on `{image}` of 64 MiB. If possible, the first partition begins at 4 MiB.
 MADE = {
     "gpt by sgdisk": ("gpt", "sgdisk -a 2048 -n 1:8192:0 {image}"),
     "gpt by parted": ("gpt", "parted -s {image} mklabel gpt mkpart one 4MiB 60MiB"),
@@ -29,7 +29,7 @@ MADE = {
     "sun by parted": ("sun", "parted -s {image} mklabel sun mkpart 4MiB 60MiB"),
     "sgi by parted": ("sgi", "parted -s {image} mklabel dvh mkpart primary 4MiB 60MiB"),
 }
-#: The same by what sfdisk reads.
+#: The input of sfdisk for each table.
 BY_SFDISK = {
     "gpt by sfdisk": ("gpt", "label: gpt\nstart=8192\n"),
     "dos by sfdisk": ("dos", "label: dos\nstart=8192, type=83\n"),
@@ -40,7 +40,7 @@ BY_SFDISK = {
 
 
 def kind_by_libblkid(path: Path) -> str:
-    """The partition table's type that blkid prints."""
+    """The type of the partition table that blkid prints."""
     need("blkid")
     done = subprocess.run(
         ["blkid", "-p", "-o", "value", "-s", "PTTYPE", path],
@@ -122,7 +122,10 @@ class TestByTheirTools:
 class TestBSD:
     @pytest.mark.parametrize("at", [512, 64])
     def test_a_disklabel_is_recognised(self, tmp_path: Path, at: int) -> None:
-        """From its specification. `blkid -p` asks libblkid for no disklabels; `partx` does."""
+        """The table is built from its specification.
+
+        `blkid -p` does not ask libblkid for disklabels, but `partx` does.
+        """
         image = bsd_disk(4 * MIB, at=at)
         (tmp_path / "disk.img").write_bytes(image.to_bytes())
 

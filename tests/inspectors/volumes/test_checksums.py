@@ -1,4 +1,4 @@
-"""The checksums, tested with published values and with their mathematical laws."""
+"""The checksums have the published values, and follow their mathematical laws."""
 
 from random import Random
 
@@ -12,7 +12,7 @@ from keyhole.inspectors.volumes.checksums import (
     rotated_sum,
 )
 
-#: What catalogues of checksums are given.
+#: The input for which catalogues of checksums list values.
 CHECK = b"123456789"
 
 
@@ -21,7 +21,7 @@ def test_crc_64() -> None:
 
 
 def test_crc_32_without_inversions() -> None:
-    """CRC-32/JAMCRC is CRC-32 but for the inversion at the end."""
+    """CRC-32/JAMCRC is CRC-32 without the inversion at the end."""
     assert raw_crc32(0xFFFFFFFF, CHECK) == 0x340BC6D9
     assert raw_crc32(raw_crc32(7, CHECK[:4]), CHECK[4:]) == raw_crc32(7, CHECK)
 
@@ -31,8 +31,11 @@ def test_crc_32c_without_the_last_inversion() -> None:
 
 
 def test_fletcher_64_with_itself_in_front_adds_up_to_zero() -> None:
-    """So APFS checks its objects: the sums of all words, the checksum's last, are zero modulo 2^32 - 1."""
-    data = Random(5).randbytes(4088)  # noqa: S311 - the same bytes at every run
+    """APFS checks its objects like this.
+
+    The sums of all words, with the checksum as the last word, are zero modulo 2^32 - 1.
+    """
+    data = Random(5).randbytes(4088)  # noqa: S311 - the same bytes in every run
     checksum = fletcher64(data)
     low, high = 0, 0
     words = [*(data[at : at + 4] for at in range(0, len(data), 4)), *_words(checksum)]

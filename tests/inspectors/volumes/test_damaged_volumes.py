@@ -1,4 +1,4 @@
-"""Damaged volumes: nothing raises, and libblkid agrees, except for the listed differences."""
+"""Damaged volumes raise no error, and Keyhole and libblkid agree except for the listed differences."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,16 +17,17 @@ from tests.inspectors.volumes.libblkid import LibBlkid
 from tests.inspectors.volumes.views import BytesView, ChangedView
 
 KIB = 1024
-#: Changes of each volume that are shown to libblkid, too.
+#: How many changes of each volume are also checked with libblkid.
 COMPARED = 12
-#: Bytes of a superblock that are changed one by one: all of most, the first ones of btrfs's and the like.
+#: Bytes of a superblock that are changed one by one. For large superblocks such as btrfs's, these are the
+#: first ones.
 EACH_OF = 1024
 NAMES = {signature.name for signature in SIGNATURES}
 
 
 @contextmanager
 def changed(volume: Volume, at: int, byte: int) -> Iterator[None]:
-    """The volume while one of its bytes is another."""
+    """Yield the volume with one changed byte."""
     before = volume.read(at, 1)
     volume.write(at, bytes([byte]))
     try:
@@ -36,7 +37,7 @@ def changed(volume: Volume, at: int, byte: int) -> Iterator[None]:
 
 
 def superblocks(volume: Volume) -> list[Place]:
-    """Where the structures stand that tell what it is."""
+    """The ranges of the structures that identify a volume."""
     return [
         place
         for signature in SIGNATURES
@@ -48,8 +49,8 @@ def superblocks(volume: Volume) -> list[Place]:
 
 
 def changes(volume: Volume, number: int) -> Iterator[tuple[int, int, int]]:
-    """Random changes of bytes: where within a superblock, where within the volume, and the new value."""
-    random = Random(volume.name)  # noqa: S311 - the same changes at every run
+    """Random changes of bytes: an offset within a superblock, one within the volume, and the new value."""
+    random = Random(volume.name)  # noqa: S311 - the same changes in every run
     places = superblocks(volume)
     for _ in range(number):
         place = random.choice(places)
@@ -74,7 +75,7 @@ def test_a_changed_byte_is_seen_as_libblkid_sees_it(volume: Volume, libblkid: Li
 
 @pytest.mark.slow
 def test_whichever_byte_is_changed_there_is_a_name_or_none(volume: Volume) -> None:
-    random = Random(volume.name)  # noqa: S311 - the same changes at every run
+    random = Random(volume.name)  # noqa: S311 - the same changes in every run
     place = superblocks(volume)[0]
     in_front = place.offset + place.length <= FRONT
     whole = BytesView(volume.read(0, FRONT), volume.view.size) if in_front else volume.view
@@ -83,7 +84,8 @@ def test_whichever_byte_is_changed_there_is_a_name_or_none(volume: Volume) -> No
         assert set(names(ChangedView(whole, at, byte))) <= NAMES
 
 
-#: By volume, the bytes that its checksum is of, or is, but for those that it leaves out.
+#: For each volume, the bytes that its checksum covers and the checksum itself, without the bytes that it
+#: excludes.
 SUMMED = {
     "ext4": (1024, 1024, ()),
     "ext4 without a journal": (1024, 1024, ()),
@@ -113,7 +115,7 @@ def test_a_changed_byte_that_a_checksum_is_of_is_noticed(
     open_volume: Callable[[str], Volume], name: str
 ) -> None:
     offset, length, left_out = SUMMED[name]
-    random = Random(name)  # noqa: S311 - the same changes at every run
+    random = Random(name)  # noqa: S311 - the same changes in every run
     front = BytesView(open_volume(name).read(0, FRONT), open_volume(name).view.size)
     for at in random.sample(range(offset, offset + length), 60):
         if at not in left_out:
@@ -177,7 +179,7 @@ def test_a_disk_whose_superblock_has_another_checksum_is_damaged(
 
 
 def test_wherever_a_volume_is_cut_off_it_has_no_other_name(volume: Volume) -> None:
-    """But for a member, which is foremost one, and what lies in it is seen where its superblock is lost."""
+    """The exception is a member: if its superblock is lost, the volume within it is recognised."""
     known, size = volume.read(0, FRONT), volume.view.size
     assert size is not None
     ends = {place.offset + length for place in superblocks(volume) for length in (0, 1, place.length - 1)}

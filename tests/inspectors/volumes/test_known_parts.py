@@ -1,4 +1,4 @@
-"""What is known of a volume is enough where it must be, and misleads nowhere."""
+"""A part of a volume that is known is enough if it must be, and never leads to a wrong type."""
 
 from itertools import pairwise
 from random import Random
@@ -13,18 +13,21 @@ from tests.inspectors.volumes.conftest import Volume
 from tests.inspectors.volumes.views import BytesView, NotingView, PartView
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
-#: Random ways to know a part, for each volume.
+#: The number of random parts of each volume.
 WAYS = 40
 
 
 def lies_in(part: ByteRange, ranges: tuple[ByteRange, ...], size: int) -> bool:
-    """Whether a range, as far as it is inside the volume, lies in one of others."""
+    """Whether a range, as far as it is inside the volume, lies in one of these ranges."""
     end = min(part.end, size)
     return end <= part.offset or any(one.offset <= part.offset and end <= one.end for one in ranges)
 
 
 def test_nothing_is_read_but_what_is_said_to_be(volume: Volume) -> None:
-    """Where that depends on the size, marks of what must be larger are looked for, too, in vain."""
+    """Some offsets depend on the volume's size.
+
+    Marks of volumes that must be larger are read too, and never found.
+    """
     size = volume.view.size
     assert size is not None
     noting = NotingView(volume.view)
@@ -53,7 +56,7 @@ def test_the_front_is_enough_unless_what_tells_it_stands_behind(volume: Volume) 
 
 
 def test_with_bytes_unknown_there_is_no_other_name(volume: Volume) -> None:
-    random = Random(volume.name)  # noqa: S311 - the same ways at every run
+    random = Random(volume.name)  # noqa: S311 - the same parts in every run
     size = volume.view.size
     assert size is not None
     borders = [0, 512, 1024, 2048, 4096, 8192, 32 * KIB, 64 * KIB, 128 * KIB, FRONT, size - 4096, size]
@@ -65,7 +68,7 @@ def test_with_bytes_unknown_there_is_no_other_name(volume: Volume) -> None:
         assert names(PartView(volume.view, parts, known_size)) in {(), (volume.kind,)}
 
 
-#: Numbers of bytes around all that matters, and all others.
+#: Unknown sizes, small sizes around the relevant offsets, and all other sizes in bytes.
 SIZES = st.none() | st.integers(0, 1 << 63) | st.integers(0, 4 * MIB)
 
 

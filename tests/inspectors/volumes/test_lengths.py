@@ -1,4 +1,4 @@
-"""How long a volume is by itself, against the files that tools make; and a raw disk that is one volume."""
+"""Volumes state the length of the files that tools make, and a volume can be a whole raw disk."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.inspectors.volumes.made import MADE
 from tests.inspectors.volumes.views import BytesView
 from tests.tools import run
 
-#: Of each, the most bytes that the file has beyond what the volume counts.
+#: The maximum number of bytes in the file after the stated end of the volume.
 BEYOND = {
     "squashfs": 4096,
     "romfs": 1024,
@@ -27,7 +27,7 @@ BEYOND = {
     "raid 1.1": 8192,
     "raid 1.2": 8192,
 }
-#: What tools make, and of those that none makes here what is built by their specifications.
+#: Volumes made by tools. Volumes without a tool are built from their specifications.
 BUILT = (
     "hfsplus",
     "hfsx",
@@ -40,7 +40,7 @@ BUILT = (
 )
 STATED = [made.name for made in MADE if made.kind in TYPES and made.name != "bcache's backing device"]
 STATED += [*BUILT, *(name for name in BEYOND if name in KINDS and name not in STATED)]
-#: Their superblock lies at the end, and tells where that is: cut short they are none.
+#: Volumes whose superblock at the end states its own offset. If they are cut, they are not recognised.
 AT_END = ("raid 0.90 <", "raid 0.90 >", "raid 1.0", "drbd 8", "drbd 9")
 
 

@@ -1,4 +1,4 @@
-"""What is just enough of a volume, and what is just not: libblkid draws the line where Keyhole does."""
+"""Volumes that are just complete enough, and volumes that are not: Keyhole and libblkid agree."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.inspectors.volumes.conftest import Volume
 from tests.inspectors.volumes.libblkid import LibBlkid
 from tests.inspectors.volumes.views import BytesView, FileView
 
-#: By volume, the size in bytes from which on it is one.
+#: The smallest size in bytes at which a volume is recognised.
 SMALLEST = {
     "bcache's backing device": 8192,
     "swap, pages of 4096 bytes": 10 * 4096,
@@ -32,7 +32,7 @@ SMALLEST = {
 
 
 def seen(image: Image, path: Path, libblkid: LibBlkid) -> tuple[str, ...]:
-    """What both say that an image is."""
+    """The types that libblkid and Keyhole report for an image."""
     with image.write_to(path).open("rb") as file:
         found = names(FileView(file.fileno()))
         assert found == libblkid.names(file.fileno())
@@ -44,7 +44,7 @@ def test_a_volume_is_none_if_it_is_too_small(
     open_volume: Callable[[str], Volume], name: str, libblkid: LibBlkid, tmp_path: Path
 ) -> None:
     volume, smallest = open_volume(name), SMALLEST[name]
-    # The inode of a BFS's root directory lies further behind, and libblkid looks at it.
+    # The inode of a BFS's root directory is at a later offset, and libblkid reads it.
     front = volume.read(0, min(FRONT, smallest))
     enough = Image.of(smallest, [(0, front)])
     assert names(enough) == (volume.kind,)
@@ -94,7 +94,7 @@ def test_a_minix_with_the_magic_number_of_ext_is_none(
 def test_an_erofs_with_as_many_inodes_as_a_minix_has_for_a_mark_is_no_minix(
     open_volume: Callable[[str], Volume], inodes: int
 ) -> None:
-    """libblkid takes it for both, and so for none."""
+    """libblkid recognises both types, and therefore reports none."""
     erofs = Image.of(128 * KIB, [(0, open_volume("erofs without checksum").read(0, 80 * KIB))])
     image = erofs.patched(KIB + 4, (0x00100010).to_bytes(4, "little")).patched(
         KIB + 16, inodes.to_bytes(8, "little")

@@ -1,4 +1,4 @@
-"""Data that looks like a volume or another format, but is not."""
+"""Data that looks like a volume or another format, but is neither."""
 
 import gzip
 import io
@@ -19,9 +19,9 @@ from tests.inspectors.volumes.built import built, hfsplus, hpfs
 from tests.inspectors.volumes.views import BytesView
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
-#: As large as it takes to be anything.
+#: Large enough for every format.
 LARGE = 64 * GIB
-#: Formats whose images are a volume by themselves.
+#: Formats whose images are also a volume.
 VOLUMES_THEMSELVES = {"luks": ("crypto_LUKS",)}
 
 
@@ -39,21 +39,21 @@ def packed(write: str) -> bytes:
 
 TEXT = b"ext4 xfs btrfs: NTFS    , FAT32   , LUKS, XFSB, hsqs, BD, H+, LABELONE, ReIsErFs, SWAPSPACE2.\n"
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" + TEXT * 50 + b"%%EOF\n"
-#: GRUB's boot sector on a disk with a partition: a jump, 55 AA, and code where a FAT has its sizes.
+#: GRUB's boot sector on a disk with a partition: a jump, 55 AA, and code at the offsets of a FAT's sizes.
 GRUB = (
     bytes.fromhex("eb6390108ed0bc00b0b800008ed88ec0fbbe007cbf0006b90002f3a4ea2106").ljust(446, b"\x90")
     + bytes.fromhex("80202100830001010008000000f80700").ljust(64, b"\0")
     + b"\x55\xaa"
 )  # fmt: skip
-#: A boot sector of Windows' disks.
+#: The boot sector of a Windows disk.
 WINDOWS_MBR = (
     bytes.fromhex("33c08ed0bc007c8ec08ed8be007cbf0006b90002fcf3a450681c06cb").ljust(446, b"\0")
     + bytes.fromhex("80202100070001010008000000f80700").ljust(64, b"\0")
     + b"\x55\xaa"
 )
 
-#: As what comes behind the first bytes of a compressed file or a program: the same at every run.
-NOISE = Random(1).randbytes(9000)  # noqa: S311 - no secret
+#: Noise, as in a compressed file or a program after its first bytes. It is the same in every run.
+NOISE = Random(1).randbytes(9000)  # noqa: S311 - not a secret
 
 NO_VOLUMES = {
     "nothing": b"",
@@ -91,7 +91,7 @@ def test_it_is_no_volume(known: bytes) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [FRONT, 50 * MIB, LARGE])
 def test_random_bytes_are_no_volume(size: int) -> None:
-    random = Random(size)  # noqa: S311 - the same bytes at every run
+    random = Random(size)  # noqa: S311 - the same bytes in every run
     assert {names(BytesView(random.randbytes(FRONT), size)) for _ in range(700)} == {()}
 
 
@@ -118,7 +118,7 @@ SHORT_MARKS = [
     ("name", "place"), SHORT_MARKS, ids=[f"{name} {place.magic!r}" for name, place in SHORT_MARKS]
 )
 def test_a_short_magic_number_alone_is_no_volume(name: str, place: Place) -> None:
-    random = Random(name)  # noqa: S311 - the same bytes at every run
+    random = Random(name)  # noqa: S311 - the same bytes in every run
     at = place.offset + place.at
     for filler in (bytes(FRONT), b"\xff" * FRONT, TEXT * 3000, *(random.randbytes(FRONT) for _ in range(20))):
         known = filler[:at] + place.magic + filler[at + len(place.magic) :]

@@ -1,4 +1,4 @@
-"""Volumes with signatures of several kinds: all are told, and whether they contradict each other."""
+"""Volumes with several signatures: Keyhole reports all types, and whether they contradict each other."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.tools import run
 
 
 def over(volume: Volume, pieces: Image, path: Path) -> Path:
-    """A volume with another one's pieces written over it, as a new file; holes stay holes."""
+    """A new file: a volume over which the pieces of another volume are written. Holes stay holes."""
     run(f"cp --sparse=always {volume.path} {path}", path.parent)
     with path.open("r+b") as file:
         for offset, data in pieces.pieces:
@@ -25,7 +25,7 @@ def over(volume: Volume, pieces: Image, path: Path) -> Path:
 
 
 def check(path: Path, expected: tuple[str, ...], libblkid: LibBlkid, *, contradict: bool) -> None:
-    """Whether libblkid and Keyhole see the same."""
+    """Assert that libblkid and Keyhole report the same types."""
     with path.open("rb") as file:
         assert names(FileView(file.fileno())) == expected == libblkid.names(file.fileno())
         assert ambivalent(expected) == contradict == libblkid.is_ambivalent(file.fileno())

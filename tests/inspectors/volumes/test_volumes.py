@@ -1,4 +1,4 @@
-"""Volumes of all kinds: Keyhole and blkid name the same type."""
+"""Keyhole and blkid report the same type for all kinds of volumes."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_a_volume_is_what_blkid_says(volume: Volume, libblkid: LibBlkid) -> None
 def test_a_volume_whose_tool_is_missing_is_skipped_every_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nor is one that is made of it there, and nothing half-made is left that would be taken for it."""
+    """Volumes that are made from it are skipped too. No unfinished file remains that could be used later."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     volumes = Volumes(tmp_path)
@@ -55,7 +55,7 @@ def test_so_is_what_has_an_inspector_of_its_own(volumes: Volumes, name: str) -> 
 def test_a_volume_with_boot_code_in_its_free_sector_is_one(
     volumes: Volumes, libblkid: LibBlkid, tmp_path: Path
 ) -> None:
-    """As GRUB and extlinux write it. For libblkid there is an MBR without partitions, too."""
+    """GRUB and extlinux write such boot code. libblkid also reports an MBR without partitions."""
     path = tmp_path / "volume.img"
     run(f"cp --sparse=always {volumes.path('ext4')} {path}", tmp_path)
     with path.open("r+b") as file:
