@@ -404,7 +404,7 @@ class TestRabbitMQ:
         finally:
             rabbitmq.control("set_vm_memory_high_watermark", "0.4")
 
-        assert "DeliveryUncertainError: the broker did not take the job" in done.stderr
+        assert "DeliveryUncertainError: the broker did not accept the job" in done.stderr
 
     @pytest.mark.parametrize(
         ("host", "trusted", "accepted"),

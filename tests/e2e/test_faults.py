@@ -175,7 +175,10 @@ class TestWhatIsNoMessage:
         (b"\xff\x00", "not a message"),
         (b"[" * 100_000, "not a message"),
         (b'{"body": 1}', "not a message"),
-        (message("keyhole.later", [[], {}, {}]), "'keyhole.later', which this version does not know"),
+        (
+            message("keyhole.later", [[], {}, {}]),
+            "'keyhole.later', which this version of Keyhole does not have",
+        ),
         (message("keyhole.scan", b"{"), "not JSON"),
         (message("keyhole.scan", [1, 2]), "not a list of arguments"),
         (message("keyhole.scan", [[], {}, {}]), "keyhole.scan cannot be called"),

@@ -149,7 +149,7 @@ def test_a_scan_goes_on_when_the_connections_to_the_broker_die(faulty_site: Site
     ("item", "reason"),
     [
         (b"no message", "not a message"),
-        (message("keyhole.later", [[], {}, {}]), "does not know"),
+        (message("keyhole.later", [[], {}, {}]), "does not have"),
         (message("keyhole.scan", [[], {}, {}]), "cannot be called"),
     ],
 )

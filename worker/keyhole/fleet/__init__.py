@@ -1,1 +1,1 @@
-"""The fleet: the code that runs in worker processes."""
+"""The code that connects Keyhole to Celery, and that runs in the processes of a worker."""

@@ -1,8 +1,8 @@
-"""Extends kombu's AMQP transport: says why RabbitMQ does not answer, and retries refused logins slowly.
+"""kombu's AMQP transport, extended: it reports why RabbitMQ blocks, and retries refused logins slowly.
 
-A RabbitMQ that is short of memory or disk stops reading from publishers, and gives its reason once, in
-`connection.blocked`. py-amqp drops the reason and waits: its publisher gets a timeout without a
-message, and waits again when it closes the connection.
+A RabbitMQ that runs out of memory or disk stops reading from publishers. It states the reason once, in the
+method `connection.blocked`. py-amqp discards the reason. The publisher waits until it gets a timeout error
+without a message, and waits again when it closes the connection.
 
 Source: rabbitmq.com, "Blocked Connection Notifications".
 """
@@ -21,25 +21,25 @@ from kombu.transport import pyamqp
 
 log = logging.getLogger(__name__)
 
-#: `connection.blocked` has one argument, a short string: the reason.
+#: The method `connection.blocked` with its argument, a short string: the reason.
 _BLOCKED: Final = spec.method(spec.Connection.Blocked, "s")
-#: Seconds to wait for an answer of a blocked RabbitMQ. Publishers do not notice shorter alarms.
+#: Seconds to wait for an answer from a blocked RabbitMQ. If RabbitMQ unblocks sooner, publishing succeeds.
 BLOCKED_SECONDS: Final = 3.0
 
 
 class BlockedError(IrrecoverableConnectionError):  # type: ignore[misc] # py-amqp has no types
-    """RabbitMQ takes no messages. kombu would retry forever if this were a recoverable error."""
+    """RabbitMQ accepts no messages. The error is irrecoverable: kombu retries recoverable errors forever."""
 
 
 class Channel(pyamqp.Channel):
-    """A channel whose timeout errors contain the reason that RabbitMQ gave."""
+    """A channel whose errors state why RabbitMQ is blocked."""
 
     def wait(self, method: Any, callback: Any = None, timeout: float | None = None, **how: Any) -> Any:  # noqa: ANN401 - py-amqp has no types
-        """Wait for an answer.
+        """Wait for an answer from RabbitMQ.
 
         Raises:
-            BlockedError: No answer came, and RabbitMQ is blocked; the connection is closed.
-            TimeoutError: No answer came, for an unknown reason.
+            BlockedError: No answer came, because RabbitMQ is blocked. The connection is now closed.
+            TimeoutError: No answer came, and RabbitMQ has stated no reason.
         """
         connection = self.connection
         try:
@@ -50,12 +50,12 @@ class Channel(pyamqp.Channel):
                 raise
             connection.collect()
             raise BlockedError(
-                f"RabbitMQ takes no messages: {reason}; see `rabbitmqctl status`, it does when that is over"
+                f"RabbitMQ accepts no messages until this is resolved: {reason}; see `rabbitmqctl status`"
             ) from error
 
 
 class Connection(pyamqp.Connection):
-    """A connection that keeps the reason why RabbitMQ does not read from it."""
+    """A connection that remembers why RabbitMQ is blocked."""
 
     Channel = Channel
     _METHODS = {**pyamqp.Connection._METHODS, spec.Connection.Blocked: _BLOCKED}  # noqa: RUF012, SLF001 - py-amqp's table
@@ -64,11 +64,11 @@ class Connection(pyamqp.Connection):
 
     def _on_blocked(self, reason: str) -> None:
         self.blocked_reason = reason
-        log.warning("RabbitMQ takes no messages: %s", reason)
+        log.warning("RabbitMQ accepts no messages: %s", reason)
 
     def _on_unblocked(self) -> None:
         self.blocked_reason = None
-        log.warning("RabbitMQ takes messages again")
+        log.warning("RabbitMQ accepts messages again")
 
     def blocking_read(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as above
         """Read the next frame, with a shorter timeout if RabbitMQ is blocked."""
@@ -77,7 +77,7 @@ class Connection(pyamqp.Connection):
         return super().blocking_read(timeout)
 
     def close(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as above
-        """Close the connection; without the closing handshake if RabbitMQ is blocked."""
+        """Close the connection. If RabbitMQ is blocked, close it without the handshake."""
         if self.blocked_reason is None:
             super().close(*arguments, **named)
         else:
@@ -85,28 +85,29 @@ class Connection(pyamqp.Connection):
 
 
 class _Refusals:
-    """Turns a refused login or virtual host into a connection error, which Celery retries with back-off.
+    """Raises a connection error if the broker refuses a login or a virtual host.
 
-    py-amqp raises a channel error instead, and a worker then connects again at once, six times a second.
+    After a connection error, Celery connects again with back-off. py-amqp raises a channel error, after which
+    a worker connects again at once, six times per second.
     """
 
     Connection = Connection
 
     def establish_connection(self) -> Any:  # noqa: ANN401 - as above
-        """Connect.
+        """Connect to the broker.
 
         Raises:
             RecoverableConnectionError: The broker refuses the login or the virtual host.
         """
         try:
-            return super().establish_connection()  # type: ignore[misc] # of the other base class
+            return super().establish_connection()  # type: ignore[misc] # defined in the other base class
         except (AccessRefused, NotAllowed) as error:
             raise RecoverableConnectionError(error.reply_text) from error
 
 
 class Transport(_Refusals, pyamqp.Transport):
-    """The transport of `amqp://`."""
+    """The transport for `amqp://` URLs."""
 
 
 class SSLTransport(_Refusals, pyamqp.SSLTransport):
-    """The transport of `amqps://`."""
+    """The transport for `amqps://` URLs."""

@@ -1,7 +1,7 @@
-"""Runs attempts at jobs, several at once, and deals with those that do not end.
+"""Runs attempts at jobs in threads, and detects attempts that hang.
 
-A thread cannot be ended. So if an attempt does not end, its process must. Before that, the other attempts get
-a moment to end, and the one that hangs is recorded.
+Python cannot end a thread. So if an attempt hangs, its whole process must end. Before that, the pool waits a
+few seconds for the other attempts, and records the stack of each attempt that hangs.
 """
 
 import logging
@@ -27,23 +27,23 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two checks of the running attempts.
 LOOK_SECONDS: Final = 1.0
-#: Seconds that attempts have to end at the time limit, or if another one hangs.
+#: Seconds that the running attempts get to finish after the time limit, or after another attempt hung.
 LAST_SECONDS: Final = 5.0
-#: How many lines of a traceback are kept, from its end.
+#: The number of lines at the end of a traceback that are stored.
 TRACEBACK_LINES: Final = 12
 
 
 class HungError(Exception):
-    """Attempts do not end in spite of their budgets. The process must end itself."""
+    """An attempt hangs: it did not end, although it used up its budget. This process must end itself."""
 
 
 class Ending(Enum):
-    """How an attempt at a job ended."""
+    """The outcome of an attempt at a job."""
 
     DONE = auto()
     UNDECIDED = auto()
     NOT_BEGUN = auto()
-    #: Redis was restarted, and may have lost the verdict.
+    #: The verdict was written, but then Redis was restarted, and it may have lost the verdict.
     UNCERTAIN = auto()
 
 
@@ -51,12 +51,12 @@ class AttemptPool:
     """Runs the attempts at the jobs of one entry.
 
     Args:
-        attempt: Makes one attempt.
-        attempts: The attempts in the ledger.
+        attempt: Makes one attempt at a job.
+        attempts: The ledger's records of attempts.
         worker: The name of this process.
-        threads: How many attempts run at once.
-        begin_seconds: How many seconds from now the last attempt may begin.
-        cpu_seconds: More CPU time than any attempt may use by its budget.
+        threads: The number of attempts that run in parallel.
+        begin_seconds: Seconds from now until which attempts may begin. The first attempt always begins.
+        cpu_seconds: A limit of CPU time that is higher than every attempt's budget.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class AttemptPool:
 
     @property
     def unfinished(self) -> list[str]:
-        """The jobs whose attempts have raised or have not ended."""
+        """The ids of the jobs whose attempts have not ended, or ended with an exception."""
         return self._watch.unfinished
 
     def run(self, jobs: Sequence[ScanJob]) -> list[Ending]:
-        """Attempt all jobs. The first one is always begun.
+        """Make an attempt at each job, and return their outcomes.
 
         Raises:
-            HungError: Attempts do not end.
-            MemoryError: Memory ran out. It is unknown which attempt caused that.
-            Exception: The error of an attempt.
+            HungError: An attempt hangs.
+            MemoryError: Memory ran out during an attempt. Every running attempt can be the cause.
+            Exception: An attempt raised it.
         """
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="scan")
         futures = [pool.submit(self._attempt, job, first=not number) for number, job in enumerate(jobs)]
@@ -100,7 +100,7 @@ class AttemptPool:
             self._stopped.set()
             raise
         finally:
-            # Do not wait: an attempt may hang.
+            # Do not wait for the threads: an attempt may hang.
             pool.shutdown(wait=False, cancel_futures=True)
         return [future.result() for future in futures if not future.cancelled()]
 
@@ -113,7 +113,7 @@ class AttemptPool:
             ending = self._make_one(job)
             known = True
         except MemoryError:
-            known = True  # and the attempt stays recorded as started
+            known = True  # so the ledger's record of this attempt stays "started"
             with suppress(redis.RedisError):
                 self._attempts.record_error(job.id, tail(traceback.format_exc()))
             raise
@@ -122,7 +122,7 @@ class AttemptPool:
         return ending
 
     def _await(self, futures: Sequence[Future[Ending]]) -> None:
-        """Wait until all attempts have ended; raises as `run` does."""
+        """Wait until all attempts have ended. Raise the same errors as `run`."""
         left = set(futures)
         while left:
             ended, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
@@ -133,14 +133,15 @@ class AttemptPool:
                 self._end(futures, overdue)
 
     def _end(self, futures: Sequence[Future[Ending]], overdue: Collection[str] = ()) -> None:
-        """Begin no more attempts, and wait a moment for the running ones.
+        """Begin no more attempts, and wait up to `LAST_SECONDS` for the running ones.
 
         Args:
             futures: The futures of all attempts.
-            overdue: The jobs that are recorded as hanging if they do not end; by default, all that run.
+            overdue: The ids of the jobs whose attempts have exceeded their CPU time. Only these attempts are
+                recorded as hanging if they do not end. If it is empty, all running attempts are.
 
         Raises:
-            HungError: An attempt does not end.
+            HungError: An attempt hangs.
         """
         self._stopped.set()
         wait(futures, timeout=LAST_SECONDS)
@@ -151,19 +152,20 @@ class AttemptPool:
         try:
             for job_id, thread in hung.items():
                 self._attempts.record_error(job_id, _stack(thread))
-            # The other attempts have raised, or end because this process ends: they must not count as lost.
+            # The other attempts raised an exception, or will end with this process. Release them, so that the
+            # ledger does not count this worker as lost with their jobs.
             self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:
-            log.warning("the stacks of hanging scans cannot be recorded: %s", error)
-        raise HungError(f"{len(hung)} scans did not end")
+            log.warning("the stacks of the hanging scans were not recorded, because Redis failed: %s", error)
+        raise HungError(f"{len(hung)} scans hang")
 
 
 def tail(text: str) -> str:
-    """The end of a traceback, with secrets masked."""
+    """Return the last lines of a traceback, with secrets masked."""
     return masked("\n".join(text.strip().splitlines()[-TRACEBACK_LINES:]))
 
 
 def _stack(thread: int) -> str:
-    """The stack of a thread."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to another thread's stack
+    """Return the last lines of a thread's stack; empty if the thread has ended."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way to get another thread's stack
     return "" if frame is None else tail("".join(traceback.format_stack(frame)))

@@ -1,8 +1,8 @@
-"""The work on audits: start one, list its next page, advance it.
+"""The work on audits: starts an audit, lists its pages, publishes its batches and resumes it.
 
-No task waits in a worker's slot. The task of a page ends when its batches are published. The worker that
-finishes a batch publishes the task of the next page, if it is time for one. If that worker was lost, the
-sweep calls `resume` for every running audit.
+No task occupies a worker while it waits. The task that lists a page ends as soon as it has published the
+page's batches. Whenever a worker finishes a batch, it publishes the task for the next page if that is due. If
+that worker was lost, the audit would stop. So the sweep calls `resume` for every running audit.
 """
 
 import logging
@@ -33,17 +33,18 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
 
-#: The most starts of one page. A few workers may be lost by accident; so many are lost because of the page.
+#: The maximum number of starts of one page. A few workers can be lost by accident. If more are lost, the page
+#: is the cause.
 MAX_STARTS = 10
-#: The folder for the parts of inventories that are being read.
+#: The folder for downloaded parts of S3 inventories.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
 
 
 class AuditWork:
-    """Works on audits with a process's services.
+    """Does the steps of audits.
 
     Args:
-        services: The services of the process.
+        services: The services of this process.
         scan_work: Records verdicts.
         publisher: Publishes batches.
         publish_page: Publishes the task that lists a page.
@@ -62,10 +63,10 @@ class AuditWork:
         self._publish_page = publish_page
 
     def begin(self, spec: AuditSpec, audit_id: str | None = None) -> str:
-        """Start an audit, and return its id. If an audit with this id exists, nothing is started.
+        """Start an audit and return its id. If an audit with this id exists already, continue that audit.
 
         Raises:
-            BucketNotAllowedError: Keyhole may not touch the bucket of the audit or of its inventory.
+            BucketNotAllowedError: The settings do not allow the bucket of the audit or of its inventory.
         """
         audit_id = audit_id or uuid4().hex[:12]
         services = self._services
@@ -77,14 +78,14 @@ class AuditWork:
         return audit_id
 
     def advance(self, audit_id: str) -> None:
-        """Publish the batches that may be sent, and the task of the next page if it is time for one."""
+        """Publish the batches that the limits allow now, and the task for the next page if that is due."""
         self._publish(self._services.audits.take(audit_id))
         claim = self._services.audits.claim(audit_id, uuid4().hex)
         if claim is not None:
             self._publish_page(claim)
 
     def list_page(self, claim: Claim) -> None:
-        """List a page, and publish its batches."""
+        """List the page of a claim, and publish its batches."""
         services = self._services
         if not services.audits.hold(claim):
             return
@@ -110,8 +111,8 @@ class AuditWork:
             result, reports = self._auditor(rate_limiter).process(audit, place, lister)
         except TransientError as error:
             log.warning("audit %s does not advance: %s", audit.id, error)
-            services.audits.record_trouble(audit.id, f"{error}; it is tried again")
-            return  # the claim expires, and the sweep resumes the audit
+            services.audits.record_trouble(audit.id, f"{error}; Keyhole will try again")
+            return  # The claim will expire, and then the sweep will resume the audit.
         except (KeyholeError, ValueError) as error:
             self._fail(claim, str(error))
             return
@@ -125,10 +126,11 @@ class AuditWork:
         self.advance(audit.id)
 
     def resume(self, audit_id: str) -> None:
-        """Do the steps of an audit that a lost worker did not do."""
+        """Do the steps of an audit that are still to do because a worker was lost."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
-            # Ask `is_open` first: an entry that is completed in between must not look lost.
+            # Call `is_open` before `is_done`. In the other order, an entry that is completed between the two
+            # calls would look as if the ledger had lost it.
             if not services.ledger.is_open(batch.id):
                 if services.ledger.is_done(batch.id):
                     services.audits.finish(audit_id, batch.id)
@@ -137,17 +139,17 @@ class AuditWork:
         self.advance(audit_id)
 
     def give_up(self, batch: Entry) -> None:
-        """Record the verdict `failed` for each job of a batch that has no verdict, and advance the audit."""
+        """Record the verdict `failed` for each job of a batch that has no verdict yet; advance the audit."""
         services = self._services
         audit_id = str(batch.audit)
         for job in batch.jobs:
             if not services.ledger.job_done(job.id):
                 target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
-                self._scan_work.record(
-                    batch, job, failure(target, Reason.WORKER_LOST, "its batch was sent again in vain")
-                )
+                message = "its batch was sent again several times, and no worker finished it"
+                self._scan_work.record(batch, job, failure(target, Reason.WORKER_LOST, message))
                 services.ledger.mark_done(job.id)
-        # All its verdicts are written. If its message is delivered after all, there is nothing to do.
+        # All verdicts of the batch are written now, so close it. If the broker delivers its message later,
+        # the worker finds nothing to do.
         self._scan_work.runner().close(batch)
         self.advance(audit_id)
 
@@ -162,7 +164,7 @@ class AuditWork:
         try:
             self._publisher.publish(batches)
         except DeliveryUncertainError as error:
-            # The batches are in the ledger, and the sweep sends lost ones again.
+            # The ledger contains the batches. The sweep sends them again if the broker lost them.
             log.warning("batches may not have reached the broker: %s", error)
 
     def _auditor(self, rate_limiter: RateLimiter) -> Auditor:
@@ -178,7 +180,7 @@ class AuditWork:
 
 
 def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
-    """Return the lister of an audit's objects. It keeps parts of an inventory in the folder.
+    """Return the lister of an audit's objects. It stores downloaded parts of an inventory in `folder`.
 
     Raises:
         KeyholeError: The objects cannot be listed.
@@ -186,7 +188,7 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
     client = services.s3.client
     if spec.inventory is None:
         return lister_for(client, spec.bucket, spec.prefix, versions=spec.versions, page_size=page_size(spec))
-    from keyhole.intake.inventory.lister import InventoryLister  # noqa: PLC0415 - few audits have one
+    from keyhole.intake.inventory.lister import InventoryLister  # noqa: PLC0415 - few audits use an inventory
 
     return InventoryLister(
         client,
@@ -200,7 +202,7 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
 
 
 def _forget_inventories(services: Services) -> None:
-    """Remove the files of inventories whose audits have ended or are listed completely."""
+    """Remove the downloaded inventory files of each audit that has ended or has listed all its objects."""
     for folder in INVENTORIES.iterdir() if INVENTORIES.is_dir() else ():
         audit = services.audits.get(folder.name)
         if audit is None or audit.state.ended or audit.listed_all:

@@ -1,4 +1,4 @@
-"""The broker's URL and the options of its transport, in kombu's form."""
+"""Translates the broker's URL and options into kombu's form."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -6,17 +6,22 @@ from urllib.parse import quote, urlsplit
 
 from keyhole.store.redis_url import redis_options
 
-#: A publisher tries to connect twice, half a second apart. kombu's default takes six seconds to give up. (The
-#: retries of a worker are settings of Celery.)
+#: A publisher tries to connect twice, half a second apart. With kombu's defaults it would give up only after
+#: six seconds. (Celery's settings define the retries of a worker.)
 _PUBLISHING = {"max_retries": 1, "interval_start": 0.5}
-#: Options of a Redis URL that kombu has as options of its transport.
+#: The options of a Redis URL that kombu accepts as options of its transport.
 _TRANSPORT_OPTIONS: Final = frozenset(
     {"socket_timeout", "socket_connect_timeout", "health_check_interval", "client_name"}
 )
 
 
-def transport_options(url: str | None, visibility: int) -> dict[str, Any]:  # kombu's are of every type
-    """Options of kombu's transport, for publishers and workers alike; `visibility` in seconds."""
+def transport_options(url: str | None, visibility: int) -> dict[str, Any]:  # kombu's options have many types
+    """Return the options of kombu's transport, for publishers and workers.
+
+    Args:
+        url: The broker's URL.
+        visibility: The visibility timeout in seconds.
+    """
     return _PUBLISHING | _by_scheme(url, visibility)
 
 
@@ -29,17 +34,19 @@ def _by_scheme(url: str | None, visibility: int) -> dict[str, Any]:  # as above
 
 
 def _amqp_options() -> dict[str, Any]:
-    """The options for RabbitMQ.
+    """Return the options for RabbitMQ.
 
-    Queues are durable and messages persistent by default. The virtual host's default decides whether queues
-    are quorum queues. A worker has one unacknowledged message for each of its processes, at most until the
-    hard limit, which is below the 30 minutes after which RabbitMQ takes it back (`keyhole.limits`).
+    By default, kombu declares durable queues and publishes persistent messages. The virtual host's default
+    decides whether the queues are quorum queues. A worker holds one unacknowledged message per pool process,
+    for no longer than the hard time limit. This limit is shorter than the 30 minutes after which RabbitMQ
+    would deliver the message again (`keyhole.limits`).
     """
     return {
-        # A publisher waits until the broker has the message, about 3 ms. Without this, all of 300 persistent
-        # messages were lost when RabbitMQ 3.10 was killed a moment later.
+        # A publisher waits, for about 3 ms, until the broker confirms that it has stored the message. In a
+        # test without confirms, RabbitMQ 3.10 was killed right after publishing and lost all of 300
+        # persistent messages.
         "confirm_publish": True,
-        # Seconds for an answer. A broker that is short of memory or disk never answers.
+        # Seconds to wait for an answer. A broker that runs out of memory or disk never answers.
         "read_timeout": 10,
         "write_timeout": 10,
     }
@@ -48,9 +55,10 @@ def _amqp_options() -> dict[str, Any]:
 def _redis_options(visibility: int) -> dict[str, Any]:
     return {
         "visibility_timeout": visibility,
-        # Without a prefix, all applications on a database share kombu's keys (`unacked`, `_kombu.…`).
+        # Without this prefix, all Celery applications that use the same Redis database would share kombu's
+        # keys (`unacked`, `_kombu.…`).
         "global_keyprefix": "keyhole:broker:",
-        # These detect a dead connection. (A worker's event loop has shorter timeouts.)
+        # The following options detect a dead connection. (A worker's event loop uses shorter timeouts.)
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
@@ -59,18 +67,18 @@ def _redis_options(visibility: int) -> dict[str, Any]:
 
 
 def with_timeout(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:  # as above
-    """Return the options of the transport with timeouts of at most `seconds`."""
+    """Return transport options in which no timeout is longer than `seconds`."""
     timeouts = options.keys() & {"socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout"}
     return {**options, **{name: min(options[name], seconds) for name in timeouts}}
 
 
 def is_redis(url: str | None) -> bool:
-    """Whether the broker is a Redis."""
+    """Return whether a broker's URL is that of a Redis or Valkey."""
     return _scheme(url) in {"redis", "rediss", "unix"}
 
 
 def is_amqp(url: str | None) -> bool:
-    """Whether the broker speaks AMQP, such as RabbitMQ."""
+    """Return whether a broker's URL is that of an AMQP broker, such as RabbitMQ."""
     return _scheme(url) in {"amqp", "amqps"}
 
 
@@ -79,9 +87,10 @@ def _scheme(url: str | None) -> str:
 
 
 def kombu_url(url: str) -> str:
-    """The URL in kombu's form, without its options, whose meaning differs in kombu.
+    """Return a broker's URL in kombu's form, without its query options: kombu interprets them differently.
 
-    A Unix socket is `redis+socket://`. kombu would split a URL with an unquoted `;` into two brokers.
+    The URL of a Unix socket begins with `redis+socket://`. Special characters are percent-encoded, because
+    kombu would split a URL that contains `;` into the URLs of two brokers.
     """
     if not is_redis(url):
         return url
@@ -95,7 +104,10 @@ def kombu_url(url: str) -> str:
 
 
 def tls(url: str | None) -> dict[str, Any] | bool:  # as above
-    """The options by which kombu verifies the broker's certificate and name; its defaults do not."""
+    """Return the TLS options with which kombu verifies the broker's certificate and host name.
+
+    By default, kombu does not verify them.
+    """
     if _scheme(url) == "amqps":
         return {"server_hostname": urlsplit(str(url)).hostname}
     if _scheme(url) == "rediss":
@@ -104,6 +116,6 @@ def tls(url: str | None) -> dict[str, Any] | bool:  # as above
 
 
 def _of_transport(url: str) -> dict[str, Any]:  # as above
-    """The options of a Redis URL beyond address, login and TLS."""
+    """Return those options of a Redis URL that are options of kombu's transport."""
     given = redis_options(url)
     return {name: given[name] for name in given.keys() & _TRANSPORT_OPTIONS}

@@ -1,11 +1,13 @@
-"""The consumer of a worker, which makes a dead letter of each message that it cannot work on.
+"""The worker's consumer: stores each message that no task can work on as a dead letter.
 
-Celery drops messages that name an unknown task, or whose bodies it cannot decode. This consumer checks each
-message before it is decoded or decompressed, and refuses unsigned messages if there are keys. A refused
-message becomes a dead letter and is then acknowledged. If Redis does not take the dead letter, the message
-stays unacknowledged, and the worker tries again after a pause. The worker does not put the message back
-into its queue: by default, a quorum queue of RabbitMQ 4 drops a message that was rejected 20 times. If the
-connection closes or the worker ends, the broker delivers the message again.
+Celery drops a message if it names an unknown task or cannot be decoded. This consumer checks each message
+before Celery decodes or decompresses it. If signing keys are configured, it also refuses messages without a
+valid signature. It stores a refused message as a dead letter, and then acknowledges the message.
+
+If Redis does not store the dead letter, the message stays unacknowledged, and the worker tries again after a
+pause. The worker does not return the message to its queue, because a quorum queue of RabbitMQ 4 by default
+drops a message after 20 returns. If the connection closes or the worker ends, the broker delivers the message
+again.
 """
 
 import logging
@@ -31,39 +33,41 @@ from keyhole.intake.refused import Refused, keep, why_invalid
 
 log = logging.getLogger(__name__)
 
-#: Messages are not decompressed: 816 KB of gzip took 1.3 GB, and Keyhole does not compress its messages. Only
-#: workers import this module, so programs that submit jobs keep their decoders.
-kombu.compression._decoders.clear()  # noqa: SLF001 - kombu can register decoders, and not remove them
+#: A worker decompresses no messages. Keyhole never compresses its messages, and decompressing a hostile
+#: message of 816 KB took 1.3 GB of memory. This line does not affect programs that submit jobs, because only
+#: workers import this module.
+kombu.compression._decoders.clear()  # noqa: SLF001 - kombu has no function that removes a decoder
 
 #: The longest pause in seconds between two attempts to connect to a broker.
 LONGEST_PAUSE: Final = 4
 
-#: Seconds until the worker asks Redis again to store a dead letter, or whether a message is a replay.
+#: Seconds until the worker sends a failed request to Redis again: to store a dead letter, or to find out
+#: whether a message is a replay.
 KEEP_PAUSE: Final = 5.0
 
-#: The arguments of a quorum queue.
+#: The arguments that declare a quorum queue.
 QUORUM: Final = {"x-queue-type": "quorum"}
 
 Handler = Callable[[Any], None]
 
-#: Anybody who can write to the broker can send remote-control commands to a worker. It only keeps `ping`,
-#: which the doctor uses: no shutdown, no revocation, no rate limit, no restart of its pool.
+#: Everybody who can write to the broker can send remote-control commands to the workers, such as shutdown,
+#: revoke or pool restart. So workers accept only `ping`, which `keyhole doctor` uses.
 for _command in Panel.data.keys() - {"ping"}:
     del Panel.data[_command]
 
-_UNKNOWN_TASK: Final = "it names the task {!r}, which this version does not know"
+_UNKNOWN_TASK: Final = "it is for the task {!r}, which this version of Keyhole does not have"
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
-    """Celery's consumer, which makes dead letters of messages that it refuses."""
+    """Celery's consumer, extended: it stores the messages that it refuses as dead letters."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Handler:  # noqa: ANN401 - Celery's
-        """Return the function that is called with every message."""
+        """Return the function that Celery calls with every message."""
         handle: Handler = super().create_task_handler(*args, **options)
 
         def on_message(message: Any) -> None:  # noqa: ANN401 - kombu has no types
             wrong = why_invalid(message.headers, message.body)
-            # Celery has tasks of its own, which Keyhole does not send.
+            # Keyhole does not use Celery's built-in tasks, so refuse messages for them, too.
             if wrong is None and not self._is_ours(message.headers["task"]):
                 wrong = _UNKNOWN_TASK.format(message.headers["task"])
             if wrong is None:
@@ -71,13 +75,13 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                     wrong = _not_signed(message)
                 except redis.RedisError:
                     log.exception(
-                        "Redis does not answer whether a message is a replay; it is asked again in %g s",
+                        "Redis did not answer whether a message is a replay; the worker asks again in %g s",
                         KEEP_PAUSE,
                     )
                     self.timer.call_after(KEEP_PAUSE, on_message, (message,))
                     return
             if wrong is None:
-                # The sender must not decide how long the work may take.
+                # Ignore time limits in the message: the sender must not set them.
                 message.headers.pop("timelimit", None)
                 handle(message)
             else:
@@ -89,7 +93,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         return isinstance(task, str) and task.startswith("keyhole.") and task in self.strategies
 
     def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
-        """Connect to the broker, with short timeouts: the event loop waits for its answers."""
+        """Connect to the broker. The timeouts are short, because the event loop blocks while it waits."""
         options = with_timeout(self.app.conf.broker_transport_options, LOOP_SECONDS)
         connection = self.ensure_connected(
             self.app.connection_for_read(heartbeat=heartbeat, transport_options=options)
@@ -99,11 +103,16 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Connect again. If Redis refuses writes, wait for a while, because its refusals come at once."""
-        # The event loop may have waited for an answer, and waits again while channels close.
+        """Connect again after a connection error.
+
+        If Redis refuses writes, wait for a few seconds first. Its refusals come at once, so the worker would
+        otherwise connect again and again without a pause.
+        """
+        # The event loop may have blocked while it waited for the broker, and will block again while Celery
+        # closes the channels. So send a heartbeat in between.
         HEARTBEAT.beat()
         with warnings.catch_warnings():
-            # About a setting that `keyhole.app` sets on purpose (cancelling running tasks).
+            # Celery warns that running tasks are cancelled. `keyhole.app` configures this on purpose.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
         if isinstance(exc, redis.ResponseError):
@@ -113,15 +122,16 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                 time.sleep(1)
 
     def on_close(self) -> None:
-        """Send heartbeats before and after the connection is closed, which may take long."""
+        """Close the connection. This can take long, so send a heartbeat before and after it."""
         HEARTBEAT.beat()
-        # kombu forgets the loop when the loop stops. It runs again later, and lost tasks are sent through it.
+        # kombu unsets its global event loop when the loop stops. Set it again: the loop will run again, and
+        # `keyhole.fleet.worker_lost` needs it.
         set_event_loop(self.hub)
         super().on_close()
         HEARTBEAT.beat()
 
     def ensure_connected(self, conn: Any) -> Any:  # noqa: ANN401 - as above
-        """Connect to the broker. Send heartbeats meanwhile, because the event loop stands still."""
+        """Connect to the broker. Send heartbeats between attempts, because the event loop is blocked."""
 
         def ensure(on_error: Handler, retries: int | None, callback: Callable[[], None]) -> Any:  # noqa: ANN401
             def between_attempts() -> None:
@@ -135,40 +145,45 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         return super().ensure_connected(conn)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
-        """Refuse a message with an invalid task."""
+        """Refuse a message whose task Celery finds invalid."""
         self.refuse(message, f"its task is invalid: {exc}")
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
-        """Refuse a message that cannot be decoded."""
+        """Refuse a message that Celery cannot decode."""
         self.refuse(message, why_invalid(message.headers, message.body) or f"it cannot be decoded: {exc}")
 
     def refuse(self, message: Any, reason: str) -> None:  # noqa: ANN401 - as above
-        """Make a dead letter of a message, and acknowledge it."""
+        """Store a message as a dead letter, and acknowledge the message."""
         refused = Refused(
             queue=_queue(message),
             body=_body(message),
             headers=message.headers if isinstance(message.headers, dict) else {},
             properties={"content_type": message.content_type, "content_encoding": message.content_encoding},
         )
-        log.error("a message of %s is a dead letter: %s", refused.queue, reason)
+        log.error("a message of queue %s becomes a dead letter: %s", refused.queue, reason)
         self._keep(message, refused, reason)
 
     def _keep(self, message: Any, refused: Refused, reason: str) -> None:  # noqa: ANN401 - as above
-        """Write the dead letter, now or later. Celery clears the timer when the connection closes."""
+        """Store a dead letter and acknowledge its message. If Redis fails, try again later.
+
+        If the connection closes before the next attempt, Celery clears the timer, and the broker delivers the
+        message again.
+        """
         try:
             keep(services().dead_letters, refused, reason)
         except redis.RedisError:
-            log.exception("the dead letter was not written; it is tried again in %g s", KEEP_PAUSE)
+            log.exception("the dead letter could not be stored; the worker tries again in %g s", KEEP_PAUSE)
             self.timer.call_after(KEEP_PAUSE, self._keep, (message, refused, reason))
             return
         message.ack()
 
 
 def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
-    """Find out which queues are quorum queues, because Celery must set their prefetch count in another way.
+    """Find out which queues are quorum queues, and set their arguments accordingly.
 
-    A virtual host may make every declared queue a quorum queue (`default_queue_type`). RabbitMQ reveals the
-    type of a queue only if it is declared again with another type.
+    Celery must set the prefetch count of a quorum queue in another way. A virtual host can turn every queue
+    into a quorum queue (`default_queue_type`). To detect the type of a queue, an AMQP client must declare the
+    queue again: RabbitMQ refuses the declaration if the type differs.
     """
     for queue in queues:
         queue.queue_arguments = None

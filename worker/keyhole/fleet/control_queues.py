@@ -1,8 +1,8 @@
-"""The queues for remote-control commands to workers, such as ping, and for their answers.
+"""The queues for remote-control commands to workers, such as `ping`, and for the workers' answers.
 
-On RabbitMQ they are classic queues, even if a virtual host makes every declared queue a quorum queue. They
-live for seconds, and RabbitMQ 3.10 never serves a quorum queue again if it is killed right after the
-declaration: a worker that had just started could not connect again under its name.
+On RabbitMQ these queues are always classic queues, even if the virtual host turns other queues into quorum
+queues. They exist only for seconds. And if RabbitMQ 3.10 is killed right after it declared a quorum queue,
+that queue never works again. A worker that had just started could then not connect under its name again.
 """
 
 from typing import Any, Final
@@ -17,16 +17,16 @@ class Mailbox(pidbox.Mailbox):
     """kombu's mailbox, with classic queues."""
 
     def get_queue(self, hostname: str) -> Any:  # noqa: ANN401 - kombu has no types
-        """The queue for commands to a worker."""
+        """Return the queue for commands to a worker."""
         return _classic(super().get_queue(hostname))  # type: ignore[no-untyped-call] # as above
 
     def get_reply_queue(self) -> Any:  # noqa: ANN401 - as above
-        """The queue for answers to this process."""
+        """Return the queue for answers to this process."""
         return _classic(super().get_reply_queue())  # type: ignore[no-untyped-call] # as above
 
 
 class Control(control.Control):  # type: ignore[misc] # Celery has no types
-    """Celery's remote control, with these queues."""
+    """Celery's remote control, with classic queues."""
 
     Mailbox = Mailbox
 

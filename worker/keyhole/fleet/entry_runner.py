@@ -1,20 +1,20 @@
 """Works on one entry: acquires its lease, scans its objects, records their verdicts, completes it.
 
-How an attempt at a job can end:
+The glossary in `keyhole.jobs.ledger` defines the terms. An attempt at a job can end in these ways:
 
 | attempt | consequence |
 |---|---|
-| decided | the verdict is recorded, and the job is done |
-| undecided: S3, the network or credentials failed | the entry is postponed, with a growing delay; the first time, `on_undecided` is called |
-| undecided for `retry_seconds`, or for a fault of Keyhole `MAX_INTERNAL_ERRORS` times | a verdict `failed`, and a dead letter |
-| its worker was lost | the job goes on as an entry of its own; the jobs that were not begun go on in `PARTS` entries |
-| it uses more CPU time than any scan may, or memory runs out | this process must end itself, and counts as lost |
-| workers were lost `MAX_LOST` times | a verdict `failed` with the reason `poison`, and a dead letter |
-| not begun, because there was no time | the entry is sent again with the remaining jobs |
-| decided, but Redis was restarted in the meantime | the same: Redis may have lost the verdict |
+| it reached a verdict | the worker records the verdict, and the job is done |
+| undecided, because S3, the network or the credentials failed | the entry is postponed, with a growing delay; after the first such attempt, `on_undecided` is called |
+| undecided for longer than `retry_seconds`, or `MAX_INTERNAL_ERRORS` times because of an error in Keyhole | the job gets the verdict `failed`, and becomes a dead letter |
+| its worker was lost | the job becomes an entry with only this job; the jobs that were not begun become up to `PARTS` new entries |
+| it used more CPU time than every budget allows, or memory ran out | this process must end itself, and counts as lost |
+| `MAX_LOST` workers were lost during attempts at the job | the job gets the verdict `failed` with the reason `poison`, and becomes a dead letter |
+| not begun, because the time for the entry was over | the entry is sent again, for the remaining jobs |
+| it reached a verdict, but then Redis was restarted | the entry is sent again, because Redis may have lost the verdict |
 
-Working on an entry twice changes nothing: a complete entry is skipped, and so is each job that has a verdict.
-"""  # noqa: E501 - the rows of the table are one line each
+Working on an entry again is safe: the worker skips a complete entry, and each job that has a verdict.
+"""  # noqa: E501 - each row of the table is one line
 
 import logging
 import threading
@@ -38,15 +38,17 @@ from keyhole.scan.undecided import is_undecided
 
 log = logging.getLogger(__name__)
 
-#: How many workers may be lost with a job. One or two may be lost by accident; if more are lost, the job
-#: kills them.
+#: After so many workers were lost during attempts at a job, Keyhole gives up the job. One or two workers can
+#: be lost by accident. If more are lost, the job probably kills them.
 MAX_LOST: Final = 3
-#: Reasons that say nothing about the bucket.
+#: The reasons of undecided attempts for which the bucket is not to blame.
 OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
-#: The most attempts at a job after faults of Keyhole. A bug does not go away, but a lack of memory may.
+#: The maximum number of attempts at a job that end with an internal error. Another attempt does not help
+#: against a bug, but it can help if memory was short.
 MAX_INTERNAL_ERRORS: Final = 3
-#: The number of parts for the jobs that a lost worker had not begun. If many of them are poison, most parts
-#: lose their workers as well and are split into single jobs, so an innocent job loses at most two workers.
+#: The number of new entries for the jobs that a lost worker had not begun. If many of these jobs kill their
+#: workers, most of the new entries also lose their worker, and each is then split into single jobs. So at
+#: most two workers are lost with a harmless job.
 PARTS: Final = 10
 
 
@@ -55,21 +57,22 @@ class EntryRunner:
     """Works on entries.
 
     Args:
-        scan: Scans one object of an entry. The report says what is wrong with the object.
+        scan: Scans one object of an entry and returns its report.
         record: Writes a verdict to the sinks.
-        on_undecided: Called with the first undecided report of an object. It must not ask S3, which may
-            not answer.
+        on_undecided: Called with the report of an object's first undecided attempt. It must send no request
+            to S3, because S3 may not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
-        on_complete: Called when all verdicts of an entry are written, before the entry is completed. It is
-            called again if the worker is lost in between.
+        on_complete: Called when all verdicts of an entry are written, before the entry is completed. If the
+            worker is lost between these two steps, it is called again.
         ledger: The ledger.
         heartbeat: Renews the leases of this process.
         breaker: The circuit breakers of the buckets.
-        liveness: The name of this process, and whether others are alive.
-        threads: How many objects of an entry are scanned at once.
-        begin_seconds: How many seconds after the first job the last one may begin.
-        retry_seconds: How long an object may stay undecided.
-        cpu_seconds: More CPU time than any attempt may use by its budget.
+        liveness: Names this process, and reports which other processes are alive.
+        threads: The number of objects of an entry that are scanned in parallel.
+        begin_seconds: Seconds after the first attempt at an entry's jobs during which other attempts may
+            begin.
+        retry_seconds: Seconds for which an object may stay undecided.
+        cpu_seconds: A limit of CPU time that is higher than every attempt's budget.
     """
 
     scan: Callable[[Entry, ScanJob], Report]
@@ -90,15 +93,15 @@ class EntryRunner:
         """Work on an entry.
 
         Returns:
-            The entries to publish: its parts if it was split, the entry itself if jobs are left.
+            The entries to publish: the parts of the entry if it was split; the entry itself if jobs are left.
 
         Raises:
-            HungError: Scans hang; their attempts stay recorded as started.
-            MemoryError: Memory ran out; all running attempts stay recorded as started.
-            Exception: A verdict could not be recorded, and neither could that failure.
+            HungError: Scans hang. The ledger still records their attempts as started.
+            MemoryError: Memory ran out. The ledger still records all running attempts as started.
+            Exception: A verdict could not be recorded, and then its failure could not be recorded either.
         """
         if self.ledger.is_done_or_split(entry.id):
-            log.info("entry %s is done already, or goes on in parts", entry.id)
+            log.info("entry %s is done already, or was split", entry.id)
             return []
         worker = self.liveness.name
         self.heartbeat.release_before(entry)
@@ -106,7 +109,7 @@ class EntryRunner:
         lost = before is not None and not self.liveness.is_alive(before.name)
         if before is not None and before.beats:
             if not lost:
-                log.info("entry %s was delivered twice, and %s is busy with it", entry.id, before.name)
+                log.info("entry %s was delivered twice; worker %s works on it", entry.id, before.name)
                 return []
             self.ledger.leases.acquire(entry, worker, force=True)
         done = self.ledger.jobs_done(entry)
@@ -114,7 +117,7 @@ class EntryRunner:
         if lost and len(jobs) > 1:
             parts = self._parts(entry, jobs)
             if parts:
-                log.warning("entry %s lost its worker; it goes on in %d parts", entry.id, len(parts))
+                log.warning("the worker of entry %s was lost; it is split into %d", entry.id, len(parts))
                 return self.ledger.split(entry, parts)
         with self.heartbeat.beating(entry):
             attempts = _Attempts(self, entry)
@@ -123,16 +126,17 @@ class EntryRunner:
             except (HungError, MemoryError):
                 raise
             except BaseException:
-                # The worker was told to stop, or Redis does not answer: the running attempts have no outcome.
+                # The worker is being stopped, or Redis does not answer, so the outcome of the running
+                # attempts is unknown.
                 self.heartbeat.release(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
 
     def close(self, entry: Entry) -> bool:
-        """Complete an entry whose jobs are all done. The last part of an entry completes the entry, too.
+        """Complete an entry if all its jobs are done. If it is the last part of a split entry, complete both.
 
         Returns:
-            Whether it is complete. It is not if Redis was restarted and has lost markers of jobs.
+            Whether the entry is complete. It is not if Redis was restarted and lost the markers of some jobs.
         """
         if len(self.ledger.jobs_done(entry)) < len(entry.jobs):
             return False
@@ -146,18 +150,23 @@ class EntryRunner:
 
     def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
         if Ending.UNDECIDED in endings:
-            # Jobs that were not begun wait with the others: they would be undecided as well.
+            # The jobs that were not begun are postponed, too, because they would probably be undecided as
+            # well.
             self.ledger.leases.release(entry, self.liveness.name, postponed=delay)
             return []
         left = len(endings) - endings.count(Ending.DONE)
         if left or not self.close(entry):
-            log.info("entry %s is sent again: %d jobs are left", entry.id, left or len(entry.jobs))
+            log.info("entry %s is sent again, because %d jobs are left", entry.id, left or len(entry.jobs))
             self.ledger.leases.release(entry, self.liveness.name)
             return [entry]
         return []
 
     def _parts(self, entry: Entry, jobs: Sequence[ScanJob]) -> list[Entry]:
-        """One part for each job that a lost worker was scanning, and a few for the others; or nothing."""
+        """Return the parts into which to split an entry whose worker was lost.
+
+        Each job that the lost worker was scanning becomes a part. The other jobs become up to `PARTS` parts.
+        Return nothing if the lost worker was not scanning a job.
+        """
         suspects = self.ledger.attempts.unfinished_among([job.id for job in jobs])
         if not suspects:
             return []
@@ -168,14 +177,17 @@ class EntryRunner:
         return [self._part(entry, part) for part in parts]
 
     def _part(self, entry: Entry, jobs: Sequence[ScanJob]) -> Entry:
-        """A part of an entry. Parts of parts are shorter, so no two parts of an entry have the same id."""
+        """Return the part of an entry that contains these jobs.
+
+        Its id is unique: it states the first job and the number of jobs, and a part of a part is shorter.
+        """
         whole = entry.part_of or entry.id
         more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""
         return Entry(f"{whole}/{jobs[0].id}{more}", tuple(jobs), entry.queue, entry.audit, whole)
 
 
 class _Attempts:
-    """The attempts at an entry's jobs. `delay` is how long to postpone the undecided ones."""
+    """The attempts at an entry's jobs. `delay` is the number of seconds to postpone undecided jobs."""
 
     def __init__(self, runner: EntryRunner, entry: Entry) -> None:
         self._runner = runner
@@ -204,8 +216,13 @@ class _Attempts:
         liveness = runner.liveness
         start = runner.ledger.attempts.start(job.id, liveness.name, liveness.is_alive)
         if start.lost >= MAX_LOST:
-            log.error("job %s is given up, %d workers were lost with it: %s", job.id, MAX_LOST, target.name)
-            message = f"{MAX_LOST} workers were lost while they scanned it"
+            log.error(
+                "Keyhole gives up job %s, because %d workers were lost with it: %s",
+                job.id,
+                MAX_LOST,
+                target.name,
+            )
+            message = f"{MAX_LOST} workers were lost while they scanned the object"
             return self._give_up(job, failure(target, Reason.POISON, message), start.run)
         try:
             report = runner.scan(entry, job)
@@ -214,7 +231,7 @@ class _Attempts:
             raise
         except Exception:
             log.exception("scanning %s failed", target.name)
-            report = failure(target, Reason.INTERNAL_ERROR, "the scanner failed; its log says how")
+            report = failure(target, Reason.INTERNAL_ERROR, "the scanner failed; see the worker's log")
             error = tail(traceback.format_exc())
         undecided = is_undecided(report)
         runner.breaker.record(
@@ -234,7 +251,7 @@ class _Attempts:
             return self._give_up(job, report, run)
         if known.times == 1:
             runner.on_undecided(self._entry, job, report)
-        log.info("%s is undecided for the %d. time: %s", report.target, known.times, reason)
+        log.info("attempt %d at %s is undecided: %s", known.times, report.target, reason)
         self._postpone(delay_after(known.times))
         return Ending.UNDECIDED
 
@@ -244,14 +261,14 @@ class _Attempts:
         return self._record(job, report, run)
 
     def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
-        """Record a verdict, and mark the job if Redis was not restarted since the attempt began."""
+        """Record a verdict. Mark the job as done, unless Redis was restarted since the attempt began."""
         runner = self._runner
         try:
             runner.record(self._entry, job, report)
         except MemoryError:
             raise
         except Exception as error:
-            log.exception("the verdict on %s was not recorded", report.target)
+            log.exception("the verdict on %s could not be recorded", report.target)
             text = f"{type(error).__name__}: {error}"
             known = runner.ledger.attempts.undecided(job.id, "not_recorded", text)
             if known.seconds < runner.retry_seconds:
@@ -262,6 +279,6 @@ class _Attempts:
         return Ending.DONE if runner.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
-        """Postpone the entry by about this time, or longer."""
+        """Postpone the entry by at least about this time."""
         with self._lock:
             self.delay = max(self.delay, jittered(seconds))

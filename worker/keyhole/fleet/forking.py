@@ -1,12 +1,14 @@
-"""Lets a worker fork only while none of its threads is in the middle of something.
+"""Delays a fork of a worker's main process while one of its threads may hold a lock.
 
-A forked process has copies of all locks, and not the threads that would release them. kombu, and Python
-before 3.12, compute cached properties under locks of a class: a process that was forked while a thread made
-a client of the broker waited forever when it made its own.
+A forked process has copies of all locks, but not of the threads that would release them. For example, kombu,
+and Python before 3.12, compute cached properties under a lock that belongs to the class. A pool process was
+once forked while a thread of the main process created a client of the broker. When the pool process created
+its own client, it waited forever for that lock.
 
-Threads of a worker's main process do their work inside `GATE.working`. A fork waits until none is inside, but
-for `PATIENCE` seconds at most: a thread that takes longer waits for an answer from Redis or S3, and holds no
-such lock meanwhile. The event loop, which forks, must not wait for that answer.
+The threads of the main process do their work inside `GATE.working`. A fork waits until no thread is inside,
+for at most `PATIENCE` seconds after the latest thread entered. A thread that stays inside longer waits for an
+answer from Redis or S3, and holds no such lock at that time. The event loop, which forks, must not wait for
+that answer.
 """
 
 import os
@@ -16,26 +18,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-#: Seconds that a fork waits for a thread, from the moment when the thread began.
+#: Seconds after a thread began its work for which a fork waits for this thread.
 PATIENCE: Final = 1.0
 
 
 class ForkGate:
-    """Keeps forks and the work of threads apart."""
+    """Prevents forks during the work of threads, and the work of threads during forks."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: in a forked process, the threads that are inside do not exist."""
+        """Reset the gate in a forked process, which does not have the threads of its parent."""
         self._changed = threading.Condition()
         self._forking = False
-        #: When each thread that is inside began, by its id.
+        #: For each thread inside, identified by its id, the time when it began.
         self._began: dict[int, float] = {}
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Do work in a thread. It does not begin during a fork, and a fork waits until it has ended."""
+        """Run the block as work of this thread. It waits for a running fork, and new forks wait for it."""
         me = threading.get_ident()
         if me in self._began:
             yield
@@ -51,20 +53,20 @@ class ForkGate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Before a fork: wait until no thread is inside, and let none in or out."""
+        """Wait until no thread is inside, and keep threads from entering. Called before a fork."""
         self._changed.acquire()
         self._forking = True
         while (seconds := self._left()) > 0:
             self._changed.wait(seconds)
 
     def open(self) -> None:
-        """After a fork, in the process that forked."""
+        """Let threads enter again. Called after a fork, in the parent process."""
         self._forking = False
         self._changed.notify_all()
         self._changed.release()
 
     def _left(self) -> float:
-        """Return the most seconds to wait for other threads."""
+        """Return how many more seconds a fork has to wait for other threads."""
         me = threading.get_ident()
         latest = max((began for thread, began in self._began.items() if thread != me), default=0.0)
         return latest + PATIENCE - time.monotonic()

@@ -1,4 +1,8 @@
-"""The base classes of the tasks: they record work before it is published, and keep invalid messages."""
+"""The base classes of Keyhole's Celery tasks.
+
+`LedgerTask` records work in the ledger before it is published. `KeptTask` stores invalid messages as dead
+letters.
+"""
 
 import json
 import logging
@@ -31,27 +35,27 @@ from keyhole.store.connection import is_outage
 
 log = logging.getLogger(__name__)
 
-#: How many workers a message may cost before Celery gives up. The ledger gives up a job earlier, and knows
-#: which job it is (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for workers that die before that is
-#: recorded.
+#: After so many workers were lost with a message, Celery gives up the message. Usually the ledger gives up
+#: the job that kills its workers earlier (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for workers
+#: that die before they record an attempt in the ledger.
 MAX_RETRIES: Final = 10
 #: The exit code of a process that ends itself because scans hang, or because memory ran out.
 HUNG_EXIT: Final = 70
-#: Seconds until work is tried again after Redis failed.
+#: Seconds that a task waits after Redis failed, before it returns its message to the queue.
 REDIS_PAUSE: Final = 5.0
 
 
 class KeptTask(Task):  # type: ignore[misc] # Celery has no types
-    """A task whose message becomes a dead letter if its arguments are invalid."""
+    """A task that stores its message as a dead letter if the arguments are invalid."""
 
     abstract = True
     Request = "keyhole.fleet.worker_lost:Request"
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
-        """Make a dead letter of a message with invalid arguments. The sweep handles other failures.
+        """Store a message with invalid arguments as a dead letter. The sweep handles other failures.
 
         Raises:
-            Reject: Redis does not take the dead letter; the broker delivers the message again.
+            Reject: Redis did not store the dead letter, so the broker must deliver the message again.
         """
         if not isinstance(exc, TypeError | ValueError | BucketNotAllowedError):
             return
@@ -60,7 +64,7 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
                 keep(services().dead_letters, self._refused(task_id, args, kwargs), self._why(exc))
         except redis.RedisError as error:
             log.warning(
-                "a message of %s is put back into its queue, because Redis failed: %s", self.name, error
+                "a message for %s is returned to its queue, because Redis failed: %s", self.name, error
             )
             time.sleep(REDIS_PAUSE)
             raise Reject(str(error), requeue=True) from error
@@ -76,24 +80,27 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
         return f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
-        """Whether the work of these arguments is recorded elsewhere."""
+        """Return whether the work that these arguments describe is also recorded elsewhere."""
         return False
 
 
 class LedgerTask(KeptTask):
-    """A task whose work is recorded in the ledger before it is published, however it is published."""
+    """A task that records its work in the ledger before it publishes a message.
+
+    All of Celery's ways to publish a task call `apply_async`, so the work is always recorded.
+    """
 
     abstract = True
     max_retries = MAX_RETRIES
-    # A message with a countdown waits in the memory of a worker.
+    # A retry is published without a delay: a worker would hold a delayed message in its memory.
     default_retry_delay = 0
 
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
-        """The ledger's entry for the arguments of a call."""
+        """Return the ledger entry for the arguments of a call."""
         raise NotImplementedError
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401 - as above
-        """Whether the entry is in the ledger, so that the sweep sends it again."""
+        """Return whether the ledger contains the entry as open. If so, the sweep sends it again."""
         try:
             return services().ledger.is_open(ENTRY.validate_python(args[0]).id)
         except (ValueError, TypeError, IndexError, KeyError):
@@ -104,19 +111,20 @@ class LedgerTask(KeptTask):
         args: Sequence[Any] | None = None,
         kwargs: dict[str, Any] | None = None,
         task_id: str | None = None,
-        **options: Any,  # noqa: ANN401 - whatever Celery takes
+        **options: Any,  # noqa: ANN401 - Celery's options have many types
     ) -> AsyncResult:
-        """Record the work, then publish it. Work that is done already is not published again.
+        """Record the work in the ledger, then publish it. Work that is done already is not published again.
 
         Raises:
-            ValueError: The arguments are not those of a job.
-            BucketNotAllowedError: An object is in a bucket that Keyhole may not touch.
-            DeliveryUncertainError: The broker failed; the ledger has the work.
+            ValueError: The arguments do not describe a job.
+            BucketNotAllowedError: The settings do not allow the bucket of an object.
+            DeliveryUncertainError: The broker failed. The ledger contains the work, and the sweep publishes
+                it again.
         """
         arguments = [*(args or ()), *(kwargs or {}).values()]
         queue = str(options.pop("queue", None) or JOBS)
         if len(arguments) == 1 and isinstance(arguments[0], dict):
-            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery sends a message again
+            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery republishes a message
         else:
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
         check_buckets(entry.jobs)
@@ -124,24 +132,29 @@ class LedgerTask(KeptTask):
             return self.AsyncResult(entry.id)
         return self.publish(entry, **options)
 
-    def publish(self, entry: Entry, **options: Any) -> AsyncResult:  # noqa: ANN401 - whatever Celery takes
-        """Publish an entry that is recorded already."""
+    def publish(self, entry: Entry, **options: Any) -> AsyncResult:  # noqa: ANN401 - as above
+        """Publish an entry that the ledger contains already.
+
+        Raises:
+            DeliveryUncertainError: The broker failed. The sweep publishes the entry again.
+        """
         message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
         try:
             return super().apply_async([message], {}, task_id=entry.id, **{"queue": entry.queue, **options})
         except (OperationalError, AMQPError) as error:
-            raise DeliveryUncertainError(f"the broker did not take the job: {error}") from error
+            raise DeliveryUncertainError(f"the broker did not accept the job: {error}") from error
 
     def work_on(self, message: dict[str, Any]) -> None:
-        """Work on the entry of a message.
+        """Work on the entry that a message contains.
 
         Raises:
-            ValueError: The message has no entry that this version can read.
+            ValueError: The message contains no entry, or this version cannot read the entry.
+            Reject: Redis failed, so the broker must deliver the message again.
         """
         entry: Entry = ENTRY.validate_python(message)
         if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
             services().audits.finish(entry.audit, entry.part_of or entry.id)
-            # A batch that was split has no message any longer, so its first part completes the whole batch.
+            # If a batch was split, no message contains the whole batch. So its first part completes it, too.
             whole = None if entry.part_of is None else services().ledger.get(entry.part_of)
             if whole is not None:
                 services().ledger.complete(whole)
@@ -152,27 +165,28 @@ class LedgerTask(KeptTask):
             work.refuse_other_buckets(entry)
             wiring.CeleryPublisher(self.app).publish(work.runner().run(entry))
         except (HungError, MemoryError) as error:
-            # Threads cannot be ended, but a process can. Celery delivers the message again. The attempts that
-            # did not end are recorded as started, so each of those jobs is scanned by itself.
+            # A thread cannot be ended, so end the process. Celery publishes the message again. The ledger
+            # still records the attempts that did not end as started, so each of these jobs becomes a separate
+            # entry.
             log.critical("%s: this process ends itself", str(error) or "memory ran out")
             os._exit(HUNG_EXIT)
         except redis.RedisError as error:
             if not is_outage(error):
                 raise
-            log.warning("entry %s is put back into its queue, because Redis failed: %s", entry.id, error)
+            log.warning("entry %s is returned to its queue, because Redis failed: %s", entry.id, error)
             time.sleep(REDIS_PAUSE)
             raise Reject(str(error), requeue=True) from error
         except DeliveryUncertainError as error:
-            log.warning("the next sweep sends the rest of entry %s: %s", entry.id, error)
+            log.warning("the next sweep will send the rest of entry %s: %s", entry.id, error)
         if entry.audit is not None:
             wiring.audit_work(self.app).advance(entry.audit)
 
 
 class ScanTask(LedgerTask):
-    """`keyhole.scan`: one object."""
+    """The task `keyhole.scan`, which scans one object."""
 
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
-        """Make an entry of `(uri)`, `(uri, version_id)` or a `ScanJob`."""
+        """Return an entry with one job. The arguments are a URI, a URI and a version id, or a `ScanJob`."""
         if isinstance(args[0], ScanJob):
             return Entry(args[0].id, (args[0],), queue)
         bucket, key = parse_s3_uri(args[0])
@@ -181,10 +195,10 @@ class ScanTask(LedgerTask):
 
 
 class ScanBatchTask(LedgerTask):
-    """`keyhole.scan_batch`: many objects."""
+    """The task `keyhole.scan_batch`, which scans many objects."""
 
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
-        """Make an entry of a sequence of `ScanJob`s or URIs."""
+        """Return an entry with many jobs. The argument is a sequence of `ScanJob`s or URIs."""
         jobs = []
         for number, job in enumerate(args[0]):
             if isinstance(job, str):
@@ -196,10 +210,10 @@ class ScanBatchTask(LedgerTask):
 
 
 def check_buckets(jobs: Sequence[ScanJob]) -> None:
-    """Check that Keyhole may touch the buckets of all jobs.
+    """Check that the settings allow the buckets of all jobs.
 
     Raises:
-        BucketNotAllowedError: It may not touch one of them.
+        BucketNotAllowedError: They do not allow the bucket of a job.
     """
     for bucket in {job.bucket for job in jobs}:
         services().buckets.check(bucket)

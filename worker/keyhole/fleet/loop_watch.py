@@ -1,8 +1,8 @@
-"""The worker's heartbeat file: its event loop touches it every second, and writes into it if a task hangs.
+"""Updates the worker's heartbeat file. The worker's event loop writes it every second.
 
-A worker is unhealthy if its event loop stands still, or if it holds a task for longer than the hard limit,
-which should have ended the task. If S3 or the broker does not answer, the file says so, but the worker
-is healthy: a restart would not help.
+A worker is unhealthy if its event loop no longer runs, or if it has held a task for longer than the hard time
+limit, which should have ended that task. If S3 or the broker does not answer, the file states this, but the
+worker is healthy, because a restart would not help.
 """
 
 import time
@@ -25,7 +25,7 @@ class WorkerHeartbeat:
     """The heartbeat of the worker's main process."""
 
     def __init__(self) -> None:
-        #: The text of a healthy worker.
+        #: The text of the heartbeat file while the worker is healthy.
         self.status = ""
         self._held_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by Celery's request
 
@@ -35,16 +35,16 @@ class WorkerHeartbeat:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Send the first heartbeat, and remove the file in the end."""
+        """Write the first heartbeat. When the block ends, remove the file."""
         with self._file.kept():
             yield
 
     def beat(self) -> None:
-        """Send a heartbeat: the main thread is alive."""
+        """Write a heartbeat, which shows that the main thread is running."""
         self._file.beat(self._hanging() or self.status)
 
     def _hanging(self) -> str:
-        """The text about a task that has outlived the hard limit; empty if there is none."""
+        """Return the text about a task that has exceeded the hard time limit; empty if there is none."""
         now = time.monotonic()
         began = [self._held_since.setdefault(request, now) for request in state.reserved_requests]
         held, limit = now - min(began, default=now), current_app.conf.task_time_limit
@@ -58,7 +58,7 @@ HEARTBEAT: Final = WorkerHeartbeat()
 
 
 class LoopWatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-    """Has the event loop send heartbeats."""
+    """The part of Celery's worker that makes the event loop write heartbeats."""
 
     requires = ("celery.worker.components:Hub",)
 

@@ -1,9 +1,12 @@
-"""A process of the pool: it is confined before its first task, and replaced when its confinement is outdated.
+"""Confines the pool processes of a worker, and ends a pool process whose confinement is outdated.
 
-Only workers import this module: a program that submits jobs may have processes of its own.
+A pool process is confined before its first task. When it ends, Celery starts another one in its place.
 
-The main process is not confined: it reads no content of images, starts the pool's processes, and needs more
-access than they have. Pools without processes (`--pool solo`, `--pool threads`) are not confined either.
+The worker's main process is not confined: it reads no content of images, it starts the pool processes, and it
+needs access to more files than they do. A pool without processes of its own (`--pool solo`, `--pool threads`)
+is not confined either.
+
+Only workers import this module. A program that submits jobs must not confine its own processes.
 """
 
 import logging
@@ -32,17 +35,19 @@ from keyhole.jobs.entry import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 
-#: Exit codes of a process that must be confined but cannot be, and of one whose confinement is outdated.
+#: The exit codes of a process that must be confined but cannot be, and of a process whose confinement is
+#: outdated.
 UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 
-#: The access of this pool process, if it is confined, and the watch over its threads. The watch ends a
-#: process that is stuck for as long as a lease is valid, because the ledger counts it as lost then.
+#: `_allowed`: the files that this pool process can access; `None` if it is not confined. `_stuck`: the watch
+#: over its threads. It ends a process that was stuck for the duration of a lease, because from then on the
+#: ledger counts the process as lost.
 _allowed: Needs | None = None
 _stuck: StuckWatch | None = None
 
 
 def scanner_needs(services: Services) -> Needs:
-    """The files that a process with these services needs for its tasks."""
+    """Return the files that a pool process with these services needs for its tasks."""
     settings = services.settings
     return needs(
         files=[] if settings.prices is None else [Path(settings.prices)],
@@ -52,15 +57,15 @@ def scanner_needs(services: Services) -> Needs:
 
 
 def confinement(services: Services) -> str:
-    """A description of how the processes of a worker with these services are confined on this machine."""
+    """Describe how a worker with these services confines its pool processes on this machine."""
     if services.settings.confine == "off":
         return "off, by KEYHOLE_CONFINE"
     why = why_unconfined(scanner_needs(services))
-    return "files (Landlock), privileges and limits" if why is None else f"limits alone: {why}"
+    return "files (Landlock), privileges and limits" if why is None else f"only limits: {why}"
 
 
 def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
-    """Log how the pool's processes will be confined."""
+    """Log how the worker will confine its pool processes."""
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:
@@ -68,16 +73,17 @@ def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery'
 
 
 def _end_worker(**_: object) -> None:
-    """Remove the folder that was made for the pool's processes, if it is empty.
+    """Remove the folder that was created for the pool processes, if it is empty.
 
-    Processes of another worker on this host notice that their confinement is outdated.
+    If another worker on this host uses the same folder, its pool processes then find that their confinement
+    is outdated, and are replaced.
     """
     with suppress(OSError):
         INVENTORIES.rmdir()
 
 
 def _begin_process(**_: object) -> None:
-    """Confine this process, and watch its threads."""
+    """Confine this pool process, and start to watch its threads."""
     global _allowed, _stuck  # noqa: PLW0603 - one per process is the point
     if current_process().name == "MainProcess":
         return
@@ -85,7 +91,7 @@ def _begin_process(**_: object) -> None:
     settings = services().settings
     if settings.confine == "off":
         return
-    # A confined process cannot make the folder that it may write to.
+    # Create the folder that the process writes to. A confined process could not create it.
     with suppress(OSError):
         INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
     allowed = scanner_needs(services())
@@ -97,7 +103,7 @@ def _begin_process(**_: object) -> None:
             required=settings.confine == "required",
         )
     except UnconfinedError as error:
-        # An exception would be logged by Celery, and the process would go on.
+        # Celery would only log an exception, and the process would continue unconfined.
         log.critical("this process ends itself, because KEYHOLE_CONFINE is required: %s", error)
         os._exit(UNCONFINED_EXIT)
     _allowed = allowed
@@ -108,10 +114,10 @@ def _begin_task(**_: object) -> None:
     if _allowed is not None:
         replaced = _allowed.replaced()
         if replaced is not None:
-            # The task has not begun, so no attempt is lost. Celery gives it to the next process.
+            # The task has not begun, so no attempt is lost. Celery gives the task to another process.
             log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
             os._exit(OUTDATED_EXIT)
-        # A task cannot use more than this before its time limit.
+        # A task cannot use more CPU time than this before its time limit.
         limit_cpu(float(current_app.conf.task_time_limit) * (os.cpu_count() or 1))
     if _stuck is not None:
         _stuck.begin()

@@ -1,13 +1,17 @@
-"""kombu's Redis transport, for a Redis that does not always answer and has untrusted writers.
+"""kombu's Redis transport, extended for a Redis that does not always answer and that others can write to.
 
-- kombu pops an item off the list and then parses it as JSON. An item that is not JSON ended the worker and
-  was lost. Here, such an item, and JSON that is not a message, becomes a dead letter. If Redis does not
-  take the dead letter, this process keeps the item, and takes nothing more from any list.
-- kombu does all of its work on the worker's event loop, and waits there for Redis. Here, a thread records
-  deliveries, acknowledges messages and puts them back, and the sweep restores overdue messages.
-- kombu records a message as unacknowledged after it has popped it off the list. If Redis does not take that
-  record, because it is full or frozen, the message was lost. Here, the message is worked on, and no other is
-  taken for a while. If its worker is lost, the ledger sends it again.
+It differs from kombu's in three ways:
+
+- kombu pops an item off a list, and then parses it as JSON. If the item is not JSON, the worker ends, and the
+  item is lost. This transport stores an item that is not a message as a dead letter. If Redis does not store
+  the dead letter, the process holds the item in memory, and takes no further items from Redis.
+- kombu sends all commands to Redis on the worker's event loop, which blocks while Redis does not answer. This
+  transport uses a thread to record deliveries, to acknowledge messages and to return them to their queues.
+  The sweep returns messages whose visibility timeout is over.
+- kombu records a message as unacknowledged after it has popped the message off the list. If Redis does not
+  store that record, because it is full or frozen, kombu loses the message. With this transport, the worker
+  works on the message, and takes no other message for a few seconds. If the worker is lost, the ledger sends
+  the message again.
 """
 
 import json
@@ -32,18 +36,19 @@ from keyhole.store.connection import TlsConnection
 
 log = logging.getLogger(__name__)
 
-#: The key of an item that is not a message, within this module.
+#: The key under which this module's functions pass on an item that is not a message.
 _RAW = "keyhole-raw"
-#: Seconds for which no further message is taken after Redis did not record a delivery.
+#: Seconds for which the worker takes no further message after Redis did not record a delivery.
 REST_SECONDS: Final = 5
-#: Seconds until a failed action is tried again, and for which a closing channel waits for its backlog. If
-#: Redis answers, that takes milliseconds; if not, the event loop waits for one channel after the other.
+#: Seconds until a failed action is repeated; and the longest time that a closing channel waits for its
+#: backlog. The latter is short, because the event loop closes the channels one after the other. If Redis
+#: answers, a backlog takes milliseconds.
 RETRY_SECONDS, LAST_SECONDS = 1.0, 1.0
 
 
-def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Parse an item of a list as JSON. If it is not JSON, or too long, return it under `_RAW`."""
-    if len(item) > LONGEST_MESSAGE * 2:  # a body is base64 here, and its length is checked later
+def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - JSON values have many types
+    """Parse an item of a list as JSON. If it is too long or not JSON, return it as the value of `_RAW`."""
+    if len(item) > LONGEST_MESSAGE * 2:  # the body is base64 here; its decoded length is checked later
         return {_RAW: item}
     try:
         return loads(item, **options)
@@ -51,28 +56,28 @@ def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - whatever
         return {_RAW: item}
 
 
-# kombu's channel has no hook between taking an item and reading it.
-
-
 def _text(data: bytes | str) -> str:
-    """Decode bytes. Bytes that are not UTF-8 are kept, for the dead letter."""
+    """Decode bytes as UTF-8. Escape the bytes that are not UTF-8, so that a dead letter can contain them."""
     return data.decode(errors="surrogateescape") if isinstance(data, bytes) else data
 
 
-setattr(kombu_redis, "loads", _loads)  # noqa: B010 - these are not public names of the module
+# Replace these two functions in kombu's module, because kombu's channel has no hook between popping an item
+# and parsing it.
+setattr(kombu_redis, "loads", _loads)  # noqa: B010 - not a public name of the module
 setattr(kombu_redis, "bytes_to_str", _text)  # noqa: B010 - as above
 
 
 class Backlog:
-    """Actions about messages that a thread does in Redis, one after the other.
+    """A queue of actions in Redis that a thread executes one after the other.
 
-    A failed action is tried again until it succeeds. If the worker ends before that, its messages are
-    delivered again, and the ledger knows which of them are done.
+    If Redis fails, the thread repeats the action until it succeeds. If the worker ends before that, the
+    broker delivers its messages again, and the ledger identifies those whose work is done.
     """
 
     def __init__(self) -> None:
         self._actions: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        # Each thread that starts is ended once: several connections of a process may close at once.
+        # The lock ensures that each started thread is ended exactly once, even if several connections of this
+        # process are closed at the same time.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -86,11 +91,11 @@ class Backlog:
 
     @property
     def is_behind(self) -> bool:
-        """Whether an action is not done yet."""
+        """Whether the backlog has actions that are not done yet."""
         return self._actions.unfinished_tasks > 0
 
     def close(self) -> None:
-        """End the thread when all actions are done, and wait a moment for that."""
+        """Let the thread end after its last action, and wait for that for at most `LAST_SECONDS`."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
@@ -108,11 +113,11 @@ class Backlog:
         failure = None
         while (error := self._failure_of(action)) is not None:
             if failure is None:
-                log.warning("Redis is away; messages are recorded and acknowledged later: %s", error)
+                log.warning("Redis failed; messages will be recorded and acknowledged later: %s", error)
             failure = error
             time.sleep(RETRY_SECONDS)
         if failure is not None:
-            log.warning("Redis is back; messages are recorded and acknowledged again")
+            log.warning("Redis answers again; messages are being recorded and acknowledged")
 
     def _failure_of(self, action: Callable[[], object]) -> redis_py.RedisError | None:
         try:
@@ -121,44 +126,45 @@ class Backlog:
         except redis_py.RedisError as error:
             return error
         except Exception:
-            log.exception("a message cannot be recorded or acknowledged; the ledger has its work")
+            log.exception("a message could not be recorded or acknowledged; the ledger contains its work")
         return None
 
 
-#: Items that are not messages, and not dead letters yet. All connections of this process share it, so that
-#: a new connection does not take further items.
+#: The backlog of items that are not messages and that Redis has not stored as dead letters yet. All
+#: connections of this process share it, so that a new connection takes no items while there is a backlog.
 ITEMS: Final = Backlog()
 
 
 class QoS(kombu_redis.QoS):
-    """Unacknowledged messages."""
+    """The unacknowledged messages of a channel."""
 
     def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
         self._backlog = Backlog()
         self._rests_until = 0.0
-        # A pool of its own, because the channel closes its pool while the backlog may be busy.
-        self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - kombu has no other
-        # This comes last: kombu calls `restore_unacked_once` when the process ends, even if no client was
-        # made because the connection was closed.
+        # Create a separate connection pool: the channel closes its own pool when the backlog may still need
+        # connections.
+        self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
+        # Call this last. It registers `restore_unacked_once` to be called when the process ends. That method
+        # needs the client, and the lines above fail if the connection is closed.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
-        """Whether to take another message."""
+        """Return whether the worker may take another message."""
         can = bool(super().can_consume())  # type: ignore[no-untyped-call] # as above
         return can and not ITEMS.is_behind and time.monotonic() >= self._rests_until
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
-        """Record a message that was popped off its list; a thread does so."""
+        """Let the thread record a message that was popped off its list."""
         virtual.QoS.append(self, message, delivery_tag)
         self._backlog.add(partial(self._note, message, delivery_tag))
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge a message; a thread does so."""
+        """Let the thread acknowledge a message."""
         self._backlog.add(partial(self._acknowledge, delivery_tag))
         virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # kombu's signature
-        """Acknowledge a message or put it back into its queue; a thread does so."""
+        """Let the thread acknowledge a message or, with `requeue`, return it to its queue."""
         if requeue:
             self._backlog.add(partial(self._put_back, delivery_tag))
             virtual.QoS.ack(self, delivery_tag)
@@ -182,7 +188,7 @@ class QoS(kombu_redis.QoS):
             self._remove_from_indices(delivery_tag, pipe).execute()  # type: ignore[no-untyped-call] # as above
 
     def _put_back(self, delivery_tag: str) -> None:
-        """Put a message back at the front of its queue. The channel may be closed by then."""
+        """Return a message to the front of its queue. This also works after the channel was closed."""
 
         def put_back(pipe: redis_py.client.Pipeline) -> None:
             noted: Any = pipe.hget(self.unacked_key, delivery_tag)
@@ -195,48 +201,54 @@ class QoS(kombu_redis.QoS):
         self._client.transaction(put_back, self.unacked_key)
 
     def restore_visible(self, *_: object, **__: object) -> None:
-        """Do nothing on the event loop."""
+        """Do nothing: kombu calls this on the event loop. The sweep calls `restore_overdue` instead."""
 
     def restore_overdue(self) -> None:
-        """Put messages back into their queues whose visibility timeout is over."""
+        """Return each message whose visibility timeout is over to its queue."""
         super().restore_visible(num=None, interval=1)  # type: ignore[no-untyped-call] # as above
 
     def restore_unacked(self, *_: object) -> None:
-        """Put unacknowledged messages back; a thread does so."""
+        """Let the thread return all unacknowledged messages to their queues."""
         self._flush()  # type: ignore[no-untyped-call] # as above
         for delivery_tag in self._delivered:
             self._backlog.add(partial(self._put_back, delivery_tag))
         self._delivered.clear()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ANN401 - as above
-        """Put unacknowledged messages back when the channel closes, and wait a moment for that."""
+        """Return the unacknowledged messages to their queues when the channel closes.
+
+        Wait for the thread for at most `LAST_SECONDS`.
+        """
         super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call] # as above
         self._backlog.close()
 
 
 class Channel(kombu_redis.Channel):
-    """A channel that does not make the event loop wait for Redis."""
+    """A channel that does not block the event loop while Redis does not answer."""
 
     QoS = QoS
     connection_class_ssl = TlsConnection
     _refreshing: threading.Thread | None = None
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Refresh the bindings of queues that expire, in a thread. kombu's timer calls this every second."""
+        """Refresh the bindings of expiring queues in a thread. kombu's timer calls this every second."""
         busy = self._refreshing is not None and self._refreshing.is_alive()
         if not busy and not self._expires.keys().isdisjoint(self._active_queues):
             self._refreshing = threading.Thread(target=self._refresh, name="bindings", daemon=True)
             self._refreshing.start()
 
     def close(self) -> None:
-        """Close the channel. kombu deletes its own queues first, and would wait for Redis at each command."""
+        """Close the channel. First delete its own queues in a thread: kombu would do it on the event loop."""
         if not self.closed:
             self._delete_own_queues()
         super().close()  # type: ignore[no-untyped-call] # kombu has no types
 
     def _delete_own_queues(self) -> None:
-        """Delete the queues that nobody else uses, in a thread; what is left of them expires."""
-        client = self.__dict__.get("client")  # none was made if nothing was sent
+        """Delete the queues that only this channel uses, in a thread.
+
+        Wait for the thread for at most `LAST_SECONDS`. Queues that it did not delete expire.
+        """
+        client = self.__dict__.get("client")  # a cached property; there is no client if nothing was sent
         own = [queue for queue in self._fanout_queues if queue in self.auto_delete_queues]
         if client is None or not own:
             return
@@ -252,53 +264,53 @@ class Channel(kombu_redis.Channel):
             with GATE.working():
                 for name in queues:
                     self.queue_delete(name, client=client)  # type: ignore[no-untyped-call] # as above
-        except Exception as error:  # noqa: BLE001 - the channel may close its connections meanwhile
-            log.debug("queues of a channel that closes are left to expire: %s", error)
+        except Exception as error:  # noqa: BLE001 - the channel can close its connections at the same time
+            log.debug("a closing channel did not delete its queues, which will expire: %s", error)
 
     def _refresh(self) -> None:
         try:
             with GATE.working():
                 super().maybe_refresh_binding_expiry()  # type: ignore[no-untyped-call] # as above
         except redis_py.RedisError as error:
-            log.debug("the bindings of queues that expire are refreshed later: %s", error)
+            log.debug("the bindings of expiring queues will be refreshed later: %s", error)
 
 
 class Transport(kombu_redis.Transport):
-    """The transport, which makes dead letters of items that are not messages."""
+    """The transport, which stores items that are not messages as dead letters."""
 
     Channel = Channel
 
-    def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - whatever JSON holds
+    def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - JSON values have many types
         if _is_message(message):
-            # A message belongs to the list that it was in, even if it names another: signatures cover the
-            # queue, and unacknowledged messages are put back there.
+            # A message can name another queue than the list that contained it. Use the list: signatures cover
+            # the queue's name, and an unacknowledged message returns to the queue that it names.
             message["properties"]["delivery_info"]["routing_key"] = queue
             super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
             return
         raw = message[_RAW] if isinstance(message, dict) and _RAW in message else json.dumps(message)
         reason = "it is not a message"
-        log.error("an item of %s is a dead letter: %s", queue, reason)
+        log.error("an item of queue %s becomes a dead letter: %s", queue, reason)
         body = raw.encode(errors="surrogateescape") if isinstance(raw, str) else bytes(raw)
         keep_it = partial(keep, services().dead_letters, Refused(queue, body, {}, {}), reason)
         try:
             keep_it()
         except redis_py.RedisError:
-            # The item is off the list already. If this process ends now, only the log has it.
+            # The item is no longer in the list. If this process ends now, only the log contains it.
             log.exception(
-                "the dead letter is not written yet; the item has %d bytes and begins with %r",
+                "the dead letter is not stored yet; the item has %d bytes and begins with %r",
                 len(body),
                 body[:1000],
             )
             ITEMS.add(keep_it)
 
     def close_connection(self, connection: Any) -> None:  # noqa: ANN401 - kombu has no types
-        """Close the connection, and wait a moment for dead letters."""
+        """Close the connection. First wait for at most `LAST_SECONDS` until dead letters are stored."""
         ITEMS.close()
         super().close_connection(connection)  # type: ignore[no-untyped-call] # as above
 
 
 def _is_message(message: object) -> bool:
-    """Whether an item has all fields that kombu reads without checking."""
+    """Return whether an item has all the fields that kombu reads without a check."""
     if not isinstance(message, dict):
         return False
     properties, body = message.get("properties"), message.get("body")

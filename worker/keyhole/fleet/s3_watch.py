@@ -1,14 +1,16 @@
-"""Checks whether this worker can use S3, when it starts and when its scans fail.
+"""Checks whether this worker can use S3: when the worker starts, and when its scans fail.
 
-A node with a broken network or wrong credentials would take job after job and leave all of them undecided,
-faster than healthy nodes scan. So a worker that cannot use S3 does not start, and a running worker that
-cannot use it takes no work until it can again:
+A worker with a broken network or wrong credentials leaves all its jobs undecided. It would do so faster than
+healthy workers scan, and so take most of the jobs. So a worker that cannot use S3 does not start. A running
+worker that cannot use S3 consumes no queues until it can use S3 again:
 
-    a pool process: a circuit breaker opens ──► sets a mark in shared memory
-    the worker's main process: every few seconds, if the mark is new ──► one request to S3, in a thread
-                               it fails ──► consume no queue, ask again; it succeeds ──► consume them again
+    a pool process: a circuit breaker opens ──► it sets a mark in shared memory
+    the main process, every few seconds: the mark is new ──► a thread sends one request to S3
+                        the request fails ──► consume no queues, and send a request every few seconds
+                        the request succeeds ──► consume the queues again
 
-If S3 answers but fails for one bucket, the circuit breaker of that bucket is enough (`jobs.breaker`).
+If S3 answers, but fails for one bucket, the circuit breaker of that bucket is sufficient
+(`keyhole.jobs.breaker`).
 """
 
 import logging
@@ -33,12 +35,12 @@ from keyhole.sources.s3_refusal import explain
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two checks of the mark, and the longest time of a request to S3.
+#: Seconds between two checks of the mark; and the time limit of a request to S3 in seconds.
 EVERY, LONGEST_REQUEST = 5.0, 10.0
-#: The requests of a starting worker, and the seconds between them.
+#: The maximum number of requests that a starting worker sends, and the seconds between them.
 START_ATTEMPTS, START_PAUSE = 3, 2.0
 
-#: The error of a request that timed out.
+#: The error if a request times out.
 UNANSWERED: Final = TransientError(
     Reason.NETWORK,
     f"no answer within {LONGEST_REQUEST:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
@@ -50,13 +52,13 @@ _NO_CREDENTIALS: Final = (
 
 
 class TroubleMark:
-    """The time of a pool process's last trouble with S3, in memory that it shares with the main process."""
+    """The time when a pool process last had trouble with S3, in memory shared with the main process."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, struct.calcsize("d"))
 
     def set(self) -> None:
-        """Set the time to now."""
+        """Record that there is trouble now."""
         struct.pack_into("d", self._memory, 0, time.monotonic())
 
     @property
@@ -66,15 +68,20 @@ class TroubleMark:
         return time.monotonic() - at if at else float("inf")
 
 
-#: Made before the pool is forked, so that all of its processes share it.
+#: The mark of this worker. It is created before the pool processes are forked, so they all share it.
 TROUBLE: Final = TroubleMark()
 
 
 def why_unusable(endpoint_url: str | None, region: str | None, *, attempts: int = 1) -> str | None:
-    """Return why S3 cannot be used from here, in a sentence; `None` if it can.
+    """Return a sentence that states why this host cannot use S3; `None` if it can use S3.
 
-    The request is ListBuckets. A denial shows that S3 can be used. The request has a client of its own: a
-    process must not fork after it has used the shared one.
+    The function sends a ListBuckets request. If S3 denies it, S3 can be used. The function uses a new client,
+    because a process must not fork after it has used the shared one.
+
+    Args:
+        endpoint_url: The URL of the S3 endpoint; `None` for AWS.
+        region: The region; `None` for the AWS configuration's.
+        attempts: The maximum number of requests.
     """
     for attempt in range(attempts):
         if attempt:
@@ -107,12 +114,12 @@ def _ask(access: S3Access) -> SourceError | None:
 
 
 def _is_unsupported(error: ClientError) -> bool:
-    """Whether the server has no ListBuckets."""
+    """Return whether an error means that the S3 server does not support ListBuckets."""
     return http_status(error.response) in {405, 501}
 
 
 class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-    """Stops consuming while S3 cannot be used from here."""
+    """The part of Celery's worker that consumes no queues while this host cannot use S3."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -125,17 +132,20 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
         self._resting: tuple[str, ...] = ()
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - as above
-        """Start the timer when the worker consumes its queues."""
+        """Start the timer when the worker begins to consume its queues."""
         self._timer = parent.timer.call_repeatedly(EVERY, self.look)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
-        """Stop it."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def look(self) -> None:
-        """Ask S3 if there was trouble, and act on its last answer. This runs on the worker's event loop."""
+        """Act on the answer to the last request, and send another request if there was trouble.
+
+        This runs on the worker's event loop.
+        """
         if self._answer:
             self._act(self._answer.pop())
         asking = self._asking is not None and self._asking.is_alive()

@@ -1,4 +1,4 @@
-"""The work on one job: scan the object, write its tags, record the verdict, and count it for the audit."""
+"""The steps of one job: scan the object, write its tags, record the verdict, and count it for the audit."""
 
 import logging
 import time
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class ScanWork:
-    """Scans jobs and records their verdicts, with a process's services."""
+    """Does the steps of jobs, with the services of this process."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._tags = TagWork(services)
 
     def runner(self) -> EntryRunner:
-        """Return a runner for entries that uses these steps."""
+        """Return a runner that does these steps for the jobs of an entry."""
         services = self._services
         limits = services.settings.limits
         return EntryRunner(
@@ -51,7 +51,10 @@ class ScanWork:
         )
 
     def scan(self, entry: Entry, job: ScanJob) -> Report:
-        """Scan one object. If there is none under its key, try its other key."""
+        """Scan one object. If there is no object with the job's key, try the job's other key.
+
+        A job has two keys if it is unclear whether the key in its event is URL-encoded.
+        """
         report = self._scan_key(entry, job, job.key)
         if job.other_key is None or report.reasons != (Reason.NOT_FOUND,):
             return report
@@ -78,32 +81,32 @@ class ScanWork:
             self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
 
     def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
-        """Record a debt to remove tags that no verdict confirms."""
+        """Record a tag debt: it removes tags on the object that contradict its recorded verdict."""
         if {"redis", "tags"} <= set(self._services.settings.sinks):
             self._tags.owe(report, rate=self._rate(entry))
 
     def refuse_other_buckets(self, entry: Entry) -> None:
-        """Make a dead letter of an entry's jobs in buckets that Keyhole may not touch, and mark them as done.
+        """Store jobs in buckets that the settings do not allow as a dead letter, and mark them as done.
 
-        Such jobs come from a forged message, or from a program with other settings.
+        Such jobs come from forged messages, or from programs with other settings.
         """
         services = self._services
         refused = tuple(job for job in entry.jobs if not services.buckets.allow(job.bucket))
         if not refused or services.ledger.is_done(entry.id):
             return
         reason = str(BucketNotAllowedError(refused[0].bucket))
-        log.error("%d jobs of entry %s are a dead letter: %s", len(refused), entry.id, reason)
+        log.error("%d jobs of entry %s become a dead letter: %s", len(refused), entry.id, reason)
         services.dead_letters.add(Dead.entry(Entry(entry.id, refused, entry.queue), reason))
         for job in refused:
             services.ledger.mark_done(job.id)
 
     def dead_letter(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
-        """Make a dead letter of a job that is not tried again, with the history of its attempts."""
+        """Store a job that Keyhole gives up as a dead letter, with the history of its attempts."""
         alone = Entry(job.id, (job,), entry.queue)
         self._services.dead_letters.add(Dead.entry(alone, f"{', '.join(report.reasons)}: {history}"))
 
     def on_complete(self, entry: Entry) -> None:
-        """Count the results of an audit's batch."""
+        """Add the results of a completed batch to its audit."""
         if entry.audit is not None:
             self._services.audits.finish(entry.audit, entry.id)
 
@@ -114,13 +117,13 @@ class ScanWork:
         return scan_s3(services.s3, job.bucket, key, job.version_id, settings, rate_limiter, services.memory)
 
     def _rate_limiter(self, entry: Entry, job: ScanJob) -> RateLimiter | None:
-        """The rate limit for this bucket. Only audits are limited."""
+        """Return the rate limit for a job's bucket. Only audits are limited."""
         rate = self._rate(entry)
         until = time.monotonic() + self._services.settings.limits.scan
         return RateLimiter(self._services.redis, job.bucket, rate, until=until) if rate else None
 
     def _rate(self, entry: Entry) -> float:
-        """The limit of an audit's requests per second; 0 for no limit."""
+        """Return the limit of requests per second for an entry of an audit; 0 for no limit."""
         spec = None if entry.audit is None else self._services.audits.spec(entry.audit)
         return 0 if spec is None else spec.rate
 

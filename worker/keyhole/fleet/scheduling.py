@@ -1,18 +1,22 @@
-"""Celery beat with RedBeat: publishes a message to the housekeeping queue when a schedule's audit is due.
+"""The scheduler: Celery beat with RedBeat. It publishes a message when the audit of a schedule is due.
 
-The due times are in Redis. A lock in Redis lets one scheduler work; others wait for it. A scheduler that ends
-releases the lock; if it was killed, another one works within `LOCK_SECONDS`. If a schedule was due while no
-scheduler worked, it is published once when one works again.
+The message goes to the housekeeping queue. RedBeat stores the due times in Redis. Only the scheduler that
+holds a lock in Redis publishes messages; other schedulers wait for the lock. A scheduler releases the lock
+when it ends. If it was killed, another scheduler acquires the lock within `LOCK_SECONDS`. If a schedule
+became due while no scheduler was running, the next scheduler publishes one message for it.
 
-In addition to what RedBeat does, the run of a due schedule
+This module changes RedBeat's behaviour in three ways:
 
-- is published before it is recorded as past, so that a lost scheduler or broker loses no run. If it is
-  published twice, both messages have the same id, which is made of the schedule's name and its last due time.
-- expires when the schedule is due again, so that a worker that was down starts one audit, not many.
-- follows a changed crontab or interval at once; runs that were due before the change are not started late.
+- The scheduler publishes a run before it records the run in Redis, so no run is lost if the scheduler or the
+  broker fails. The scheduler can publish a run twice. Both messages then have the same id, because the id is
+  derived from the schedule's name and its last due time.
+- The message of a run expires when the schedule is due again. So a worker that was down starts one audit, not
+  many.
+- If the crontab or interval of a schedule changes, the new one applies at once. Runs that were due before the
+  change are not started late.
 
-RedBeat writes the file's schedules when a scheduler starts, before it has the lock. So the schedules are
-those of the scheduler that started last, even if another one has the lock.
+Known limit: every scheduler writes the schedules of its file to Redis when it starts, before it has the lock.
+So the schedules of the scheduler that started last apply, even if another scheduler holds the lock.
 """
 
 import logging
@@ -40,33 +44,37 @@ from keyhole.store.connection import kind, options
 log = logging.getLogger(__name__)
 
 TASK: Final = "keyhole.audit_due"
-#: Seconds until the lock of a silent scheduler expires: longer than its timeouts for Redis and the broker,
-#: and short enough not to delay an audit much.
+#: Seconds until the lock expires if its scheduler does not renew it. This is longer than the scheduler's
+#: timeouts for Redis and the broker, and short enough not to delay an audit much.
 LOCK_SECONDS: Final = 30
-#: Seconds between two checks for due schedules, or of the lock if another scheduler has it.
+#: Seconds between two checks for due schedules, or between two attempts to acquire the lock.
 LOOK_SECONDS: Final = 1
-#: Seconds for an answer from Redis, and retries of a command. After these, the scheduler tries again later.
+#: Seconds to wait for an answer from Redis, and the number of retries of a command. If they fail, too, the
+#: scheduler tries again at its next check.
 ANSWER_SECONDS, RETRIES = 5.0, 2
-#: Brokers drop connections that are idle for a day, so a retry is usual. All attempts take about 3 s.
+#: The retries of publishing. The first attempt often fails, because brokers close connections that were idle
+#: for a day. All attempts together take about 3 s.
 PUBLISHING: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2}
 
 
 def configuration(
     redis_url: str, audits: Iterable[tuple[Schedule, AuditSpec]], lock_seconds: int
-) -> dict[str, Any]:  # Celery's settings are of every type
-    """Celery's settings for a scheduler, beyond those of `keyhole.app`."""
+) -> dict[str, Any]:  # Celery's settings have many types
+    """Return Celery's settings for a scheduler, in addition to the settings of `keyhole.app`."""
     return {
         "beat_schedule": {schedule.name: _entry(schedule, spec) for schedule, spec in audits},
         "beat_max_loop_interval": LOOK_SECONDS,
         "redbeat_redis_url": redis_url,
         "redbeat_redis_options": options(redis_url, answer_seconds=ANSWER_SECONDS, retries=RETRIES)
         | {"connection_class": kind(redis_url)},
-        # Otherwise RedBeat uses the broker's TLS options. Those of this URL are among its own options.
+        # Keep RedBeat from using the broker's TLS options. `redbeat_redis_options` contains the TLS options
+        # for this URL.
         "redbeat_redis_use_ssl": False,
         "redbeat_key_prefix": keys.BEAT_PREFIX,
         "redbeat_lock_key": keys.BEAT_LOCK,
         "redbeat_lock_timeout": lock_seconds,
-        # Tasks have no results. Without this setting, beat would have results cleaned up every night.
+        # Keyhole's tasks have no results. Without this setting, beat would publish a task every night that
+        # deletes old results.
         "result_expires": None,
     }
 
@@ -81,11 +89,12 @@ def _entry(schedule: Schedule, spec: AuditSpec) -> dict[str, Any]:  # as above
 
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
-    """RedBeat's scheduler, which loses no run, retries forever, and never works without the lock."""
+    """RedBeat's scheduler, extended: it loses no run, retries forever, and publishes only with the lock."""
 
-    #: RedBeat would publish all messages by one producer, and keep it when its connection breaks.
+    #: Empty, so that every message is published through a new producer. RedBeat would publish all messages
+    #: through one producer, even after the connection of that producer broke.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
-    #: A lock of redis-py; `None` if this scheduler does not have it.
+    #: The lock, as an object of redis-py; `None` if this scheduler does not hold it.
     lock: Any
 
     def __init__(
@@ -95,7 +104,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         super().__init__(*args, **options)
 
     def update_from_dict(self, dict_: Mapping[str, Mapping[str, Any]]) -> None:  # as above
-        """Write the file's schedules. A schedule with a changed time starts afresh."""
+        """Write the file's schedules to Redis. First delete each schedule whose recurrence has changed."""
         for name, entry in dict_.items():
             try:
                 known = self.Entry.from_key(keys.beat_entry(name), app=self.app)
@@ -106,7 +115,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         super().update_from_dict(dict_)
 
     def apply_async(self, entry: RedBeatSchedulerEntry, **_: object) -> object:
-        """Publish the run of a schedule that is due, then record the run."""
+        """Publish a run of a schedule that is due, then record the run in Redis."""
         _, seconds = entry.is_due()
         sent = self.send_task(
             entry.task,
@@ -119,14 +128,18 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return sent
 
     def tick(self, **options: object) -> float:
-        """Check for due schedules, with the lock. Without Redis, try again; without the lock, wait for it."""
+        """Check for due schedules if this scheduler holds the lock, or can acquire it.
+
+        Return the number of seconds until the next call. If Redis fails or another scheduler holds the lock,
+        the next call tries again.
+        """
         self._on_look()
         try:
             if self.lock is None and not self._take_lock():
                 return LOOK_SECONDS
             seconds: float = super().tick(**options)
         except LockError as error:
-            log.warning("this scheduler has lost the lock: %s; it waits for it", error)
+            log.warning("this scheduler has lost the lock, and waits until it is free: %s", error)
             self.lock = None
             return 0
         except redis.RedisError as error:
@@ -135,24 +148,26 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return seconds
 
     def _take_lock(self) -> bool:
-        """Take the lock as RedBeat does, but without waiting for it."""
+        """Try to acquire RedBeat's lock. Unlike RedBeat, do not wait until the lock is free."""
         client = get_redis(self.app)
         lock = client.lock(self.lock_key, timeout=self.lock_timeout)
-        # redis-py's script adds to the remaining time; RedBeat's sets it.
+        # When a lock is extended, redis-py's script adds seconds to the remaining time. RedBeat's script sets
+        # the remaining time.
         lock.lua_extend = client.register_script(LUA_EXTEND_TO_SCRIPT)
         if not lock.acquire(blocking=False):
             return False
-        log.info("this scheduler has the lock, and works")
+        log.info("this scheduler has the lock, and publishes runs")
         self.lock = lock
         return True
 
 
-# RedBeat waits for the lock when beat starts, without heartbeats. Here, `tick` takes it.
+# RedBeat waits for the lock when beat starts, and sends no heartbeats while it waits. In this module, `tick`
+# acquires the lock.
 beat_init.disconnect(acquire_distributed_beat_lock)
 
 
 def _due_id(name: str, due_before: datetime | None) -> str:
-    """The id of a schedule's run, made from its last due time."""
+    """Return the id of a schedule's run, derived from the schedule's last due time."""
     return blake2b(f"{name} {due_before}".encode(), digest_size=16).hexdigest()
 
 
@@ -164,25 +179,28 @@ def run(
     on_look: Callable[[], object] = lambda: None,
     lock_seconds: int = LOCK_SECONDS,
 ) -> None:
-    """Publish the runs of all schedules, until interrupted.
+    """Publish the runs of all schedules until the process is interrupted.
 
     Args:
-        app: The configured application, whose broker gets the messages.
-        redis_url: The Redis for RedBeat.
-        audits: Schedules, and the audit that each starts.
-        on_look: Called at every check for due schedules or of the lock, every few seconds.
-        lock_seconds: Seconds until another scheduler takes over from one that was killed.
+        app: The configured Celery application. Its broker gets the messages.
+        redis_url: The URL of the Redis in which RedBeat stores its data.
+        audits: The schedules, each with the audit that it starts.
+        on_look: Called every few seconds, before each check for due schedules and each attempt to acquire the
+            lock.
+        lock_seconds: Seconds after which the lock of a killed scheduler expires.
 
     Raises:
-        redis.RedisError: Redis does not answer at the start or at the end.
+        redis.RedisError: Redis does not answer when the scheduler starts or ends.
     """
     app.conf.update(configuration(redis_url, audits, lock_seconds))
     service = Service(app, scheduler_cls=partial(Scheduler, on_look=on_look))
     try:
-        _ = service.scheduler  # made on first use; it writes the file's schedules
+        _ = service.scheduler  # create the scheduler, which writes the schedules of the file to Redis
         log.info("schedules: %s", ", ".join(app.conf.beat_schedule))
         if get_redis(app).exists(keys.BEAT_LOCK):
-            log.info("another scheduler has the lock; waiting, %s s if that one was killed", lock_seconds)
+            log.info(
+                "another scheduler has the lock; waiting until it ends (if it was killed: %s s)", lock_seconds
+            )
         service.start()
     except KeyboardInterrupt:
         log.info("interrupted")
@@ -190,20 +208,20 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class BeatEntry:
-    """A schedule as the schedulers have it: when it was last due (or first seen), and its recurrence."""
+    """A schedule in Redis: its recurrence, and when it was last due or, if it was never due, first stored."""
 
     due_before: datetime
     when: object
 
     def comes(self, schedule: Schedule) -> bool:
-        """Whether its recurrence is that of a schedule of the file."""
+        """Return whether this schedule has the same recurrence as a schedule of the file."""
         return bool(self.when == schedule.when.celery)
 
 
 def beat_entry(client: redis.Redis, name: str) -> BeatEntry | None:
-    """Return a schedule as the schedulers have it; `None` if no scheduler has read it yet."""
+    """Return a schedule from Redis; `None` if no scheduler has stored it yet."""
     found = client.hmget(keys.beat_entry(name), ["definition", "meta"])
-    definition, meta = cast("list[bytes | None]", found)  # `connect` asks for bytes
+    definition, meta = cast("list[bytes | None]", found)  # clients of `connect` return bytes
     if definition is None or meta is None:
         return None
     return BeatEntry(
@@ -213,10 +231,10 @@ def beat_entry(client: redis.Redis, name: str) -> BeatEntry | None:
 
 
 def known_names(client: redis.Redis) -> set[str]:
-    """The names in the file that the last scheduler read when it started."""
+    """Return the names of the schedules that the scheduler which started last read from its file."""
     return {name.decode() for name in cast("set[bytes]", client.smembers(keys.BEAT_NAMES))}
 
 
 def is_at_work(client: redis.Redis) -> bool:
-    """Whether a scheduler has the lock."""
+    """Return whether a scheduler holds the lock."""
     return bool(client.exists(keys.BEAT_LOCK))

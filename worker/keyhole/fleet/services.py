@@ -1,4 +1,4 @@
-"""The services that the tasks and commands of one process share, made from its settings on first use."""
+"""The services that all tasks and commands of one process share, such as clients and stores."""
 
 import os
 from collections.abc import Callable
@@ -34,23 +34,27 @@ LOOP_SECONDS: Final = 3.0
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one process. Each is made on first use, and not before a fork."""
+    """The services of one process, built from its settings.
+
+    Each service is created on first use. A forked process does not use its parent's services (`services`).
+    """
 
     settings: Settings
     pid: int
     #: Called when the circuit breaker of a bucket opens.
     on_trouble: Callable[[], object] = lambda: None
-    #: Whether an event loop waits for Redis, so that commands time out soon and are not retried.
+    #: Whether this process has an event loop that waits for Redis. If so, the timeouts of Redis commands are
+    #: short, and failed commands are not repeated.
     short_timeouts: bool = False
-    #: The lock that a process must hold to use more memory than its pool has. Forked processes share it.
+    #: The lock for using more memory than the pool of this process has. The worker's processes share it.
     process_lock: ProcessLock | None = None
 
     @cached_property
-    def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over what it decodes
-        """The client of the records, of the ledger and of the audits."""
+    def redis(self) -> Any:  # noqa: ANN401 - redis-py's client is generic over the type of its answers
+        """The Redis client for the records, the ledger and the audits."""
         if self.settings.redis_url is None:
             raise RuntimeError(
-                "KEYHOLE_REDIS_URL is not set; `keyhole worker` starts an embedded Valkey without it"
+                "KEYHOLE_REDIS_URL is not set; set it, or run `keyhole worker` to start an embedded Valkey"
             )
         if self.short_timeouts:
             return connect(self.settings.redis_url, answer_seconds=LOOP_SECONDS, retries=0)
@@ -58,17 +62,17 @@ class Services:
 
     @property
     def s3(self) -> S3Access:
-        """The access to S3."""
+        """Creates S3 clients."""
         return s3_access(self.settings)
 
     @property
     def buckets(self) -> AllowedBuckets:
-        """The buckets that this process may touch."""
+        """The buckets that the settings allow."""
         return self.settings.allowed_buckets
 
     @cached_property
     def memory(self) -> MemoryPool:
-        """The memory that the scans of this process share for decoders and large maps."""
+        """The pool of memory for decoders and large maps that the scans of this process share."""
         return MemoryPool(self.settings.memory_bytes, self.process_lock, trim)
 
     @cached_property
@@ -83,7 +87,7 @@ class Services:
 
     @cached_property
     def liveness(self) -> Liveness:
-        """The name of this process, and whether others are alive."""
+        """Names this process, and reports which other processes are alive."""
         return Liveness(self.redis)
 
     @cached_property
@@ -102,7 +106,7 @@ class Services:
 
     @cached_property
     def lookup(self) -> Lookup:
-        """Finds many verdicts at once."""
+        """Reads many verdicts in one request."""
         return Lookup(self.redis)
 
     @cached_property
@@ -127,17 +131,17 @@ class Services:
 
     @cached_property
     def tag_debts(self) -> TagDebts:
-        """The tag debts: tags that objects are to have."""
+        """The tag debts: the tags that objects should get."""
         return TagDebts(self.redis)
 
     @cached_property
     def prices(self) -> Prices:
-        """The price table of S3 requests."""
+        """The table of prices of S3 requests."""
         return load_prices(self.settings.prices)
 
     @cached_property
     def ruleset(self) -> str:
-        """The rules by which this process makes verdicts."""
+        """The name and version of the rules that this process applies, as in `Report.ruleset`."""
         return ruleset(self.settings.scan.policy)
 
 
@@ -145,7 +149,7 @@ _services: Services | None = None
 
 
 def services() -> Services:
-    """Return this process's services. A forked child makes its own, with the settings of its parent."""
+    """Return the services of this process. A forked process gets new services with its parent's settings."""
     global _services  # noqa: PLW0603 - one per process is the point
     if _services is None:
         _services = Services(Settings(), os.getpid())
@@ -163,9 +167,10 @@ def use_settings(
     short_timeouts: bool = False,
     process_lock: ProcessLock | None = None,
 ) -> None:
-    """Use other settings than those of the environment, for example with the embedded Valkey.
+    """Set the settings of this process's services. By default, they come from the environment.
 
-    A worker's main process uses short timeouts. The processes that it forks do not: they have no event loop.
+    Commands with an embedded Valkey use this. The arguments are the fields of `Services`. A worker's main
+    process uses short timeouts, because it has an event loop. Its pool processes do not.
     """
     global _services  # noqa: PLW0603 - one per process is the point
     _services = Services(settings, os.getpid(), on_trouble, short_timeouts, process_lock)

@@ -1,4 +1,4 @@
-"""Limits the time that a worker takes to stop, even if its tasks wait for something."""
+"""Limits the time that a worker takes to stop, even if its tasks hang."""
 
 import logging
 import os
@@ -11,11 +11,13 @@ from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN
 
 
 def stop_in_time(**_: object) -> None:
-    """After a warm shutdown, which waits for running tasks, start a cold shutdown, and then exit.
+    """Start the timers for a cold shutdown after `SHUTDOWN` seconds and a kill after `LAST_SHUTDOWN` seconds.
 
-    Celery's own limit, the soft shutdown, sleeps for its whole time in the signal handler: a worker with a
-    task would always take that long, and would not acknowledge tasks that finish in that time. The cold
-    shutdown may wait for a pool whose processes hang, or for a broker that does not answer.
+    Call this when a warm shutdown begins, which waits for the running tasks without a limit. Celery has a
+    limit of its own, the soft shutdown. But it sleeps in the signal handler for its full duration, so every
+    shutdown with a running task would take that long, and tasks that finish in that time would not be
+    acknowledged. The cold shutdown can hang, too, if pool processes hang or the broker does not answer. So
+    the kill follows.
     """
     for seconds, action, arguments in (
         (SHUTDOWN, os.kill, (os.getpid(), signal.SIGQUIT)),
@@ -27,12 +29,12 @@ def stop_in_time(**_: object) -> None:
 
 
 def _end_now() -> None:
-    """Kill the children of this process and end it.
+    """Kill the child processes of this process, and end this process.
 
-    No work is lost: the ledger has it, and other workers reclaim it.
+    No work is lost: the ledger contains the work, and other workers do it.
     """
     logging.getLogger(__name__).error(
-        "the worker did not end within %d seconds and is killed; others take over its work", LAST_SHUTDOWN
+        "the worker did not end within %d seconds and is killed; other workers do its work", LAST_SHUTDOWN
     )
     for pid in _children():
         with suppress(ProcessLookupError):
@@ -41,7 +43,7 @@ def _end_now() -> None:
 
 
 def _children() -> list[int]:
-    """The children of this process; none if the system has no /proc."""
+    """Return the ids of this process's children; none if the system has no /proc."""
     found: list[int] = []
     for path in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):

@@ -1,13 +1,15 @@
-"""Signs the messages that this process publishes, and refuses those that it must not work on.
+"""Signs the messages that this process publishes, and verifies the messages that it receives.
 
-Without keys, nothing is signed and nothing is refused. With keys, every message that Celery publishes in this
-process is signed: jobs, entries that the sweep sends again, audits, schedules, retries.
+Without signing keys, this module signs nothing and refuses nothing. With keys, it signs every message that
+Celery publishes in this process: jobs, entries that the sweep sends again, audits, schedules and retries.
 
-A replay of a signed message changes nothing while the ledger remembers its work: open work goes on, and
-finished work is remembered for `done_seconds`. So a message is accepted if it was signed within
-`done_seconds`, or if its work is still open, because a backlog of days is not an attack. Replays of
-housekeeping messages never change anything: the token of an audit's page works once, an audit that is due
-has an id of its own, and a sweep may run at any time.
+An attacker can copy a signed message and send it again. Such a replay has no effect while the ledger contains
+the message's work: as open until it is done, and then as done for another `done_seconds`. After that, a
+replay would cause a new scan. So a message is refused if it was signed more than `done_seconds` ago and its
+work is not open. A message whose work is open is accepted at any age, because a backlog can last for days.
+
+Replays of housekeeping messages have no effect: the token of an audit's page is valid once, the message of a
+due audit contains the audit's id, and a sweep can run at any time.
 """
 
 import time
@@ -24,17 +26,17 @@ _keyring: Keyring | None = None
 
 
 def use_keys(path: Path | None) -> None:
-    """Sign and verify by the keys of a file from now on; with `None`, do neither.
+    """Use the keys of a file to sign and verify messages from now on; with `None`, do neither.
 
     Raises:
-        ValueError: The file has no usable keys.
+        ValueError: The file contains no usable keys.
     """
-    global _keyring  # noqa: PLW0603 - Celery's signals are one per process, and so is what they sign with
+    global _keyring  # noqa: PLW0603 - Celery's signals exist once per process, and so do the keys
     _keyring = None if path is None else read_keys(path)
 
 
 def signed(queue: str, headers: Mapping[str, Any], body: bytes) -> dict[str, Any]:
-    """The headers of a message with a new signature, if there are keys. `headers` are of every type."""
+    """Return a message's headers with a new signature; without keys, the headers without a signature."""
     others = {name: value for name, value in headers.items() if name != HEADER}
     if _keyring is None:
         return others
@@ -42,7 +44,7 @@ def signed(queue: str, headers: Mapping[str, Any], body: bytes) -> dict[str, Any
 
 
 def why_forged(queue: str, headers: Mapping[str, Any], body: bytes) -> str | None:
-    """Return why a message has no valid signature; `None` if it has one, or if there are no keys."""
+    """Return why a message's signature is not valid; `None` if it is valid, or if there are no keys."""
     try:
         _signed_at(queue, headers, body)
     except UnsignedError as error:
@@ -58,14 +60,14 @@ def why_refused(
     remembered: float,
     is_open: Callable[[str], bool],
 ) -> str | None:
-    """Return why a message must not be worked on; `None` if it may be.
+    """Return why the worker must refuse a message; `None` if it must not refuse it.
 
     Args:
-        queue: The queue that it was taken from.
-        headers: Its headers, of every type.
-        body: Its body as it came.
-        remembered: For how many seconds finished work is remembered.
-        is_open: Whether the work of a message's id is recorded and not done.
+        queue: The queue from which the message was taken.
+        headers: The message's headers. The values have many types.
+        body: The message's body, as received.
+        remembered: The number of seconds for which the ledger remembers finished work.
+        is_open: Returns whether the ledger contains open work with the id of a message.
     """
     try:
         signed_at = _signed_at(queue, headers, body)
@@ -85,7 +87,7 @@ def _signed_at(queue: str, headers: Mapping[str, Any], body: bytes) -> int | Non
 
 
 def _sign(body: object, routing_key: str, headers: dict[str, Any], **_: object) -> None:
-    """Sign a message before Celery publishes it. Celery serializes it by the same function."""
+    """Sign a message before Celery publishes it. Celery serializes the body with the same function."""
     if _keyring is not None:
         _, _, content = dumps(body, serializer="json")
         headers.update(

@@ -1,4 +1,8 @@
-"""Starts sweeps: every worker for housekeeping has a timer, and a marker in Redis lets one of them sweep."""
+"""Starts a sweep every few seconds.
+
+Every worker that consumes the housekeeping queue has a timer. A marker in Redis ensures that only one worker
+publishes a sweep at a time.
+"""
 
 import logging
 import threading
@@ -14,14 +18,14 @@ from keyhole.jobs.queues import HOUSEKEEPING
 
 log = logging.getLogger(__name__)
 
-#: Seconds from one sweep to the next, for all workers together.
+#: Seconds between two sweeps, counting the sweeps of all workers.
 EVERY: Final = 10
-#: Seconds after which the task of a sweep expires. It is long, because the clocks of two hosts may differ.
+#: Seconds after which the task of a sweep expires. This is long, because the clocks of two hosts can differ.
 EXPIRES: Final = 600
 
 
 class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-    """Publishes `keyhole.sweep` every ten seconds, if no other worker has done so."""
+    """The part of Celery's worker that publishes `keyhole.sweep` every ten seconds, unless another did."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -36,23 +40,23 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
             self._timer = parent.timer.call_repeatedly(EVERY, self.ask)
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
-        """Stop it."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def ask(self) -> None:
-        """Publish a sweep in a thread, because the event loop must not wait for Redis."""
+        """Publish a sweep, in a thread, because the event loop must not wait for Redis."""
         if self._asking is None or not self._asking.is_alive():
             self._asking = threading.Thread(target=publish_sweep, name="sweep", daemon=True)
             self._asking.start()
 
 
 def publish_sweep() -> None:
-    """Publish a sweep, if no other worker has done so in the last seconds."""
+    """Publish a sweep, unless another worker has published one in the last seconds."""
     try:
         with GATE.working():
             if services().ledger.claim_sweep(EVERY - 1):
                 current_app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
     except (redis.RedisError, OperationalError) as error:
-        log.warning("no sweep is published: %s", error)
+        log.warning("a sweep could not be published: %s", error)

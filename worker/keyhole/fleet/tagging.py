@@ -1,7 +1,8 @@
-"""The work on tags: write those of a verdict, record a debt if that fails, and write owed tags later.
+"""The steps of writing tags: write the tags of a verdict; if that fails, record a debt and write them later.
 
-Tags are written before the verdict is recorded, so that readers of the verdict find them. A failure does not
-delay the verdict: the job is done as soon as the verdict and the debt are recorded.
+The worker writes the tags before it records the verdict, so programs that read the verdict find the tags. If
+writing the tags fails, the verdict does not wait: the job is done as soon as the verdict and the debt are
+recorded.
 """
 
 import logging
@@ -31,17 +32,19 @@ from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 
 log = logging.getLogger(__name__)
 
-#: Attempts in a row, the seconds within which they start, and the first pause. That is enough for a single
-#: bad answer. If it takes longer, the tags are owed, so that no scan waits.
+#: The maximum number of attempts in a row, the seconds within which they start, and the first pause in
+#: seconds. This is enough if S3 fails only once. If it fails longer, the tags are written later, so that no
+#: scan waits.
 ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
-#: Seconds after which no further request is made for one object. Waits for the rate limit do not count.
+#: Seconds after which the worker sends no further requests for one object. Time spent waiting for the rate
+#: limit is not counted.
 LONGEST_WRITE: Final = 30.0
-#: Debts that one task works on, and seconds within which it begins with them.
+#: The number of debts that one task works on, and the seconds within which it begins with each of them.
 PAGE, WRITE_SECONDS = 100, 30.0
-#: The most of these tasks in their queue.
+#: The maximum number of such tasks in the queue.
 MOST_TASKS: Final = 100
 
-#: Statuses of scans that did not read the object.
+#: The statuses of scans that could not read the object.
 _UNREAD: Final = frozenset({Status.FAILED, Status.UNREADABLE})
 
 
@@ -50,8 +53,9 @@ class _Attempt:
     """The outcome of an attempt to write tags.
 
     Args:
-        reason, error: Why it failed; `error` is `None` if the tags are correct.
-        unanswered: A write got no answer, so that it may take effect later.
+        reason: The outcome, or the reason of the failure, as a code.
+        error: The error message if the attempt failed; `None` if the tags are correct or cannot be written.
+        unanswered: Whether a write got no answer, so that it can still take effect later.
     """
 
     reason: str
@@ -60,14 +64,14 @@ class _Attempt:
 
 
 class _TooSlowError(TransientError):
-    """S3 answers so slowly that the remaining requests are made later."""
+    """S3 answers too slowly. The worker sends the remaining requests later."""
 
     def __init__(self) -> None:
         super().__init__(Reason.NETWORK, f"the requests took longer than {LONGEST_WRITE:.0f} s")
 
 
 class TagWork:
-    """Writes tags with a process's services."""
+    """Does the steps of writing tags, with the services of this process."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -83,16 +87,17 @@ class TagWork:
         """Write the tags of a verdict, then record it.
 
         Args:
-            report: The verdict.
-            record: Records it; false if a newer verdict on the object is recorded.
+            report: The report with the verdict.
+            record: Records the verdict. It returns false if a newer verdict on the object is recorded
+                already.
             rate: The limit of requests per second to the bucket; 0 for no limit.
-            asked: Called before every request.
+            asked: Called before every request to S3.
         """
         debts = self._services.tag_debts
         debt = self._debt(report, rate)
         hold = debts.hold(debt)
         if hold is None:
-            log.info("the tags of %s are owed: another writer holds the debt", report.target)
+            log.info("the tags of %s are written later: another worker is writing some now", report.target)
             debts.record(debt)
             record()
             return
@@ -103,40 +108,45 @@ class TagWork:
         self._let_go(hold, attempt)
 
     def owe(self, report: Report, *, rate: float) -> None:
-        """Record a debt for an object that is undecided: the tags of its recorded verdict, or none.
+        """Record a debt for an undecided object: it should get the tags of its recorded verdict, or none.
 
-        An uploader may set the tag `safe` on an object. This debt removes such tags while the object is
-        undecided. It makes no request to S3; the recorded verdict is looked up when the tags are written. If
-        verdicts are not recorded in Redis, correct and forged tags look the same; do not call it then.
+        An uploader can set Keyhole's tag for `safe` on an object. This debt removes such a tag while the
+        object is undecided. This method sends no request to S3. The worker that writes the tags looks up the
+        recorded verdict. Do not call this method if verdicts are not recorded in Redis: correct and forged
+        tags could then not be distinguished.
 
         Args:
-            report: The undecided report; its ETag is not used.
-            rate: As for `tag`.
+            report: The undecided report. Its ETag is not used.
+            rate: The limit of requests per second to the bucket; 0 for no limit.
         """
         self._services.tag_debts.record(
             TagDebt(str(report.bucket), str(report.key), report.version_id, rate=rate)
         )
 
     def tasks_to_send(self, waiting: Callable[[], int]) -> int:
-        """How many more tasks the due debts need. `waiting` returns how many messages are in their queue."""
+        """Return how many more tasks to publish for the debts that are due.
+
+        `waiting` returns the number of messages in the queue of these tasks.
+        """
         needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
         return max(0, min(needed, MOST_TASKS) - waiting()) if needed else 0
 
     def write_due(self) -> None:
-        """Write the tags of a page of debts that are due."""
+        """Write the tags of up to `PAGE` debts that are due."""
         due = self._services.tag_debts.take_due(PAGE)
         until = time.monotonic() + WRITE_SECONDS
 
         def pay(object_id: str) -> None:
             try:
-                # Debts that are not begun are due again.
+                # A debt that is skipped here becomes due again.
                 if time.monotonic() < until:
                     self._pay(object_id)
             except redis.RedisError:
                 raise
             except Exception:
-                # A debt of a later version, for example, must not stop the others.
-                log.exception("the tags of object %s cannot be written", object_id)
+                # An error with one debt, such as a debt in the format of a later version, must not stop the
+                # other debts.
+                log.exception("the tags of object %s could not be written", object_id)
 
         with ThreadPoolExecutor(self._services.settings.scan_threads, thread_name_prefix="tags") as pool:
             list(pool.map(pay, due))
@@ -148,20 +158,23 @@ class TagWork:
         debt = hold.debt
         kept = None if debt.etag else self._kept(debt.bucket, debt.key, debt.version_id)
         if kept is not None and kept.etag and kept.status not in _UNREAD:
-            # Without a version, the debt is for the current one, which may be newer than the verdict's.
+            # A debt without a version id is for the current version. It can be newer than the verdict's
+            # version, so the debt must not get the version id of the verdict.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
         attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
-            # A scan that learned the version has a debt of its own, and may have written tags in the
-            # meantime: check once more when its verdict is recorded.
+            # This removed all of Keyhole's tags, without knowing the version. A scan that knew the version
+            # could have written its tags just before, under another debt. `unanswered` makes the debt due
+            # once more; by then that scan's verdict is recorded.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 
     def _debt(self, report: Report, rate: float) -> TagDebt:
-        """The debt of a report: the tags of the verdict that will be recorded with it.
+        """Return the debt for a report: the tags of the verdict that will be the object's recorded verdict.
 
-        If there is no such verdict, Keyhole's tags are removed: an uploader may have set the tag `safe` on an
-        object that Keyhole cannot read.
+        If the scan could not read the object, an earlier verdict on the same object remains the recorded one.
+        If there is no such verdict, the debt removes Keyhole's tags: an uploader could have set the tag for
+        `safe` on an object that Keyhole cannot read.
         """
         if report.status in _UNREAD:
             kept = self._kept(str(report.bucket), str(report.key), report.version_id)
@@ -175,14 +188,17 @@ class TagWork:
         return TagDebt.of(report, rate=rate)
 
     def _kept(self, bucket: str, key: str, version_id: str | None) -> Report | None:
-        """The recorded verdict on an object."""
+        """Return the recorded verdict on an object; `None` if there is none."""
         if "redis" not in self._services.settings.sinks:
             return None
         (kept,) = self._services.lookup.reports([Name(bucket, key, version_id)])
         return kept
 
     def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
-        """The verdicts on an object. `known`: the debt has the latest one, which is not recorded yet."""
+        """Return a function that finds the tags for the object with a given ETag.
+
+        `known`: the debt contains the tags of the latest verdict, and this verdict is not recorded yet.
+        """
 
         def verdict_on(etag: str) -> dict[str, str] | None:
             if etag and not (known and etag == debt.etag):
@@ -196,7 +212,7 @@ class TagWork:
     def _attempt(
         self, hold: Hold, debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
     ) -> _Attempt:
-        """Try to write tags a few times."""
+        """Try up to `ATTEMPTS` times to write the tags of a debt."""
         debts = self._services.tag_debts
         rate_limiter = RateLimiter(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
         renewed = time.monotonic()
@@ -237,7 +253,8 @@ class TagWork:
         except SourceError as error:
             return _Attempt(error.reason, str(error), unanswered)
         if outcome is TagOutcome.FAILED_CONTENDED:
-            return _Attempt("contended", "somebody else keeps overwriting them", unanswered)
+            error = "somebody else overwrites the tags or replaces the object again and again"
+            return _Attempt("contended", error, unanswered)
         if outcome in {TagOutcome.SKIPPED_FULL, TagOutcome.SKIPPED_UNSUPPORTED}:
             log.warning("the tags of %s: %s", _name(debt), outcome)
         return _Attempt(outcome, None, unanswered)
@@ -248,13 +265,13 @@ class TagWork:
             debts.settle(hold, unanswered=attempt.unanswered)
             return
         if hold.owed_for < self._services.settings.undecided_seconds:
-            log.info("the tags of %s are owed: %s", _name(debt), attempt.error)
+            log.info("the tags of %s could not be written yet: %s", _name(debt), attempt.error)
             debts.postpone(hold, attempt.reason, attempt.error, unanswered=attempt.unanswered)
             return
         owed = debts.owed(debt.bucket, debt.key, debt.version_id)
         history = f" {owed.history}." if owed is not None and owed.times else ""
-        reason = f"its tags cannot be written: {attempt.error}.{history}"
-        log.error("the tags of %s are given up: %s", _name(debt), attempt.error)
+        reason = f"the object's tags could not be written: {attempt.error}.{history}"
+        log.error("Keyhole gives up writing the tags of %s: %s", _name(debt), attempt.error)
         self._services.dead_letters.add(Dead.tags(debt, reason))
         debts.give_up(hold)
 
@@ -264,10 +281,10 @@ def _name(debt: TagDebt) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether to try again at once."""
+    """Return whether an error can disappear with another attempt, so that the worker tries again at once."""
     return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether S3 refused the request."""
+    """Return whether an error means that S3 refused the request, so that the request had no effect."""
     return isinstance(error, ClientError) and http_status(error.response) < 500

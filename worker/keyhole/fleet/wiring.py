@@ -1,6 +1,6 @@
-"""Connects the work of this process to its broker: publishes entries and pages, and asks for queue lengths.
+"""Uses the broker for this process: publishes entries and pages of audits, and reads the lengths of queues.
 
-Everything here takes the Celery application, so that it works in any thread of any process.
+Every function takes the Celery application as an argument, so it works in every thread of every process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from keyhole.jobs.queues import HOUSEKEEPING
 
 
 class CeleryPublisher:
-    """Publishes entries of the ledger, many in a round trip; a `jobs.publisher.Publisher`."""
+    """Publishes entries of the ledger, many in one round trip. It implements `jobs.publisher.Publisher`."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -31,7 +31,7 @@ class CeleryPublisher:
         """Publish entries that are recorded in the ledger.
 
         Raises:
-            DeliveryUncertainError: The broker failed; the ledger has all of them.
+            DeliveryUncertainError: The broker failed. The sweep publishes the missing entries again.
         """
         if not entries:
             return
@@ -45,7 +45,7 @@ class CeleryPublisher:
 
 
 def audit_work(app: Celery) -> AuditWork:
-    """Return the work on audits, with this process's services and broker."""
+    """Return an `AuditWork` that uses the services and the broker of this process."""
     return AuditWork(
         services(), ScanWork(services()), CeleryPublisher(app), lambda claim: publish_page(app, claim)
     )
@@ -55,31 +55,31 @@ def publish_page(app: Celery, claim: Claim) -> None:
     """Publish the task that lists a page of an audit.
 
     Raises:
-        DeliveryUncertainError: The broker failed; the claim is released.
+        DeliveryUncertainError: The broker failed. The claim is released.
     """
     try:
         app.tasks["keyhole.audit_page"].apply_async(claim, queue=HOUSEKEEPING)
     except (OperationalError, AMQPError) as error:
         services().audits.release(claim)
         raise DeliveryUncertainError(
-            f"the broker did not take a page of audit {claim.audit_id}: {error}"
+            f"the broker did not accept a page of audit {claim.audit_id}: {error}"
         ) from error
 
 
 def queue_length(app: Celery, queue: str) -> int:
-    """Return how many messages wait in a queue.
+    """Return the number of messages that wait in a queue.
 
-    The queue is declared to learn that. A passive declaration does not work: with a key prefix, kombu's Redis
-    transport does not find the queue.
+    The answer to a declaration of the queue contains this number. The declaration is not passive, because
+    with a key prefix kombu's Redis transport would not find the queue.
     """
     with _channel(app) as channel:
         return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)
 
 
 def restore_overdue(app: Celery) -> None:
-    """Have Redis deliver messages again whose visibility timeout is over.
+    """Return each message whose visibility timeout is over to its queue, if the broker is Redis.
 
-    Other brokers do so by themselves.
+    Other brokers do this without help.
     """
     with _channel(app) as channel:
         if isinstance(channel, Channel):
@@ -88,7 +88,10 @@ def restore_overdue(app: Celery) -> None:
 
 @contextmanager
 def _channel(app: Celery) -> Iterator[Any]:  # kombu has no types
-    """Open a channel. Connect first: a publisher that failed has left a closed connection in the pool."""
+    """Open a channel to the broker.
+
+    Connect first, because the pool can contain a closed connection that a failed publisher left there.
+    """
     with app.connection_or_acquire() as connection:
         connection.connect()
         with connection.channel() as channel:

@@ -1,7 +1,7 @@
-"""Sends the task of a lost pool process again, in a thread, so that the event loop does not wait for Redis.
+"""Sends the task of a lost pool process again, in a thread.
 
-Celery would send it on the event loop. Recording and publishing it there took 7 seconds while Redis was
-frozen.
+Celery would send the task on the event loop, and block the loop until Redis answers. While Redis was frozen,
+recording and publishing one task took 7 seconds.
 """
 
 import logging
@@ -16,24 +16,29 @@ from keyhole.fleet.forking import GATE
 
 log = logging.getLogger(__name__)
 
-#: The thread starts when the first process is lost.
+#: The thread that sends lost tasks. It starts when the first process is lost.
 _SENDER: Final = ThreadPoolExecutor(1, thread_name_prefix="lost")
 
 
 class Request(request.Request):  # type: ignore[misc] # Celery has no types
-    """Celery's request, which sends a lost task again in a thread."""
+    """Celery's request, extended: it sends a lost task again in a thread."""
 
     def _retry_worker_lost(self, exc: Exception, exc_info: Any) -> bool:  # noqa: ANN401 - Celery's
         loop = get_event_loop()
         if loop is None:
             return bool(super()._retry_worker_lost(exc, exc_info))
-        log.warning("task %s[%s] lost its process, and is sent again: %r", self.name, self.id, exc)
+        log.warning(
+            "the process of task %s[%s] was lost; the task is sent again: %r", self.name, self.id, exc
+        )
         _SENDER.submit(self._send_again, loop)
         return True
 
     def _send_again(self, loop: Any) -> None:  # noqa: ANN401 - as above
-        """Send the message again. The event loop acknowledges this one, or puts it back if that failed."""
-        # The pool forks a process in place of the lost one at this very moment.
+        """Publish the task again. Then let the event loop acknowledge the old message.
+
+        If publishing fails, let the event loop return the old message to its queue instead.
+        """
+        # The gate is necessary: the pool forks a replacement for the lost process at the same time.
         with GATE.working():
             again = self.task.signature_from_request(
                 self._context, countdown=self.task.default_retry_delay, retries=self._context.retries + 1
@@ -42,7 +47,7 @@ class Request(request.Request):  # type: ignore[misc] # Celery has no types
                 again.apply_async()
             except Exception:
                 log.exception(
-                    "task %s[%s] is put back into its queue, because it cannot be sent", self.name, self.id
+                    "task %s[%s] is returned to its queue, because it could not be sent", self.name, self.id
                 )
                 loop.call_soon(partial(self.reject, requeue=True))
             else:
