@@ -308,7 +308,7 @@ class TestGivenUp:
 
         (letter,) = site.services.dead_letters.letters()
         assert letter.kind is LetterKind.TAGS
-        assert "4 times access_denied" in letter.reason
+        assert "attempts that failed with access_denied: 4" in letter.reason
         assert site.services.tag_debts.count() == 0
         site.fail_writes(None)
         whole = site.services.dead_letters.get(letter.id)

@@ -270,7 +270,7 @@ class TagWork:
             return
         owed = debts.owed(debt.bucket, debt.key, debt.version_id)
         history = f" {owed.history}." if owed is not None and owed.times else ""
-        reason = f"the object's tags could not be written: {attempt.error}.{history}"
+        reason = f"Keyhole cannot write the tags of this object: {attempt.error}.{history}"
         log.error("Keyhole gives up writing the tags of %s: %s", _name(debt), attempt.error)
         self._services.dead_letters.add(Dead.tags(debt, reason))
         debts.give_up(hold)
