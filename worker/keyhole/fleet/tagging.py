@@ -253,8 +253,8 @@ class TagWork:
         except SourceError as error:
             return _Attempt(error.reason, str(error), unanswered)
         if outcome is TagOutcome.FAILED_CONTENDED:
-            error = "somebody else overwrites the tags or replaces the object again and again"
-            return _Attempt("contended", error, unanswered)
+            message = "somebody else overwrites the tags or replaces the object again and again"
+            return _Attempt("contended", message, unanswered)
         if outcome in {TagOutcome.SKIPPED_FULL, TagOutcome.SKIPPED_UNSUPPORTED}:
             log.warning("the tags of %s: %s", _name(debt), outcome)
         return _Attempt(outcome, None, unanswered)
