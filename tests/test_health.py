@@ -42,7 +42,7 @@ class TestASign:
             heartbeat.beat()
 
         assert not theirs.exists()
-        assert "no heartbeat" in caplog.text
+        assert "cannot write the heartbeat" in caplog.text
 
     def test_that_cannot_be_given_is_said_once(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -84,7 +84,7 @@ class TestACheck:
     @pytest.mark.usefixtures("heartbeat")
     def test_of_one_that_is_well(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert check("worker") == 0
-        assert capsys.readouterr().out == "the worker is well\n"
+        assert capsys.readouterr().out == "the worker is healthy\n"
         assert check("scheduler") == 1
 
     def test_of_one_that_has_something_to_say(
@@ -93,12 +93,12 @@ class TestACheck:
         heartbeat.beat("it takes no work")
 
         assert check("worker") == 0
-        assert capsys.readouterr().out == "the worker is well; it takes no work\n"
+        assert capsys.readouterr().out == "the worker is healthy; it takes no work\n"
 
         heartbeat.beat()
 
         assert check("worker") == 0
-        assert capsys.readouterr().out == "the worker is well\n"
+        assert capsys.readouterr().out == "the worker is healthy\n"
 
     def test_of_one_that_is_silent(
         self, heartbeat: HeartbeatFile, capsys: pytest.CaptureFixture[str]

@@ -91,7 +91,7 @@ class TestAUrlThatHidesAPasswordIsRefused:
 
     @pytest.mark.parametrize("url", [SECRET, f"{SECRET}:x", "//host", ""])
     def test_what_is_no_url(self, url: str) -> None:
-        with pytest.raises(ValueError, match="it is no URL") as refused:
+        with pytest.raises(ValueError, match="it is not a URL") as refused:
             check_redis_or_broker(url)
         assert SECRET not in str(refused.value)
 

@@ -168,7 +168,7 @@ class TestHealth:
     def test_it_is_well_while_it_listens(self, listener: "Popen[bytes]", keyhole: Keyhole) -> None:
         printed = keyhole("listen", "--check")
         assert printed.code == 0
-        assert "is well" in printed.out
+        assert "is healthy" in printed.out
         assert keyhole("listen", "--check", KEYHOLE_EVENTS_URL="redis://other/0/key").code == 1
 
         listener.terminate()

@@ -13,7 +13,7 @@ from tests.e2e.conftest import Site
 def test_a_worker_is_well_while_it_works(site: Site) -> None:
     done = commands.keyhole("worker", "--check", env=site.env)
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"the worker is well\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"the worker is healthy\n", b"")
 
 
 @pytest.mark.slow
@@ -67,4 +67,4 @@ def test_schedulers_are_well_whether_they_work_or_wait(faulty_site: Site, tmp_pa
 
         done = commands.keyhole("scheduler", "--check", env=env)
 
-    assert (done.returncode, done.stdout) == (0, b"the scheduler is well\n")
+    assert (done.returncode, done.stdout) == (0, b"the scheduler is healthy\n")

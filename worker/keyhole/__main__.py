@@ -1,6 +1,6 @@
 """The command `keyhole`, also as `python -m keyhole`.
 
-A health check runs every few seconds, so it does not import the command.
+A health check runs every few seconds, so it does not import the command line, which is slow to import.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The Python API for one object at once, without a broker. For jobs see `keyhole.tasks.scan`.
+"""The Python API for scanning a single object, without a broker. To queue jobs, use `keyhole.tasks.scan`.
 
 >>> from keyhole.api import scan_object
 >>> scan_object("s3://images/debian.qcow2").status
@@ -28,14 +28,14 @@ STREAM_CHUNK_BYTES = 1024 * 1024
 
 @cache
 def _access(**options: object) -> "S3Access":
-    # Imported here, as below, so that inspecting files does not load boto3.
+    # Imported here, and not at the top, so that the inspection of local files does not load boto3.
     from keyhole.sources.s3 import S3Access  # noqa: PLC0415 - see above
 
     return S3Access(**options)  # type: ignore[arg-type] # s3_access has their types
 
 
 def s3_access(settings: Settings) -> "S3Access":
-    """Return this process's access to S3, which the first call makes. Do not call it before a fork."""
+    """Return this process's access to S3. The first call creates it. Do not call this before a fork."""
     return _access(
         endpoint_url=settings.s3_endpoint_url,
         region=settings.s3_region,
@@ -48,10 +48,10 @@ def s3_access(settings: Settings) -> "S3Access":
 
 
 def scan_object(uri: str, *, version_id: str | None = None, settings: Settings | None = None) -> Report:
-    """Scan one object, `s3://bucket/key` or the path of a file.
+    """Scan one object. `uri` is `s3://bucket/key` or the path of a file.
 
     Raises:
-        ValueError: The URI names no object.
+        ValueError: The URI does not name an object.
     """
     settings = settings or Settings()
     if not uri.startswith("s3://"):
@@ -73,7 +73,8 @@ def scan_s3(
 ) -> Report:
     """Scan one object in S3.
 
-    `rate_limiter` is called before every request and may sleep. All scans of a process share `memory`.
+    The scan calls `rate_limiter` before every request; `rate_limiter` can sleep. All scans of a process share
+    `memory`.
     """
     from keyhole.sources.s3 import S3Source  # noqa: PLC0415 - see above
 
@@ -96,8 +97,8 @@ def scan_path(path: Path, settings: ScanSettings) -> Report:
 def inspect_stream(fileobj: BinaryIO, *, name: str = "-", settings: Settings | None = None) -> Report:
     """Inspect the content of a binary file object: by ranges if it can seek, otherwise as a stream.
 
-    A stream may pass a range before the inspection asks for it. The status is then `inconclusive`, with the
-    reason `missed`.
+    A stream can pass a range before the inspection needs the range. The status is then `inconclusive`, with
+    the reason `missed`.
     """
     settings = settings or Settings()
     if getattr(fileobj, "seekable", bool)():

@@ -1,8 +1,8 @@
 """The Celery application: its broker, its queues and its settings for delivery.
 
-Every setting has its reason beside it. The settings for delivery belong together: a message is acknowledged
-when its work is done, so it is delivered again if a worker dies. The ledger (`keyhole.jobs.ledger`)
-recognises finished work, and keeps the work of messages that a broker loses.
+A worker acknowledges a message only after the work is done, so the broker delivers the message again if the
+worker dies. The ledger (`keyhole.jobs.ledger`) recognises finished work, and can repeat the work of messages
+that a broker loses. A comment beside each setting gives its reason.
 """
 
 import logging
@@ -21,30 +21,32 @@ from keyhole.fleet.signing import use_keys
 from keyhole.jobs.queues import JOBS, QUEUES
 from keyhole.settings import Settings
 
-#: A message's header: when it was sent, in seconds since 1970.
+#: The message header with the time at which the message was sent, in seconds since 1970.
 SENT_AT: Final = "keyhole_sent_at"
 
 
 def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings are of every type
-    """Celery's settings for ours."""
+    """Return Celery's settings that correspond to Keyhole's settings."""
     url = settings.broker_url or settings.redis_url
     limits = settings.limits
     return {
         "broker_url": kombu_url(url) if url else None,
         "broker_transport_options": transport_options(url, limits.visibility),
         "broker_use_ssl": tls(url),
-        # The broker delivers the messages of a host that vanished again after two missing ones (AMQP only).
+        # Seconds between heartbeats (AMQP only). If a host misses two heartbeats, the broker delivers its
+        # messages again.
         "broker_heartbeat": 30,
-        # Wait for a broker that is away, both at the start and later.
+        # Wait for a broker that is unreachable, both at the start and later.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        # Publishing fails soon if the broker is away. The ledger has the job, and the caller decides.
+        # If the broker is unreachable, publishing fails soon. The job is in the ledger, and the caller
+        # decides whether to wait.
         "task_publish_retry": False,
-        # The report is the result. Celery's own results would cost Redis five more commands per task.
+        # Keyhole stores reports itself. Celery's results would cost Redis five more commands per task.
         "task_ignore_result": True,
         "result_backend": None,
-        # Unknown queues are an error, so that jobs do not wait forever in a misspelt queue.
+        # An unknown queue is an error, so that no job waits forever in a misspelt queue.
         "task_queues": [Queue(name, Exchange(name), routing_key=name, durable=True) for name in QUEUES],
         "task_default_queue": JOBS,
         "task_default_exchange": JOBS,
@@ -55,24 +57,27 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "task_serializer": "json",
         # Acknowledge after the work, so that the message of a dead worker is delivered again …
         "task_acks_late": True,
-        # … but only a few times: rejecting would repeat a job that kills its worker forever.
+        # … but only a few times. Without this setting, Celery rejects the message of a killed worker, and a
+        # job that kills its worker would be repeated forever.
         "task_retry_on_worker_lost": True,
         "task_soft_time_limit": limits.soft,
         "task_time_limit": limits.hard,
         # One message at a time and none prefetched, so that no message waits in the memory of a busy worker.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": is_redis(url),
-        # A worker's queue for commands (the doctor's ping) is exclusive by default. After a lost connection,
-        # RabbitMQ refuses it until the old connection is known to be gone, and the worker gets no work. (The
-        # queue expires if it is unused. RabbitMQ 4.3 refuses queues that are neither exclusive nor durable.)
+        # By default, a worker's queue for remote commands (such as the doctor's ping) is exclusive. After a
+        # lost connection, RabbitMQ refuses the worker access to its exclusive queue until RabbitMQ has
+        # noticed the loss. Until then the worker would get no work. The queue is therefore not exclusive. It
+        # is durable, because RabbitMQ 4.3 refuses queues that are neither exclusive nor durable. It expires
+        # if it is unused.
         "control_queue_exclusive": not is_amqp(url),
         "control_queue_durable": is_amqp(url),
-        # A worker that loses its connection finishes its tasks. Their messages are delivered again, and the
-        # ledger tells other workers that the entries are leased or complete.
+        # A worker that loses its connection finishes its tasks. The broker delivers the messages of these
+        # tasks to other workers. The ledger shows these workers that the entries are leased or complete.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # A process that uses more memory is replaced after its task (KiB).
+        # In KiB. If a process uses more memory, it is replaced after its current task.
         "worker_max_memory_per_child": 512 * 1024,
-        # This consumer makes dead letters of messages that a worker cannot work on.
+        # This consumer makes dead letters of messages that no task can process.
         "worker_consumer": "keyhole.fleet.consumer:Consumer",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
@@ -82,13 +87,14 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
     }
 
 
-#: Transports that handle items in Redis lists that are not messages, and that know why RabbitMQ blocks.
+# Keyhole's transports. The transport for Redis handles list items that are not messages. The transport for
+# RabbitMQ reports why RabbitMQ blocks a connection.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "keyhole.fleet.redis_transport:Transport"))
 TRANSPORT_ALIASES.update(
     amqp="keyhole.fleet.amqp_transport:Transport", amqps="keyhole.fleet.amqp_transport:SSLTransport"
 )
 
-# Only workers import these.
+# Only workers import the modules in `include` and `control`.
 app = Celery(
     "keyhole",
     include=["keyhole.tasks", "keyhole.fleet.pool_process"],
@@ -97,10 +103,10 @@ app = Celery(
 
 
 def configure(settings: Settings) -> Celery:
-    """Configure the application by settings other than those of the environment."""
+    """Configure the application with the given settings instead of the settings from the environment."""
     use_keys(settings.signing_key_file)
     app.conf.update(configuration(settings))
-    # Earlier publishing may have left connections to another broker.
+    # If the process has already published, there may be open connections to another broker.
     app._after_fork()  # noqa: SLF001 - Celery has no other way to forget its pools, and keep the application
     return app
 
@@ -110,7 +116,7 @@ def _log_by_structlog(loglevel: int = logging.INFO, **_: object) -> None:
 
 
 def _note_when(headers: dict[str, Any], **_: object) -> None:
-    """Add the time to a message, so that the age of messages in a queue can be read."""
+    """Add the current time to a message's headers, so that `keyhole doctor` can report the message's age."""
     headers[SENT_AT] = time.time()
 
 

@@ -1,4 +1,4 @@
-"""The base of all errors that a user may meet."""
+"""The base class of all errors that Keyhole shows to users."""
 
 from typing import ClassVar
 
@@ -6,13 +6,13 @@ from keyhole.masking import masked
 
 
 class KeyholeError(Exception):
-    """Keyhole cannot do what it was asked to; the message tells a person why, and what to do.
+    """An error whose message tells the user what failed, why, and what to do.
 
     Args:
-        message: A sentence. Secrets in URLs are masked: libraries put endpoints into their messages.
+        message: A sentence. Secrets in URLs are masked, because messages of libraries can contain URLs.
     """
 
-    #: Whether the request itself is wrong: a file, a setting, an argument. Commands exit with another code.
+    #: Whether the user's input is wrong: a file, a setting or an argument. Commands then exit with code 2.
     is_usage: ClassVar[bool] = False
 
     def __init__(self, message: str) -> None:

@@ -1,16 +1,16 @@
-"""Heartbeat files, which running processes touch, so that a health check need not ask the processes.
+"""Heartbeat files: running processes touch them, and a health check reads them.
 
 | file | touched by |
 |---|---|
 | `worker-PID-START` | a worker's event loop, every second |
-| `scheduler-PID-START` | a scheduler, whenever it checks for due schedules, or the lock that it waits for |
-| `listen-HASH` | all listeners of this user to one queue; HASH is of its address without the password |
+| `scheduler-PID-START` | a scheduler, whenever it checks for due schedules, or for the lock if it waits |
+| `listen-HASH` | all listeners of this user to one queue; HASH is a hash of its URL without the password |
 
-They are in the user's runtime folder: `$XDG_RUNTIME_DIR/keyhole`, or `keyhole-UID` in the folder for
-temporary files if that variable is not set. The age of a file is the time since the last heartbeat. A file
-may have a text about the process. If the text begins with `UNHEALTHY_PREFIX`, it says what is wrong.
+The files are in `$XDG_RUNTIME_DIR/keyhole`. If that variable is not set, they are in `keyhole-UID` in the
+folder for temporary files. The age of a file is the time since the last heartbeat. A file can contain a text
+about the process. If the text begins with `UNHEALTHY_PREFIX`, it describes a problem.
 
-A check must be quick, so this module imports nothing that is slow to import.
+A check must be quick, so this module imports no module that is slow to import.
 
 Source: proc(5), `/proc/pid/stat` field 22 (start time in clock ticks since boot).
 """
@@ -25,14 +25,14 @@ from typing import Final
 
 #: Seconds without a heartbeat after which a process is unhealthy.
 STALE_SECONDS: Final = 60.0
-#: The beginning of a text that says what is wrong.
+#: The beginning of a text that describes a problem.
 UNHEALTHY_PREFIX: Final = "unwell: "
-#: Exit codes of a check, as Docker and Kubernetes read them.
+#: The exit codes of a check. Docker and Kubernetes interpret them.
 HEALTHY, UNHEALTHY = 0, 1
 
 
 class HeartbeatFile:
-    """One heartbeat file, by its name."""
+    """One heartbeat file, identified by its name."""
 
     def __init__(self, name: str) -> None:
         self.path = folder() / name
@@ -40,12 +40,12 @@ class HeartbeatFile:
 
     @classmethod
     def of_process(cls, role: str) -> "HeartbeatFile":
-        """The file of this process, which is a `worker` or a `scheduler`."""
+        """Return the file of this process. `role` is `worker` or `scheduler`."""
         return cls(f"{role}-{os.getpid()}-{start_of(os.getpid())}")
 
     @classmethod
     def of_queue(cls, source: str) -> "HeartbeatFile":
-        """The file of all listeners to one queue. `source` is the queue's address without a password."""
+        """Return the file of all listeners to one queue. `source` is the queue's URL without the password."""
         # Imported here, because a check of workers does not need it.
         from hashlib import blake2b  # noqa: PLC0415
 
@@ -53,22 +53,22 @@ class HeartbeatFile:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Create the file, and remove it in the end. If it cannot be created, log that and go on."""
+        """Create the file, and remove it when the block ends. If creating it fails, only log a warning."""
         try:
             self._touch()
         except OSError as error:
             import logging  # noqa: PLC0415
 
-            logging.getLogger(__name__).warning("`--check` will find no heartbeat: %s", error)
+            logging.getLogger(__name__).warning("cannot write the heartbeat for `--check`: %s", error)
         try:
             yield
         finally:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
-                self.path.parent.rmdir()  # unless other processes have their files there
+                self.path.parent.rmdir()  # fails if other processes have files there
 
     def beat(self, text: str = "") -> None:
-        """Touch the file and set its text, if that is possible."""
+        """Touch the file and set its text. Errors are ignored."""
         with suppress(OSError):
             if text != self._text:
                 draft = self.path.with_suffix(".new")
@@ -88,14 +88,14 @@ class HeartbeatFile:
             os.close(descriptor)
 
     def age(self) -> float | None:
-        """Seconds since the last heartbeat; `None` if there is none."""
+        """Return the seconds since the last heartbeat; `None` if there is no file."""
         try:
             return max(0.0, time.time() - self.path.stat().st_mtime)
         except OSError:
             return None
 
     def text(self) -> str:
-        """The text of the last heartbeat."""
+        """Return the text of the last heartbeat."""
         try:
             return self.path.read_text(encoding="utf-8")
         except OSError:
@@ -103,8 +103,8 @@ class HeartbeatFile:
 
 
 def _opened(path: Path) -> int:
-    """Open the file for writing. Links are not followed: other users may be able to write to the folder."""
-    # The process that ended last has removed the folder.
+    """Open the file for writing. Links are not followed, because other users can write to `/tmp`."""
+    # The last process that ended may have removed the folder.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
@@ -112,7 +112,7 @@ def _opened(path: Path) -> int:
 def check(role: str) -> int:
     """Print whether this user's workers or schedulers on this host are healthy, and return an exit code.
 
-    Files that killed processes left behind are ignored: no process has their number and start time.
+    Files of killed processes are ignored: no running process has their process ID and start time.
     """
     files = [HeartbeatFile(path.name) for path in sorted(folder().glob(f"{role}-*")) if _is_alive(path.name)]
     found = [(file, _trouble(role, file)) for file in files]
@@ -124,14 +124,14 @@ def check(role: str) -> int:
         sys.stderr.write(f"no {role} runs here\n")
         return UNHEALTHY
     for text in sorted({file.text() for file, _ in found}):
-        sys.stdout.write(f"the {role} is well{'; ' if text else ''}{text}\n")
+        sys.stdout.write(f"the {role} is healthy{'; ' if text else ''}{text}\n")
     return HEALTHY
 
 
 def _trouble(role: str, file: HeartbeatFile) -> str:
-    """The problem of a process that is alive; empty if there is none."""
+    """Return the problem of a running process; empty if there is no problem."""
     age = file.age()
-    if age is None:  # it has ended since
+    if age is None:  # the process has just ended
         return f"no {role} runs here"
     if age > STALE_SECONDS:
         return f"the {role} was last alive {age:.0f} s ago"
@@ -140,7 +140,7 @@ def _trouble(role: str, file: HeartbeatFile) -> str:
 
 
 def folder() -> Path:
-    """The folder of the heartbeat files."""
+    """Return the folder of the heartbeat files."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         return Path(runtime) / "keyhole"
@@ -150,19 +150,19 @@ def folder() -> Path:
 
 
 def start_of(pid: int) -> str:
-    """When a process was started, in clock ticks since boot; empty if no process has that number."""
+    """Return when a process started, in clock ticks since boot; empty if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    # The second field is the command in parentheses, and may have spaces and parentheses itself.
+    # The second field is the command in parentheses. The command can contain spaces and parentheses.
     fields = stat.rpartition(")")[2].split()
-    # A zombie has ended; only its parent has not waited for it yet.
+    # A zombie is a process that has ended, but that its parent has not waited for yet.
     return "" if fields[0] == "Z" else fields[19]
 
 
 def _is_alive(name: str) -> bool:
-    """Whether the process of a file's name is alive."""
+    """Return whether the process that a file's name identifies is running."""
     pid, _, start = name.partition("-")[2].partition("-")
     if not pid.isdigit():
         return False

@@ -1,14 +1,16 @@
-"""How long the work on a message may take: derived from what a scan may take, so that all limits agree.
+"""The time limits for the work on a message, derived from the longest time that one scan may take.
 
     |- begin -|----- the longest scan -----|- its tags -|-|- grace -|
     0                                                   soft      hard
 
-- A batch begins with objects for `begin` seconds. What is left is sent again.
-- At the soft limit the batch ends in order. Where scans hang, their places are noted, and the process ends
-  itself.
-- At the hard limit Celery ends the process.
-- A message that was not acknowledged comes again after the visibility timeout. It runs from delivery, so it
-  is longer than the hard limit and the shutdown of a worker together: otherwise two would work on a message.
+- A batch starts new scans only during the first `begin` seconds. The objects that it has not started by then
+  are sent again in a new message.
+- At the soft limit, the batch ends in order. If a scan hangs, the process records which code the scan was
+  running, and then ends itself.
+- At the hard limit, Celery kills the process.
+- The broker delivers a message that was not acknowledged again after the visibility timeout. This timeout
+  begins when the message is delivered. It is longer than the hard limit plus the time that a worker takes to
+  shut down. Otherwise two workers could work on the same message.
 """
 
 from dataclasses import dataclass
@@ -18,36 +20,37 @@ from typing import Final
 from keyhole.jobs.entry import LEASE_SECONDS
 from keyhole.scan.settings import ScanSettings
 
-#: Seconds that a batch begins with objects, and must at least have for that.
+#: Seconds during which a batch starts scans: the default, and the least that settings must leave for this.
 BEGIN, LEAST_BEGIN = 90, 10
-#: Seconds that the tags of an object may take, with the record of its verdict.
+#: Seconds that recording an object's verdict and writing its tags may take.
 TAG_SECONDS: Final = 45.0
-#: Seconds between the longest object of a batch and the soft limit.
+#: Seconds between the end of the longest scan of a batch and the soft limit.
 SLACK: Final = 5
-#: Seconds from the soft to the hard limit: those that hung scans are given to end, and those that noting them
-#: takes while Redis is slow; and the least that the first of these take.
+#: Seconds from the soft to the hard limit. During this time, hung scans can still end, and the process
+#: records them in Redis, which can be slow. `LEAST_GRACE` is the least time that hung scans need to end.
 GRACE, LEAST_GRACE = 60, 15
-#: Seconds for a worker to finish what it does when it is told to stop, and until it is ended if that hangs.
+#: Seconds after the signal to stop: to finish the current work, and until the worker is killed if it hangs.
 SHUTDOWN, LAST_SHUTDOWN = 30, 40
-#: The visibility timeout in seconds, unless the hard limit asks for a longer one.
+#: The visibility timeout in seconds, unless the hard limit requires a longer timeout.
 VISIBILITY: Final = 1800
-#: Seconds after which RabbitMQ takes a message back, by default (`consumer_timeout`).
+#: Seconds after which RabbitMQ, by default, takes an unacknowledged message back (`consumer_timeout`).
 CONSUMER_TIMEOUT: Final = 1800
-#: An attempt that uses more than so many times its CPU time, and some seconds, does not heed its budget.
+#: A scan attempt ignores its CPU budget if it uses more than `CPU_FACTOR` times the budget plus `CPU_SLACK`
+#: seconds.
 CPU_FACTOR, CPU_SLACK = 2.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of the work on a message, in seconds.
+    """The time limits for the work on a message, in seconds.
 
     Args:
-        scan: What the longest scan may take by its budget.
-        cpu: What no attempt uses of CPU time that heeds its budget.
-        begin: How long a batch begins with objects.
-        soft: When a batch must have ended.
-        hard: When its process is ended.
-        visibility: When its message comes again.
+        scan: The largest time budget of a scan.
+        cpu: The CPU time that no scan attempt exceeds unless it ignores its budget.
+        begin: How long a batch starts new scans.
+        soft: The time at which the batch ends in order.
+        hard: The time at which Celery kills the process.
+        visibility: The time after which the broker delivers the message again.
     """
 
     scan: float
@@ -59,7 +62,7 @@ class Limits:
 
     @classmethod
     def of(cls, scan: ScanSettings, soft: int | None, hard: int | None, visibility: int | None) -> "Limits":
-        """The limits that were set, and else those that follow from what a scan may take."""
+        """Return the limits that the user set, and derive the other limits from the budgets of a scan."""
         budgets = [scan.budget, *map(scan.container_budget_by, scan.policy.rules)]
         longest = max(budget.seconds for budget in budgets)
         cpu = max(budget.cpu_seconds for budget in budgets)
@@ -70,12 +73,13 @@ class Limits:
         return cls(longest, CPU_FACTOR * cpu + CPU_SLACK, soft - last_object, soft, hard, visibility)
 
     def contradiction(self, *, done: int, undecided: int, resend: int, by_rabbitmq: bool) -> str | None:
-        """What is wrong with a limit that another one contradicts, in one line; `None` if they all agree.
+        """Return one line about a limit that contradicts another limit; `None` if there is none.
 
         Args:
-            done: How long a finished job is remembered.
-            undecided: How long an object may stay undecided, while the other jobs of its batch are finished.
-            resend: How long an entry that nobody holds may be silent.
+            done: How long Keyhole remembers a finished job, in seconds.
+            undecided: How long an object may stay undecided after the other jobs of its batch have finished,
+                in seconds.
+            resend: How long a ledger entry without a worker may show no progress, in seconds.
             by_rabbitmq: Whether the broker is RabbitMQ.
         """
         scan = f"KEYHOLE_BUDGET_SECONDS and KEYHOLE_POLICY allow a scan {self.scan:g} s"
@@ -86,13 +90,13 @@ class Limits:
                 "KEYHOLE_SOFT_SECONDS",
                 self.soft,
                 ceil(self.scan + rest),
-                f"{scan}, and its tags and the beginning of others take {rest:g} s",
+                f"{scan}, and its tags and the start of other scans take {rest:g} s",
             ),
             (
                 "KEYHOLE_HARD_SECONDS",
                 self.hard,
                 self.soft + LEAST_GRACE,
-                f"at KEYHOLE_SOFT_SECONDS ({self.soft}) what hangs is given {LEAST_GRACE} s to end",
+                f"after KEYHOLE_SOFT_SECONDS ({self.soft}) a hung scan has {LEAST_GRACE} s to end",
             ),
             (
                 "KEYHOLE_VISIBILITY_SECONDS",
@@ -104,13 +108,13 @@ class Limits:
                 "KEYHOLE_DONE_SECONDS",
                 done,
                 undecided + self.visibility + 1,
-                f"{waits}, and its message comes again after KEYHOLE_VISIBILITY_SECONDS ({self.visibility})",
+                f"{waits}, and its message is repeated after KEYHOLE_VISIBILITY_SECONDS ({self.visibility})",
             ),
             (
                 "KEYHOLE_RESEND_SECONDS",
                 resend,
                 ceil(LEASE_SECONDS),
-                f"during a scan (KEYHOLE_BUDGET_SECONDS) a worker may be silent for {LEASE_SECONDS:g} s",
+                f"during a scan (KEYHOLE_BUDGET_SECONDS) a worker can be silent for {LEASE_SECONDS:g} s",
             ),
         ):
             if value < least:

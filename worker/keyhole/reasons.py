@@ -1,7 +1,7 @@
-"""The statuses and the reasons of verdicts, and what each means in one line.
+"""The statuses and the reasons of verdicts, and the meaning of each in one line.
 
-A report's `reasons` are codes: the checks that decided (`keyhole.inspectors.findings.CHECKS`), or one of the
-reasons here. The codes are stable: policies, tags and dashboards name them.
+The `reasons` of a report are codes: names of checks (`keyhole.inspectors.findings.CHECKS`), or members of
+`Reason`. The codes do not change between versions, because policies, tags and dashboards contain them.
 """
 
 from enum import StrEnum
@@ -12,7 +12,7 @@ from keyhole.inspectors.findings import CHECKS
 
 
 class Status(StrEnum):
-    """The verdict. Only `SAFE` lets anyone in."""
+    """The status of a verdict. Only an object with the status `SAFE` should be used."""
 
     SAFE = "safe"
     UNSAFE = "unsafe"
@@ -24,60 +24,64 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-#: What each status means. The most urgent comes first.
+#: The meaning of each status. The most urgent status comes first.
 STATUSES: Final[dict[Status, str]] = {
     Status.UNSAFE: (
-        "it refers to something outside itself, uses features unknown to Keyhole, or is two formats at once"
+        "it refers to other files, uses features unknown to Keyhole, or is valid in two formats at once"
     ),
     Status.DAMAGED: "cut off, or its structures contradict each other or their checksums",
-    Status.REJECTED: "well formed, but the policy does not accept it as it is",
+    Status.REJECTED: "well formed, but the policy does not accept it",
     Status.INCONCLUSIVE: (
-        "the budget ran out, the object kept changing, a stream passed what was wanted, or nothing proves it "
-        "whole"
+        "the budget ran out, the object kept changing, a stream had passed needed data, or nothing proves "
+        "the image whole"
     ),
     Status.FAILED: "Keyhole, S3 or the network failed, after all retries",
     Status.UNREADABLE: "missing, denied, archived, or encrypted with the customer's key",
-    Status.UNRECOGNIZED: "not a disk image that Keyhole knows",
+    Status.UNRECOGNIZED: "not a disk image in a format that Keyhole recognises",
     Status.SAFE: "recognised, whole, and every check passed",
 }
-#: Each status's place in that order.
+#: The position of each status in `STATUSES`: a lower number is more urgent.
 URGENCY: Final = {status: place for place, status in enumerate(STATUSES)}
 
 
 class Reason(StrEnum):
-    """Why an object has its status, where no check decided it."""
+    """A reason for a status that does not follow from a check."""
 
-    #: The status that it leads to.
+    #: The status of an object with this reason.
     status: Status
-    #: What it means, in one line for people.
+    #: The meaning of the reason, in one line for users.
     sentence: str
 
     def __new__(cls, code: str, status: Status, sentence: str) -> Self:
-        """Make a member of its code, as reports carry it."""
+        """Return a member whose string value is `code`, the form that reports contain."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.status = status
         member.sentence = sentence
         return member
 
-    NOT_AN_IMAGE = "not_an_image", Status.UNRECOGNIZED, "something else, such as a text or a PDF"
-    NO_KNOWN_FORMAT = "no_known_format", Status.UNRECOGNIZED, "nothing was recognised in it"
-    ZEROS = "zeros", Status.UNRECOGNIZED, "only zeros were seen in it"
+    NOT_AN_IMAGE = (
+        "not_an_image",
+        Status.UNRECOGNIZED,
+        "the object is another kind of file, such as a text or a PDF",
+    )
+    NO_KNOWN_FORMAT = "no_known_format", Status.UNRECOGNIZED, "Keyhole recognised nothing in the object"
+    ZEROS = "zeros", Status.UNRECOGNIZED, "Keyhole read only zeros"
     EMPTY = "empty", Status.UNRECOGNIZED, "the object is empty"
     SIZE_UNKNOWN = (
         "size_unknown",
         Status.INCONCLUSIVE,
-        "recognised, but the size of its disk is unknown or zero",
+        "recognised, but the virtual size of the disk is unknown or zero",
     )
     WHOLENESS_UNCHECKED = (
         "wholeness_unchecked",
         Status.INCONCLUSIVE,
-        "recognised, but nothing proves that it is whole",
+        "recognised, but nothing proves that the image is whole",
     )
     MISSED = (
         "missed",
         Status.INCONCLUSIVE,
-        "a stream had passed a part before it was needed; read the object by range",
+        "Keyhole needed a part of a stream that had already passed; read the object by ranges instead",
     )
     BUDGET = (
         "budget",
@@ -87,69 +91,69 @@ class Reason(StrEnum):
     DECOMPRESSION_LIMIT = (
         facts.DECOMPRESSION_LIMIT,
         Status.INCONCLUSIVE,
-        "compressed, and the verdict needs more of it than the policy allows to decompress",
+        "compressed, and the verdict depends on more data than the policy allows Keyhole to decompress",
     )
     OBJECT_CHANGED = (
         "object_changed",
         Status.INCONCLUSIVE,
-        "it was replaced again and again while it was read",
+        "the object was replaced repeatedly while Keyhole read it",
     )
     NOT_FOUND = "not_found", Status.UNREADABLE, "there is no such object"
-    DELETE_MARKER = "delete_marker", Status.UNREADABLE, "the version is a delete marker"
+    DELETE_MARKER = "delete_marker", Status.UNREADABLE, "this version is a delete marker"
     ACCESS_DENIED = (
         "access_denied",
         Status.UNREADABLE,
-        "reading is denied, or the object is missing and listing is denied",
+        "S3 denies reading, or the object is missing and S3 denies listing",
     )
     BUCKET_NOT_ALLOWED = (
         "bucket_not_allowed",
         Status.UNREADABLE,
-        "KEYHOLE_BUCKETS does not allow its bucket; no request was sent",
+        "KEYHOLE_BUCKETS does not include the bucket; Keyhole sent no request",
     )
-    ARCHIVED = "archived", Status.UNREADABLE, "archived; it must be restored before it can be read"
+    ARCHIVED = "archived", Status.UNREADABLE, "archived; restore the object before it can be read"
     CUSTOMER_KEY = "customer_key", Status.UNREADABLE, "encrypted with the customer's key (SSE-C)"
     RANGE_IGNORED = (
         "range_ignored",
         Status.UNREADABLE,
-        "the server ignores ranges, and what is needed lies far from the front",
+        "the server ignores ranges, and Keyhole needs bytes far from the beginning",
     )
-    UNREADABLE_FILE = "unreadable_file", Status.UNREADABLE, "the local file cannot be read"
+    UNREADABLE_FILE = "unreadable_file", Status.UNREADABLE, "Keyhole cannot read the local file"
     CREDENTIALS = "credentials", Status.FAILED, "there are no credentials, or S3 refuses them"
     CLOCK = "clock", Status.FAILED, "S3 refuses every request because this machine's clock is wrong"
-    REQUEST = "request", Status.FAILED, "S3 refuses the request, or the request cannot be made"
-    NETWORK = "network", Status.FAILED, "the network failed in all retries"
-    SERVER_ERROR = "server_error", Status.FAILED, "the server failed in all retries"
-    SLOW_DOWN = "slow_down", Status.FAILED, "the server asked for fewer requests in all retries"
+    REQUEST = "request", Status.FAILED, "S3 refuses the request, or the request is impossible"
+    NETWORK = "network", Status.FAILED, "the network failed in every attempt"
+    SERVER_ERROR = "server_error", Status.FAILED, "S3 answered every attempt with a server error"
+    SLOW_DOWN = "slow_down", Status.FAILED, "S3 answered every attempt with a demand for fewer requests"
     TRUNCATED_BODY = (
         "truncated_body",
         Status.FAILED,
-        "every time, the server sent fewer bytes than it announced",
+        "S3 sent fewer bytes than it announced, in every attempt",
     )
     WRONG_RANGE = (
         "wrong_range",
         Status.FAILED,
-        "every time, the server sent another range than the one asked for",
+        "S3 sent a different range than Keyhole requested, in every attempt",
     )
     WORKER_LOST = (
         "worker_lost",
         Status.FAILED,
-        "its batch was sent again and again, and no worker finished it",
+        "Keyhole sent the object's batch repeatedly, but no worker finished it",
     )
-    POISON = "poison", Status.FAILED, "three worker processes were lost while they scanned it"
-    MEMORY = "memory", Status.FAILED, "other scans of the worker used the memory that it needed"
+    POISON = "poison", Status.FAILED, "three worker processes died or hung while they scanned the object"
+    MEMORY = "memory", Status.FAILED, "the scan needed memory that other scans in the same process were using"
     RATE = (
         "rate",
         Status.FAILED,
-        "the bucket's audits wanted more requests than their rate allows in the time of a scan",
+        "the rate limit for audits of the bucket left the scan too few requests",
     )
     INTERNAL_ERROR = (
         "internal_error",
         Status.FAILED,
-        "Keyhole has a bug; the dead letter and the log say where",
+        "a bug in Keyhole; the dead letter and the log show where",
     )
 
 
-#: S3 says that the object, or the version, is not there.
+#: The reasons that mean that S3 has no such object or version.
 MISSING: Final = frozenset({Reason.NOT_FOUND, Reason.DELETE_MARKER})
 
 _SENTENCES: Final = {
@@ -159,5 +163,5 @@ _SENTENCES: Final = {
 
 
 def meaning(code: str) -> str:
-    """Return what a reason's code means; the code itself if only a later version knows it."""
+    """Return the meaning of a reason's code; the code itself if this version does not have the reason."""
     return _SENTENCES.get(code, code)

@@ -1,6 +1,7 @@
-"""Settings, from the environment: each is named `KEYHOLE_` and the field's name in capitals.
+"""The settings, which come from environment variables.
 
-Only the edge reads them (`cli`, `app`, `api`); inside, values are passed.
+The variable of a setting is named `KEYHOLE_` followed by the field's name in capitals. Only `cli`, `app` and
+`api` read settings; they pass values to all other modules.
 """
 
 from pathlib import Path
@@ -23,180 +24,192 @@ from keyhole.sources.endpoint import AddressingStyle, checked_endpoint
 from keyhole.sources.meter import Budget
 from keyhole.store.redis_url import redis_options
 
-#: Schemes of the brokers other than Redis.
+#: The URL schemes of brokers other than Redis.
 _OTHER_BROKERS: Final = {"amqp", "amqps", "sqs"}
 Sink = Literal["redis", "tags"]
-#: Names or globs, with commas between them in the environment.
+#: Names or globs. In the environment variable they are separated by commas.
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """All of Keyhole's settings. Sizes in bytes, times in seconds."""
+    """All settings of Keyhole. Sizes are in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(
         env_prefix="KEYHOLE_", frozen=True, extra="ignore", env_ignore_empty=True
     )
 
     broker_url: str | None = Field(
-        default=None, description="Where jobs are queued; by default in KEYHOLE_REDIS_URL"
+        default=None, description="The URL of the broker, which queues jobs; by default KEYHOLE_REDIS_URL"
     )
-    redis_url: str | None = Field(default=None, description="Where verdicts and the ledger of jobs are kept")
+    redis_url: str | None = Field(
+        default=None, description="The URL of the Redis that stores verdicts and the ledger of jobs"
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("keyhole"),
-        description="Where the embedded Valkey keeps its data",
+        description="The folder in which the embedded Valkey stores its data",
     )
 
     s3_endpoint_url: str | None = Field(default=None, description="The URL of an S3 server other than AWS")
-    s3_region: str | None = Field(default=None, description="The region; by default boto3 finds it")
+    s3_region: str | None = Field(default=None, description="The S3 region; by default boto3 determines it")
     s3_addressing_style: AddressingStyle | None = Field(
         default=None,
-        description="Where requests name the bucket: path, virtual (host) or auto; by default boto3 decides",
+        description="How requests name the bucket: path, virtual (host) or auto; by default boto3 decides",
     )
     request_payer: Literal["requester"] | None = Field(
         default=None,
-        description="requester: Keyhole's account pays for the requests, which some buckets require",
+        description="requester: Keyhole's account pays for the requests, as some buckets require",
     )
     expected_bucket_owner: str | None = Field(
         default=None,
         pattern=r"^[0-9]{12}$",
-        description="The AWS account that must own every bucket; S3 refuses the others",
+        description="The AWS account that must own every bucket; S3 refuses requests to other buckets",
     )
 
     buckets: Names = Field(
         default=(),
-        description="The only buckets that Keyhole touches, such as uploads,images-*; by default all",
+        description="The only buckets that Keyhole accesses, such as uploads,images-*; by default all",
     )
 
     signing_key_file: Path | None = Field(
         default=None,
-        description="A file with one or two keys; messages that no key in it has signed are refused",
+        description="A file with one or two keys; workers refuse messages not signed with one of them",
     )
 
     sinks: Annotated[tuple[Sink, ...], NoDecode] = Field(
-        default=("redis",), description="Where verdicts go: redis, tags, or redis,tags"
+        default=("redis",), description="Where Keyhole writes verdicts: redis, tags, or redis,tags"
     )
-    record_seconds: int = Field(
-        default=0, ge=0, description="How long a verdict is kept in Redis; 0: forever"
+    record_seconds: int = Field(default=0, ge=0, description="How long Redis stores a verdict; 0: forever")
+    stream_length: int = Field(
+        default=100_000,
+        ge=1,
+        description="The approximate number of verdicts that the stream of verdicts stores",
     )
-    stream_length: int = Field(default=100_000, ge=1, description="About how many verdicts the stream keeps")
     done_seconds: int = Field(
         default=86_400,
         ge=60,
-        description="How long a finished job is remembered, so that it is not done again",
+        description="How long Keyhole remembers a finished job, so that it does not do the job again",
     )
 
     resend_seconds: int = Field(
         default=60,
         ge=1,
-        description="How long a job may be silent before Keyhole checks whether the broker lost it",
+        description="How long a job may show no progress before Keyhole checks whether the broker lost it",
     )
 
     soft_seconds: int | None = Field(
         default=None,
         ge=1,
-        description="How long the work on a message may take; by default as long as the budgets allow",
+        description="The soft time limit for the work on a message; by default derived from the budgets",
     )
     hard_seconds: int | None = Field(
-        default=None, ge=1, description="After how long its process is killed; by default a minute later"
+        default=None,
+        ge=1,
+        description="The time limit after which the process is killed; by default the soft limit plus 60",
     )
     visibility_seconds: int | None = Field(
         default=None,
         ge=1,
-        description="After how long the broker delivers an unacknowledged message again; by default 1800",
+        description="The visibility timeout: when an unacknowledged message is sent again; by default 1800",
     )
 
     undecided_seconds: int = Field(
         default=6 * 3600,
         ge=0,
-        description="How long Keyhole retries an object that S3 or the network does not let it scan or tag",
+        description="How long Keyhole retries the scan or the tags of an object when S3 or the network fails",
     )
 
     audit_rate: float = Field(
         default=500.0,
         ge=0,
-        description="The most requests per second that all audits together make to a bucket; 0: no limit",
+        description="The most requests per second that all audits of a bucket make together; 0: no limit",
     )
     audit_outstanding: int = Field(
         default=8,
         ge=1,
         le=1000,
-        description="The most batches of one audit that are queued or worked on at once",
+        description="The most batches of one audit that are queued or in progress at the same time",
     )
     audit_seconds: int = Field(
-        default=90 * 86_400, ge=0, description="How long an audit is kept after its end; 0: forever"
+        default=90 * 86_400, ge=0, description="How long Redis stores an audit after its end; 0: forever"
     )
     prices: str | None = Field(
-        default=None, description="A file with prices in dollars; by default those of S3 in us-east-1"
+        default=None, description="A file with prices in dollars; by default the prices of S3 in us-east-1"
     )
 
     events_url: str | None = Field(
         default=None, description="The queue of events: sqs://…, amqp://…/queue or redis://…/key"
     )
-    events_buckets: Names = Field(default=(), description="Only events of these buckets, such as a,b-*")
-    events_include: Names = Field(
-        default=(), description="Only events of these keys, such as *.img,uploads/*"
+    events_buckets: Names = Field(
+        default=(), description="Listen only to events of these buckets, such as a,b-*"
     )
-    events_exclude: Names = Field(default=(), description="No events of these keys")
+    events_include: Names = Field(
+        default=(), description="Listen only to events of these keys, such as *.img,uploads/*"
+    )
+    events_exclude: Names = Field(default=(), description="Ignore events of these keys")
     events_suffixes: Names = Field(
-        default=(), description="Only events of keys with these suffixes, such as .qcow2,.vmdk"
+        default=(), description="Listen only to events of keys with these suffixes, such as .qcow2,.vmdk"
     )
     events_min_size: Size | None = Field(
-        default=None, description="No events of smaller objects, such as 1MiB"
+        default=None, description="Ignore events of objects smaller than this, such as 1MiB"
     )
-    events_max_size: Size | None = Field(default=None, description="No events of larger objects")
+    events_max_size: Size | None = Field(
+        default=None, description="Ignore events of objects larger than this"
+    )
     event_window_seconds: int = Field(
         default=300,
         ge=1,
-        description="How long an event is remembered, so that a duplicate does not cause another scan",
+        description="How long Keyhole remembers an event, so that a duplicate does not cause a second scan",
     )
     dead_after: int = Field(
         default=3,
         ge=1,
-        description="How often a message that is not understood is received before it is a dead letter",
+        description="How often a message is received and not understood before it becomes a dead letter",
     )
 
     policy: str = Field(
-        default="default", description="What is accepted: the name of a profile, or a file of rules"
+        default="default", description="Which images are accepted: the name of a profile, or a policy file"
     )
-    schedules: str | None = Field(default=None, description="A file of schedules, which start audits")
+    schedules: str | None = Field(default=None, description="A file with schedules for audits")
 
     head_bytes: int = Field(
         default=336 * 1024,
         ge=512,
         le=8 * 1024 * 1024,
-        description="How much the first GET of an object reads",
+        description="How many bytes the first GET of an object reads",
     )
     gap_bytes: int = Field(
         default=1024 * 1024,
         ge=0,
         le=8 * 1024 * 1024,
-        description="How near two ranges are at most to be read by one GET",
+        description="Two ranges with at most this many bytes between them are read by one GET",
     )
     budget_requests: int = Field(default=32, ge=1, description="The most requests for one object")
     budget_bytes: int = Field(
         default=16 * 1024 * 1024, ge=512, description="The most bytes that are read from one object"
     )
-    budget_seconds: float = Field(default=60.0, gt=0, le=300, description="The longest scan of one object")
+    budget_seconds: float = Field(
+        default=60.0, gt=0, le=300, description="The longest time for the scan of one object"
+    )
     budget_cpu_seconds: float = Field(
-        default=1.0, gt=0, le=300, description="The most CPU time that one object takes"
+        default=1.0, gt=0, le=300, description="The most CPU time for the scan of one object"
     )
 
     memory_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=24 * 1024 * 1024,
-        # Half of the addresses that a confined process is given (`confinement.limits`).
+        # Half of the address space that a confined process may use (`confinement.limits`).
         le=256 * 1024 * 1024,
-        description="The most memory of a process for decoders and large maps, besides 2 MiB per thread",
+        description="The most memory of a process for decoders and large maps, plus 2 MiB for each thread",
     )
     scan_threads: int = Field(
-        default=16, ge=1, le=256, description="How many objects of a batch are scanned at once"
+        default=16, ge=1, le=256, description="How many objects of a batch a process scans at the same time"
     )
     batch_size: int = Field(
-        default=100, ge=1, le=1000, description="How many objects are in one message of a bulk submit"
+        default=100, ge=1, le=1000, description="The most objects in one message when many are submitted"
     )
     confine: Literal["auto", "off", "required"] = Field(
         default="auto",
-        description="Whether the kernel confines scans: auto (as far as it can), off or required",
+        description="Whether the kernel restricts scanning processes: auto (if possible), off or required",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much a worker logs: debug, info, warning or error"
@@ -221,14 +234,14 @@ class Settings(BaseSettings):
     @classmethod
     def _not_empty(cls, value: tuple[Sink, ...]) -> tuple[Sink, ...]:
         if not value:
-            raise ValueError("names no sink; write redis, tags, or redis,tags")
+            raise ValueError("it names no sink; write redis, tags, or redis,tags")
         return value
 
     @field_validator("buckets", mode="before")
     @classmethod
     def _some(cls, value: object) -> object:
         if isinstance(value, str) and not any(part.strip() for part in value.split(",")):
-            raise ValueError("names no bucket; write globs such as uploads,images-*, or unset it for all")
+            raise ValueError("it names no bucket; write globs such as uploads,images-*, or unset it for all")
         return value
 
     @field_validator("s3_endpoint_url")
@@ -254,7 +267,7 @@ class Settings(BaseSettings):
             if info.field_name == "redis_url" or scheme not in _OTHER_BROKERS:
                 redis_options(value)
             elif scheme != "sqs" and "?" in value:
-                raise ValueError("it has options, which a URL of RabbitMQ has none of here; leave them out")
+                raise ValueError("it has options, but Keyhole accepts none in a URL of RabbitMQ; remove them")
         return value
 
     @field_validator("policy")
@@ -265,12 +278,12 @@ class Settings(BaseSettings):
 
     @property
     def allowed_buckets(self) -> AllowedBuckets:
-        """The buckets that Keyhole may touch."""
+        """The buckets that Keyhole may access."""
         return AllowedBuckets(self.buckets)
 
     @property
     def event_selection(self) -> Selection:
-        """Which objects that events report are scanned."""
+        """The selection of the objects that are scanned when events report them."""
         return Selection(
             buckets=self.events_buckets,
             include=self.events_include,
@@ -290,7 +303,7 @@ class Settings(BaseSettings):
     @classmethod
     def _valid_schedules(cls, value: str | None) -> str | None:
         if value is not None:
-            # Celery's parser of crontabs takes its time to import.
+            # Imported here, because Celery's parser of crontabs is slow to import.
             from keyhole.intake.schedules import load_schedules  # noqa: PLC0415
 
             load_schedules(value)
@@ -310,11 +323,11 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """How long the work on a message may take."""
+        """The time limits for the work on a message."""
         return Limits.of(self.scan, self.soft_seconds, self.hard_seconds, self.visibility_seconds)
 
     @property
     def scan(self) -> ScanSettings:
-        """How to read one object: sizes of reads, budgets and the policy."""
+        """The settings for the scan of one object: the sizes of reads, the budgets and the policy."""
         budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds, self.budget_cpu_seconds)
         return ScanSettings(self.head_bytes, self.gap_bytes, budget, load_policy(self.policy))

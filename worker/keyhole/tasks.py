@@ -3,8 +3,9 @@
     >>> from keyhole.tasks import scan
     >>> scan.delay("s3://images/debian.qcow2")
 
-These tasks record work in the ledger before they publish it. `app.send_task` with a task's name bypasses the
-ledger: the work is done, but it is lost if the broker loses the message.
+`delay` and `apply_async` of the scan tasks record the work in the ledger before they publish the message.
+`app.send_task` bypasses the ledger: workers still do the work, but the work is lost if the broker loses the
+message.
 """
 
 import logging
@@ -48,7 +49,7 @@ def scan(self: ScanTask, message: dict[str, Any]) -> None:
 
 @app.task(bind=True, base=ScanBatchTask, name="keyhole.scan_batch", typing=False)  # type: ignore[untyped-decorator] # as above
 def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
-    """Scan many objects, several at once, and record each verdict as it comes."""
+    """Scan many objects, several at the same time, and record each verdict as soon as it is known."""
     self.work_on(message)
 
 
@@ -68,7 +69,7 @@ def audit_page(audit_id: str, page: int, token: str) -> None:
 )
 def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
     """Start the audit of a schedule that is due, unless the schedule's last audit is still running."""
-    # A message that is delivered twice has the same id, and so has its audit.
+    # The audit's id is derived from the message's id, so a message that is delivered twice starts one audit.
     audit_id = self.request.id.replace("-", "")[:12]
     audit = AuditSpec.model_validate(spec)
     services().buckets.check(audit.bucket)
@@ -77,12 +78,12 @@ def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
     ):
         audit_work().begin(audit, audit_id)
     else:
-        log.info("schedule %s is due, and is skipped: its last audit is still running", name)
+        log.info("schedule %s is due, but its last audit is still running, so this run is skipped", name)
 
 
 @app.task(name="keyhole.sweep", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def sweep() -> None:
-    """Send lost and due entries again, resume audits that stopped, and publish tasks for owed tags."""
+    """Send lost and due entries again, resume interrupted audits, and publish tasks that write owed tags."""
     sweeper = Sweeper(
         services().ledger,
         publisher(),
@@ -96,7 +97,7 @@ def sweep() -> None:
         try:
             audit_work().resume(audit_id)
         except Exception:
-            # An audit of a later version, for example, must not stop the others.
+            # One audit, for example of a later version, must not prevent the others from being resumed.
             log.exception("audit %s cannot be resumed", audit_id)
     for _ in range(TagWork(services()).tasks_to_send(lambda: wiring.queue_length(app, HOUSEKEEPING))):
         owed_tags.apply_async(queue=HOUSEKEEPING, expires=EXPIRES)
@@ -104,12 +105,15 @@ def sweep() -> None:
 
 @app.task(name="keyhole.owed_tags", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def owed_tags() -> None:
-    """Write tags that are owed and due."""
+    """Write the owed tags (tags that could not be written earlier) that are due."""
     TagWork(services()).write_due()
 
 
 def give_up(entry: Entry, reason: str) -> None:
-    """Make a dead letter of an entry that is not sent again; the jobs of an audit's batch get a verdict."""
+    """Stop retrying an entry, and make a dead letter of it.
+
+    The jobs of an audit's batch get the verdict `failed` instead.
+    """
     log.error("entry %s: %s", entry.id, reason)
     if entry.audit is not None:
         audit_work().give_up(entry)
@@ -119,7 +123,7 @@ def give_up(entry: Entry, reason: str) -> None:
     if left:
         services().dead_letters.add(Dead.entry(replace(entry, jobs=left, part_of=None), reason))
     if entry.part_of is not None:
-        # The whole entry need not wait for this part.
+        # The whole entry must not wait for this part any longer.
         for job in left:
             ledger.mark_done(job.id)
         ScanWork(services()).runner().close(entry)
@@ -142,8 +146,8 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
         The entries, one for each message. An entry with one job has the job's id.
 
     Raises:
-        BucketNotAllowedError: An object is in a bucket that Keyhole may not touch; no job was recorded.
-        DeliveryUncertainError: The broker failed; the ledger has all of them.
+        BucketNotAllowedError: An object is in a bucket that Keyhole may not access; no job was recorded.
+        DeliveryUncertainError: The broker failed. All jobs are in the ledger.
     """
     check_buckets(jobs)
     entries = []

@@ -1,4 +1,4 @@
-"""TOML files that a user writes: policies, prices, schedules. What is wrong with one is told in one line."""
+"""Reads TOML files that users write: policies, prices, schedules. Errors are one-line messages."""
 
 import tomllib
 from pathlib import Path
@@ -13,9 +13,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class FileError(KeyholeError, ValueError):
-    """A file of the user's cannot be used; the message names the place and what is wrong there.
+    """A user's file cannot be used. The message states the place in the file and what is wrong there.
 
-    It is a `ValueError`, too, so that pydantic takes it for the error of the setting that names the file.
+    It is also a `ValueError`, so that pydantic reports it as an error of the setting that names the file.
     """
 
     is_usage = True
@@ -32,7 +32,7 @@ def read_text(path: str, otherwise: str) -> str:
         otherwise: How the error describes a path that cannot be read, such as `is not a file of prices`.
 
     Raises:
-        FileError: It cannot be read.
+        FileError: The file cannot be read.
     """
     try:
         return Path(path).read_text(encoding="utf-8")
@@ -41,10 +41,10 @@ def read_text(path: str, otherwise: str) -> str:
 
 
 def parse(text: str, where: str) -> dict[str, Any]:  # TOML has values of any type
-    """Return the tables of a TOML text; `where` is what errors call it.
+    """Return the tables of a TOML text. `where` is the name of the text in error messages.
 
     Raises:
-        FileError: It is not TOML.
+        FileError: The text is not TOML.
     """
     try:
         return tomllib.loads(text)
@@ -53,10 +53,10 @@ def parse(text: str, where: str) -> dict[str, Any]:  # TOML has values of any ty
 
 
 def parse_as(model: type[Model], text: str, where: str) -> Model:
-    """Return the contents of a TOML text as a model; `where` is what errors call it.
+    """Return the contents of a TOML text as a model. `where` is the name of the text in error messages.
 
     Raises:
-        FileError: It is not TOML, or not valid.
+        FileError: The text is not TOML, or does not match the model.
     """
     written = parse(text, where)
     try:

@@ -109,7 +109,7 @@ def _check(heartbeat: HeartbeatFile, name: str) -> int:
         raise CommandError(f"no listener to {name} runs here", UNHEALTHY)
     if age > STALE_SECONDS:
         raise CommandError(f"the listener to {name} was last alive {age:.0f} s ago", UNHEALTHY)
-    click.echo(f"the listener to {name} is well")
+    click.echo(f"the listener to {name} is healthy")
     return HEALTHY
 
 

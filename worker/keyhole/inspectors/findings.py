@@ -77,7 +77,9 @@ CHECKS: dict[str, Check] = {
     "corrupt_flag": Check(Severity.ERROR, "qcow2: the image is marked corrupt"),
     "encrypted": Check(Severity.WARNING, "the content is encrypted, so it cannot be inspected"),
     "snapshots": Check(Severity.INFO, "qcow2: the image contains internal snapshots"),
-    "unsupported_subformat": Check(Severity.WARNING, "a variant whose size and wholeness cannot be decided"),
+    "unsupported_subformat": Check(
+        Severity.WARNING, "a variant of the format whose size or wholeness Keyhole cannot determine"
+    ),
     "member_path": Check(
         Severity.CRITICAL,
         "tar, ZIP: a name or link leads outside the archive, through a link, or to a device",
@@ -89,7 +91,7 @@ CHECKS: dict[str, Check] = {
     # contradictory interpretations, and data outside the format's structures
     "ambiguous_format": Check(
         Severity.CRITICAL,
-        "two formats at once, or an archive in which different programs see different members",
+        "valid in two formats, or an archive in which different programs see different members",
     ),
     "metadata_overlap": Check(
         Severity.CRITICAL,
@@ -108,10 +110,12 @@ CHECKS: dict[str, Check] = {
     ),
     "nested_compression": Check(Severity.WARNING, "the data are compressed twice"),
     # incomplete or inconsistent images
-    "truncated": Check(Severity.ERROR, "a structure lies beyond the end of the object"),
+    "truncated": Check(
+        Severity.ERROR, "the object ends before the end of the image or of one of its structures"
+    ),
     "checksum_mismatch": Check(Severity.ERROR, "the checksum of a structure is wrong"),
     "structure": Check(Severity.ERROR, "structures contradict each other or exceed the format's limits"),
-    "size_mismatch": Check(Severity.ERROR, "two places state different sizes"),
+    "size_mismatch": Check(Severity.ERROR, "two fields of the image state different sizes"),
     # contradictions to the policy or to the object's metadata, which `keyhole.scan.policy` finds
     "banned_format": Check(Severity.WARNING, "the policy does not accept the format"),
     "virtual_size_limit": Check(Severity.WARNING, "the disk is larger than the policy accepts"),
