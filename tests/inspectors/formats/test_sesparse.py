@@ -128,7 +128,7 @@ def test_a_volatile_header_far_behind_is_not_followed() -> None:
     image = sesparse(64 * MIB, allocated=1)
     inspector = inspected(image.patched(80, u64(512)))
     assert inspector.region("volatile").length == 0
-    assert "does not lie near the front" in "".join(finding.message for finding in inspector.checks())
+    assert "is not near the front" in "".join(finding.message for finding in inspector.checks())
     assert inspector.wholeness is Wholeness.UNCHECKED
 
 

@@ -1,1 +1,1 @@
-"""VMware VMDK: sparse extents, descriptors, and the extents of ESX."""
+"""Inspects VMware's VMDK: sparse extents, text descriptors, and the extents that ESX writes."""

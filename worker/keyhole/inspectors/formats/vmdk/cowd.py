@@ -1,4 +1,6 @@
-r"""VMware COWD, the copy-on-write extent of a vmfsSparse disk, written by ESX. Fields are little-endian.
+r"""Inspects VMware's COWD, the copy-on-write extents that ESX writes for vmfsSparse disks.
+
+All fields are little-endian.
 
 Source: VMware, "Virtual Disk Format 5.0", section "ESX Server Sparse Extents"; libvmdk's documentation,
 section "The COWD sparse extent data file"; QEMU, block/vmdk.c, vmdk_open_vmfs_sparse. A sector has 512 bytes.
@@ -23,15 +25,15 @@ section "The COWD sparse extent data file"; QEMU, block/vmdk.c, vmdk_open_vmfs_s
 | 2048 | | end of the header |
 
 The grain directory points to grain tables of 4,096 entries, and the tables point to grains. Every entry is a
-sector number of 4 bytes, or 0 if it points to nothing.
+sector number of 4 bytes, or 0 if there is no table or grain.
 
-The descriptor is another object. In newer disks only the descriptor names the parent, so an extent that names
-no parent may have one. QEMU nevertheless looks for a descriptor in the 20 sectors after the extent's first,
-and opens the parent that is mentioned there.
+The descriptor is another object. In newer disks only the descriptor names the parent, so an extent can have a
+parent that it does not name. Nevertheless, QEMU searches the 20 sectors after the first sector of the extent
+for a descriptor, and opens the parent that is named there.
 
-Wholeness: writers append tables and grains, so the table at the highest sector most probably points to the
-last grain, which must lie in the object. This is a proof if it is the only table, and a sample if there are
-more.
+Wholeness: the object must contain the grains that the table at the highest sector points to. Writers append
+tables and grains, so this table most probably points to the last grain. This is a proof if there is only one
+table. If there are more tables, it is a sample.
 """
 
 from array import array
@@ -54,26 +56,28 @@ VERSION = 1
 ROOT, CHECK_CAPABLE, INCONSISTENT = 1, 2, 4
 
 NAME_AT, NAME_END = 32, 1056
-#: The bytes of a root's geometry. Other extents have the parent's name in its place.
+#: The length in bytes of the geometry in a root extent. Other extents contain the parent's name in this
+#: place.
 GEOMETRY_BYTES = 12
 
-#: Where QEMU looks for a parent (block/vmdk.c, vmdk_parent_open).
+#: The bytes that QEMU searches for the name of a parent (block/vmdk.c, vmdk_parent_open).
 MENTIONS_AT, MENTIONS_BYTES = SECTOR, 20 * SECTOR
 
 TABLE_ENTRIES = 4096
 TABLE_BYTES = 4 * TABLE_ENTRIES
-#: The largest grain that QEMU accepts (block/vmdk.c, vmdk_add_extent). Grain sizes are powers of two.
+#: The largest grain that QEMU accepts (block/vmdk.c, vmdk_add_extent). The grain size must be a power of two.
 MAX_GRAIN_SECTORS = 0x200000
-#: The most entries of a grain directory that QEMU accepts (the same function).
+#: The largest number of entries in a grain directory that QEMU accepts (the same function).
 MAX_ENTRIES = 32 * 1024 * 1024
-#: How much of the grain directory is held: 16,384 entries, 32 GiB of disk at the usual grains of one sector.
+#: How many bytes of the grain directory are held: 16,384 entries, which are 32 GiB of disk at the usual grain
+#: size of one sector.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VMFS_SPARSE = "vmfsSparse"
 
 
 class COWDInspector(HeaderInspector):
-    """VMware COWD: the header gives size and parent, the grain map tells whether the extent is whole."""
+    """Inspects COWD extents: the header states the size and the parent, and a map points to the grains."""
 
     NAME = "vmdk"
 
@@ -83,7 +87,7 @@ class COWDInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has COWD's magic."""
+        """Return whether an object that begins with `prefix` has the magic of COWD."""
         return prefix.startswith(MAGIC)
 
     @property
@@ -93,11 +97,11 @@ class COWDInspector(HeaderInspector):
 
     @property
     def subformat(self) -> str | None:
-        """The `createType` of the disks that have such extents; `None` until the header is read."""
+        """The `createType` of disks with COWD extents; `None` until the header is read."""
         return VMFS_SPARSE if self._present else None
 
     def post_process(self) -> None:
-        """Declare what QEMU reads as a descriptor and the grain directory, then the highest grain table."""
+        """Declare the sectors that QEMU searches, the grain directory, and then the highest grain table."""
         if not self._present:
             return
         if not self.has_region("mentions"):
@@ -111,7 +115,10 @@ class COWDInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the only table was read, sampled if there are more; unchecked if anything is missing."""
+        """Proven if the extent has only one grain table, sampled if it has more tables.
+
+        Unchecked if a structure is missing or the extent was not closed cleanly.
+        """
         if self._size is None or not self.filled("table") or self._unclean:
             return Wholeness.UNCHECKED
         if max(end for _, end in self._places()) > self._size:
@@ -120,7 +127,7 @@ class COWDInspector(HeaderInspector):
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Version, grain size, whether the extent is a root, and the parent that it names."""
+        """Return the version, the grain size, whether the extent is a root, and the parent that it names."""
         if not self._present:
             return {}
         facts: dict[str, object] = {
@@ -133,7 +140,7 @@ class COWDInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on other files that the image needs, unknown features, and contradictions."""
+        """Return findings about other files that the image needs, unknown features, and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._present:
@@ -144,13 +151,14 @@ class COWDInspector(HeaderInspector):
         mentioned = vmdk_descriptor.parse(self.captured("mentions")).parent()
         if self._parent is not None:
             named = f": {self._parent[:SHOWN_NAME]!r}" if self._parent else ", which it does not name"
-            yield found("parent_image", f"the extent holds only what differs from its parent image{named}")
+            yield found("parent_image", f"the extent stores only the changes to its parent image{named}")
         if mentioned:
-            yield found("parent_image", f"QEMU finds a descriptor here that says: {mentioned.message}")
+            yield found("parent_image", f"QEMU reads a descriptor in the extent: {mentioned.message}")
 
     def _states(self) -> Iterator[Finding]:
         yield found(
-            "unsupported_subformat", "this is one extent of a disk; the other parts are named in a descriptor"
+            "unsupported_subformat",
+            "this is one extent of a disk, which only a separate descriptor describes",
         )
         if self._u32(4) != VERSION:
             yield found("unknown_features", f"COWD version {self._u32(4)} is unknown")
@@ -183,10 +191,10 @@ class COWDInspector(HeaderInspector):
             return
         for name, end in self._places():
             if end > self._size:
-                yield found("truncated", f"the {name} ends at byte {end}, the object at {self._size}")
+                yield found("truncated", f"the {name} ends at byte {end}, the object ends at {self._size}")
 
     def _places(self) -> Iterator[tuple[str, int]]:
-        """The structures that the object must hold, each with its end in bytes."""
+        """Yield the structures that the object must contain, each with its end in bytes."""
         yield "grain directory", self._u32(20) * SECTOR + 4 * self._u32(24)
         yield "part in use", self._u32(28) * SECTOR
         if last := max(self._tables, default=0):
@@ -202,10 +210,10 @@ class COWDInspector(HeaderInspector):
 
     @property
     def _parent(self) -> str | None:
-        """The parent's name, empty if it is missing; `None` if a root has only its geometry in that place."""
+        """The parent's name, which can be empty; `None` if a root extent contains only its geometry there."""
         area = self.captured("header")[NAME_AT:NAME_END]
         if self._u32(8) & ROOT:
-            # A reader that ignores the flag takes these bytes for the parent's name.
+            # A reader that ignores the flag for root extents would read these bytes as the parent's name.
             return printable(area.split(b"\0", 1)[0]) if any(area[GEOMETRY_BYTES:]) else None
         return printable(area.split(b"\0", 1)[0])
 
@@ -220,7 +228,7 @@ class COWDInspector(HeaderInspector):
 
     @property
     def _entries_needed(self) -> int:
-        """How many entries of the grain directory the capacity needs."""
+        """How many entries the grain directory needs for the capacity."""
         return -(-self._u32(12) // (self._u32(16) * TABLE_ENTRIES))
 
     @property
@@ -231,7 +239,7 @@ class COWDInspector(HeaderInspector):
 
     @Remembered
     def _tables(self) -> list[int]:
-        """The first sectors of the grain tables, as far as the directory is held."""
+        """The first sectors of the grain tables, according to the held part of the directory."""
         return [entry for entry in self._entries("directory") if entry]
 
     @Remembered
@@ -240,5 +248,5 @@ class COWDInspector(HeaderInspector):
         return [entry for entry in self._entries("table") if entry]
 
     def _entries(self, name: str) -> "array[int]":
-        """The u32 entries in a region that holds the grain directory or a grain table."""
+        """Return the u32 entries in a region, which contains the grain directory or a grain table."""
         return little_endian("I", self.captured(name) if self.has_region(name) else b"")

@@ -1,17 +1,18 @@
-"""The text descriptor of a VMDK: its type, the extents that make it up, and its parent if it has one.
+"""Parses the text descriptor of a VMDK, which states the disk's type and names its extents and its parent.
 
 Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; QEMU, block/vmdk.c,
 vmdk_parse_extents and vmdk_parent_open.
 
-A descriptor consists of lines: comments (`#`), settings (`name=value`, values often quoted) and extents
-(`access sectors type "file" offset`). Its readers disagree about nearly everything else, so Keyhole reports
-what any of them could see:
+A descriptor consists of lines: comments (`#`), settings (`name=value`, where the value is often quoted) and
+extents (`access sectors type "file" offset`). Readers interpret other details differently. So Keyhole reports
+every value that at least one reader would use:
 
-- Readers in C stop at the first NUL, readers that search bytes do not. So text after a NUL is read, too.
-- Some readers match the case of names, others ignore it. So Keyhole ignores case.
-- QEMU opens the parent at the first mention of `parentFileNameHint`, even in a comment, and Glance takes the
-  first `createType="` for the type. So every mention of a name counts, not only settings.
-- A line that begins like an extent counts as one, even if its type is unknown.
+- Readers in C stop at the first NUL, but readers that search the bytes do not. So Keyhole also reads the text
+  after a NUL.
+- Some readers distinguish upper and lower case in names, others do not. So Keyhole ignores case.
+- QEMU opens the parent that follows the first `parentFileNameHint`, even in a comment. Glance reads the type
+  after the first `createType="`. So Keyhole records every mention of these names, and not only settings.
+- Keyhole treats every line that begins like an extent as an extent, even if its type is unknown.
 """
 
 import re
@@ -24,14 +25,15 @@ from keyhole.inspectors.text import printable
 
 CREATE_TYPE, PARENT_CID = "createType", "parentCID"
 PARENT_HINT, CHANGE_TRACK_PATH = "parentFileNameHint", "changeTrackPath"
-#: The settings that are read. A descriptor may have hundreds of others, about adapters and geometry.
+#: The settings that Keyhole reads. A descriptor can have hundreds of other settings for adapters and
+#: geometry.
 SETTINGS = (CREATE_TYPE, PARENT_CID, PARENT_HINT, CHANGE_TRACK_PATH)
 
 LINE_ENDS = re.compile(rb"[\r\n\0]++")
-#: Matches a line that some reader could take for an extent.
+#: Matches a line that at least one reader could interpret as an extent.
 EXTENT_LINE = re.compile(rb"^[^\S\n]*(?:RW|RDONLY|NOACCESS)(?!\w)[^\n]*", re.IGNORECASE | re.MULTILINE)
-#: Matches a well-formed extent. Extents of type ZERO have no file name. After the offset within a device, a
-#: partition's UUID and the device's identifier may follow (libvmdk's documentation).
+#: Matches a well-formed extent. Extents of type ZERO have no file name. If the extent is on a device, the
+#: UUID of a partition and the identifier of the device can follow the offset (libvmdk's documentation).
 EXTENT = re.compile(
     rb'\s*\w+\s+(\d{1,19})\s+(?:(ZERO)|(\w{1,20})\s+"([^"]*)"(?:\s+\d{1,19}(?:\s+\S+\s+\S+)?)?)\s*',
     re.IGNORECASE | re.ASCII,
@@ -40,12 +42,14 @@ VERSION = re.compile(rb"^[^\S\n]*version[^\S\n]*=[^\S\n]*(\S{1,20})", re.IGNOREC
 #: The type of an extent whose line is malformed.
 UNKNOWN = "?"
 
-#: The most extents that are read: 32 TiB in extents of 2 GiB, the shortest that tools split a disk into.
+#: At most this many extents are read. They are enough for 32 TiB in extents of 2 GiB, and no tool splits a
+#: disk into smaller extents.
 MAX_EXTENTS = 16 * 1024
-#: The most values that are read of a repeated setting. No tool repeats a setting so often. If the limit is
-#: reached, the setting also counts as misplaced, because its further values are unknown.
+#: At most this many mentions of a setting are read. Tools do not repeat a setting so often. If the limit is
+#: reached, the setting is also recorded as misplaced, because Keyhole does not know the further mentions.
 MAX_VALUES = 16
-#: A finding shows as much of a file's name as QEMU reads (block/vmdk.c, vmdk_parse_extents).
+#: Findings show at most this many characters of a file name, which is as many as QEMU reads (block/vmdk.c,
+#: vmdk_parse_extents).
 SHOWN_NAME = 511
 
 NO_PARENT = "ffffffff"
@@ -53,9 +57,9 @@ NO_PARENT = "ffffffff"
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """One extent line: its size in sectors, its type (`SPARSE`, `FLAT`, …), and the file that it names.
+    """An extent: its size in sectors, its type (such as `SPARSE` or `FLAT`), and the file that it names.
 
-    If a line is not understood, its type is `?`, and its file is the whole line.
+    If the line is malformed, `kind` is `?`, `file` is the whole line, and `sectors` is zero.
     """
 
     sectors: int
@@ -65,10 +69,15 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A parsed descriptor. If a setting is stated twice, every value is kept, in order.
+    """A parsed descriptor.
 
-    `misplaced` are names that occur where they are not a setting: in a comment, or in another's value.
-    `extents` are the first `MAX_EXTENTS` extents; `more_extents` says whether there are more.
+    Attributes:
+        settings: The values of each setting in `SETTINGS`, in order. A setting can have several values.
+        misplaced: The names in `SETTINGS` that are also mentioned elsewhere, such as in a comment or in the
+            value of another setting.
+        extents: The first `MAX_EXTENTS` extents.
+        more_extents: Whether the descriptor has further extents.
+        version: The value of `version`; `None` if there is none.
     """
 
     settings: dict[str, tuple[str, ...]]
@@ -78,21 +87,21 @@ class Descriptor:
     version: str | None
 
     def setting(self, name: str) -> str | None:
-        """The first value of a setting in `SETTINGS`; `None` if it is not stated."""
+        """Return the first value of a setting in `SETTINGS`, or `None` if the descriptor lacks it."""
         return self.settings.get(name, (None,))[0]
 
     def parent(self) -> Finding | None:
-        """The finding that the image needs a parent; `None` if it does not."""
+        """Return the finding that the image needs a parent, or `None` if it needs no parent."""
         hint = self.setting(PARENT_HINT)
         if any(value.lower() != NO_PARENT for value in self.settings.get(PARENT_CID, ())):
             named = f", {hint[:SHOWN_NAME]!r}" if hint else ""
-            return found("parent_image", f"a delta VMDK holds only what differs from its parent image{named}")
+            return found("parent_image", f"a delta VMDK stores only the changes to its parent image{named}")
         if hint is not None or PARENT_HINT in self.misplaced:
             return found("parent_image", f"the image names the parent {(hint or '')[:SHOWN_NAME]!r}")
         return None
 
     def change_tracking(self) -> Finding | None:
-        """The finding that changes are tracked in another file; `None` if they are not."""
+        """Return the finding that changes are tracked in another file, or `None` if they are not tracked."""
         path = self.setting(CHANGE_TRACK_PATH)
         if path or CHANGE_TRACK_PATH in self.misplaced:
             shown = (path or "")[:SHOWN_NAME]
@@ -101,8 +110,9 @@ class Descriptor:
 
 
 def parse(raw: bytes) -> Descriptor:
-    """Parse a descriptor, which may be padded with NULs. Unknown lines are ignored."""
-    # Each NUL ends a line. Merge the padding, or the patterns below would try thousands of lines one by one.
+    """Parse a descriptor, which can be padded with NULs. Unknown lines are ignored."""
+    # A NUL ends a line. Merge the padding into one line end, so that the patterns do not try thousands of
+    # lines.
     text = LINE_ENDS.sub(b"\n", raw)
     lowered = text.lower()
     settings: dict[str, tuple[str, ...]] = {}
@@ -126,7 +136,10 @@ def parse(raw: bytes) -> Descriptor:
 
 
 def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:
-    """The values of a name at its first mentions; `None` for a mention that is not a setting."""
+    """Yield the value at each of the first mentions of a name, or `None` if a mention is not a setting.
+
+    `lowered` is the text in lower case, and so is `name`.
+    """
     end = 0
     for _ in range(MAX_VALUES):
         at = lowered.find(name, end)

@@ -1,21 +1,23 @@
-"""The map of a sparse VMDK: two grain directories, their grain tables, and the grains in these tables.
+"""Reads the map of a sparse VMDK: two grain directories, their grain tables, and the grains in these tables.
 
 Source: VMware, "Virtual Disk Format 5.0", sections "Grain Directory" and "Grain Table"; QEMU, block/vmdk.c,
 vmdk_open_vmdk4, get_cluster_offset.
 
-Every entry is a sector number of 4 bytes. The redundant directory comes first and points to tables of its
-own. QEMU reads only the grain directory, but writes both. Writers put the tables in order right after their
-directory, so Keyhole requests a directory and its tables together, and the map costs one range. Tables
-elsewhere are requested once the directory is read.
+Every entry is a sector number of 4 bytes. A usual image has two sets of tables: the redundant grain directory
+with its tables, and after them the grain directory with its tables. QEMU reads only the grain directory, but
+writes both directories. Writers put the tables in order right after their directory. So Keyhole requests a
+directory and its tables as one range. If the directory points to tables elsewhere, Keyhole requests these
+after it has read the directory.
 
-What is held:
+The inspector holds these tables:
 
-- the tables of the grain directory if there is room for them, else the first and the last of them;
-- the redundant tables if there is room for both sets, else the first redundant ones;
-- if a disk has both sets and there is room for neither, the first tables of both and the last redundant ones,
-  because these lie right before the grain directory and cost no extra request;
-- if there is a footer, which follows all tables, the tables within the last `TAIL_BYTES`;
-- all tables if the inspector is `thorough`.
+- the tables of the grain directory if there is room for all of them, otherwise the first and the last tables;
+- the redundant tables if there is room for both sets, otherwise the first redundant tables;
+- if there are two sets and there is no room even for one set: the first tables of both sets, and the last
+  redundant tables, because the last redundant tables are right before the grain directory and need no extra
+  request;
+- if there is a footer: the tables within the last `TAIL_BYTES`, because the footer is after all tables;
+- if the inspector is `thorough`: all tables.
 """
 
 from array import array
@@ -34,27 +36,30 @@ from keyhole.inspectors.formats.vmdk.header import SparseHeader
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 FOOTER_BYTES = 3 * SECTOR
-#: The bytes after the sector count in a footer's marker: the size of the data, 0, and the type, 3.
+#: Bytes 8 to 15 of the marker that begins a footer, after the number of sectors: the size of the data (0),
+#: and the type (3).
 FOOTER_MARK = bytes(4) + (3).to_bytes(4, "little")
-#: How much of the end is held if there is a footer. The grain directory, 128 bytes for each GiB, lies there.
+#: How many bytes of the object's end are held if there is a footer. The grain directory is before the footer,
+#: and has 128 bytes for each GiB of disk.
 TAIL_BYTES = 8 * 1024
 
-#: How much of a grain directory is held: 16,384 entries, half a TiB at the usual 32 MiB each.
+#: How many bytes of a grain directory are held: 16,384 entries, which are half a TiB at the usual 32 MiB per
+#: entry.
 MAX_DIRECTORY_BYTES = 64 * 1024
-#: All tables are held if they and the descriptor together take at most this much. A table of 2 KiB maps
-#: 32 MiB of disk. So the tables of 20 GiB fit beside a usual descriptor, or of 10 GiB if there are redundant
-#: tables.
+#: All tables are held if the tables and the descriptor together have at most this many bytes. A table of 2
+#: KiB maps 32 MiB of disk. So beside a usual descriptor, there is room for the tables of 20 GiB of disk, or
+#: of 10 GiB if there are redundant tables.
 MAX_HELD_BYTES = 1400 * 1024
-#: If not all tables are held, this many bytes of the first and of the last tables are held.
+#: If not all tables are held, this many bytes of the first tables and of the last tables are held.
 MAX_SAMPLE_BYTES = 64 * 1024
-#: Readers use 32 bits for a sector number, so there are this many.
+#: The number of possible sector numbers, which have 32 bits.
 SECTORS = 1 << 32
 
 
 class Directory(NamedTuple):
     """A grain directory, which begins at `sector`. The names of its regions begin with `prefix`.
 
-    Findings call the directory `name`, and each of its tables `table_name`.
+    `name` and `table_name` are the names of the directory and of one of its tables in findings.
     """
 
     prefix: str
@@ -64,12 +69,12 @@ class Directory(NamedTuple):
 
 
 class GrainMapInspector(HeaderInspector):
-    """Reads the map of a sparse VMDK, starting at the region `header`, which a subclass declares."""
+    """Reads the map of a sparse VMDK. A subclass must declare the region `header`."""
 
-    # Declaring what is read
+    # The declared regions
 
     def _declare_map(self, described: int) -> None:
-        """Declare the regions of the map. The image's descriptor takes `described` bytes."""
+        """Declare the regions of the map. `described` is the length of the image's descriptor in bytes."""
         header = self._header
         if header is None:
             return
@@ -84,14 +89,14 @@ class GrainMapInspector(HeaderInspector):
                 self.new_region(f"{prefix}tables_apart", ScatteredRegion(pieces))
 
     def _declare_directory(self, directory: Directory, described: int) -> None:
-        """Declare a directory and the tables right after it."""
+        """Declare the regions of a directory and of the tables right after it."""
         if self._footer and not self.thorough:
             return
         place, most = directory.sector * SECTOR, THOROUGH_BYTES // 2 if self.thorough else MAX_DIRECTORY_BYTES
         self.new_region(
             f"{directory.prefix}directory", CaptureRegion(place, min(self._directory_bytes, most))
         )
-        # With a footer, tables lie among the grains.
+        # In an image with a footer, the tables are between the grains.
         whole = 0 if self._footer else self._tables_bytes
         start = place + -(-self._directory_bytes // SECTOR) * SECTOR
         first = whole if whole <= self._room(directory, described) else MAX_SAMPLE_BYTES
@@ -100,7 +105,10 @@ class GrainMapInspector(HeaderInspector):
         self.new_region(f"{directory.prefix}last_tables", CaptureRegion(start + whole - last, last))
 
     def _apart(self, directory: Directory, described: int) -> Iterable[ByteRange]:
-        """A directory's tables if they are not where writers put them; the highest if there are too many."""
+        """Return the ranges of a directory's tables if they are not in order right after the directory.
+
+        If there are too many tables, return only the ranges of the tables with the highest sectors.
+        """
         if self._in_order(directory):
             return []
         tables = unique(self._tables(directory))
@@ -110,7 +118,7 @@ class GrainMapInspector(HeaderInspector):
         return (ByteRange(table * SECTOR, self._table_bytes) for table in tables[-most:])
 
     def _in_order(self, directory: Directory) -> bool:
-        """Whether the held part of a directory points to tables in order, right after the directory."""
+        """Return whether the held part of a directory points to tables in order, right after itself."""
         tables = self.region(f"{directory.prefix}tables")
         if not tables.length:
             return False
@@ -119,22 +127,22 @@ class GrainMapInspector(HeaderInspector):
         return entries == array("I", range(first, min(first + step * len(entries), SECTORS), step))
 
     def _room(self, directory: Directory, described: int) -> int:
-        """How many bytes of a directory's tables can be held."""
+        """Return how many bytes of a directory's tables can be held."""
         if self.thorough:
             return THOROUGH_BYTES // 2
         room = MAX_HELD_BYTES - described
         return room - self._tables_bytes if directory.prefix else room
 
     def _ends_near(self, directory: Directory, described: int) -> bool:
-        """Whether not all tables of a directory are held, and the last ones cost no extra request."""
+        """Return whether not all tables of a directory are held, but the last ones need no extra request."""
         sampled = self._tables_bytes > MAX_HELD_BYTES - described
         return sampled and bool(directory.prefix) == (len(self._directories) > 1)
 
-    # What is held
+    # The held parts of the map
 
     @Remembered
     def _header(self) -> SparseHeader | None:
-        """The header at the front; `None` until all of it is read."""
+        """The header at the front; `None` until all of the header is read."""
         return SparseHeader.parse(self.region("header").data)
 
     @Remembered
@@ -148,7 +156,7 @@ class GrainMapInspector(HeaderInspector):
 
     @Remembered
     def _directories(self) -> list[Directory]:
-        """The directory that readers use, and the redundant one if there is one."""
+        """The directory that readers use, and the redundant directory if the image has one."""
         header = self._footer or self._header
         if header is None or (header.has_footer and not self._footer):
             return []
@@ -168,7 +176,7 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _tables_bytes(self) -> int:
-        """The bytes of all tables of a directory."""
+        """The length in bytes of all tables of a directory."""
         return self._table_bytes * self._header.tables_needed if self._header else 0
 
     @property
@@ -182,7 +190,7 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _map_whole(self) -> bool:
-        """Whether all tables are held. Only a thorough inspector also needs the redundant ones."""
+        """Whether all tables of the grain directory are held and, if thorough, all redundant tables."""
         directories = self._directories if self.thorough else self._directories[:1]
         return bool(directories) and self._map_seen and all(map(self._held_whole, directories))
 
@@ -199,11 +207,11 @@ class GrainMapInspector(HeaderInspector):
         return self.region(f"{prefix}tables_apart").length == whole
 
     def _entries(self, name: str) -> "array[int]":
-        """The entries in a region that holds a grain directory or grain tables."""
+        """Return the entries in a region, which contains a grain directory or grain tables."""
         return _entries(self.captured(name) if self.has_region(name) else b"")
 
     def _tables(self, directory: Directory) -> "array[int]":
-        """The sectors of a directory's tables, as far as the directory is held."""
+        """Return the sectors of a directory's tables, according to the held part of the directory."""
         name = f"{directory.prefix}directory"
         if self.has_region(name):
             entries = self._entries(name)
@@ -213,7 +221,7 @@ class GrainMapInspector(HeaderInspector):
         return array("I", filter(None, entries))
 
     def _grain_entries(self, directory: Directory) -> "array[int]":
-        """The entries of a directory's tables, as far as the tables are held."""
+        """Return the entries in the held tables of a directory."""
         prefix = directory.prefix
         if self.filled(f"{prefix}tables_apart") and self._in_order(directory):
             return self._entries(f"{prefix}tables") + self._entries(f"{prefix}last_tables")
@@ -225,18 +233,19 @@ class GrainMapInspector(HeaderInspector):
         held = dict.fromkeys(table for table in self._tables(directory) if region.at(table * SECTOR, length))
         return _entries(b"".join(region.at(table * SECTOR, length) for table in held))
 
-    # What the map says
+    # The content of the map
 
     @Remembered
     def _grains(self) -> "array[int]":
-        """The sectors of all grains that the held tables point to, one for each pointer in the first tables.
+        """The sectors of all grains that the held tables point to.
 
-        The redundant tables should point to the same grains. Their grains are added only if the first tables
-        do not point to them.
+        A grain that two entries of the first tables point to is listed twice. The redundant tables should
+        point to the same grains, so a grain in the redundant tables is added only if the first tables lack
+        it.
         """
         first = self._first_entries
         least = self._header.least_grain if self._header else 1
-        # Most entries are zeros. `filter` drops them without running Python code for each.
+        # Most entries are zeros. `filter` drops zeros without running Python code for each entry.
         grains = array("I", (entry for entry in filter(None, first) if entry >= least))
         known = None
         for other in self._redundant_entries:
@@ -246,24 +255,24 @@ class GrainMapInspector(HeaderInspector):
 
     @Remembered
     def _first_entries(self) -> "array[int]":
-        """The entries of the tables that readers use, as far as the tables are held."""
+        """The entries in the held tables of the directory that readers use."""
         return self._grain_entries(self._directories[0]) if self._directories else array("I")
 
     @Remembered
     def _redundant_entries(self) -> "list[array[int]]":
-        """The entries of the redundant tables that are held; empty if they equal the other entries."""
+        """The entries in the held redundant tables; empty if they equal the entries of the other tables."""
         first = self._first_entries
         others = map(self._grain_entries, self._directories[1:])
         return [other for other in others if first[: len(other)] != other]
 
     @Remembered
     def _last_grain(self) -> int:
-        """The first sector of the last grain that the held tables point to; zero if they point to none."""
+        """The first sector of the last grain that the held tables point to; zero if there is no grain."""
         return max(self._grains, default=0)
 
     @property
     def _directories_differ(self) -> bool:
-        """Whether one directory has a table or a grain that the other lacks."""
+        """Whether one directory has a table or a grain that the other directory lacks."""
         if len(self._directories) < 2 or not self._map_seen:
             return False
         first, other = (self._entries(f"{one.prefix}directory") for one in self._directories)
@@ -276,11 +285,11 @@ class GrainMapInspector(HeaderInspector):
         return both and all(map(self._held_whole, self._directories)) and first != other
 
     def _overlaps(self, others: Iterable[Part], searched: Part) -> Iterator[Finding]:
-        """Findings on structures that overlap.
+        """Yield findings about structures that overlap.
 
         Args:
-            others: Header, descriptor and footer.
-            searched: The sectors in which readers look for a descriptor.
+            others: The header, the descriptor and the footer.
+            searched: The sectors that QEMU searches for a descriptor.
         """
         header = self._header
         if header is None:
@@ -291,7 +300,7 @@ class GrainMapInspector(HeaderInspector):
             parts.append(Part(start, start + self._directory_bytes, directory.name))
             places = self._tables(directory)
             tables.append(Blocks(directory.table_name, places, self._table_bytes, unit=SECTOR))
-        # The length of a compressed grain is not known, but no other grain may begin in its first sector.
+        # The length of a compressed grain is unknown, but another grain must not begin in its first sector.
         length = SECTOR if header.compressed else header.grain_bytes
         grains = Blocks("a grain", self._grains, length, unit=SECTOR)
         yield from overlaps(parts, *tables, grains)

@@ -1,10 +1,10 @@
-r"""VMware SESparse, the space-efficient sparse extent that ESXi writes for snapshots.
+r"""Inspects VMware's SESparse, the space-efficient sparse extents that ESXi writes for snapshots.
 
 All fields are little-endian. The format is not published.
 
-Source: QEMU, block/vmdk.c, VMDKSESparseConstHeader, VMDKSESparseVolatileHeader,
-check_se_sparse_const_header, check_se_sparse_volatile_header, get_cluster_offset. QEMU reads such extents but
-does not write them. Places and sizes are in sectors of 512 bytes.
+Source: QEMU, block/vmdk.c, VMDKSESparseConstHeader, VMDKSESparseVolatileHeader, check_se_sparse_const_header,
+check_se_sparse_volatile_header, get_cluster_offset. QEMU can read these extents but cannot write them. Places
+and sizes are in sectors of 512 bytes.
 
 | offset | bytes | field of the constant header |
 |---|---|---|
@@ -33,15 +33,16 @@ does not write them. Places and sizes are in sectors of 512 bytes.
 | 24 | 8 | not zero if the journal must be replayed |
 | 32 | 480 | zeros |
 
-A directory entry is 0, or it has 0x10000000 in its upper half and the number of a grain table in its lower
-half. The highest four bits of a grain table's entry state its kind: 0 nothing, 1 unmapped, 2 zeros, 3 a
-grain. Bits 48 to 59 of that entry are the lowest 12 bits of the grain's number; bits 0 to 47 are the others.
+An entry of the grain directory is either 0, or it has 0x10000000 in its upper half and the number of a grain
+table in its lower half. The highest four bits of an entry in a grain table state its type: 0 nothing, 1
+unmapped, 2 zeros, 3 a grain. For a grain, bits 48 to 59 are the lowest 12 bits of the grain's number, and
+bits 0 to 47 are its higher bits.
 
-The descriptor, which names a parent, is another object.
+The descriptor is another object. It names the parent.
 
-Wholeness: the structures must lie in the object, and so must the grains that the highest-numbered grain table
-points to. This is a proof if it is the only table, and a sample if there are more. The area of the grains may
-end beyond the object, because the header states room for as many grains as there may ever be.
+Wholeness: the object must contain all structures, and the grains that the highest-numbered grain table points
+to. This is a proof if there is only one grain table. If there are more tables, it is a sample. The area for
+grains can end after the object, because it has room for all grains that the extent can ever have.
 """
 
 from array import array
@@ -64,18 +65,19 @@ VERSION = 0x0000000200000001
 GRAIN_SECTORS, TABLE_SECTORS = 8, 64
 GRAIN_BYTES, TABLE_BYTES = GRAIN_SECTORS * SECTOR, TABLE_SECTORS * SECTOR
 TABLE_ENTRIES = TABLE_BYTES // 8
-#: The sectors that a grain table maps.
+#: How many sectors of the disk a grain table maps.
 TABLE_COVERS = TABLE_ENTRIES * GRAIN_SECTORS
 
-#: The largest disk that ESXi supports, 64 TiB (QEMU, block/vmdk.c, vmdk_add_extent).
+#: The largest disk that ESXi supports, in sectors: 64 TiB (QEMU, block/vmdk.c, vmdk_add_extent).
 MAX_CAPACITY = (64 << 40) // SECTOR
-#: ESXi puts the volatile header into the second sector. A volatile header that ends beyond this is not read.
+#: A volatile header that ends after this offset is not read. ESXi puts the volatile header into the second
+#: sector.
 MAX_VOLATILE_END = 256 * 1024
-#: How much of the grain directory is held: 8,192 entries, 128 GiB of disk.
+#: How many bytes of the grain directory are held: 8,192 entries, which are 128 GiB of disk.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VOLATILE = Struct("<4Q480s")
-#: The areas in the order in which the header states them, each as place and size.
+#: The areas, in the order in which the header states their places and sizes.
 AREAS = (
     "volatile header",
     "journal header",
@@ -91,7 +93,7 @@ EMPTY, GRAIN = 0, 3
 
 
 class Area(NamedTuple):
-    """A part of the extent, in sectors."""
+    """An area of the extent: its first sector and its number of sectors."""
 
     start: int
     sectors: int
@@ -103,7 +105,7 @@ class Area(NamedTuple):
 
 
 class SESparseInspector(HeaderInspector):
-    """VMware SESparse: two headers give size and state, the grain map tells whether the extent is whole."""
+    """Inspects SESparse extents: two headers state the size and the state, and a map points to the grains."""
 
     NAME = "vmdk"
 
@@ -113,7 +115,7 @@ class SESparseInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` has SESparse's magic."""
+        """Return whether an object that begins with `prefix` has the magic of SESparse."""
         return prefix.startswith(MAGIC)
 
     @property
@@ -123,7 +125,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def subformat(self) -> str | None:
-        """The `createType` of the disks that have such extents; `None` until the header is read."""
+        """The `createType` of disks with SESparse extents; `None` until the header is read."""
         return "seSparse" if self._present else None
 
     def post_process(self) -> None:
@@ -142,7 +144,10 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the only table was read, sampled if there are more; unchecked if anything is missing."""
+        """Proven if the extent has only one grain table, sampled if it has more tables.
+
+        Unchecked if a structure is missing or the journal must be replayed.
+        """
         volatile = self._volatile
         if self._size is None or not self.filled("table") or not volatile or volatile[3]:
             return Wholeness.UNCHECKED
@@ -152,14 +157,14 @@ class SESparseInspector(HeaderInspector):
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Version and grain size."""
+        """Return the version, and the grain size in bytes."""
         if not self._present:
             return {}
         version = f"{self._version >> 32}.{self._version & 0xFFFFFFFF}"
         return {"version": version, "grain_size": self._u64(24) * SECTOR}
 
     def checks(self) -> list[Finding]:
-        """Findings on unknown features and contradictions."""
+        """Return findings about unknown features and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         if not self._present:
@@ -168,61 +173,66 @@ class SESparseInspector(HeaderInspector):
 
     def _states(self) -> Iterator[Finding]:
         yield found(
-            "unsupported_subformat", "this is one extent of a disk; the other parts are named in a descriptor"
+            "unsupported_subformat",
+            "this is one extent of a disk, which only a separate descriptor describes",
         )
         if self._version != VERSION:
             yield found("unknown_features", f"SESparse version {self._version:#x} is unknown")
         if self._flags or any(self._rest):
-            yield found("unknown_features", "flags or reserved fields of the header are unknown")
+            yield found("unknown_features", "flags or reserved fields of the header are not zero")
         volatile = self._volatile
         if volatile and any(volatile[4]):
-            yield found("unknown_features", "reserved fields of the volatile header are unknown")
+            yield found("unknown_features", "reserved fields of the volatile header are not zero")
         if volatile and volatile[3]:
-            yield found("log_replay", "the journal must be replayed before the content is right")
+            yield found("log_replay", "the journal must be replayed before the content is correct")
 
     def _contradictions(self) -> Iterator[Finding]:
         if not self._sizes_known:
-            yield found("structure", "the grain size is not 8 sectors, or that of a grain table not 64")
+            yield found(
+                "structure", "the grain size is not 8 sectors, or the grain table size is not 64 sectors"
+            )
         if self._capacity > MAX_CAPACITY:
             yield found("structure", f"a capacity of {self._capacity} sectors is more than 64 TiB")
         if not self._understood:
             return
         if not self._volatile_followed:
-            yield found("structure", "the volatile header does not lie near the front")
+            yield found("structure", "the volatile header is not near the front of the extent")
         elif len(self.captured("volatile")) == HEADER_BYTES and not self._volatile:
-            yield found("structure", "the volatile header is not where it should be")
+            yield found("structure", "there is no volatile header in the sector that the header states")
         yield from self._misplaced()
         if any(entry and entry >> 32 != ALLOCATED_TABLE for entry in self._entries("directory")):
-            yield found("structure", "the grain directory has an entry of an unknown kind")
+            yield found("structure", "the grain directory has an entry of an unknown type")
         yield from overlaps((), Blocks("a grain table", self._tables, 1))
         yield from overlaps((), Blocks("a grain", self._grains, 1))
         kinds = {entry >> 60 for entry in self._entries("table")}
         if kinds and max(kinds) > GRAIN:
-            yield found("structure", "the grain table has an entry of an unknown kind")
+            yield found("structure", "the grain table has an entry of an unknown type")
         if any(entry >> 60 == EMPTY and entry for entry in self._entries("table")):
-            yield found("structure", "the grain table has an entry of no kind")
+            yield found("structure", "the grain table has an entry of type 0 that is not zero")
 
     def _misplaced(self) -> Iterator[Finding]:
-        """Findings on areas that are too small or overlap, and on tables and grains outside their areas."""
+        """Yield findings about short or overlapping areas, and tables and grains outside their areas."""
         if self._area("grain directory").sectors * SECTOR < 8 * self._tables_needed:
             yield found("structure", "the grain directory is too short for the capacity")
         areas = ((name, self._area(name)) for name in AREAS)
         parts = [Part(area.start * SECTOR, area.end * SECTOR, f"the {name}") for name, area in areas]
         yield from overlaps([Part(0, HEADER_BYTES, "the header"), *parts])
         if self._table_end > self._area("grain tables").end * SECTOR:
-            yield found("structure", "the grain directory leads to a table outside the grain tables")
+            yield found(
+                "structure", "the grain directory points to a table outside the area for grain tables"
+            )
         if self._grains and self._grain_end > self._area("grains").end * SECTOR:
-            yield found("structure", "the grain table leads to a grain outside the grains")
+            yield found("structure", "the grain table points to a grain outside the area for grains")
 
     def _truncation(self) -> Iterator[Finding]:
         if self._size is None or not self._understood:
             return
         for name, end in self._places():
             if end > self._size:
-                yield found("truncated", f"the {name} ends at byte {end}, the object at {self._size}")
+                yield found("truncated", f"the {name} ends at byte {end}, the object ends at {self._size}")
 
     def _places(self) -> Iterator[tuple[str, int]]:
-        """The structures that the object must hold, each with its end in bytes."""
+        """Yield the structures that the object must contain, each with its end in bytes."""
         for name in AREAS:
             if name != "grains":
                 yield name, self._area(name).end * SECTOR
@@ -239,7 +249,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _understood(self) -> bool:
-        """Whether the header's version and sizes are the known ones, so that its other fields can be used."""
+        """Whether Keyhole supports the header's version and sizes, so that it can use the other fields."""
         return self._version == VERSION and self._sizes_known and self._capacity <= MAX_CAPACITY
 
     @property
@@ -260,7 +270,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _rest(self) -> bytes:
-        """The reserved bytes of the header."""
+        """The bytes of the header that must be zero."""
         header = self.captured("header")
         return header[48:80] + header[208:]
 
@@ -275,7 +285,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _volatile(self) -> tuple[int, int, int, int, bytes] | None:
-        """The fields of the volatile header; `None` if it is not there."""
+        """The fields of the volatile header; `None` if it is not held, or has another magic."""
         data = self.captured("volatile") if self.has_region("volatile") else b""
         fields = VOLATILE.unpack(data) if len(data) == HEADER_BYTES else None
         return fields if fields and fields[0] == VOLATILE_MAGIC else None
@@ -288,7 +298,7 @@ class SESparseInspector(HeaderInspector):
 
     @Remembered
     def _tables(self) -> list[int]:
-        """The numbers of the grain tables, as far as the directory is held."""
+        """The numbers of the grain tables, according to the held part of the directory."""
         return [entry & 0xFFFFFFFF for entry in self._entries("directory") if entry >> 32 == ALLOCATED_TABLE]
 
     @Remembered
@@ -302,14 +312,14 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _table_end(self) -> int:
-        """The end of the highest-numbered grain table in bytes; if there is none, the tables' start."""
+        """The end of the highest-numbered grain table in bytes; without tables, the start of their area."""
         return self._area("grain tables").start * SECTOR + (max(self._tables, default=-1) + 1) * TABLE_BYTES
 
     @property
     def _grain_end(self) -> int:
-        """The end of the highest-numbered grain in bytes; if there is none, the grains' start."""
+        """The end of the highest-numbered grain in bytes; without grains, the start of their area."""
         return self._area("grains").start * SECTOR + (max(self._grains, default=-1) + 1) * GRAIN_BYTES
 
     def _entries(self, name: str) -> "array[int]":
-        """The u64 entries in a region that holds the grain directory or a grain table."""
+        """Return the u64 entries in a region, which contains the grain directory or a grain table."""
         return little_endian("Q", self.captured(name) if self.has_region(name) else b"")

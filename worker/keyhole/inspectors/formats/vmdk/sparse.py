@@ -1,21 +1,22 @@
-"""VMware VMDK with a sparse header: monolithicSparse and streamOptimized. All fields are little-endian.
+"""Inspects VMDKs with a sparse header: monolithicSparse and streamOptimized. All fields are little-endian.
 
 Source: VMware, "Virtual Disk Format 5.0", sections "Hosted Sparse Extents" and "Stream-Optimized Compressed
 Sparse Extents"; QEMU, block/vmdk.c. The module `header` lists the header's fields, the module `descriptor`
 parses the descriptor.
 
-The footer is three sectors: a marker of type 3, a header like the one at the front, and the end-of-stream
-marker, which is all zeros. Readers use the header in the footer, so it must agree with the first one, except
-for the place of the grain directory.
+The footer consists of three sectors: a marker of type 3, a header like the header at the front, and the
+end-of-stream marker, which is all zeros. Readers use the header in the footer. So the two headers must be
+equal, except for the place of the grain directory and the other fields that `SparseHeader.agrees` ignores.
 
-QEMU looks for a parent in the 20 sectors after the header, even if the header says that the descriptor is
-elsewhere. So Keyhole always searches these sectors, and no grain may lie in them.
+QEMU searches the 20 sectors after the header for the name of a parent, even if the header states another
+place for the descriptor. So Keyhole always searches these sectors, too, and reports grains that overlap them.
 
-An extent of a split disk (`x-s001.vmdk`) has no embedded descriptor. QEMU treats it as a whole image and
-VMware as a part of one, so Keyhole reports it and does not judge it.
+An extent of a split disk (`x-s001.vmdk`) has no embedded descriptor. QEMU treats such an extent as a whole
+image, and VMware treats it as a part of an image. So Keyhole reports it as unsupported.
 
-Wholeness: if the image has a footer, the end-of-stream marker must be there. Otherwise the highest grain that
-the grain tables point to must lie in the object. The module `grains` says which tables are read.
+Wholeness: an image with a footer is whole if it ends with the end-of-stream marker. Another image is whole if
+it contains the last grain that the grain tables point to. The module `grains` describes which tables are
+read.
 """
 
 import re
@@ -37,21 +38,24 @@ from keyhole.inspectors.formats.vmdk.grains import FOOTER_BYTES, GrainMapInspect
 from keyhole.inspectors.formats.vmdk.header import HEADER_BYTES, MAGIC, SparseHeader
 from keyhole.inspectors.region import CaptureRegion
 
-#: The longest descriptor that is read. Writers make room for 20 sectors (10 KiB), and QEMU reads no more.
+#: At most this many bytes of a descriptor are read. Writers reserve 20 sectors (10 KiB) for the descriptor,
+#: and QEMU reads only 20 sectors.
 MAX_DESCRIPTOR_BYTES = 256 * 1024
-#: The first sector of a descriptor: right after the header.
+#: The usual first sector of a descriptor, right after the header.
 DESCRIPTOR_SECTOR = 1
-#: The sectors that QEMU reads in search of a parent (block/vmdk.c, vmdk_parent_open, DESC_SIZE).
+#: The sectors that QEMU searches for the name of a parent (block/vmdk.c, vmdk_parent_open, DESC_SIZE).
 SEARCHED = Part(SECTOR, 21 * SECTOR, "the sectors that are searched for a parent")
 
 #: A compressed grain begins with a marker: its first sector on the disk (u64) and its length (u32).
 GRAIN_MARKER_BYTES = 12
 
-#: The most extents that are reported. An image may name thousands, but more findings would add nothing.
+#: At most this many extents are reported. An image can name thousands of extents, but further findings would
+#: not change the verdict.
 MAX_FINDINGS = 32
 
-#: Matches an extent's name that is a path or a URL. A plain name is not reported: readers that open a file by
-#: name look for a plain one in the image's own folder, and images are often renamed.
+#: Matches an extent's name that is a path or a URL. An extent with a plain file name is not reported: readers
+#: that open such a file look only in the folder of the image. The name is often not the image's own name,
+#: because images are renamed.
 ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
 STREAM_OPTIMIZED = "streamOptimized"
 SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})
@@ -60,7 +64,7 @@ SPLIT = "twoGbMaxExtentSparse"
 
 
 class VMDKInspector(GrainMapInspector):
-    """VMware VMDK, sparse variants: the header, the descriptor after it, and the map of the grains."""
+    """Inspects sparse VMDKs: the header, the descriptor after the header, and the map of the grains."""
 
     NAME = "vmdk"
 
@@ -71,26 +75,26 @@ class VMDKInspector(GrainMapInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object's first 512 bytes, or fewer, begin with `KDMV`."""
+        """Return whether `prefix`, the object's first bytes, begins with `KDMV`."""
         return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:
-        """The capacity in bytes; zero until the descriptor is read, or if its type is not a supported one."""
+        """The capacity in bytes; zero until the descriptor is read, or if its `createType` is unsupported."""
         header = self._footer or self._header
         known = self.subformat in SUPPORTED_TYPES or self._is_split
         return header.capacity * SECTOR if header and known else 0
 
     @property
     def subformat(self) -> str | None:
-        """The descriptor's `createType`; that of split disks if the header states no descriptor."""
+        """The descriptor's `createType`, or the `createType` of split disks if there is no descriptor."""
         descriptor = self._descriptor
         if self._is_split:
             return SPLIT
         return descriptor.setting(CREATE_TYPE) if descriptor else None
 
     def post_process(self) -> None:
-        """Declare what the header points to: the descriptor, then the map of the grains."""
+        """Declare the regions that the header points to: the descriptor, then the map of the grains."""
         header = self._header
         if header is None:
             return
@@ -110,7 +114,11 @@ class VMDKInspector(GrainMapInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the end-of-stream marker or all grain tables were read, sampled if only some were."""
+        """Proven if the end-of-stream marker or all grain tables were read, sampled if some tables were read.
+
+        A thorough inspection reads the tables also if there is an end-of-stream marker. `checks` reports a
+        truncated image.
+        """
         if self._header is None:
             return Wholeness.UNCHECKED
         if self._header.has_footer and not self._footer:
@@ -122,7 +130,7 @@ class VMDKInspector(GrainMapInspector):
         return Wholeness.PROVEN if self._map_whole else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Version, type, grain size, and the extents and parent that the descriptor names."""
+        """Return the version, the type, the grain size, and the files that the descriptor names."""
         header, descriptor = self._header, self._descriptor
         if header is None:
             return {}
@@ -140,7 +148,7 @@ class VMDKInspector(GrainMapInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on other files that the image needs, unknown features, and contradictions."""
+        """Return findings about other files that the image needs, unknown features, and contradictions."""
         if not self.format_match or not self.filled("header"):
             return []
         header, descriptor = self._header, self._descriptor
@@ -149,7 +157,7 @@ class VMDKInspector(GrainMapInspector):
         findings = [*self._leads_outside(header, descriptor)] if descriptor else []
         if searched := vmdk_descriptor.parse(self.captured("searched")).parent():
             findings.append(
-                found("parent_image", f"QEMU finds a descriptor here that says: {searched.message}")
+                found("parent_image", f"QEMU reads a descriptor after the header: {searched.message}")
             )
         findings += [*self._states(header), *self._header_contradictions(header)]
         if descriptor and not self._is_split:
@@ -160,7 +168,8 @@ class VMDKInspector(GrainMapInspector):
     def _leads_outside(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
         if parent := descriptor.parent():
             yield parent
-        # If the capacity is zero, QEMU treats the image as a text descriptor that names other files.
+        # If the capacity is zero, QEMU treats the image as a text descriptor, and opens the files that it
+        # names.
         own = self.subformat in SUPPORTED_TYPES and len(descriptor.extents) == 1 and header.capacity
         for extent in descriptor.extents[:MAX_FINDINGS]:
             if not own or extent.kind != "SPARSE" or ELSEWHERE.search(extent.file):
@@ -183,37 +192,37 @@ class VMDKInspector(GrainMapInspector):
         elif header.descriptor != DESCRIPTOR_SECTOR:
             yield found(
                 "unsupported_subformat",
-                f"the descriptor stands at sector {header.descriptor}, but QEMU reads sector 1",
+                f"the descriptor begins at sector {header.descriptor}, but QEMU reads it from sector 1",
             )
         elif self._descriptor and self.subformat not in SUPPORTED_TYPES:
-            yield found(
-                "unsupported_subformat", f"the size of createType {self.subformat!r} cannot be decided"
-            )
+            yield found("unsupported_subformat", f"Keyhole does not support createType {self.subformat!r}")
 
     def _header_contradictions(self, header: SparseHeader) -> Iterator[Finding]:
         if header.descriptor_sectors * SECTOR > MAX_DESCRIPTOR_BYTES:
-            yield found("structure", f"the descriptor claims more than {MAX_DESCRIPTOR_BYTES} bytes")
+            yield found("structure", f"the header states a descriptor of over {MAX_DESCRIPTOR_BYTES} bytes")
         if not header.tables_needed:
-            yield found("structure", "capacity, grain size or grain table size are out of bounds")
+            yield found("structure", "the capacity, grain size or grain table size is out of bounds")
         if not header.method_agrees:
-            yield found("structure", "the flag of compression and its method contradict each other")
+            yield found("structure", "the compression flag and the compression method contradict each other")
         if not header.line_ends_intact:
-            yield found("structure", "a transfer as text changed the line ends, and so damaged the image")
+            yield found(
+                "structure", "a transfer as text changed the header's line ends and damaged the image"
+            )
         if self._directories_differ:
             yield found("structure", "the two grain directories contradict each other")
 
     def _descriptor_contradictions(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
         if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
-            yield found("structure", "the descriptor states createType twice, or where it is not a setting")
+            yield found("structure", "the descriptor mentions createType twice, or not as a setting")
         if PARENT_CID in descriptor.misplaced:
-            yield found("structure", "the descriptor states parentCID where it is not a setting")
+            yield found("structure", "the descriptor mentions parentCID, but not as a setting")
         if self.subformat in SUPPORTED_TYPES and (self.subformat == STREAM_OPTIMIZED) != header.compressed:
-            yield found("structure", f"createType is {self.subformat}, the header says otherwise")
+            yield found("structure", f"createType {self.subformat} contradicts the compression flag")
         sectors = sum(extent.sectors for extent in descriptor.extents)
-        # The capacity may be rounded up to a whole grain.
+        # Writers can round the capacity up to whole grains.
         if descriptor.extents and not 0 <= header.capacity - sectors < max(header.grain, 1):
             yield found(
-                "size_mismatch", f"the extents have {sectors} sectors, the header says {header.capacity}"
+                "size_mismatch", f"the extents have {sectors} sectors, the header states {header.capacity}"
             )
 
     def _footer_contradictions(self, header: SparseHeader) -> Iterator[Finding]:
@@ -221,15 +230,13 @@ class VMDKInspector(GrainMapInspector):
             return
         footer = self._footer
         if self.filled("footer") and not footer:
-            yield found(
-                "truncated", "the footer and end-of-stream marker that should end the object are not there"
-            )
+            yield found("truncated", "the object does not end with a footer and an end-of-stream marker")
         if footer and footer.capacity != header.capacity:
-            yield found("size_mismatch", "header and footer state different capacities")
+            yield found("size_mismatch", "the header and the footer state different capacities")
         if footer and not header.agrees(footer):
-            yield found("structure", "header and footer contradict each other")
+            yield found("structure", "the header and the footer contradict each other")
         if self._size % SECTOR:
-            # QEMU rounds the size up to whole sectors and looks for the footer three sectors before that end.
+            # QEMU rounds the size up to whole sectors, and expects the footer three sectors before this end.
             yield found("structure", "the footer does not begin at a whole sector")
 
     def _truncation(self, header: SparseHeader) -> Iterator[Finding]:
@@ -237,10 +244,10 @@ class VMDKInspector(GrainMapInspector):
             return
         for name, end in self._places(header):
             if end > self._size:
-                yield found("truncated", f"{name} ends at byte {end}, the object at {self._size}")
+                yield found("truncated", f"{name} ends at byte {end}, the object ends at {self._size}")
 
     def _places(self, header: SparseHeader) -> Iterator[tuple[str, int]]:
-        """The structures that the object must hold, each with its end in bytes."""
+        """Yield the structures that the object must contain, each with its end in bytes."""
         footer, directory_bytes = self._footer, 4 * header.tables_needed
         if header.descriptor:
             yield "the descriptor", (header.descriptor + header.descriptor_sectors) * SECTOR
@@ -255,7 +262,7 @@ class VMDKInspector(GrainMapInspector):
             yield "the last grain", last * SECTOR + self._last_grain_bytes(header) + footer_bytes
 
     def _parts(self, header: SparseHeader) -> Iterator[Part]:
-        """The structures that nothing may overlap."""
+        """Yield the structures that no other structure and no grain is allowed to overlap."""
         yield Part(0, HEADER_BYTES, "the header")
         if header.descriptor:
             start = header.descriptor * SECTOR
@@ -267,7 +274,7 @@ class VMDKInspector(GrainMapInspector):
 
     @property
     def _is_split(self) -> bool:
-        """Whether the header says that the extent has no embedded descriptor."""
+        """Whether the image is an extent of a split disk, whose header states no embedded descriptor."""
         return self._header is not None and not self._header.descriptor
 
     @property

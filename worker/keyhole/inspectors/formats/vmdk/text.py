@@ -1,32 +1,35 @@
-r"""VMware VMDK that is only a text descriptor: its extents, which hold all of the content, are other files.
+r"""Inspects VMDKs that consist only of a text descriptor. The extents with the content are other files.
 
 Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; libvmdk's documentation, sections
 "The descriptor file" and "Disk types"; QEMU, block/vmdk.c, vmdk_probe, vmdk_read_desc and vmdk_parse_extents.
 
 | line | meaning |
 |---|---|
-| `# Disk DescriptorFile` | usual first line; other lines that begin with `#` are comments |
+| `# Disk DescriptorFile` | the usual first line; other lines that begin with `#` are comments |
 | `version=1` | version of the format, 1 to 3 |
 | `CID=1b437686` | identifier of the content |
 | `parentCID=ffffffff` | identifier of the parent's content; all ones if there is no parent |
 | `parentFileNameHint="base.vmdk"` | the parent's file name |
 | `createType="monolithicFlat"` | the type of the disk |
-| `RW 131072 FLAT "disk-flat.vmdk" 0` | an extent: access, sectors of 512 bytes, type, file, offset within the file in sectors |
+| `RW 131072 FLAT "disk-flat.vmdk" 0` | an extent: access, length in sectors of 512 bytes, type, file, offset in the file in sectors |
 | `changeTrackPath="disk-ctk.vmdk"` | the file that tracks changes |
 | `ddb.adapterType = "ide"` | the disk database: adapters, geometry, identifiers |
 
 The module `descriptor` parses the lines.
 
-Readers that probe recognise a descriptor by `version=` after comments and blank lines, or by its usual first
-line, which has several spellings. Keyhole skips a UTF-8 byte order mark at the front, which editors write.
-QEMU with `-f vmdk` needs neither: it takes the C string at the start of the object, up to the first NUL, and
-looks for `createType` anywhere in it and for extents at the start of lines. So Keyhole reads every object up
-to its first NUL, in `STEPS`. The object is a descriptor if that string states a type and names an extent or a
-parent, even if the object is also of another format.
+Readers that detect the format recognise a descriptor in two ways: by `version=` after comments and blank
+lines, or by the usual first line, which has several spellings. Keyhole skips a UTF-8 byte order mark at the
+front, because editors write it.
 
-If an object begins like a descriptor, all of it is parsed, because a line may follow any amount of padding.
-The size is the sum of all extents, including those of type ZERO and those that are not writable, as in
-VMware; QEMU skips both. Whether the extents are whole cannot be seen here.
+QEMU with `-f vmdk` requires neither of these lines. It reads the C string at the start of the object, up to
+the first NUL. In this string it searches for `createType` at every position, and for extents at the
+beginnings of lines. So Keyhole reads every object up to its first NUL, in `STEPS`. The object is a descriptor
+if the string contains `createType` and names an extent or a parent, even if the object also has another
+format.
+
+If an object begins like a descriptor, Keyhole parses all of it, because padding of every length can precede a
+line. The size is the sum of all extents. As in VMware, the sum includes extents of type ZERO and read-only
+extents, although QEMU skips both types. Keyhole does not read the extents, so their wholeness is unknown.
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -49,35 +52,39 @@ from keyhole.inspectors.formats.vmdk.descriptor import (
 from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from keyhole.inspectors.region import CaptureRegion
 
-#: How much of an image a reader probes (QEMU, BLOCK_PROBE_BUF_SIZE).
+#: How many first bytes a reader uses to detect the format (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
-#: The ends of the pieces that are read until one holds a NUL. The first piece has a NUL in nearly every
-#: format, the second in compressed or encrypted data. The first GET covers the first three.
+#: The ends of the pieces that are read, one after the other, until a piece contains a NUL. In nearly every
+#: format, the first piece contains a NUL. In compressed or encrypted data, the second piece contains one. The
+#: first GET fetches the first three pieces.
 STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
 #: The byte order mark in UTF-8.
 UTF8_MARK = b"\xef\xbb\xbf"
-#: Matches comments and blank lines, then the version; or blank lines, then the usual first line.
+#: Matches the beginning of a descriptor: blank lines and the usual first line, or comments, blank lines and
+#: the version.
 FRONT = re.compile(
     rb"(?:[ \t]*\r?\n)*+[ \t]*#[ \t]*Disk[ \t]*Descriptor[ \t]*File"
     rb"|(?:#[^\n]*\n|[ \t]*\r?\n)*+[ \t]*version[ \t]*=[ \t]*[1-3][ \t]*\r?\n",
     re.IGNORECASE,
 )
-#: Matches the beginning of an extent. Readers follow a string that states a `createType` if this matches or
-#: the string states a parent. An extent may span several lines, because QEMU's sscanf takes any white space.
+#: Matches the beginning of an extent. Readers use a string with a `createType` as a descriptor if this
+#: pattern matches or if the string names a parent. An extent can span several lines, because QEMU's sscanf
+#: accepts line ends as white space.
 EXTENT_BEGINS = re.compile(
     rb"(?:^|[\n\r])[ \t\v\f]*+(?:RW|RDONLY|NOACCESS)\s++[+-]?[0-9]", re.IGNORECASE | re.ASCII
 )
 
-#: QEMU keeps a disk's length in a signed 64-bit number.
+#: The largest disk in bytes. QEMU stores a disk's length in a signed 64-bit number.
 MAX_VIRTUAL_BYTES = (1 << 63) - 1
-#: The most extents that are reported. A split disk may name thousands, but more findings would add nothing.
+#: At most this many extents are reported. A split disk can have thousands of extents, but further findings
+#: would not change the verdict.
 MAX_FINDINGS = 32
 
 VERSIONS = frozenset({"1", "2", "3"})
 ZERO = "ZERO"
-#: Types whose descriptor is embedded in the extent that it describes.
+#: Values of `createType` for disks whose only extent contains the descriptor.
 EMBEDDED_TYPES = frozenset({"monolithicSparse", "streamOptimized"})
-#: The types that the sources list.
+#: All values of `createType` that the sources list.
 TYPES = EMBEDDED_TYPES | {
     "2GbMaxExtentFlat",
     "2GbMaxExtentSparse",
@@ -102,7 +109,7 @@ TYPES = EMBEDDED_TYPES | {
 
 
 class VMDKTextInspector(HeaderInspector):
-    """VMware VMDK, only a text descriptor: the other files that it names, and the sum of their sizes."""
+    """Inspects VMDK text descriptors: the files that a descriptor names, and the sum of their sizes."""
 
     NAME = "vmdk"
 
@@ -114,17 +121,17 @@ class VMDKTextInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether an object that begins with `prefix` is a descriptor."""
+        """Return whether an object that begins with `prefix` begins like a descriptor."""
         return FRONT.match(prefix.removeprefix(UTF8_MARK)) is not None
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins like a descriptor, or a reader that expects a descriptor accepts it."""
+        """Whether the object begins like a descriptor, or QEMU with `-f vmdk` would use it as one."""
         return self._parsed is not None or super().format_match
 
     @property
     def virtual_size(self) -> int:
-        """The sum of the extents in bytes; zero until the text is read, or if no disk can be so large."""
+        """The sum of the extents in bytes; zero until the text is read, or if the sum is impossibly large."""
         total = self._extent_bytes
         return total if total <= MAX_VIRTUAL_BYTES else 0
 
@@ -141,7 +148,7 @@ class VMDKTextInspector(HeaderInspector):
         for start, end in pairwise((0, *STEPS)):
             name = "header" if start == 0 else f"text to {end}"
             if not self.has_region(name):
-                # A region that does not include the header, because a stream has already passed that.
+                # The region does not include the header, because a stream has already passed the header.
                 self.new_region(name, CaptureRegion(start, end - start))
             if not self.filled(name):
                 if begins:
@@ -156,7 +163,10 @@ class VMDKTextInspector(HeaderInspector):
             self._parsed = vmdk_descriptor.parse(text.removeprefix(UTF8_MARK))
 
     def _read_string(self, text: bytes) -> None:
-        """Parse the string at the start of the object if it names an extent or a parent; else discard it."""
+        """Parse the string at the start of the object if it leads to an extent or a parent.
+
+        Otherwise the object is not a descriptor, and the regions with the string are removed.
+        """
         if leads_somewhere(text):
             self._parsed = vmdk_descriptor.parse(text)
             return
@@ -165,7 +175,7 @@ class VMDKTextInspector(HeaderInspector):
             del self._regions[name]
 
     def details(self) -> Mapping[str, object]:
-        """Version, type, and the extents and parent that the descriptor names."""
+        """Return the version, the type, and the extents and the parent that the descriptor names."""
         descriptor = self._parsed
         if descriptor is None:
             return {}
@@ -180,7 +190,7 @@ class VMDKTextInspector(HeaderInspector):
         return facts
 
     def checks(self) -> list[Finding]:
-        """Findings on other files that the image needs, unknown features, and contradictions."""
+        """Return findings about other files that the image needs, unknown features, and contradictions."""
         descriptor = self._parsed
         if descriptor is None:
             return []
@@ -216,24 +226,26 @@ class VMDKTextInspector(HeaderInspector):
             yield found("structure", "the descriptor states no createType")
         if self.subformat in EMBEDDED_TYPES:
             yield found(
-                "structure", f"a descriptor of createType {self.subformat} cannot be an object of its own"
+                "structure", f"a descriptor of createType {self.subformat} must be embedded in its extent"
             )
         if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
-            yield found("structure", "the descriptor states createType twice, or where it is not a setting")
+            yield found("structure", "the descriptor mentions createType twice, or not as a setting")
         if PARENT_CID in descriptor.misplaced:
-            yield found("structure", "the descriptor states parentCID where it is not a setting")
+            yield found("structure", "the descriptor mentions parentCID, but not as a setting")
         if not descriptor.extents:
             yield found("structure", "the descriptor names no extent")
         if any(extent.kind == UNKNOWN for extent in descriptor.extents):
-            yield found("structure", "a line begins like an extent and is not one")
+            yield found("structure", "a line begins like an extent but is malformed")
 
     def _excess(self, descriptor: Descriptor) -> Iterator[Finding]:
         if descriptor.more_extents:
             yield found("structure", f"the descriptor has more than {len(descriptor.extents)} extents")
         if self._extent_bytes > MAX_VIRTUAL_BYTES:
-            yield found("structure", f"{self._extent_bytes} bytes are more than a disk can have")
+            yield found(
+                "structure", f"the extents have {self._extent_bytes} bytes, more than a disk can have"
+            )
         if self._size is not None and self._size > VMDK_TEXT_BYTES:
-            yield found("structure", f"a descriptor has at most {VMDK_TEXT_BYTES} bytes; this one is longer")
+            yield found("structure", f"the descriptor is longer than the allowed {VMDK_TEXT_BYTES} bytes")
 
     @property
     def _extent_bytes(self) -> int:
@@ -241,7 +253,7 @@ class VMDKTextInspector(HeaderInspector):
 
 
 def leads_somewhere(text: bytes) -> bool:
-    """Whether a reader that expects a descriptor would follow this text to an extent or a parent."""
+    """Return whether a reader that expects a descriptor would open an extent or a parent for this text."""
     lowered = text.lower()
     if CREATE_TYPE.lower().encode() not in lowered:
         return False
@@ -249,5 +261,5 @@ def leads_somewhere(text: bytes) -> bool:
 
 
 def _nowhere(extent: Extent) -> bool:
-    """Whether an extent is zeros that no file stores. If the extent names a file, the answer is no."""
+    """Return whether an extent consists of zeros and names no file."""
     return extent.kind == ZERO and not extent.file
