@@ -34,7 +34,7 @@ def _guarded(freeze: Callable[[], ReadOnlyCredentials], method: str) -> Callable
             frozen = freeze()
         # obstore panics if a credential contains white space, and boto3 shows such a credential in its error.
         if any(part and any(map(str.isspace, part)) for part in (frozen.access_key, frozen.token)):
-            raise CredentialRetrievalError(provider=method, error_msg="they contain white space")
+            raise CredentialRetrievalError(provider=method, error_msg="they contain a space or a line break")
         return frozen
 
     return guarded
