@@ -1,8 +1,8 @@
-"""Build disk images from their specifications, for the demo and the tests, without outside tools.
+"""Builds disk images according to their specifications, for the demo and the tests, without external tools.
 
-Every builder is a pure function that returns an `Image`, a sparse value. The same arguments give the same
-bytes: UUIDs and times are fixed. The images are whole and valid; to get a broken or hostile one, patch or
-truncate it.
+Every builder is a pure function that returns an `Image`. An `Image` stores only the bytes that are not zeros.
+The same arguments give the same bytes, because UUIDs and times are fixed. By default, the images are complete
+and valid. To get a damaged or hostile image, patch or truncate a valid one.
 """
 
 from keyhole.builders.asif import asif

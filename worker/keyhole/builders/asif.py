@@ -1,4 +1,4 @@
-"""Apple Sparse Image Format (ASIF), of macOS 26: header, two directories, tables, chunks.
+"""Builds images in Apple Sparse Image Format (ASIF) of macOS 26: header, two directories, tables, chunks.
 
 Header (big-endian; github.com/huven/asif-format)::
 
@@ -7,10 +7,11 @@ Header (big-endian; github.com/huven/asif-format)::
     48  sectors u64                    56  sectors at most u64
     64  chunk size u32                 68  sector size u16
 
-A directory holds its sequence number u64, then the chunk number of each table u64. The directory with the
-higher sequence number is valid. With chunks of 1 MiB, a table has 63 groups; each group has 2,048 data chunk
-entries u64 (two flag bits, 01: all written; then the place) and one bitmap chunk entry u64. This builder puts
-the directories and their padding into chunk 0.
+A directory has a sequence number u64, then the chunk number of each table u64. The directory with the higher
+sequence number is valid. If chunks have 1 MiB, a table has 63 groups. Each group has 2,048 entries u64 for
+data chunks and one entry u64 for a bitmap chunk. The upper two bits of a data chunk's entry are flags (01:
+all sectors are written), and the other bits are the number of the chunk in the file. This builder puts the
+header and the directories into chunk 0.
 """
 
 import struct
@@ -30,7 +31,10 @@ IMAGE_UUID = UUID("4b657968-6f6c-4000-8000-617369662d31")
 
 
 def asif(virtual_size: int, *, allocated: Allocated = 0) -> Image:
-    """An ASIF image of `virtual_size` bytes without metadata; `allocated` 1 MiB chunks hold a pattern."""
+    """Return an ASIF image of `virtual_size` bytes without metadata.
+
+    The image stores the `allocated` chunks of 1 MiB, each with a pattern.
+    """
     written = block_numbers(allocated, ceil_div(virtual_size, CHUNK_SIZE))
     tables = sorted({chunk // TABLE_CHUNKS for chunk in written})
     table_place = {table: 1 + index for index, table in enumerate(tables)}

@@ -1,4 +1,4 @@
-"""Bochs' redolog image.
+"""Builds redolog images of Bochs.
 
 Header, at byte 0, 512 bytes (little-endian; QEMU `block/bochs.c`, struct bochs_header)::
 
@@ -7,9 +7,10 @@ Header, at byte 0, 512 bytes (little-endian; QEMU `block/bochs.c`, struct bochs_
      72  catalog entries u32          76  bytes of an extent's bitmap u32     80  bytes of an extent u32
      84  version 1: virtual size u64; version 2: a time u32, then the virtual size u64
 
-The catalog follows. It has a u32 for each extent: its index among the stored extents, or FFFFFFFF if it is
-not stored. After the catalog comes each stored extent: first its bitmap, padded to a sector, with a bit for
-each sector that holds data, then its content.
+The catalog follows the header. It has a u32 for each extent: the index of the extent among the stored
+extents, or FFFFFFFF if the image does not store the extent. After the catalog come the stored extents. Each
+begins with a bitmap, padded to a sector, with one bit for each sector that has data. The extent's data follow
+the bitmap.
 """
 
 import struct
@@ -21,7 +22,7 @@ HEADER_SIZE = 512
 EXTENT_SIZE = 1 << 20
 FREE = 0xFFFFFFFF
 VERSIONS = {1: 0x00010000, 2: 0x00020000}
-#: Bitmap of an extent whose first sector holds data: the pattern is there.
+#: The bitmap of an extent in which only the first sector has data: the pattern.
 FIRST_SECTOR = b"\1"
 
 
@@ -33,9 +34,10 @@ def bochs(
     version: int = 2,
     subtype: str = "Growing",
 ) -> Image:
-    """A Bochs image of `virtual_size` bytes, whole sectors, whose `allocated` extents hold a pattern.
+    """Return a Bochs image of `virtual_size` bytes. Its `allocated` extents have a pattern.
 
-    `extent_size` is a power of two, at least 4 KiB as Bochs makes it.
+    `virtual_size` is a multiple of the sector size. `extent_size` is a power of two, in bytes. Bochs makes
+    extents of at least 4 KiB.
     """
     entries = ceil_div(virtual_size, extent_size)
     numbers = block_numbers(allocated, entries)

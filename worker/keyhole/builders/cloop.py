@@ -1,11 +1,11 @@
-"""cloop, the compressed loopback image, version 2.
+"""Builds cloop images, the compressed loopback images, of version 2.
 
 Header, at byte 0 (big-endian; QEMU `block/cloop.c`)::
 
       0  a shell script, padded with zeros    128  block size u32    132  blocks u32
     136  where each block begins, and where the last one ends, u64 each
 
-The blocks follow, each a zlib stream.
+After these offsets come the blocks. Each block is a zlib stream.
 """
 
 import struct
@@ -22,10 +22,12 @@ BLOCK_SIZE = 64 << 10
 
 
 def cloop(virtual_size: int, *, block_size: int = BLOCK_SIZE, allocated: Allocated = 0) -> Image:
-    """A cloop image of `virtual_size` bytes. It stores all blocks; the `allocated` ones hold a pattern.
+    """Return a cloop image of `virtual_size` bytes.
+
+    The image stores all blocks. The `allocated` blocks have a pattern, and all others are zeros.
 
     Raises:
-        ValueError: the size is not a multiple of the block size, which the format requires.
+        ValueError: The size is not a multiple of the block size, as the format requires.
     """
     blocks, rest = divmod(virtual_size, block_size)
     if rest:

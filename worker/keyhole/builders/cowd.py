@@ -1,4 +1,4 @@
-"""COWD, VMware ESX's copy-on-write extent, which the descriptor of a vmfsSparse disk names.
+"""Builds COWD extents, VMware ESX's copy-on-write format for the extents of vmfsSparse disks.
 
 Header, 2,048 bytes (little-endian; VMware "Virtual Disk Format 5.0", "ESX Server Sparse Extents")::
 
@@ -8,8 +8,8 @@ Header, 2,048 bytes (little-endian; VMware "Virtual Disk Format 5.0", "ESX Serve
     32  in a root: cylinders, heads, sectors u32; in a child: the parent's name, 1024
     1648  not closed cleanly u32
 
-The grain directory follows the header. Then come the grain tables of 4,096 entries; each precedes the first
-grain that it maps. An entry is a sector number u32.
+The grain directory follows the header. Then come the grain tables and the grains. A grain table has 4,096
+entries and precedes the first grain that it maps. An entry is a sector number u32.
 """
 
 import struct
@@ -27,9 +27,9 @@ HEADS, TRACK_SECTORS = 16, 63
 def cowd(
     virtual_size: int, *, grain_sectors: int = 1, allocated: Allocated = 0, parent: str | None = None
 ) -> Image:
-    """A COWD extent of `virtual_size` bytes whose `allocated` grains hold a pattern.
+    """Return a COWD extent of `virtual_size` bytes. Its `allocated` grains have a pattern.
 
-    Without `parent` it is a root; with `parent` it is a child that names this parent.
+    Without `parent`, the extent is a root. With `parent`, it is a child that names this parent.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     numbers = block_numbers(allocated, ceil_div(capacity, grain_sectors))

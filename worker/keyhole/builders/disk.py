@@ -1,4 +1,4 @@
-"""Raw disks with a partition table: MBR ("dos") and GPT.
+"""Builds raw disks with a partition table: MBR ("dos") or GPT.
 
 MBR, at byte 0 (little-endian; UEFI specification 2.10, section 5.2.1)::
 
@@ -25,29 +25,35 @@ from zlib import crc32
 from keyhole.builders.guest import SECTOR
 from keyhole.builders.image import Image
 
-#: UEFI section 5.3.1 asks for at least 16 KiB of entries: 128 entries of 128 bytes each.
+#: UEFI section 5.3.1 requires at least 16 KiB for the entries: 128 entries of 128 bytes each.
 GPT_ENTRIES = 128
 GPT_ENTRY_SIZE = 128
 
-#: The first partition starts at 1 MiB, where partitioning tools put it since 4 KiB sectors exist.
+#: The offset of the first partition in bytes. Partitioning tools use 1 MiB since disks with 4 KiB sectors
+#: exist.
 FIRST_PARTITION = 1 << 20
 
 DISK_GUID = UUID("4b657968-6f6c-4000-8000-6770742d3030")
 LINUX_DATA = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
-#: Protective entry: covers the disk so that tools that know only MBR leave it alone (section 5.2.3).
+#: The type of the protective entry. It covers the whole disk, so that tools that support only MBR do not
+#: change the disk (section 5.2.3).
 PROTECTIVE_TYPE = 0xEE
 
 
 def mbr_disk(size: int, partitions: Sequence[tuple[int, int, int]] = ((0x83, 2048, 2048),)) -> Image:
-    """A disk of `size` bytes whose MBR holds up to four `partitions`: (type, first LBA, sectors)."""
+    """Return a disk of `size` bytes with an MBR and up to four partitions.
+
+    Each partition is (type, first LBA, sectors).
+    """
     return Image.of(size, [(0, _mbr(partitions))])
 
 
 def gpt_disk(size: int, *, partitions: int = 1, sector: int = SECTOR) -> Image:
-    """A disk of `size` bytes with protective MBR, both GPT headers and `partitions` partitions of equal size.
+    """Return a disk of `size` bytes with a protective MBR, both GPT headers and partitions of equal size.
 
-    `size` is a multiple of `sector`, the logical sector in bytes: 512 or 4096.
+    `partitions` is the number of partitions. `size` is a multiple of `sector`, the size of a logical sector
+    in bytes, which is 512 or 4096.
     """
     last = size // sector - 1
     table_sectors = GPT_ENTRIES * GPT_ENTRY_SIZE // sector
@@ -69,7 +75,7 @@ def gpt_disk(size: int, *, partitions: int = 1, sector: int = SECTOR) -> Image:
 
 
 def _mbr(partitions: Sequence[tuple[int, int, int]]) -> bytes:
-    # The CHS fields hold their largest value, which means "use the LBA fields".
+    # The CHS fields have their largest value, which means "use the LBA fields".
     entries = b"".join(
         struct.pack("<B3sB3sII", 0, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", first, sectors)
         for kind, first, sectors in partitions

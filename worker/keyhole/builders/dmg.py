@@ -1,4 +1,4 @@
-"""DMG, Apple's UDIF: data, a property list that maps it to the disk, and a trailer.
+"""Builds DMG images (Apple's UDIF): data, a property list that maps the data to the disk, and a trailer.
 
 Trailer, the last 512 bytes (big-endian; libmodi, "Mac OS disk image types")::
 
@@ -10,9 +10,10 @@ Trailer, the last 512 bytes (big-endian; libmodi, "Mac OS disk image types")::
     352  master checksum: type u32, bits u32, 128 bytes
     488  variant u32 = 1                 492  sectors u64
 
-Block table, in the property list as base64 (`mish`): start and count of sectors u64@8, entries u32@200 and
-from 204 on 40 bytes each: type u32 (1 raw, 2 ignore, FFFFFFFF end), sector, sectors, offset in the data fork,
-length.
+The property list contains the block table (`mish`) as base64. The table has the first sector and the number
+of sectors, u64 each, at 8, the number of entries u32 at 200, and the entries, 40 bytes each, from 204 on. An
+entry has a type u32 (1 raw, 2 ignore, FFFFFFFF end), the first sector, the number of sectors, the offset in
+the data fork, and the length.
 """
 
 import struct
@@ -22,7 +23,7 @@ from uuid import UUID
 from keyhole.builders.guest import SECTOR, Allocated, block_numbers, pattern
 from keyhole.builders.image import Image
 
-#: Chunks of 1 MiB, a size that every reader accepts.
+#: The size of a block in bytes. All readers accept blocks of 1 MiB.
 BLOCK_SIZE = 1 << 20
 RAW, IGNORE, END = 1, 2, 0xFFFFFFFF
 SEGMENT_UUID = UUID("4b657968-6f6c-4000-8000-646d672d3031")
@@ -56,9 +57,10 @@ PLIST = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def dmg(virtual_size: int, *, allocated: Allocated = 0, segments: int = 1) -> Image:
-    """A DMG of `virtual_size` bytes, whole mebibytes; its `allocated` 1 MiB blocks are stored uncompressed.
+    """Return a DMG of `virtual_size` bytes. It stores the `allocated` blocks of 1 MiB uncompressed.
 
-    If `segments` is more than 1, the trailer says that this is the first of that many files.
+    `virtual_size` is a multiple of 1 MiB. If `segments` is more than 1, the trailer states that the image is
+    the first of this many files.
     """
     blocks = virtual_size // BLOCK_SIZE
     written = block_numbers(allocated, blocks)

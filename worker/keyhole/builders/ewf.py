@@ -1,4 +1,4 @@
-"""EWF, EnCase's evidence files: a chain of sections, one of which holds the data in chunks of 32 KiB.
+"""Builds EWF files, EnCase's evidence files: a chain of sections, with the data in chunks of 32 KiB.
 
 File header (little-endian; libewf, "Expert Witness Compression Format")::
 
@@ -8,14 +8,18 @@ Section's descriptor, 76 bytes, then its data::
 
      0  type, 16 bytes    16  next descriptor's offset u64    24  size u64    72  Adler-32 of the rest u32
 
-This builder writes the sections `volume` (1,052 bytes: medium u8, chunks u32@4, sectors per chunk u32, bytes
-per sector u32, sectors u64, GUID@64, Adler-32 at the end), `sectors` (chunks, each followed by its Adler-32),
-`table` (entries u32, base u64@8, Adler-32@20, offsets u32 of the chunks, Adler-32), `table2` (a copy of
-`table`), and `done` or `next`, whose next descriptor is itself.
+This builder writes these sections, in this order:
 
-Version 2 ("EVF2" 0D 0A 81 00, version 2.1, compression u16, segment u32, GUID) puts each descriptor, 64
-bytes, after its data: type u32, flags u32, offset of the previous descriptor u64, size u64, 64 u32, padding
-u32, MD5, Adler-32@60.
+- `volume`, 1,052 bytes: medium u8; chunks u32 at 4, sectors per chunk u32, bytes per sector u32, sectors u64;
+  GUID at 64; Adler-32 at the end.
+- `sectors`: the chunks, each followed by its Adler-32.
+- `table`: entries u32; base u64 at 8; Adler-32 at 20; the chunks' offsets u32; Adler-32.
+- `table2`: a copy of `table`.
+- `done`, or `next` if another file follows. The offset of the next descriptor is that of the section itself.
+
+Version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID. A descriptor
+has 64 bytes and follows the section's data: type u32, flags u32, offset of the previous descriptor u64, size
+u64, 64 u32, padding u32, MD5, and Adler-32 at 60.
 """
 
 import struct
@@ -34,10 +38,11 @@ DEVICE, DONE, NEXT = 1, 15, 13
 def ewf(
     virtual_size: int, *, allocated: Allocated = 0, segment: int = 1, last: str = "done", first: bytes = b""
 ) -> Image:
-    """An E01 of `virtual_size` bytes, whole 32 KiB chunks, all stored; the `allocated` ones hold a pattern.
+    """Return an E01 file of `virtual_size` bytes. It stores all chunks; the `allocated` ones have a pattern.
 
-    `segment`, and `last` set to `next`, make it one of several files. `first` becomes a section `header`
-    before all others.
+    `virtual_size` is a multiple of 32 KiB. `segment` is the number of the file if the image has several
+    files. `last` is the type of the last section: `next` if another file follows. `first` is the content of a
+    section `header` before all other sections; without content there is no such section.
     """
     chunks = virtual_size // CHUNK_SIZE
     written = block_numbers(allocated, chunks)
@@ -75,7 +80,10 @@ def ewf(
 
 
 def ewf2(*, segment: int = 1, last: int = DONE) -> Image:
-    """An Ex01 of an empty medium, `last` 13 (next) or 15 (done)."""
+    """Return an Ex01 file of an empty medium.
+
+    `segment` is the number of the file. `last` is the type of the last section: 13 (next) or 15 (done).
+    """
     header = b"EVF2\r\n\x81\0" + struct.pack("<2BHI16s", 2, 1, 1, segment, SET_UUID.bytes_le)
     device = compress("1\nmain\nsn\tts\tbp\n\t0\t512\n\n".encode("utf-16"))
     padding = -len(device) % 16
@@ -86,7 +94,7 @@ def ewf2(*, segment: int = 1, last: int = DONE) -> Image:
 
 
 def _descriptor(kind: bytes, at: int, length: int | None) -> bytes:
-    """A descriptor at `at` for `length` bytes of data; without data, its next descriptor is itself."""
+    """Return a descriptor for the offset `at` and `length` bytes of data. `None` makes it the last one."""
     following, size = (at, 0) if length is None else (at + 76 + length, 76 + length)
     fields = struct.pack("<16sQQ40x", kind, following, size)
     return fields + _sum(fields)

@@ -1,8 +1,8 @@
-"""The value that every builder returns: the image's size, and the pieces of it that are not zeros.
+"""The value that every builder returns: the size of an image, and the pieces of the image that are not zeros.
 
-An image of a terabyte takes little memory: a builder gives the few kilobytes that are not zeros, and all
-other bytes are zeros. An image is never changed. Each operation returns a new one, so that a test can damage
-a copy and keep the original.
+An image of a terabyte takes little memory, because the builder states only the few kilobytes that are not
+zeros. An `Image` is immutable. Each operation returns a new `Image`, so a test can damage a copy and keep the
+original.
 """
 
 from bisect import bisect_right
@@ -13,17 +13,19 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-#: The longest piece, in bytes, that `Image.of` makes by joining pieces that touch: enough for any table, too
-#: little for a disk.
+#: The most bytes of a piece that `Image.of` makes when it joins adjacent pieces. All tables fit into this
+#: limit, and it keeps the content of disks in separate pieces.
 JOINED_PIECE_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """`size` bytes, all zeros except `pieces`: (offset, data), in ascending order, without overlaps.
+    """An image of `size` bytes, which are zeros except in `pieces`.
+
+    A piece is (offset, data). The pieces are in ascending order and do not overlap.
 
     Raises:
-        ValueError: a piece overlaps its neighbour or reaches past the end. The builder has a bug.
+        ValueError: A piece overlaps another or ends after the image's end. The builder has a bug.
     """
 
     size: int
@@ -33,18 +35,18 @@ class Image:
         reached = 0
         for offset, data in self.pieces:
             if offset < reached:
-                raise ValueError(f"the piece at {offset} lies over one that ends at {reached}")
+                raise ValueError(f"the piece at {offset} overlaps the piece that ends at {reached}")
             reached = offset + len(data)
         if reached > self.size:
-            raise ValueError(f"the last piece ends at {reached}, past the image's end at {self.size}")
+            raise ValueError(f"the last piece ends at {reached}, after the image's end at {self.size}")
 
     @classmethod
     def of(cls, size: int, pieces: Iterable[tuple[int, bytes]]) -> Self:
-        """An image of `pieces`, in any order; empty ones are dropped, short ones that touch are joined."""
+        """Return an image of `pieces` in any order. Drop empty pieces, and join short adjacent pieces."""
         return cls(size, tuple(_joined(sorted(pieces, key=itemgetter(0)))))
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from `offset` on: `length` of them, or fewer where the image ends."""
+        """Return `length` bytes from `offset` on; fewer if the image ends before."""
         end = min(offset + length, self.size)
         result = bytearray(max(0, end - offset))
         for start, data in self._cut(offset, end):
@@ -52,7 +54,7 @@ class Image:
         return bytes(result)
 
     def to_bytes(self) -> bytes:
-        """The whole image in memory, zeros and all."""
+        """Return all bytes of the image, including the zeros."""
         return self.read(0, self.size)
 
     def write_to(self, path: str | PathLike[str]) -> Path:
@@ -66,20 +68,20 @@ class Image:
         return target
 
     def truncated(self, size: int) -> Self:
-        """The first `size` bytes of the image."""
+        """Return the first `size` bytes of the image."""
         return type(self)(min(size, self.size), tuple(self._cut(0, size)))
 
     def patched(self, offset: int, data: bytes) -> Self:
-        """The image with `data` written over the bytes at `offset`; the size stays the same."""
+        """Return the image with `data` in place of the bytes at `offset`. The size does not change."""
         end = offset + len(data)
         return self.of(self.size, (*self._cut(0, offset), (offset, data), *self._cut(end, self.size)))
 
     def appended(self, data: bytes) -> Self:
-        """The image with `data` appended."""
+        """Return the image with `data` appended."""
         return self.of(self.size + len(data), (*self.pieces, (self.size, data)))
 
     def _cut(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """The pieces, or parts of them, that lie in `start` up to `end`."""
+        """Yield the parts of the pieces between the offsets `start` and `end`."""
         first = max(0, bisect_right(self.pieces, start, key=itemgetter(0)) - 1)
         for index in range(first, len(self.pieces)):
             offset, data = self.pieces[index]

@@ -1,6 +1,7 @@
-"""Images of optical discs: ISO 9660, UDF, or both.
+"""Builds images of optical discs: ISO 9660, UDF, or both.
 
-ISO 9660 (ECMA-119): descriptors of 2,048 bytes from 32768 on, numbers little-endian and again big-endian::
+ISO 9660 (ECMA-119) has descriptors of 2,048 bytes from the offset 32768 on. Most numbers are stored twice,
+first little-endian and then big-endian::
 
       0  type u8: 0 boot, 1 primary, 2 supplementary, 255 end    1  "CD001" 01
      40  name, 32 bytes     80  blocks u32     88  escape sequences (Joliet: %/E)
@@ -8,10 +9,10 @@ ISO 9660 (ECMA-119): descriptors of 2,048 bytes from 32768 on, numbers little-en
     132  path table's bytes u32   140  path tables: u32 little-endian, -, u32 big-endian, -
     156  the root directory's record: 34 bytes                        881  version u8 = 1
 
-UDF (ECMA-167): `BEA01`, `NSR02`, `TEA01`, each in 2,048 bytes (or a block), from 32768 on; an anchor in
-block 256. Each descriptor begins with a tag: identifier u16, version u16, sum u8, -, serial u16, CRC u16, the
-number of bytes that the CRC covers u16, block u32. This builder writes a partition (5), a logical volume (6)
-and the end (8).
+UDF (ECMA-167) has `BEA01`, `NSR02` and `TEA01`, each in 2,048 bytes (or in a block, if blocks are larger),
+from the offset 32768 on. Block 256 has an anchor. Each descriptor begins with a tag: identifier u16, version
+u16, sum u8, -, serial u16, CRC u16, the number of bytes that the CRC covers u16, block u32. This builder
+writes descriptors for a partition (5), a logical volume (6) and the end (8).
 """
 
 import struct
@@ -37,7 +38,10 @@ def iso(
     el_torito: bool = False,
     udf: bool = False,
 ) -> Image:
-    """An ISO 9660 volume of `blocks` blocks with an empty root directory; with `udf`, a bridge disc."""
+    """Return an ISO 9660 volume of `blocks` blocks with an empty root directory.
+
+    With `udf`, the volume is a bridge disc, which is valid as ISO 9660 and as UDF.
+    """
     pieces = []
     descriptors = [_volume_descriptor(1, blocks, name)]
     if el_torito:
@@ -60,7 +64,10 @@ def iso(
 
 
 def udf(blocks: int = 400, *, block_size: int = SECTOR, name: str = "KEYHOLE") -> Image:
-    """A UDF volume of `blocks` blocks: recognition, anchor, both sequences, and an empty partition."""
+    """Return a UDF volume of `blocks` blocks with an empty partition.
+
+    The volume has the recognition descriptors, an anchor, and the main and the reserve descriptor sequence.
+    """
     step = max(block_size, SECTOR)
     recognition = [
         (32768 + index * step, b"\0" + what + b"\x01")
@@ -91,7 +98,7 @@ def _volume_descriptor(kind: int, blocks: int, name: str) -> bytes:
 
 
 def _record(identifier: bytes, system_use: bytes) -> bytes:
-    """The record in a directory for the directory itself (00) or for its parent (01)."""
+    """Return the record that a directory has for itself (identifier 00) or for its parent (01)."""
     rest = (
         _both(ROOT_BLOCK, 4) + _both(SECTOR, 4) + bytes(7) + b"\x02\0\0" + _both(1, 2) + b"\x01" + identifier
     )
@@ -118,7 +125,7 @@ def _udf_pieces(blocks: int, block_size: int, name: str) -> list[tuple[int, byte
 
 
 def _tagged(identifier: int, block: int, data: bytes) -> bytes:
-    """A descriptor of 512 bytes with its tag, sum and CRC."""
+    """Return a descriptor of 512 bytes with tag, sum and CRC."""
     body = data.ljust(496, b"\0")
     tag = bytearray(struct.pack("<HHBxHHHI", identifier, 2, 0, 0, crc_hqx(body, 0), len(body), block))
     tag[4] = sum(tag) & 0xFF

@@ -1,4 +1,4 @@
-"""LUKS, versions 1 and 2: headers without any key. The image can be recognised but not opened.
+"""Builds LUKS volumes, versions 1 and 2. The headers have no key, so nobody can open the volumes.
 
 Header of version 1, 592 bytes at byte 0 (big-endian; "LUKS On-Disk Format Specification" 1.2.3, section
 2.3)::
@@ -11,7 +11,7 @@ Header of version 1, 592 bytes at byte 0 (big-endian; "LUKS On-Disk Format Speci
     208  eight key slots of 48 bytes: 0000DEAD (unused) u32, iterations u32, salt 32 bytes,
          key material's offset u32, sectors; stripes u32 = 4000
 
-Header of version 2, 4096 bytes at byte 0, with a copy after its metadata that begins with "SKUL" (big-endian;
+Header of version 2, 4096 bytes at byte 0. A copy, which begins with "SKUL", follows the metadata (big-endian;
 "LUKS2 On-Disk Format Specification" 1.1.1, chapter 2)::
 
       0  "LUKS" BA BE            6  version u16 = 2           8  size with metadata u64
@@ -33,7 +33,7 @@ KEY_SLOTS = 8
 KEY_BYTES = 32
 STRIPES = 4000
 
-#: Key material is aligned to 4 KiB, as cryptsetup does.
+#: The alignment of key material in sectors. cryptsetup aligns it to 4 KiB, too.
 ALIGNMENT = 8
 SLOT_SECTORS = round_up(ceil_div(KEY_BYTES * STRIPES, SECTOR), ALIGNMENT)
 PAYLOAD_SECTOR = ALIGNMENT + KEY_SLOTS * SLOT_SECTORS
@@ -42,20 +42,24 @@ UNUSED_SLOT = 0x0000DEAD
 VOLUME_UUID = b"4b657968-6f6c-4000-8000-6c756b732d31"
 
 BINARY_HEADER_SIZE = 4096
-#: The sizes that cryptsetup uses: headers of 16 KiB, and 16 MiB for everything before the payload.
+#: The sizes in bytes that cryptsetup uses: 16 KiB for each header, and 16 MiB for all data before the
+#: payload.
 HEADER_SIZE = 16 << 10
 PAYLOAD_OFFSET = 16 << 20
-#: Size of a key slot's area in bytes: 4000 stripes of a 64-byte key, rounded up to whole pages.
+#: The size of a key slot's area in bytes: 4000 stripes of a key of 64 bytes, rounded up to whole pages.
 AREA_SIZE = round_up(64 * STRIPES, 4096)
 
 
 def luks(virtual_size: int) -> Image:
-    """A LUKS volume: header, empty key slots, and `virtual_size` bytes of payload."""
+    """Return a LUKS1 volume: a header, empty key slots, and `virtual_size` bytes of payload."""
     return Image.of(PAYLOAD_SECTOR * SECTOR + virtual_size, [(0, luks_header())])
 
 
 def luks_header() -> bytes:
-    """The 592 bytes of the header; key slots and payload follow at `PAYLOAD_SECTOR`."""
+    """Return the 592 bytes of the header.
+
+    The key material follows the header, and the payload begins at the sector `PAYLOAD_SECTOR`.
+    """
     header = struct.pack(
         ">6sH32s32s32sII20s32sI40s",
         b"LUKS\xba\xbe",
@@ -84,10 +88,10 @@ def luks2(
     metadata: Mapping[str, object] | None = None,
     fixed_size: bool = False,
 ) -> Image:
-    """A LUKS2 volume: two headers, one key slot's empty area, and `virtual_size` bytes of payload.
+    """Return a LUKS2 volume: two headers, the empty area of a key slot, and `virtual_size` bytes of payload.
 
-    `metadata` replaces the metadata that this function writes. With `fixed_size` the segment states its size;
-    otherwise it reaches to the end of the volume, as usual.
+    `metadata` replaces the default metadata. With `fixed_size`, the segment in the default metadata states
+    its size. Otherwise it extends to the end of the volume, as usual.
     """
     text = json.dumps(metadata or luks2_metadata(header_size, virtual_size if fixed_size else None)).encode()
     pieces = [
@@ -98,7 +102,10 @@ def luks2(
 
 
 def luks2_metadata(header_size: int = HEADER_SIZE, size: int | None = None) -> dict[str, object]:
-    """The metadata of a volume with one key slot and one segment, of `size` bytes or up to the end."""
+    """Return the metadata of a volume with one key slot and one segment.
+
+    The segment has `size` bytes; `None` means that it extends to the volume's end.
+    """
     cipher = {"encryption": "aes-xts-plain64"}
     kdf = {"type": "pbkdf2", "hash": "sha256", "iterations": 1000, "salt": b64encode(b"\x4b" * 32).decode()}
     area = {"type": "raw", "offset": str(2 * header_size), "size": str(AREA_SIZE), "key_size": 64}
@@ -130,7 +137,7 @@ def luks2_metadata(header_size: int = HEADER_SIZE, size: int | None = None) -> d
 
 
 def luks2_header(magic: bytes, offset: int, size: int, text: bytes) -> bytes:
-    """One header with its metadata `text`, `size` bytes in all, for the place `offset`."""
+    """Return a header for the offset `offset`, with the metadata `text`. Both together have `size` bytes."""
     fields = (magic, 2, size, 1, b"", b"sha256", b"\x4b" * 64, VOLUME_UUID, b"", offset)
     header = struct.pack(">6sHQQ48s32s64s40s48sQ184x64x", *fields).ljust(BINARY_HEADER_SIZE, b"\0")
     area = text.ljust(size - BINARY_HEADER_SIZE, b"\0")

@@ -1,4 +1,4 @@
-"""OVAs: tar archives of a virtual machine; the first file describes the machine (DMTF DSP0243, OVF 1.1)."""
+"""Builds OVA files: tar archives with a virtual machine. The first file is its descriptor (DMTF DSP0243)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,7 +25,11 @@ ENVELOPE = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 class OVADisk(NamedTuple):
-    """A disk of the machine: its file's name, the file's content or a link's target, and the disk's size."""
+    """A disk of the machine.
+
+    `name` is the name of the disk's file. `content` is the file's content, or as text the target of a
+    symbolic link. `capacity` is the size of the disk in bytes.
+    """
 
     name: str
     content: Image | str
@@ -33,14 +37,14 @@ class OVADisk(NamedTuple):
 
 
 def ova(disks: Sequence[OVADisk], *, descriptor: str | None = None) -> Image:
-    """An OVA with these disks and with `descriptor`, or by default with a descriptor that names the disks."""
+    """Return an OVA with these disks and the text `descriptor`. The default descriptor names all disks."""
     text = (ovf(disks) if descriptor is None else descriptor).encode()
     entries: list[Entry] = [("sample.ovf", Image.of(len(text), [(0, text)]))]
     return tar([*entries, *((disk.name, disk.content) for disk in disks)])
 
 
 def ovf(disks: Sequence[OVADisk]) -> str:
-    """The descriptor of a machine with these disks."""
+    """Return the OVF 1.1 descriptor of a machine with these disks."""
     files = [
         f"    <File ovf:id={quoteattr(f'file{number}')} ovf:href={quoteattr(disk.name)}"
         + (f' ovf:size="{disk.content.size}"/>' if isinstance(disk.content, Image) else "/>")

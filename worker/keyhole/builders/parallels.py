@@ -1,4 +1,4 @@
-"""Parallels' expandable disk image.
+"""Builds expandable disk images of Parallels.
 
 Header, at byte 0 (little-endian; QEMU `docs/interop/parallels`, "Header")::
 
@@ -8,8 +8,9 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/parallels`, "Header")::
      44  in use u32: 746F6E59 open, 312E3276 closed     48  data area's first sector u32
      52  flags u32: 1 empty    56  format extension's sector u64
 
-The BAT follows ("BAT"). It has a u32 for each cluster: 0 if the cluster is free, else its place, in clusters.
-With the older of the two magics the place is in sectors.
+The BAT follows the header (section "BAT"). It has a u32 for each cluster: 0 if the cluster is free, otherwise
+the place of the cluster in the file. With "WithouFreSpacExt", the newer magic number, the place is in
+clusters. With "WithoutFreeSpace", the older one, it is in sectors.
 """
 
 import struct
@@ -31,10 +32,11 @@ def parallels(
     extended: bool = True,
     in_use: int = CLOSED,
 ) -> Image:
-    """A Parallels image of `virtual_size` bytes, whole sectors, whose `allocated` clusters hold a pattern.
+    """Return a Parallels image of `virtual_size` bytes. Its `allocated` clusters have a pattern.
 
-    `extended` chooses the newer magic, with which the data begins at a cluster boundary. With the older magic
-    the data begins in the sector after the BAT, and the header does not say where.
+    `virtual_size` is a multiple of the sector size. `extended` chooses the newer magic number; then the data
+    begin at a cluster boundary. With the older magic number, the data begin in the sector after the BAT, and
+    the header does not state this place.
     """
     entries = ceil_div(virtual_size, cluster_size)
     numbers = block_numbers(allocated, entries)

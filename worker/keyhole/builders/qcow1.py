@@ -1,4 +1,4 @@
-"""qcow, version 1.
+"""Builds images in qcow, version 1.
 
 Header, at byte 0 (big-endian; QEMU `block/qcow.c`, struct QCowHeader)::
 
@@ -8,9 +8,10 @@ Header, at byte 0 (big-endian; QEMU `block/qcow.c`, struct QCowHeader)::
      32  cluster bits u8       33  L2 bits u8       36  encryption u32: 0 none, 1 AES
      40  L1 table's offset u64
 
-The backing file's name follows, padded to 8 bytes, then the L1 table. Behind it lie the L2 tables and guest
-clusters at whole clusters. An L2 entry holds a cluster's offset. For a compressed cluster, it also has bit 63
-set, and the length from bit 63 - cluster bits on.
+After the header come the name of the backing file, padded to 8 bytes, and the L1 table. Then come the L2
+tables and the guest clusters. All except compressed clusters are aligned to clusters. An L2 entry is the
+offset of a guest cluster. For a compressed cluster, bit 63 of the entry is also set, and the length is in the
+bits from 63 - cluster bits up to 62.
 """
 
 import struct
@@ -21,7 +22,8 @@ from keyhole.builders.image import Image, ceil_div, round_up
 
 HEADER_SIZE = 48
 COMPRESSED = 1 << 63
-#: A deflate stream without a header, with a window of 4 KiB (`block/qcow.c`, decompress_buffer).
+#: zlib's parameter for a deflate stream without a header and with a window of 4 KiB (`block/qcow.c`,
+#: decompress_buffer).
 RAW_DEFLATE_4K = -12
 
 
@@ -35,10 +37,10 @@ def qcow1(
     backing_file: str = "",
     encryption: int = 0,
 ) -> Image:
-    """A qcow image of `virtual_size` bytes whose `allocated` guest clusters hold a pattern.
+    """Return a qcow image of `virtual_size` bytes. Its `allocated` guest clusters have a pattern.
 
-    QEMU makes clusters of 2^12 bytes and tables of 2^9 entries. With a backing file, it makes clusters of 2^9
-    bytes and tables of 2^12 entries.
+    The defaults are QEMU's: clusters of 2^12 bytes and L2 tables of 2^9 entries. If there is a backing file,
+    QEMU makes clusters of 2^9 bytes and L2 tables of 2^12 entries.
     """
     cluster, table = 1 << cluster_bits, 8 << l2_bits
     numbers = block_numbers(allocated, ceil_div(virtual_size, cluster))

@@ -1,4 +1,4 @@
-"""qcow2, versions 2 and 3.
+"""Builds qcow2 images, versions 2 and 3.
 
 Header, at byte 0 (big-endian; QEMU `docs/interop/qcow2`, "Header")::
 
@@ -13,12 +13,13 @@ Header, at byte 0 (big-endian; QEMU `docs/interop/qcow2`, "Header")::
      80  compatible u64         88  autoclear u64    96  refcount order u32 = 4 (16 bits)
     100  header length u32     104  compression u8: 0 zlib, 1 zstd
 
-Header extensions follow ("Header extensions": type u32, length u32, data, padding to 8 bytes; type 0 ends
-them), then the backing file's name, all in the first cluster. Here the file continues with the refcount
-table, refcount blocks, L1 table, L2 tables, snapshots, LUKS header and guest clusters, so its last cluster is
-its last used one.
+After the header come the header extensions (section "Header extensions": type u32, length u32, data, padding
+to 8 bytes; type 0 ends them) and the name of the backing file, all in the first cluster. This builder then
+writes the refcount table, the refcount blocks, the L1 table, the L2 tables, the snapshots, the LUKS header
+and the guest clusters. So the last cluster of the file is in use.
 
-L1 and L2 entries hold an offset, and in bit 63 whether the refcount there is exactly one ("Cluster mapping").
+L1 and L2 entries have an offset. Bit 63 states whether the refcount of the cluster at this offset is exactly
+one (section "Cluster mapping").
 """
 
 import struct
@@ -41,7 +42,7 @@ Extension = tuple[int, bytes]
 LUKS = 2
 ZSTD = 1
 HEADER_LENGTH = {2: 72, 3: 112}
-#: A refcount has 1 << 4 bits.
+#: The base-2 logarithm of the refcount's size in bits: a refcount has 1 << 4 bits.
 REFCOUNT_ORDER = 4
 REFCOUNT_SIZE = 2
 REFCOUNT_ONE = 1 << 63
@@ -67,15 +68,15 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
     encryption: int = 0,
     extensions: Sequence[Extension] = (),
 ) -> Image:
-    """A qcow2 image of `virtual_size` bytes whose `allocated` guest clusters hold a pattern.
+    """Return a qcow2 image of `virtual_size` bytes. Its `allocated` guest clusters have a pattern.
 
-    With `data_file` the pattern belongs in that file, at the guest's offsets (`guest_disk` makes it), and no
-    guest cluster is stored here. `incompatible` adds feature bits; the bits for compression type (zstd) and
-    extended L2 change what is written accordingly. `snapshots` share all clusters with the active disk.
+    With `data_file`, the image stores no guest cluster, and the pattern belongs into the data file at the
+    guest's offsets (see `guest_disk`). `incompatible` adds feature bits. If it has the bit for the
+    compression type, the header states zstd; if it has the bit for extended L2, the L2 entries have 16 bytes.
+    `snapshots` is a number of snapshots. They share all clusters with the active disk.
 
     Raises:
-        ValueError: version 2 with features of version 3, or a header that does not fit into the first
-        cluster.
+        ValueError: Version 2 has no feature bits, or the header does not fit into the first cluster.
     """
     incompatible |= DATA_FILE if data_file is not None else 0
     if version < 3 and incompatible:
@@ -130,7 +131,7 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
 
 @dataclass(frozen=True, slots=True)
 class _Disk:
-    """How the tables divide the virtual disk: its size, and the bytes of a cluster and of an L2 entry."""
+    """The virtual disk and its tables. The fields are the sizes of disk, cluster and L2 entry in bytes."""
 
     virtual_size: int
     cluster: int
@@ -152,14 +153,14 @@ class _Disk:
         return 8 * self.l1_count
 
     def l1_entries(self, l1: int, l2: Mapping[int, int], flags: int) -> Iterator[tuple[int, bytes]]:
-        """Entries of the L1 table at `l1` for the tables in `l2`: their number and offset."""
+        """Yield the pieces for the L1 table at `l1`. `l2` has the offset of each L2 table by its number."""
         for table, offset in l2.items():
             yield l1 + 8 * table, struct.pack(">Q", offset | flags)
 
     def l2_entries(
         self, l2: Mapping[int, int], clusters: Mapping[int, int], flags: int
     ) -> Iterator[tuple[int, bytes]]:
-        """Entries of the L2 tables for `clusters`: their number and offset."""
+        """Yield the pieces for the L2 entries. `clusters` has each cluster's offset by its number."""
         for number, offset in clusters.items():
             table, index = divmod(number, self.table_entries)
             entry = struct.pack(">QQ", offset | flags, ALL_SUBCLUSTERS)
@@ -167,10 +168,11 @@ class _Disk:
 
 
 class _Clusters:
-    """The file's clusters in order: header, refcount table, refcount blocks, then those that are taken.
+    """Allocates the clusters of the file: header, refcount table, refcount blocks, then the clusters taken.
 
-    `sizes` are the sizes in bytes of everything that will be taken. They decide how many refcount blocks are
-    needed, and how large a table those need. The table and the blocks have refcounts, too.
+    `sizes` are the sizes in bytes of all structures for which the caller will take clusters. The number of
+    refcount blocks and the size of the refcount table depend on them. The table and the blocks have
+    refcounts, too.
     """
 
     def __init__(self, cluster: int, sizes: Sequence[int]) -> None:
@@ -188,22 +190,22 @@ class _Clusters:
 
     @property
     def end(self) -> int:
-        """The end of the last cluster taken, which is the file's size."""
+        """The offset at which the last cluster ends: the size of the file."""
         return len(self._counts) * self.cluster
 
     def take(self, size: int, *, refcount: int = 1) -> int:
-        """Take clusters for `size` bytes, and return the offset of the first."""
+        """Take clusters for `size` bytes, and return the offset of the first cluster."""
         offset = self.end
         self._counts += [refcount] * self._clusters(size)
         return offset
 
     def refcounts(self) -> list[tuple[int, bytes]]:
-        """The refcount table and the refcounts of all clusters taken so far."""
+        """Return the pieces for the refcount table and for the refcounts of all clusters so far."""
         first = self.table_offset + self.table_clusters * self.cluster
         blocks = range(first, first + self.blocks * self.cluster, self.cluster)
         return [
             (self.table_offset, struct.pack(f">{self.blocks}Q", *blocks)),
-            # The blocks are contiguous, so the refcounts continue from one to the next.
+            # The blocks are contiguous, so all refcounts form one piece.
             (first, struct.pack(f">{len(self._counts)}H", *self._counts)),
         ]
 
@@ -213,7 +215,11 @@ class _Clusters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Header:
-    """The first cluster; a pair is a table's offset and its clusters, or a count and an offset."""
+    """The first cluster.
+
+    `refcount_table` is the table's offset and its number of clusters. `snapshots` is the number of snapshots
+    and the offset of the snapshot table.
+    """
 
     version: int
     cluster_bits: int
@@ -227,7 +233,7 @@ class _Header:
     backing_file: str
 
     def packed(self) -> bytes:
-        """The header, the extensions and the backing file's name, one after the other."""
+        """Return the bytes of the header, the extensions and the backing file's name."""
         length = HEADER_LENGTH[self.version]
         extensions = b"".join(
             struct.pack(">II", kind, len(data)) + data.ljust(round_up(len(data), 8), b"\0")
@@ -264,7 +270,7 @@ def _text_extension(kind: int, text: str | None) -> list[Extension]:
 
 
 def _snapshot_table(l1_offsets: Sequence[int], disk: _Disk) -> bytes:
-    """One entry for each snapshot, padded to 8 bytes ("Snapshots")."""
+    """Return the snapshot table: one entry for each snapshot, padded to 8 bytes (section "Snapshots")."""
     table = b""
     for number, offset in enumerate(l1_offsets, start=1):
         identity, name = str(number).encode(), b"snapshot %d" % number

@@ -1,4 +1,4 @@
-"""QED, QEMU's enhanced disk format.
+"""Builds images in QED, QEMU's enhanced disk format.
 
 Header, at byte 0 (little-endian; QEMU `docs/interop/qed_spec`, "Header")::
 
@@ -9,8 +9,8 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/qed_spec`, "Header")::
      40  L1 table's offset u64                         48  virtual size u64
      56  backing name's offset u32                     60  its length u32
 
-The L1 table follows the header's cluster. Then come the L2 tables; each precedes the first guest cluster that
-it maps. An entry is an offset u64.
+The L1 table follows the header's cluster. Then come the L2 tables and the guest clusters. An L2 table
+precedes the first guest cluster that it maps. An entry is an offset u64.
 """
 
 import struct
@@ -33,9 +33,9 @@ def qed(
     backing_file: str = "",
     features: int = 0,
 ) -> Image:
-    """A QED image of `virtual_size` bytes whose `allocated` guest clusters hold a pattern.
+    """Return a QED image of `virtual_size` bytes. Its `allocated` guest clusters have a pattern.
 
-    `table_size` is in clusters. `features` adds feature bits to the bit that `backing_file` sets.
+    `table_size` is in clusters. `features` adds feature bits. `backing_file` sets its feature bit.
     """
     table = table_size * cluster_size
     numbers = block_numbers(allocated, ceil_div(virtual_size, cluster_size))

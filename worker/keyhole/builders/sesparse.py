@@ -1,4 +1,4 @@
-"""SESparse, VMware ESXi's space-efficient extent, which the descriptor of a seSparse disk names.
+"""Builds SESparse extents, VMware ESXi's space-efficient format for the extents of seSparse disks.
 
 Constant header, at sector 0 (little-endian, places and sizes in sectors; the format is not published: QEMU
 block/vmdk.c, VMDKSESparseConstHeader)::
@@ -8,12 +8,13 @@ block/vmdk.c, VMDKSESparseConstHeader)::
     80  place and size u64 of: volatile header, journal header, journal, grain directory, grain tables,
         bitmap of free grains, back map, grains
 
-Volatile header: 0xCAFECAFE u64, number of the next free table u64, of the next transaction u64, whether to
-replay the journal u64.
+The volatile header has 0xCAFECAFE u64, the number of the next free table u64, the number of the next
+transaction u64, and whether a reader must replay the journal u64.
 
-Tables and grains are numbered within their areas, in the order in which they are first written. A directory
-entry u64 is 1 << 60 plus the table's number. A table's entry u64 is 3 << 60 plus the grain's number, whose
-lowest 12 bits are stored above its other bits.
+A table's number is its index in the area of grain tables, and a grain's number is its index in the area of
+grains. Both are assigned in the order of the first write. A directory entry u64 is 1 << 60 plus the table's
+number. A table entry u64 is 3 << 60, plus the lowest 12 bits of the grain's number << 48, plus its other
+bits.
 """
 
 import struct
@@ -26,12 +27,12 @@ GRAIN_SIZE = GRAIN_SECTORS * SECTOR
 TABLE_SECTORS = 64
 TABLE_ENTRIES = TABLE_SECTORS * SECTOR // 8
 VERSION = 0x0000000200000001
-#: The sectors that ESXi reserves for the journal.
+#: The number of sectors that ESXi reserves for the journal.
 JOURNAL_SECTORS = 2048
 
 
 def sesparse(virtual_size: int, *, allocated: Allocated = 0, replay_journal: bool = False) -> Image:
-    """An SESparse extent of `virtual_size` bytes whose `allocated` grains of 4 KiB hold a pattern."""
+    """Return an SESparse extent of `virtual_size` bytes. Its `allocated` grains of 4 KiB have a pattern."""
     capacity = ceil_div(virtual_size, SECTOR)
     grains = ceil_div(capacity, GRAIN_SECTORS)
     numbers = block_numbers(allocated, grains)

@@ -1,4 +1,4 @@
-"""Apple's sparse image: index nodes of 4,096 bytes, each followed by the bands that it numbers.
+"""Builds Apple's sparse images: index nodes of 4,096 bytes, each followed by the bands that it lists.
 
 First node (big-endian; libmodi, "Mac OS disk image types")::
 
@@ -23,7 +23,10 @@ FIRST_BANDS, OTHER_BANDS = 1008, 1010
 
 
 def sparseimage(virtual_size: int, *, allocated: Allocated = 0, band_size: int = BAND_SIZE) -> Image:
-    """A sparse image of `virtual_size` bytes with these `allocated` bands; above 1,008 it has more nodes."""
+    """Return a sparse image of `virtual_size` bytes. It stores the `allocated` bands, each with a pattern.
+
+    The first node lists up to 1,008 bands. If there are more, the image has more nodes.
+    """
     written = block_numbers(allocated, ceil_div(virtual_size, band_size))
     nodes = [written[:FIRST_BANDS]]
     nodes += [written[at : at + OTHER_BANDS] for at in range(FIRST_BANDS, len(written), OTHER_BANDS)]

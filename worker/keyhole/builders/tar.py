@@ -1,4 +1,4 @@
-r"""Tar archives in POSIX's ustar format.
+r"""Builds tar archives in POSIX's ustar format.
 
 Header, 512 bytes (POSIX.1-2017, pax, "ustar Interchange Format"); numbers are octal text and a NUL::
 
@@ -6,7 +6,8 @@ Header, 512 bytes (POSIX.1-2017, pax, "ustar Interchange Format"); numbers are o
     148  checksum, 8       156  kind: 0 a file, 2 a symbolic link    157  target of a link, 100
     257  "ustar\0" "00"    265  names of owner and group, 32 each    345  prefix of the name, 155
 
-The data follow, padded to a block. Two blocks of zeros end the archive, which is padded to 20 blocks.
+The member's data follow the header, padded to a block. Two blocks of zeros end the archive. The archive is
+padded to a multiple of 20 blocks.
 """
 
 import struct
@@ -15,18 +16,18 @@ from collections.abc import Sequence
 from keyhole.builders.image import Image, round_up
 
 BLOCK = 512
-#: GNU tar pads to this many bytes by default.
+#: By default, GNU tar pads an archive to a multiple of this many bytes.
 RECORD = 20 * BLOCK
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 MODIFIED = 1_777_636_800
 FILE, SYMLINK = b"0", b"2"
 
-#: A name, and either a file's content or, as text, a symbolic link's target.
+#: A member: its name, and the content of a file or, as text, the target of a symbolic link.
 Entry = tuple[str, Image | str]
 
 
 def tar(entries: Sequence[Entry]) -> Image:
-    """A tar archive of files and symbolic links, as GNU tar pads it."""
+    """Return a tar archive of files and symbolic links, padded like GNU tar's archives."""
     end, pieces = 0, []
     for name, content in entries:
         if isinstance(content, str):
@@ -42,7 +43,7 @@ def tar(entries: Sequence[Entry]) -> Image:
 def tar_header(
     name: bytes, size: int = 0, *, kind: bytes = FILE, link: bytes = b"", prefix: bytes = b""
 ) -> bytes:
-    """The header of a member."""
+    """Return the header of a member. `size` is in bytes."""
     fields = [
         *(name, b"0000644\0", b"0000000\0", b"0000000\0"),
         *(b"%011o\0" % size, b"%011o\0" % MODIFIED, b" " * 8, kind, link),
@@ -52,6 +53,6 @@ def tar_header(
 
 
 def summed(header: bytes) -> bytes:
-    """The header with its checksum."""
+    """Return a header with its checksum."""
     total = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
     return header[:148] + b"%06o\0 " % total + header[156:]

@@ -1,4 +1,4 @@
-"""VDI, VirtualBox's own format.
+"""Builds images in VDI, VirtualBox's own format.
 
 Header, at byte 0 (little-endian; VirtualBox `VDICore.h`, version 1.1)::
 
@@ -10,7 +10,7 @@ Header, at byte 0 (little-endian; VirtualBox `VDICore.h`, version 1.1)::
     0x180  blocks u32              0x184  allocated blocks u32
     0x188  UUIDs, little-endian: own, last snapshot's, parent's, parent's snapshot
 
-The map has a u32 for each block: its place in the data area, in blocks, or FFFFFFFF if the block is free.
+The block map has a u32 for each block: the index of the block in the data area, or FFFFFFFF if it is free.
 """
 
 import struct
@@ -36,10 +36,10 @@ def vdi(
     image_type: int = 1,
     parent_uuid: UUID = NO_UUID,
 ) -> Image:
-    """A VDI of `virtual_size` bytes in blocks of 1 MiB.
+    """Return a VDI of `virtual_size` bytes in blocks of 1 MiB. Its `allocated` blocks have a pattern.
 
-    With `image_type` 2 (fixed) the file stores every block, and `allocated` says which blocks hold a pattern.
-    `parent_uuid` is for `image_type` 4, a differencing image, which qemu refuses to open.
+    With `image_type` 2 (fixed), the file also stores all other blocks. Use `parent_uuid` with `image_type` 4,
+    a differencing image, which QEMU refuses to open.
     """
     blocks = ceil_div(virtual_size, BLOCK_SIZE)
     written = block_numbers(allocated, blocks)

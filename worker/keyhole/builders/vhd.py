@@ -1,7 +1,7 @@
-"""VHD, Virtual PC's format: fixed, dynamic and differencing.
+"""Builds images in VHD, Virtual PC's format: fixed, dynamic and differencing.
 
-Footer, the last 512 bytes, and a copy at 0 unless fixed (big-endian; VHD specification 1.0,
-"Hard Disk Footer Format")::
+Footer, the last 512 bytes. Images that are not fixed have a copy at byte 0 (big-endian; VHD specification
+1.0, "Hard Disk Footer Format")::
 
      0  "conectix"              8  features u32 = 2        12  version u32 = 1.0
     16  dynamic header's offset u64, all ones if fixed     24  seconds since 2000 u32
@@ -17,8 +17,9 @@ Dynamic header, 1024 bytes ("Dynamic Disk Header Format")::
     36  checksum u32           40  parent's UUID           56  parent's time u32
     64  parent's name, UTF-16BE, 512 bytes                576  eight parent locators of 24 bytes
 
-A table entry is the sector of a block's bitmap, or FFFFFFFF; the block's data follows its bitmap. A checksum
-is the one's complement of the sum of all other bytes. Virtual PC before 2004 wrote footers of 511 bytes.
+An entry of the block table is the sector of the block's bitmap, or FFFFFFFF if the block is free. The block's
+data follow the bitmap. A checksum is the one's complement of the sum of all other bytes. Versions of Virtual
+PC before 2004 wrote footers of 511 bytes.
 """
 
 import struct
@@ -33,7 +34,7 @@ DYNAMIC_HEADER_SIZE = 1024
 NOWHERE = 0xFFFFFFFFFFFFFFFF
 FREE = 0xFFFFFFFF
 
-#: The largest geometry that fits into the footer's fields: a disk of about 127 GiB.
+#: The number of sectors in the largest geometry that fits into the footer's fields: about 127 GiB.
 MAX_CHS_SECTORS = 65535 * 16 * 255
 
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
@@ -52,7 +53,7 @@ def vhd_fixed(
     creator: bytes = b"qem2",
     footer_size: Literal[512, 511] = 512,
 ) -> Image:
-    """A fixed VHD: `virtual_size` bytes of `content` (or zeros), and a footer."""
+    """Return a fixed VHD: `virtual_size` bytes of `content` (by default zeros), and a footer."""
     disk = content or Image(virtual_size)
     if disk.size != virtual_size:
         raise ValueError(f"the content has {disk.size} bytes, the disk {virtual_size}")
@@ -67,10 +68,10 @@ def vhd_dynamic(
     allocated: Allocated = 0,
     parent_name: str | None = None,
 ) -> Image:
-    """A dynamic VHD; with `parent_name`, a differencing one whose parent is in the same folder.
+    """Return a dynamic VHD. With `parent_name`, it is a differencing VHD with a parent in the same folder.
 
-    The footer states `virtual_size` as the current size, and the nearest geometry that is not larger. The
-    `creator` decides whether qemu uses the size or the geometry.
+    The footer states `virtual_size` as the current size, and the largest geometry that is not larger.
+    `creator` determines whether QEMU uses the size or the geometry.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)
@@ -108,7 +109,10 @@ def vhd_dynamic(
 
 
 def vhd_geometry(sectors: int) -> tuple[int, int, int]:
-    """Cylinders, heads and sectors per track (appendix "CHS Calculation"); their product rounds down."""
+    """Return cylinders, heads and sectors per track for a number of sectors (appendix "CHS Calculation").
+
+    The product of the three is at most the number of sectors.
+    """
     sectors = min(sectors, MAX_CHS_SECTORS)
     if sectors >= 65535 * 16 * 63:
         return sectors // 255 // 16, 16, 255

@@ -1,6 +1,6 @@
-"""VHDX, Hyper-V's format (little-endian; MS-VHDX, sections 2.2 to 2.6).
+"""Builds images in VHDX, Hyper-V's format (little-endian; MS-VHDX, sections 2.2 to 2.6).
 
-Fixed places, each in a slot of 64 KiB::
+The structures at fixed offsets have slots of 64 KiB each::
 
       0 KiB  file identifier: "vhdxfile", creator UTF-16LE
      64 KiB  header 1, 4 KiB: "head", CRC-32C u32, sequence u64, file write GUID, data write GUID, log GUID,
@@ -8,14 +8,14 @@ Fixed places, each in a slot of 64 KiB::
     192 KiB  region table 1, 64 KiB: "regi", CRC-32C u32, entries u32, then at 16 entries of 32 bytes:
     256 KiB  region table 2    GUID, offset u64, length u32, required u32
 
-The rest lies at multiples of 1 MiB: the log, the metadata region, the BAT and the payload blocks.
+All other structures are at multiples of 1 MiB: the log, the metadata region, the BAT and the payload blocks.
 
 Metadata region: "metadata" + entries u16 at 10; entries of 32 bytes from 32: item GUID, offset in the region
 u32, length u32, flags u32. The items themselves start at 64 KiB.
 
-BAT entry u64: state in the low 3 bits (0 not present, 6 fully present), file offset in MiB from bit 20. Every
-chunk of payload entries is followed by one entry for the chunk's sector bitmap. A CRC-32C is computed with
-its own field zero.
+A BAT entry u64 has the state in the lowest 3 bits (0 not present, 6 fully present), and the file offset in
+MiB from bit 20 on. After each chunk of payload entries comes one entry for the chunk's sector bitmap. To
+compute a CRC-32C, set its own field to zero.
 """
 
 import struct
@@ -34,10 +34,10 @@ REGION_TABLE_SIZE = 64 << 10
 LOG_SIZE = MIB
 METADATA_SIZE = MIB
 
-#: Offset of the first item in the metadata region. The region's table lies before it.
+#: The offset in bytes of the first item in the metadata region. The region begins with a table of the items.
 ITEMS_OFFSET = 64 << 10
 
-#: The sectors that one sector bitmap of 1 MiB covers (section 2.5).
+#: The number of sectors that one sector bitmap of 1 MiB covers (section 2.5).
 SECTORS_OF_A_CHUNK = 1 << 23
 
 FULLY_PRESENT = 6
@@ -71,14 +71,14 @@ def vhdx(
     parent: str | None = None,
     log_guid: UUID = NO_LOG,
 ) -> Image:
-    """A dynamic VHDX of `virtual_size` bytes; with `parent`, a relative path, a differencing one.
+    """Return a dynamic VHDX of `virtual_size` bytes. Its `allocated` blocks have a pattern.
 
-    `metadata_offset` and `bat_offset` are multiples of 1 MiB. The log takes the first free place, and the
-    payload follows the last of the three. A nonzero `log_guid` says that the log, which is empty here, must
-    be replayed.
+    With `parent`, a relative path, the image is differencing. `metadata_offset` and `bat_offset` are
+    multiples of 1 MiB. The log is at the first free place, and the payload follows the log and the two
+    regions. A nonzero `log_guid` states that a reader must replay the log; but the log is empty.
 
     Raises:
-        ValueError: the two regions overlap.
+        ValueError: The metadata region and the BAT overlap.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)
@@ -89,7 +89,7 @@ def vhdx(
 
     spans = [(metadata_offset, METADATA_SIZE), (bat_offset, bat_size)]
     if max(offset for offset, _ in spans) < min(offset + length for offset, length in spans):
-        raise ValueError(f"the metadata region and the BAT ({bat_size} bytes) lie over each other")
+        raise ValueError(f"the metadata region and the BAT ({bat_size} bytes) overlap")
     log_offset = _first_free(spans)
     payload = max(offset + length for offset, length in [*spans, (log_offset, LOG_SIZE)])
 
@@ -115,7 +115,7 @@ def vhdx(
 
 
 def _first_free(spans: list[tuple[int, int]]) -> int:
-    """The first place for the log, from 1 MiB on, that does not overlap the regions in `spans`."""
+    """Return the first offset from 1 MiB on at which the log does not overlap the regions in `spans`."""
     candidate = MIB
     for offset, length in sorted(spans):
         if candidate + LOG_SIZE <= offset:
@@ -154,7 +154,7 @@ def _with_checksum(structure: bytes) -> bytes:
 
 
 def _metadata(virtual_size: int, block_size: int, locator: bytes) -> list[tuple[int, bytes]]:
-    """The metadata table and its items (section 2.6.2), each with its offset in the region."""
+    """Return the metadata table and the items (section 2.6.2), each with its offset in the region."""
     disk_flags = REQUIRED | VIRTUAL_DISK
     items = [
         (FILE_PARAMETERS, REQUIRED, struct.pack("<II", block_size, HAS_PARENT if locator else 0)),
@@ -176,7 +176,7 @@ def _metadata(virtual_size: int, block_size: int, locator: bytes) -> list[tuple[
 
 
 def _parent_locator(relative_path: str) -> bytes:
-    """Key-value pairs that locate the parent (sections 2.6.2.6.1 and 2.6.2.6.3)."""
+    """Return the locator of the parent, which has key-value pairs (sections 2.6.2.6.1 and 2.6.2.6.3)."""
     pairs = {"parent_linkage": f"{{{PARENT_DATA_WRITE_ID}}}", "relative_path": relative_path}
     words = [(key.encode("utf-16-le"), value.encode("utf-16-le")) for key, value in pairs.items()]
     locator = struct.pack("<16s2xH", VHDX_PARENT.bytes_le, len(words))

@@ -1,4 +1,4 @@
-r"""VMDK, VMware's format: a sparse extent, a stream-optimized one, and text descriptors.
+r"""Builds images in VMDK, VMware's format: sparse extents, stream-optimized extents, and text descriptors.
 
 Sparse extent header, at byte 0 (little-endian; VMware "Virtual Disk Format 5.0", "Hosted Sparse Extents")::
 
@@ -11,12 +11,14 @@ Sparse extent header, at byte 0 (little-endian; VMware "Virtual Disk Format 5.0"
     64  overhead u64, sectors      72  unclean shutdown u8
     73  "\n", " ", "\r\n", which a transfer as text damages         77  compression u16: 0 none, 1 deflate
 
-A directory entry u32 is a grain table's sector; a table entry u32 is a grain's sector; 0 means "not stored".
+A directory entry u32 is the sector of a grain table. A table entry u32 is the sector of a grain. 0 means that
+the extent does not store the table or the grain.
 
-A stream-optimized extent ("Stream-Optimized Compressed Sparse Extents") is written in one pass. First come
-the grains, each after its sector and length; then the tables, each after a marker of one sector (length in
-sectors u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of stream). The footer, in the
-last sector but one, is the header with the true place of the directory.
+A stream-optimized extent (section "Stream-Optimized Compressed Sparse Extents") can be written in one pass.
+First come the grains, each after its sector number and its length. Then come the tables, each after a marker
+of one sector (length in sectors u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of
+stream). The footer is in the last sector but one. It is a copy of the header that states the sector of the
+directory.
 """
 
 import struct
@@ -40,7 +42,7 @@ COMPRESSED, MARKERS = 1 << 16, 1 << 17
 
 END_OF_STREAM, GRAIN_TABLE, GRAIN_DIRECTORY, FOOTER = 0, 1, 2, 3
 
-#: The parentCID of a disk without a parent.
+#: The value of parentCID for a disk without a parent.
 NO_PARENT = "ffffffff"
 
 
@@ -55,11 +57,12 @@ def vmdk_sparse(
     descriptor_sector: int = 1,
     allocated: Allocated = 0,
 ) -> Image:
-    """A sparse extent of `virtual_size` bytes with an embedded descriptor, as hosted products write it.
+    """Return a sparse extent of `virtual_size` bytes with an embedded descriptor.
 
-    qemu looks for the descriptor at sector 1, whatever `descriptor_sector` is. `descriptor` replaces the
-    whole text. Without it, `extent_line` replaces the only extent line, and `extra_lines` follow the last
-    line.
+    VMware's hosted products write such extents. The `allocated` grains have a pattern. `descriptor_sector` is
+    the descriptor's place, but QEMU always reads the descriptor at sector 1. `descriptor` replaces the whole
+    text of the descriptor. In the default text, `extent_line` replaces the only extent line, and
+    `extra_lines` are added at the end.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE))
@@ -96,7 +99,10 @@ def vmdk_sparse(
 
 
 def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Image:
-    """A stream-optimized extent of `virtual_size` bytes, as in an OVA: compressed grains, markers, footer."""
+    """Return a stream-optimized extent of `virtual_size` bytes, as in an OVA.
+
+    The `allocated` grains have a pattern and are compressed.
+    """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = sorted(block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE)))
     tables = ceil_div(virtual_size, GRAIN_SIZE * TABLE_ENTRIES)
@@ -126,7 +132,7 @@ def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Ima
 
 
 def vmdk_flat_descriptor(text: str) -> Image:
-    """A text descriptor in a file of its own, as for a disk whose extents are other files."""
+    """Return a separate text descriptor, as used for a disk with extents in other files."""
     data = text.encode()
     return Image.of(len(data), [(0, data)])
 
@@ -160,7 +166,7 @@ def _descriptor(
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """The sparse extent header; all places and lengths are in sectors."""
+    """The header of a sparse extent. All places and lengths are in sectors."""
 
     version: int
     flags: int
@@ -172,7 +178,7 @@ class _Header:
     compression: int
 
     def packed(self, *, directory: int | None = None) -> bytes:
-        """The header's bytes; for a footer, with the place of the `directory`."""
+        """Return the header's bytes. For a footer, `directory` is the sector of the grain directory."""
         return struct.pack(
             "<4sIIQQQQIQQQB4sH",
             b"KDMV",
@@ -192,19 +198,19 @@ class _Header:
 
 
 class _Stream:
-    """The parts of a stream-optimized extent after its overhead, in the order in which they are written."""
+    """Writes the parts of a stream-optimized extent after the overhead, one after the other."""
 
     def __init__(self, first_sector: int) -> None:
         self.sector = first_sector
         self.pieces: list[tuple[int, bytes]] = []
 
     def grain(self, number: int) -> int:
-        """Write one compressed grain; return its sector."""
+        """Write one compressed grain. Return the grain's sector."""
         data = zlib.compress(pattern(number).ljust(GRAIN_SIZE, b"\0"))
         return self._put(struct.pack("<QI", number * GRAIN_SECTORS, len(data)) + data)
 
     def marked(self, kind: int, data: bytes) -> int:
-        """Write a marker and the metadata after it; return the sector of the metadata."""
+        """Write a marker and the metadata that follow it. Return the sector of the metadata."""
         self._put(struct.pack("<QII", ceil_div(len(data), SECTOR), 0, kind).ljust(SECTOR, b"\0"))
         return self._put(data)
 

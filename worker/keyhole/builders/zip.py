@@ -1,16 +1,18 @@
-r"""ZIP archives of stored members, as Info-ZIP writes them on Unix.
+r"""Builds ZIP archives of members that are not compressed, as Info-ZIP writes them on Unix.
 
-Source: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3. Little-endian. A header before each member's data::
+Source: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3. All fields are little-endian. A local header precedes each
+member's data::
 
       0  "PK\3\4"    4  version needed, flags, method, time, date, u16 each    14  CRC-32
      18  packed size, size, u32 each    26  lengths of the name and of the extra fields, u16 each; both follow
 
-The directory has another header for each member. It begins with "PK\1\2", has the maker's version before the
-version needed, and after the lengths: length of the comment, disk, internal attributes, u16 each, external
-attributes (the upper half is the mode on Unix) and offset, u32 each. The end record follows the directory.
+The directory has another header for each member. It begins with "PK\1\2". Before the version needed, it has
+the version of the maker. After the lengths, it has the length of the comment, the disk and the internal
+attributes, u16 each, and the external attributes (the upper half is the mode on Unix) and the offset, u32
+each. The end record follows the directory.
 
-Numbers that are too large for a header are in a ZIP64 field; those of the end record are in a ZIP64 record
-before it.
+If a number is too large for a header, it is in a ZIP64 field. If a number is too large for the end record, it
+is in a ZIP64 record before the end record.
 """
 
 import struct
@@ -24,17 +26,17 @@ from keyhole.builders.tar import Entry
 LOCAL, DIRECTORY = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L")
 END, ZIP64_END, LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 VERSION, ZIP64_VERSION, UNIX = 20, 45, 3 << 8
-#: 2026-05-01, 12:00.
+#: The time of modification of all members: 2026-05-01, 12:00.
 TIME, DATE = 12 << 11, 46 << 9 | 5 << 5 | 1
 FILE_MODE, LINK_MODE = 0o100644, 0o120777
 UTF_8 = 1 << 11
 BEYOND, MANY = 0xFFFFFFFF, 0xFFFF
-#: The polynomial of CRC-32, its bits reversed.
+#: The polynomial of CRC-32 with reversed bits.
 POLYNOMIAL = 0xEDB88320
 
 
 class Numbers(NamedTuple):
-    """Size and offset of a member, and its checksum."""
+    """The size in bytes of a member, its offset, and its checksum."""
 
     size: int
     offset: int
@@ -42,7 +44,7 @@ class Numbers(NamedTuple):
 
 
 def zip_archive(entries: Sequence[Entry], *, comment: bytes = b"") -> Image:
-    """A ZIP archive of files and symbolic links, all stored."""
+    """Return a ZIP archive of files and symbolic links. No member is compressed."""
     end, pieces, directory = 0, list[tuple[int, bytes]](), b""
     for name, content in entries:
         is_link = isinstance(content, str)
@@ -57,7 +59,7 @@ def zip_archive(entries: Sequence[Entry], *, comment: bytes = b"") -> Image:
 
 
 def local_header(name: bytes, numbers: Numbers) -> bytes:
-    """The header before a member's data."""
+    """Return the local header of a member."""
     size = min(numbers.size, BEYOND)
     extra = struct.pack("<2H2Q", 1, 16, numbers.size, numbers.size) if size == BEYOND else b""
     fields = (_version(extra), _flags(name), 0, TIME, DATE, numbers.checksum, size, size)
@@ -65,7 +67,7 @@ def local_header(name: bytes, numbers: Numbers) -> bytes:
 
 
 def directory_header(name: bytes, numbers: Numbers, mode: int) -> bytes:
-    """The header of a member in the directory."""
+    """Return the header of a member in the directory."""
     size, offset = min(numbers.size, BEYOND), min(numbers.offset, BEYOND)
     larger = [numbers.size] * 2 * (size == BEYOND) + [numbers.offset] * (offset == BEYOND)
     extra = struct.pack(f"<2H{len(larger)}Q", 1, 8 * len(larger), *larger) if larger else b""
@@ -77,7 +79,7 @@ def directory_header(name: bytes, numbers: Numbers, mode: int) -> bytes:
 
 
 def end_records(entries: int, length: int, offset: int, comment: bytes = b"") -> bytes:
-    """The records after a directory with this many entries and bytes."""
+    """Return the records after a directory with `entries` entries and `length` bytes at `offset`."""
     stated = (min(entries, MANY), min(entries, MANY), min(length, BEYOND), min(offset, BEYOND))
     end = END.pack(b"PK\5\6", 0, 0, *stated, len(comment)) + comment
     if stated == (entries, entries, length, offset):
@@ -88,7 +90,7 @@ def end_records(entries: int, length: int, offset: int, comment: bytes = b"") ->
 
 
 def checksum_of(image: Image) -> int:
-    """CRC-32 of an image, computed without writing out its zeros."""
+    """Return the CRC-32 of an image, computed without its zeros in memory."""
     end, checksum = 0, 0
     for at, data in (*image.pieces, (image.size, b"")):
         checksum = _zeros_behind(checksum, at - end)
@@ -98,7 +100,7 @@ def checksum_of(image: Image) -> int:
 
 
 def _zeros_behind(checksum: int, count: int) -> int:
-    """The checksum of the same data followed by this many zero bytes."""
+    """Return the checksum of data followed by `count` zeros. `checksum` is the checksum of the data."""
     register, power = checksum ^ BEYOND, 1 << 23  # x^8: a byte
     while count:
         if count & 1:
@@ -108,7 +110,7 @@ def _zeros_behind(checksum: int, count: int) -> int:
 
 
 def _product(one: int, two: int) -> int:
-    """The product of two polynomials, modulo that of CRC-32; the highest bit is x^0."""
+    """Return the product of two polynomials, modulo the polynomial of CRC-32. The highest bit is x^0."""
     product = 0
     for bit in range(31, -1, -1):
         if one >> bit & 1:
