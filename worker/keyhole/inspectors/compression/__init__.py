@@ -1,1 +1,1 @@
-"""Compressed images: decoders, and limits on what they may expand."""
+"""Compressed images: decoders, and limits on how much they decompress."""

@@ -1,14 +1,15 @@
-"""The base of all decoders. Compressed bytes go in piece by piece, and bounded steps of data come out.
+"""The base class of all decoders, which receive compressed bytes in pieces and yield the output in steps.
 
-A file of these formats is one stream or several in a row, which count as one. Padding may lie between streams
-and after the last one. Other bytes there do not belong to the format.
+A compressed object consists of one stream or several streams in a row. Their output is concatenated. In some
+formats, padding can lie between the streams and after the last stream. Other bytes in these places do not
+belong to the format.
 
-zlib, liblzma, libbz2, libzstd and liblz4 decompress. Their callers must find out where a stream begins, what
-follows it, and whether an error is the fault of the data.
+The libraries zlib, liblzma, libbz2, libzstd and liblz4 decompress one stream. A decoder finds the beginning
+of each stream, skips padding, and determines whether an error of the library is caused by the data.
 
 Source: RFC 1952 (gzip); The .xz File Format 1.2.0, sections 2 and 4; RFC 8878 (Zstandard), sections 3.1.1 and
-3.1.2; bzip2 1.0.8, decompress.c. After the last stream, gzip ignores zeros and warns about anything else, xz
-accepts zeros in multiples of four, bzip2 warns, and zstd accepts nothing.
+3.1.2; bzip2 1.0.8, decompress.c. The tools treat data after the last stream differently: gzip ignores zeros
+and warns about other bytes, xz accepts zeros in multiples of four, bzip2 warns, and zstd accepts nothing.
 """
 
 import re
@@ -22,12 +23,14 @@ from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.memory import Held
 
 KIB, MIB = 1024, 1024**2
-#: The most bytes that come out at once. Larger steps are not faster.
+#: The most bytes of output in one step. Larger steps are not faster.
 STEP = MIB
-#: Bytes of a stream that go in at once. A new stream gets few, because the library copies the bytes that it
-#: does not use and an object may have thousands of streams. Each later portion is twice as long.
+#: How many bytes of a stream a decoder passes to the library at once. The first portion of a stream is short,
+#: because an object can have thousands of short streams, and the library copies the bytes after the stream's
+#: end. Each later portion is twice as long, up to `MOST_PORTION`.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
-#: Enough bytes to recognise a stream and the memory that it needs. xz headers with filters are the longest.
+#: The number of bytes from which a decoder can recognise a stream and the memory that the stream needs. The
+#: longest headers are those of xz with filters.
 HEAD_BYTES = 64
 #: The most zeros that are skipped as padding.
 MAX_PADDING = 1 * MIB
@@ -35,7 +38,7 @@ ZEROS = re.compile(rb"\0++")
 
 
 class DecodingError(Exception):
-    """Ends the decoding of an object. The attribute `finding` gives the reason."""
+    """Ends the decoding of an object. The attribute `finding` states the reason."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)
@@ -43,7 +46,7 @@ class DecodingError(Exception):
 
 
 class Stream(Protocol):
-    """The interface of one stream's decompressor, as Python's libraries have it."""
+    """The decompressor of one stream, with the interface of `bz2.BZ2Decompressor`."""
 
     @property
     def eof(self) -> bool:
@@ -51,35 +54,36 @@ class Stream(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether more input is needed before more output comes."""
+        """Whether the decompressor needs more input before it can return more output."""
 
     @property
     def unused_data(self) -> bytes:
-        """The input that lies after the stream's end."""
+        """The input bytes after the stream's end."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Decompress data into at most `max_length` bytes."""
+        """Decompress `data` and return at most `max_length` bytes of output."""
 
 
 class Decoder(ABC):
-    """Decodes the streams of one object, one after the other."""
+    """Decodes the streams of one object in their order."""
 
     NAME: ClassVar[str]
-    #: Padding is zeros, in multiples of this many; zero: no padding is allowed.
+    #: Padding consists of zeros; their number is a multiple of this one. Zero means that the format has no
+    #: padding.
     PADDING: ClassVar[int] = 0
-    #: The exception that the library raises if the data are at fault.
+    #: The exception that the library raises for corrupt data.
     ERRORS: ClassVar[type[Exception]]
 
     def __init__(self) -> None:
-        #: Streams that were decoded to their end.
+        #: The number of streams that were decoded to their end.
         self.streams = 0
-        #: Bytes of input that were used, and bytes of output.
+        #: The number of input bytes that were used, and the number of output bytes.
         self.taken, self.made = 0, 0
-        #: The most bytes of output that will be decoded of the object. A decoder uses no more of its window.
+        #: The limit on the output in bytes. The decoder reserves no more memory for its window than this.
         self.most_output = MAX_WINDOW
-        #: The memory that the decoder holds, and the bytes that its caller holds besides the window.
+        #: The reserved memory, and the bytes in it that the caller needs besides the window.
         self.held, self.beside = Held(), 0
-        #: Where other data follow the last stream; `None` if there are none. Decoding ends there.
+        #: The offset at which other data follow the last stream, or `None`. Decoding ends at this offset.
         self.trailing_at: int | None = None
         self._stream: Stream | None = None
         self._portion = LEAST_PORTION
@@ -91,38 +95,41 @@ class Decoder(ABC):
     @classmethod
     @abstractmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether an object that begins with these bytes has this format."""
+        """Whether an object that begins with `front` has this format."""
 
     @abstractmethod
     def _open(self, head: bytes) -> Stream | int | None:
-        """A decompressor for the stream that begins here, or how many bytes to skip; `None` if none begins.
+        """Return a decompressor for the stream that begins with `head`.
+
+        Return the number of bytes to skip if `head` is the beginning of a skippable frame, and `None` if it
+        is the beginning of neither.
 
         Raises:
-            DecodingError: Keyhole does not decode such a stream.
+            DecodingError: Keyhole does not decode this kind of stream.
         """
 
     @abstractmethod
     def window(self, head: bytes) -> int:
-        """The window of the stream that begins here, or the size of its blocks, in bytes."""
+        """Return the memory in bytes for the window or the blocks of the stream that begins with `head`."""
 
     def reserve(self, head: bytes) -> None:
-        """Ask for the memory of the stream that begins here. The previous stream no longer holds any."""
+        """Reserve the memory for the stream that begins with `head`. The previous stream has ended."""
         self.held.raise_to(self.beside + min(self.window(head), self.most_output))
 
     def _explained(self, error: Exception) -> DecodingError:
-        """Turn the library's error into a finding on the data."""
+        """Return the library's error as a `DecodingError`."""
         return DecodingError("structure", f"the {self.NAME} data are corrupt: {error}")
 
     def decode(self, piece: bytes, *, last: bool, first_step: int = 0) -> Iterator[bytes]:
-        """Decode all of the object's next piece, and yield the output in steps.
+        """Decode the whole next piece of the object, and yield the output in steps.
 
         Args:
             piece: The bytes that follow the previous piece.
             last: Whether the object ends with this piece.
-            first_step: The length of the first step; the later ones have `STEP` bytes.
+            first_step: The most bytes in the object's first step. Later steps have up to `STEP` bytes.
 
         Raises:
-            DecodingError: The data are corrupt, cut off, or made to exhaust the reader.
+            DecodingError: The data are corrupt, cut off, or a decompression bomb.
         """
         data, at = self._left + piece if self._left else piece, 0
         begin = self.taken
@@ -158,12 +165,12 @@ class Decoder(ABC):
             self._end()
 
     def close(self) -> None:
-        """Release all memory. The decoder is not used after this."""
+        """Release all memory. The decoder must not be used afterwards."""
         self._stream, self._left = None, b""
         self.held.release()
 
     def _between(self, data: bytes, at: int) -> int:
-        """Skip skippable frames and padding; return where they end, or where the data end."""
+        """Skip skippable frames and padding. Return the offset of the next byte in `data`."""
         skipped = min(self._skip, len(data) - at)
         self._skip -= skipped
         at += skipped
@@ -177,11 +184,11 @@ class Decoder(ABC):
         return end
 
     def _begin(self, head: bytes) -> None:
-        """Open the stream that begins with `head`, or note what else begins there."""
+        """Open the stream that begins with `head`, or begin to skip a frame, or record trailing data."""
         self._units += 1
         if self._units > MAX_STREAMS + self.made // LEAST_OF_STREAM:
             raise DecodingError(
-                "decompression_bomb", f"{self._units} streams hold only {self.made} bytes together"
+                "decompression_bomb", f"{self._units} streams contain only {self.made} bytes in total"
             )
         padded = self._padding % self.PADDING if self.PADDING else 0
         if not padded:
@@ -204,7 +211,7 @@ class Decoder(ABC):
             raise self._explained(error) from error
 
     def _end(self) -> None:
-        """Check that the object may end here.
+        """Check that the object does not end within a stream.
 
         Raises:
             DecodingError: The object ends within a stream.
@@ -216,8 +223,8 @@ class Decoder(ABC):
 
 
 def needs_memory(name: str) -> DecodingError:
-    """The error for data that need more memory than `MAX_WINDOW`."""
+    """Return the error for data whose decompression needs more memory than `MAX_WINDOW` bytes."""
     return DecodingError(
         "decompression_bomb",
-        f"decompressing the {name} data takes more than {MAX_WINDOW} bytes of memory",
+        f"decompressing the {name} data requires more than {MAX_WINDOW} bytes of memory",
     )

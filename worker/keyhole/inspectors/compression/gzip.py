@@ -1,13 +1,13 @@
-"""gzip: members in a row, each with a header, deflated data, a CRC-32 and a length. Little-endian.
+"""gzip: one member or several in a row. A member has a header, deflated data, a CRC-32 and a length.
 
-Source: RFC 1952, section 2.3.
+Source: RFC 1952, section 2.3. All fields are little-endian.
 
 | offset | bytes | field of the header |
 |---|---|---|
 | 0 | 3 | 1F 8B 08 |
-| 3 | 1 | flags: bit 2: extra fields follow, with their length in a u16; 3: a name that ends with a NUL; 4: a comment likewise |
-| 4 | 4 | time of modification in seconds of Unix time; zero: none |
-| 10 | | what the flags announce |
+| 3 | 1 | flags: bit 2: extra fields follow, with their length in a u16; 3: a name that ends with a NUL; 4: a comment that ends with a NUL |
+| 4 | 4 | time of modification in seconds of Unix time; zero: unknown |
+| 10 | | the parts for which a flag is set |
 """  # noqa: E501 - the rows of the table are one line each
 
 import zlib
@@ -17,15 +17,15 @@ from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Strea
 from keyhole.inspectors.compression.inspector import CompressedInspector
 from keyhole.inspectors.text import printable
 
-#: The bytes of memory that zlib takes for one stream.
+#: The memory in bytes that zlib needs for one stream.
 DEFLATE_BYTES = 64 * 1024
 
 
 class Inflating:
-    """A stream of deflated data, with the interface of the other libraries.
+    """A decompressor of one deflated stream, with the interface `Stream`.
 
     Args:
-        wbits: As for `zlib.decompressobj`: says whether the data have a gzip header.
+        wbits: See `zlib.decompressobj`. The value determines whether the data have a gzip header.
     """
 
     def __init__(self, wbits: int) -> None:
@@ -39,13 +39,13 @@ class Inflating:
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes that lie after the member's end."""
+        """The input bytes after the member's end."""
         return self._zlib.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Decompress some bytes; see `Stream`."""
+        """Decompress `data` and return at most `max_length` bytes; see `Stream`."""
         made = self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
-        # zlib keeps output back if `max_length` left no room for it.
+        # If the output has `max_length` bytes, zlib may have more output without more input.
         self.needs_input = len(made) < max_length and not self._zlib.unconsumed_tail
         return made
 
@@ -59,15 +59,16 @@ class GzipDecoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a member begins here. All members are deflated."""
+        """Whether `front` begins with a member. The only compression method is deflate."""
         return front.startswith(b"\x1f\x8b\x08")
 
-    def window(self, head: bytes) -> int:  # noqa: ARG002 - it is always the same
-        """The bytes of deflate's window and of zlib's state."""
+    def window(self, head: bytes) -> int:  # noqa: ARG002 - every stream needs the same
+        """Return the memory in bytes for deflate's window and zlib's state."""
         return DEFLATE_BYTES
 
     def _open(self, head: bytes) -> Stream | None:
-        # gzip ignores a member after zeros, Python reads it.
+        # gzip ignores a member after zeros, but Python reads it. So such a member is reported as trailing
+        # data.
         return Inflating(16 + zlib.MAX_WBITS) if self.begins(head) and not self._padding else None
 
     def _explained(self, error: Exception) -> DecodingError:
@@ -87,7 +88,7 @@ class GzipInspector(CompressedInspector):
     EXTRA, TEXTS = 4, {"original_name": 8, "comment": 16}
 
     def read_header(self, front: bytes) -> Mapping[str, object]:
-        """The time, name and comment in the first member's header."""
+        """Return the time, name and comment in the first member's header."""
         header: dict[str, object] = {}
         flags, at = front[3] if len(front) > 3 else 0, 10
         if seconds := int.from_bytes(front[4:8], "little"):

@@ -1,19 +1,21 @@
-"""Compressed images: gzip, xz, zstd, bzip2, LZ4 or LZMA around one member of any inspected format.
+"""The base class of inspectors of compressed objects, whose decompressed data are inspected as one member.
 
-The object is read in order from its front, in pieces. Each piece is as long as all pieces before it together.
-The output is shown to the member's inspection. Decompression ends as soon as one of these is true:
+The inspector reads the object in pieces from its front. Each piece is as long as all previous pieces
+together, up to `MOST_PIECE`. The inspector decompresses the pieces and passes the output to the member's
+inspection. It stops as soon as one of these conditions is true:
 
-- the object has ended, so everything is known;
-- the output or the input has reached its limit (`Decompression`);
-- the object is longer than the limit on input, so its end is out of reach, and the member's inspection wants
-  nothing before it;
-- the data are corrupt, or a bomb (see `limits`).
+- The object has ended.
+- The output or the input has reached its limit (`Decompression`).
+- The object is longer than the limit on input, so it cannot be decompressed to its end, and the member's
+  inspection needs no bytes that can still be reached.
+- The data are corrupt or a decompression bomb (see `limits`).
 
-Keyhole does not believe the sizes that the object's header, index or trailer state. The member's size is
-known at the end.
+The sizes in the object's header, index or trailer are not trusted, so the member's size is known only after
+the object was decompressed to its end.
 
-The object's length may become known late. So the inspector keeps the state at the moment when the member's
-inspection wanted nothing more. That state is the result if the object turns out to be too long.
+The caller may set the object's length late. So the inspector stores its result when the member's inspection
+needs no more bytes, and continues. If the object turns out to be longer than the limit on input, the stored
+result is used, so that the result does not depend on when the caller sets the length.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,23 +33,28 @@ from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
-#: The lengths of the first and of the longest pieces that are read. Pieces grow until the latency of a
-#: request matters little.
+#: The lengths of the first piece and of the longest pieces in bytes. For pieces of `MOST_PIECE` bytes, the
+#: latency of a request is short compared with the transfer.
 LEAST_PIECE, MOST_PIECE = 64 * KIB, 4 * MIB
 FRONT_BYTES = 512
-#: Bytes that are held besides the decoder's window: two copies of a piece, one of them in flight, a step of
-#: output, the output that `replay` keeps, and the member's inspection.
+#: The memory in bytes that decompression needs besides the decoder's window. It consists of two pieces,
+#: because one piece is being fetched while the decoder works on another, and of `LEAST_BUFFERS` for one step
+#: of output, the output that `replay` keeps, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
-#: The formats of compressed objects. If the content has one of them, it is compressed twice.
+#: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
-#: The member's name. The names in headers are not used.
+#: The member's name. File names in the object's headers are not used as its name.
 MEMBER = "content"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of decompression. `unseen` says why not all of the member was seen, as in `Facts`."""
+    """The result of decompression.
+
+    `streams` is the number of streams that were decoded to their end, and `made` the number of output bytes.
+    `unseen` states why a part of the member was not inspected; see `Facts`.
+    """
 
     member: Member | None
     streams: int
@@ -57,11 +64,11 @@ class Outcome:
 
 
 class CompressedInspector(ContainerInspector):
-    """A compressed object and its one member."""
+    """The inspector of a compressed object, which has one member."""
 
     LAYER = Layer.COMPRESSED
     DECODER: ClassVar[type[Decoder]]
-    #: The memory of its pieces is counted with the decoder's buffers.
+    #: No memory is reserved for regions, because `BUFFERS` includes the pieces.
     MADE_OF_REGION = 0
 
     def __init__(
@@ -73,24 +80,24 @@ class CompressedInspector(ContainerInspector):
         self._replay: Replay | None = None
         self._piece = ""
         self._header: Mapping[str, object] = {}
-        # The outcome when the member wanted nothing more within reach, and the outcome at the end.
+        # The outcome when the member's inspection needed no more bytes, and the outcome at the end.
         self._looked: Outcome | None = None
         self._ended: Outcome | None = None
         self.new_region("front", CaptureRegion(0, FRONT_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether a stream begins at the object's first byte."""
+        """Whether the object begins with a stream of this format."""
         return cls.DECODER.begins(prefix)
 
     @property
     def format_match(self) -> bool:
-        """Whether a stream begins at the object's first byte."""
+        """Whether the object begins with a stream of this format."""
         return self.matches_prefix(self.region("front").data)
 
     @property
     def holds_much(self) -> bool:
-        """Whether the object is being decompressed, which takes up to `MAX_WINDOW` bytes of memory."""
+        """Whether decompression has not ended. It takes up to `MAX_WINDOW + BUFFERS` bytes of memory."""
         return self._outcome is None
 
     def post_process(self) -> None:
@@ -112,8 +119,8 @@ class CompressedInspector(ContainerInspector):
             if self.has_region(self._piece):
                 self.take(self._piece)
 
-    def read_header(self, front: bytes) -> Mapping[str, object]:  # noqa: ARG002 - for those that have one
-        """Return details from the first stream's header; `front` is the object's first piece.
+    def read_header(self, front: bytes) -> Mapping[str, object]:  # noqa: ARG002 - subclasses use it
+        """Return details from the first stream's header. `front` is the object's first piece.
 
         Raises:
             DecodingError: The header is malformed.
@@ -121,13 +128,13 @@ class CompressedInspector(ContainerInspector):
         return {}
 
     def close(self) -> None:
-        """Release the memory; see `FileInspector.close`."""
+        """Release the reserved memory; see `FileInspector.close`."""
         super().close()
         self._decoder.close()
         if self._replay is not None:
             self._replay.inspection.close()
 
-    # What is known
+    # Facts
 
     @property
     def complete(self) -> bool:
@@ -136,7 +143,7 @@ class CompressedInspector(ContainerInspector):
 
     @property
     def context_info(self) -> dict[str, int]:
-        """How many bytes each region holds in memory, with the member's regions and the kept output."""
+        """How many bytes of each region are in memory, including the member's regions and the kept output."""
         if self._replay is None:
             return super().context_info
         inside = self._replay.inspection.context_info
@@ -144,34 +151,34 @@ class CompressedInspector(ContainerInspector):
         return {**super().context_info, **held, MEMBER: self._replay.held}
 
     def members(self) -> tuple[Member, ...]:
-        """The one member, if its inspection has begun."""
+        """Return the member, if its inspection has begun."""
         member = self._outcome.member if self._outcome is not None else self._member(None, whole=False)
         return (member,) if member is not None else ()
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven when the last stream was decompressed to its end."""
+        """Proven if the object was decompressed to its end."""
         return Wholeness.PROVEN if self._outcome and self._outcome.unseen is None else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """Details from the header, the number of whole streams, and the bytes of output."""
+        """Return details from the header, the number of complete streams, and the number of output bytes."""
         known = self._outcome
         seen = {"streams": known.streams, "decompressed_bytes": known.made} if known else {}
         return {**self._header, **seen}
 
     def checks(self) -> list[Finding]:
-        """Findings on the data and on the bytes that follow them."""
+        """Return findings on the compressed data and on trailing data."""
         return [*self._outcome.findings] if self._outcome else []
 
     @property
     def _outcome(self) -> Outcome | None:
         return self._looked if self._looked is not None and self._too_long else self._ended
 
-    # How it works
+    # Internals
 
     @property
     def _too_long(self) -> bool:
-        """Whether the object is known to be longer than the limit on input."""
+        """Whether the object's length is known and exceeds the limit on input."""
         return self._size is not None and self._size > self.inside.decompression.input
 
     def _begin(self) -> None:
@@ -181,7 +188,8 @@ class CompressedInspector(ContainerInspector):
                 found("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers"),
             )
             return
-        # Ask for all memory at once. Asking for the window later could mean waiting while holding memory.
+        # Reserve the window and the buffers at once. If the window were reserved later, the inspection could
+        # wait for memory while it holds memory, and two such inspections could block each other.
         self._decoder.beside = min(BUFFERS, LEAST_BUFFERS + PIECES_AT_ONCE * self._longest)
         self._decoder.most_output = self.inside.decompression.output
         self._decoder.reserve(self.region("front").data)
@@ -190,11 +198,11 @@ class CompressedInspector(ContainerInspector):
 
     @property
     def _longest(self) -> int:
-        """The length of the longest piece that will be read."""
+        """The length in bytes of the longest piece that will be read."""
         return MOST_PIECE if self._size is None else min(self._size, MOST_PIECE)
 
     def _expect(self, at: int) -> None:
-        """Declare the next piece."""
+        """Declare the piece that begins at `at`. If `at` exceeds the limit on input, end decompression."""
         if at > self.inside.decompression.input:
             self._end(DECOMPRESSION_LIMIT)
             return
@@ -202,14 +210,14 @@ class CompressedInspector(ContainerInspector):
         self.new_region(self._piece, CaptureRegion(at, min(max(at, LEAST_PIECE), MOST_PIECE)))
 
     def _decode(self, piece: bytes, *, last: bool) -> None:
-        """Decompress a piece in steps, until a step gives a reason to end."""
+        """Decompress a piece in steps, until the piece ends or decompression must end."""
         decoder, replay = self._decoder, self._replay
         if replay is None:
             return
         try:
             if not decoder.taken:
                 self._header = self.read_header(piece)
-            # The first step is short: it tells whether the member is compressed as well.
+            # The first step is short, because its bytes show whether the member is compressed, too.
             for made in decoder.decode(piece, last=last, first_step=FRONT_BYTES):
                 self.inside.decompression.watch(len(made))
                 replay.show(made)
@@ -224,7 +232,7 @@ class CompressedInspector(ContainerInspector):
             self._end(None, *self._in_the_end(replay))
 
     def _look(self, replay: Replay) -> None:
-        """Decide after a step whether to end."""
+        """Decide after a step of output whether decompression must end."""
         made, most = self._decoder.made, self.inside.decompression.output
         within = self.inside.decompression.within_another
         if within and replay.position == FRONT_BYTES and self._is_compressed(replay):
@@ -235,7 +243,7 @@ class CompressedInspector(ContainerInspector):
             self._looked = self._known(DECOMPRESSION_LIMIT)
 
     def _in_the_end(self, replay: Replay) -> Iterator[Finding]:
-        """Findings on an object that was decompressed to its end."""
+        """Yield the findings on an object that was decompressed to its end."""
         if self._is_compressed(replay):
             yield from self._excess(replay)
         at = self._decoder.trailing_at
@@ -243,12 +251,12 @@ class CompressedInspector(ContainerInspector):
             yield found("trailing_data", f"{at} bytes in, unexpected data follows the {self} stream")
 
     def _excess(self, replay: Replay) -> Iterator[Finding]:
-        """Findings on an object whose output exceeds the limit, or is compressed itself."""
+        """Yield the findings on an object whose output exceeds the limit or is compressed data."""
         made, taken = self._decoder.made, self._decoder.taken
         if made > BOMB_RATIO * taken and not holds_image(replay.inspection.matches):
             yield found(
                 "decompression_bomb",
-                f"{taken} bytes of {self} data expand to {made} bytes or more, and hold no disk image",
+                f"{taken} bytes of {self} data expand to {made} bytes or more and contain no disk image",
             )
         elif self._is_compressed(replay):
             yield self._nested()
@@ -259,7 +267,7 @@ class CompressedInspector(ContainerInspector):
     def _nested(self) -> Finding:
         if self.inside.decompression.within_another:
             return found("decompression_bomb", "the data are compressed three times or more")
-        return found("nested_compression", f"the {self} data are compressed data again")
+        return found("nested_compression", f"the {self} data contain data that are compressed again")
 
     def _end(self, unseen: str | None, *findings: Finding) -> None:
         self._ended = self._known(unseen, findings)
@@ -269,7 +277,7 @@ class CompressedInspector(ContainerInspector):
         return Outcome(member, self._decoder.streams, self._decoder.made, findings, unseen)
 
     def _member(self, unseen: str | None, *, whole: bool) -> Member | None:
-        """The member, which is complete only if it was seen to its end."""
+        """Return the member, whose facts are complete only if the object was decompressed to its end."""
         if self._replay is None:
             return None
         facts = self._replay.inspection.facts()
@@ -283,7 +291,7 @@ class CompressedInspector(ContainerInspector):
 
 
 def holds_image(matches: Iterable[FileInspector]) -> bool:
-    """Whether one of the recognised formats is an image, or is compressed and holds one."""
+    """Return whether one of the recognised formats is an image, or is a compressed format with an image."""
     return any(
         match.LAYER is not Layer.COMPRESSED
         or any(member.facts.format not in {None, *COMPRESSED} for member in match.members())

@@ -1,19 +1,21 @@
-"""Limits: how much of a compressed image is decompressed to see what it holds, and when it is a bomb.
+"""Limits on how much of a compressed object Keyhole decompresses, and the definition of a decompression bomb.
 
-A bomb is an object that is made to exhaust the program that unpacks it. A high ratio does not prove one: a
-disk of 10 GiB that is mostly zeros packs into 10 MiB of gzip, 2 MiB of xz or 320 KiB of zstd, and is
-harmless. An object is a bomb (`decompression_bomb`, unsafe) if
+A decompression bomb is an object that was made to exhaust the program that unpacks it. A high compression
+ratio alone does not prove a bomb: a harmless disk of 10 GiB that is mostly zeros compresses to 10 MiB of
+gzip, 2 MiB of xz or 320 KiB of zstd. Keyhole reports a bomb (`decompression_bomb`, unsafe) if one of these
+conditions is true:
 
-- it expands more than a hundredfold, beyond the limit, and holds no disk image that would explain the ratio;
-- it needs more memory than its own tools grant by default;
-- it consists of thousands of streams that hold almost no data;
-- it is compressed three times or more, which only multiplies the ratios.
+- The output exceeds the limit and is more than a hundred times as long as the input, and it contains no disk
+  image that would explain the ratio.
+- Decompression needs more memory than the format's own tools allow by default.
+- The object consists of thousands of streams that contain almost no data.
+- The data are compressed three times or more, because this serves only to multiply the ratios.
 
-An object that holds a disk image and is larger than the limit stays undecided (`decompression_limit`,
-inconclusive); a higher limit decides it.
+If an object contains a disk image and its output exceeds the limit, the verdict is inconclusive
+(`decompression_limit`). A higher limit makes a verdict possible.
 
-Double compression counts as an accident (`nested_compression`, rejected). Keyhole undoes both compressions,
-and the content has a verdict of its own.
+If the data are compressed twice, Keyhole assumes a mistake (`nested_compression`, rejected). It decompresses
+the data twice, and inspects the content as a member.
 """
 
 from collections.abc import Callable
@@ -21,17 +23,18 @@ from dataclasses import dataclass
 
 KIB, MIB = 1024, 1024**2
 
-#: Bytes of output that are made of any object, and bytes of input that are read for them: about a fifth of a
-#: second of CPU time with gzip, and half a second on S3. The headers of all formats lie within these bytes.
+#: The default limits on output and input in bytes. They cost about 0.2 s of CPU time with gzip, and about 0.5
+#: s of transfer from S3. The headers of all formats lie within these limits.
 FREE_OUTPUT, FREE_INPUT = 64 * MIB, 32 * MIB
-#: An unusual ratio: text shrinks to a tenth, a log to a fiftieth.
+#: The ratio of output to input above which an object can be a bomb. Usual ratios are 10 for text and 50 for
+#: logs.
 BOMB_RATIO = 100
-#: Bytes of output that a decoder may refer back to. zstd accepts no more unless told to
-#: (`ZSTD_WINDOWLOG_LIMIT_DEFAULT`); the highest preset of xz needs half as much.
+#: The largest window of a decoder in bytes. zstd by default refuses larger windows
+#: (`ZSTD_WINDOWLOG_LIMIT_DEFAULT`), and the highest preset of xz needs half as much.
 MAX_WINDOW = 128 * MIB
 #: The most streams of one object: `MAX_STREAMS`, and one more for each `LEAST_OF_STREAM` bytes of output.
-#: Tools that pack in parallel or for random access make a stream for 64 KiB or more, eStargz makes one for
-#: each file.
+#: Tools that compress in parallel or for random access write one stream for 64 KiB or more, and eStargz
+#: writes one stream for each file.
 MAX_STREAMS, LEAST_OF_STREAM = 1000, 512
 
 
@@ -41,12 +44,12 @@ def _unwatched(_length: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Decompression:
-    """How much may be decompressed to look at one compressed object.
+    """The limits on the decompression of one compressed object.
 
     Args:
         output: The most bytes of output.
         input: The most bytes of input.
-        watch: Called with the length of every piece of output; it may raise to end the inspection.
+        watch: Called with the length of each step of output. It can raise an exception to end the inspection.
         within_another: Whether the object is the content of another compressed object.
     """
 

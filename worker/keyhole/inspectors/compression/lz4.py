@@ -1,18 +1,18 @@
-"""LZ4: frames in a row, with skippable frames between them.
+"""LZ4: one frame or several in a row. Skippable frames can lie between the frames.
 
 Source: LZ4 Frame Format Description 1.6.3, "General Structure of LZ4 Frame format", "Frame Descriptor",
-"Skippable Frames" and "Legacy frame". Little-endian.
+"Skippable Frames" and "Legacy frame". All fields are little-endian.
 
 | offset | bytes | field of a frame |
 |---|---|---|
 | 0 | 4 | 04 22 4D 18; 02 21 4C 18 in a legacy frame; 5x 2A 4D 18 in a skippable frame |
 | 4 | 1 | bit 0: the id of a dictionary follows; 2: content checksum; 3: content size; 4: block checksums; 5: blocks are independent; 6-7: version, 01 |
 | 5 | 1 | bits 4-6: the longest block, 64 KiB to 4 MiB |
-| 6 | 8 | content size, if bit 3 says so |
+| 6 | 8 | content size, if bit 3 is set |
 
-liblz4 decodes the frames and compares their checksums. It holds one block and 64 KiB before it, so a frame
-cannot need more than 8 MiB. It does not decode legacy frames, which only the command `lz4 -l` writes. Keyhole
-recognises them and does not decompress them.
+liblz4 decodes the frames and checks their checksums. It keeps the current block and the previous 64 KiB in
+memory, so a frame needs at most 8 MiB. Legacy frames are written only by the command `lz4 -l`, and liblz4
+does not decode them. Keyhole recognises legacy frames, but does not decompress them.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ DICTIONARY, CONTENT_SIZE = 0x01, 0x08
 
 
 class _Frame:
-    """A frame that liblz4 decodes, with the interface of the other libraries."""
+    """A decompressor of one frame with liblz4, with the interface `Stream`."""
 
     def __init__(self) -> None:
         self._lz4 = lz4.frame.LZ4FrameDecompressor()
@@ -41,16 +41,16 @@ class _Frame:
 
     @property
     def needs_input(self) -> bool:
-        """Whether more input is needed before more output comes."""
+        """Whether the decompressor needs more input before it can return more output."""
         return bool(self._lz4.needs_input)
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes that lie after the frame's end."""
+        """The input bytes after the frame's end."""
         return self._lz4.unused_data or b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Decompress some bytes; see `Stream`."""
+        """Decompress `data` and return at most `max_length` bytes; see `Stream`."""
         return bytes(self._lz4.decompress(data, max_length))
 
 
@@ -58,23 +58,23 @@ class Lz4Decoder(Decoder):
     """Decodes LZ4 frames in a row."""
 
     NAME = "lz4"
-    # liblz4 has no error class of its own.
+    # The package `lz4` raises RuntimeError for all errors of liblz4.
     ERRORS = RuntimeError
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a frame begins here, or after skippable frames that end within `front`."""
+        """Whether `front` begins with a frame, or with skippable frames and then a frame."""
         return front.startswith((MAGIC, LEGACY_MAGIC), behind_skippable(front))
 
     @staticmethod
     def content_size(head: bytes) -> int | None:
-        """The content size that a frame's header states, if it states one."""
+        """Return the content size in bytes that a frame's header states, or `None`."""
         if len(head) < 14 or not head[4] & CONTENT_SIZE:
             return None
         return int.from_bytes(head[6:14], "little")
 
     def window(self, head: bytes) -> int:
-        """The bytes of two blocks of the largest size, and of the 64 KiB before them."""
+        """Return the memory in bytes for two blocks of the largest size and the 64 KiB before them."""
         return 2 * (1 << 8 + 2 * (head[5] >> 4 & 7)) + 64 * 1024 if len(head) > 5 else 0
 
     def _open(self, head: bytes) -> Stream | int | None:
@@ -108,6 +108,6 @@ class Lz4Inspector(CompressedInspector):
     DECODER = Lz4Decoder
 
     def read_header(self, front: bytes) -> Mapping[str, object]:
-        """The content size that the first frame states."""
+        """Return the content size that the first frame states."""
         size = Lz4Decoder.content_size(front) if front.startswith(MAGIC) else None
         return {} if size is None else {"stated_bytes": size}

@@ -1,6 +1,7 @@
-"""`.lzma` files ("LZMA_Alone"): one LZMA stream, with a header and without a checksum.
+"""`.lzma` files ("LZMA_Alone"): one LZMA stream with a header and without a checksum.
 
-Source: The .lzma File Format 1.0 (XZ Utils, doc/lzma-file-format.txt), section 1.1. Little-endian.
+Source: The .lzma File Format 1.0 (XZ Utils, doc/lzma-file-format.txt), section 1.1. All fields are
+little-endian.
 
 | offset | bytes | field |
 |---|---|---|
@@ -9,9 +10,9 @@ Source: The .lzma File Format 1.0 (XZ Utils, doc/lzma-file-format.txt), section 
 | 5 | 8 | size of the uncompressed data; all ones: unknown, and the data end with a marker |
 | 13 | 1 | first byte of the range coder, always zero |
 
-The format has no magic number. Keyhole recognises the headers that liblzma accepts when it guesses the format
-(`lzma_alone_decoder` with `picky`): the dictionary is 2^n or 2^n + 2^(n-1) bytes long, and the content is
-shorter than 256 GiB or of unknown size. No boot sector and no other inspected format begins like that.
+The format has no magic number. Keyhole recognises the same headers as liblzma when it detects the format
+(`lzma_alone_decoder` with `picky`): the dictionary has 2^n or 2^n + 2^(n-1) bytes, and the content has less
+than 256 GiB or an unknown size. No boot sector and no other inspected format begins with such a header.
 """
 
 import lzma
@@ -23,14 +24,14 @@ from keyhole.inspectors.compression.limits import MAX_WINDOW
 
 HEADER_BYTES = 13
 UNKNOWN_SIZE = 2**64 - 1
-#: The first size that liblzma no longer accepts when it guesses.
+#: The smallest content size in bytes that liblzma refuses when it detects the format.
 MAX_SIZE = 1 << 38
 MAX_PROPERTIES, MAX_LITERAL_BITS = 224, 4
 LARGEST_DICTIONARY = 2**32 - 1
 
 
 def begins_lzma(front: bytes) -> bool:
-    """Whether liblzma would take an object that begins with these bytes for a `.lzma` file."""
+    """Return whether liblzma detects a `.lzma` file in an object that begins with `front`."""
     if len(front) <= HEADER_BYTES or front[0] > MAX_PROPERTIES or front[HEADER_BYTES]:
         return False
     lc, lp = front[0] % 9, front[0] // 9 % 5
@@ -43,30 +44,30 @@ def begins_lzma(front: bytes) -> bool:
 
 
 def content_size(header: bytes) -> int | None:
-    """The content size that a header states; `None` if the data end with a marker instead."""
+    """Return the content size in bytes that a header states; `None` if the data end with a marker."""
     size = int.from_bytes(header[5:HEADER_BYTES], "little")
     return None if size == UNKNOWN_SIZE else size
 
 
 def _is_usual(dictionary: int) -> bool:
-    """Whether a dictionary's size has one bit set, or two neighbouring bits. liblzma also accepts zero."""
+    """Return whether liblzma accepts a dictionary's size: one bit or two adjacent bits are set, or none."""
     lowest = dictionary & -dictionary
     return dictionary in {0, lowest, lowest * 3, LARGEST_DICTIONARY}
 
 
 class LzmaDecoder(Decoder):
-    """Decodes the one stream of a file. Nothing may follow it."""
+    """Decodes the stream of a `.lzma` file. Bytes after the stream are trailing data."""
 
     NAME = "lzma"
     ERRORS = lzma.LZMAError
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a header begins here."""
+        """Whether `front` begins with a header."""
         return begins_lzma(front)
 
     def window(self, head: bytes) -> int:
-        """The bytes of the dictionary, which the header states."""
+        """Return the size of the dictionary in bytes, which the header states."""
         return int.from_bytes(head[1:5], "little")
 
     def _open(self, head: bytes) -> Stream | int | None:
@@ -87,6 +88,6 @@ class LzmaInspector(CompressedInspector):
     DECODER = LzmaDecoder
 
     def read_header(self, front: bytes) -> Mapping[str, object]:
-        """The size that the header states."""
+        """Return the content size that the header states."""
         size = content_size(front)
         return {} if size is None else {"stated_bytes": size}

@@ -1,8 +1,9 @@
-"""Shows a decoder's output to an inspection, and repeats recent output on request.
+"""Passes a decoder's output to an inspection, and passes parts of it again if the inspection needs them.
 
-The output passes once, from front to end. An inspection may want bytes that have passed already, such as a
-table that lies before the header that leads to it. So the first and the last bytes are kept for a while and
-shown again if the inspection asks for them. The inspection misses the bytes between.
+The decoder yields its output only once, in order. But an inspection can need bytes that have already passed,
+for example a table that lies before the header that points to it. So the first and the most recent bytes of
+the output are kept, and passed again if the inspection needs them. Bytes between these two parts cannot be
+passed again.
 """
 
 from collections import deque
@@ -11,41 +12,42 @@ from collections.abc import Iterator
 from keyhole.inspectors.inside import Look
 from keyhole.inspectors.region import ByteRange
 
-#: Bytes that are kept of the output's beginning, and at least of its end. UDF's anchor at 512 KiB leads to
-#: descriptors before it, and a DMG's trailer and a VMDK's footer lead to tables not far before them.
+#: How many bytes are kept of the output's beginning, and at least how many most recent bytes. UDF's anchor at
+#: 512 KiB points to descriptors before it. A DMG's trailer and a VMDK's footer point to tables a short
+#: distance before them.
 KEPT_FIRST, KEPT_LAST = 1024**2, 1024**2
 
 
 class Replay:
-    """Shows the output to an inspection in order, and keeps the first and last bytes to show them again."""
+    """Passes the output to an inspection, and keeps its first and its most recent bytes."""
 
     def __init__(self, inspection: Look) -> None:
         self.inspection = inspection
-        #: How many bytes have passed.
+        #: How many bytes of output have passed.
         self.position = 0
         self._first: list[tuple[int, bytes]] = []
         self._last: deque[tuple[int, bytes]] = deque()
         self._held_last = 0
 
     def show(self, data: bytes) -> None:
-        """Show the next bytes."""
+        """Pass the next bytes of output to the inspection."""
         self.inspection.feed(self.position, data)
         self._keep(data)
         self.position += len(data)
         self._give()
 
     def finish(self) -> None:
-        """Tell the inspection that the output has ended."""
+        """Set the member's length to the length of the output."""
         self.inspection.finish(self.position)
         self._give()
 
     def wants(self, end: int) -> bool:
-        """Whether the inspection wants bytes that are still to come and begin before `end`."""
+        """Return whether the inspection needs bytes that have not passed yet and lie before `end`."""
         return any(gap.end > self.position and gap.offset < end for gap in self.inspection.missing())
 
     @property
     def held(self) -> int:
-        """How many bytes are kept here, not counting those that the inspection holds."""
+        """How many bytes this object keeps in memory, without the bytes in the inspection's regions."""
         return self._held_last + sum(len(data) for _, data in self._first)
 
     def _keep(self, data: bytes) -> None:
@@ -57,17 +59,20 @@ class Replay:
             self._held_last -= len(self._last.popleft()[1])
 
     def _give(self) -> None:
-        """Show kept bytes until the inspection wants none of them: shown bytes may make it want others."""
+        """Pass kept bytes to the inspection until it needs no more of them.
+
+        This is a loop, because the inspection can declare new regions when it receives bytes.
+        """
         while parts := [part for gap in self._passed() for part in self._kept(gap)]:
             for offset, data in parts:
                 self.inspection.feed(offset, data)
 
     def _passed(self) -> list[ByteRange]:
-        """The ranges that the inspection wants and that have passed."""
+        """Return the ranges that the inspection needs and that have already passed."""
         return [gap for gap in self.inspection.missing() if gap.offset < self.position]
 
     def _kept(self, gap: ByteRange) -> Iterator[tuple[int, bytes]]:
-        """The kept bytes of a range."""
+        """Yield the kept bytes of a range, with their offsets."""
         for offset, data in (*self._first, *self._last):
             start, end = max(offset, gap.offset), min(offset + len(data), gap.end)
             if start < end:

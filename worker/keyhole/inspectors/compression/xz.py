@@ -1,4 +1,4 @@
-"""xz: streams in a row, each with blocks and an index.
+"""xz: one stream or several in a row. A stream has blocks and an index.
 
 Source: The .xz File Format 1.2.0, sections 2 to 5.
 """
@@ -9,9 +9,9 @@ from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Strea
 from keyhole.inspectors.compression.inspector import CompressedInspector
 from keyhole.inspectors.compression.limits import MAX_WINDOW
 
-#: The id of xz's own filter.
+#: The id of the filter LZMA2, xz's usual compression.
 XZ_LZMA2 = 0x21
-#: The bytes of memory that liblzma takes besides the dictionary.
+#: The memory in bytes that liblzma needs besides the dictionary.
 LZMA_BYTES = 1024**2
 
 
@@ -25,11 +25,11 @@ class XzDecoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a stream begins here."""
+        """Whether `front` begins with a stream."""
         return front.startswith(b"\xfd7zXZ\0")
 
     def window(self, head: bytes) -> int:
-        """The bytes of the first block's dictionary; see `xz_dictionary`."""
+        """Return the size of the first block's dictionary in bytes; see `xz_dictionary`."""
         return xz_dictionary(head) if self.begins(head) else 0
 
     def _open(self, head: bytes) -> Stream | None:
@@ -42,23 +42,25 @@ class XzDecoder(Decoder):
         if "Memory usage limit" in str(error):
             if self._limit == MAX_WINDOW:
                 return needs_memory(self.NAME)
-            message = "a later block of the xz stream needs more memory than the first, so it was not read"
+            message = (
+                "a later block of the xz stream needs more memory than the first block, so it was not read"
+            )
             return DecodingError("unsupported_subformat", message)
         return super()._explained(error)
 
 
 def xz_dictionary(head: bytes) -> int:
-    """The dictionary size of an xz stream's first block in bytes; zero if no valid block header is there.
+    """Return the dictionary size in bytes of an xz stream's first block; zero without a valid block header.
 
     | offset | bytes | field of the block's header, which begins at 12 |
     |---|---|---|
     | 0 | 1 | length in units of 4 bytes, minus one; zero: this is the index and not a block |
-    | 1 | 1 | bits 0-1: number of filters minus one; 6: the compressed size follows, 7: the uncompressed one |
+    | 1 | 1 | bits 0-1: number of filters minus one; 6: compressed size follows; 7: uncompressed size follows |
     | 2 | | these sizes; then for each filter its id, the length of its properties, and the properties |
 
-    Numbers have 7 bits in each byte; bit 7 is unset in the last byte. LZMA2 is the filter 0x21 and the last
-    one. Its property is one byte n: the size is 2^(n / 2 + 12), half as much more if n is odd, and 4 GiB for
-    40.
+    Numbers are stored with 7 bits in each byte; bit 7 is unset in the last byte. LZMA2 has the id 0x21 and is
+    the last filter. Its property is one byte n. The dictionary has 2^(n/2 + 12) bytes if n is even,
+    3 * 2^((n-1)/2 + 11) bytes if n is odd, and 4 GiB if n is 40.
     """
     if len(head) < 14 or not head[12]:
         return 0
@@ -75,7 +77,7 @@ def xz_dictionary(head: bytes) -> int:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """An xz number at an offset, and the offset after it."""
+    """Return the number at offset `at`, and the offset after the number."""
     value = shift = 0
     while at < len(data):
         value |= (data[at] & 0x7F) << shift

@@ -1,13 +1,13 @@
-"""Zstandard: frames in a row, with skippable frames between them. Little-endian.
+"""Zstandard: one frame or several in a row. Skippable frames can lie between the frames.
 
-Source: RFC 8878, sections 3.1.1 (frames) and 3.1.2 (skippable frames).
+Source: RFC 8878, sections 3.1.1 (frames) and 3.1.2 (skippable frames). All fields are little-endian.
 
 | offset | bytes | field of a frame's header |
 |---|---|---|
-| 0 | 4 | 28 B5 2F FD; in a skippable frame 5x 2A 4D 18, and its length follows, u32 |
-| 4 | 1 | bits 0-1: length of the dictionary's id (0, 1, 2, 4); 5: the frame is one segment, and has no window; 6-7: length of the content's size (0, or 1 in one segment; 2, 4, 8) |
-| 5 | 1 | window: exponent - 10 in bits 3-7, eighths in bits 0-2 |
-| | | the dictionary's id, then the content's size (a size in two bytes: minus 256) |
+| 0 | 4 | 28 B5 2F FD; in a skippable frame 5x 2A 4D 18, and then its length as a u32 |
+| 4 | 1 | bits 0-1: length of the field dictionary id (0, 1, 2, 4); 5: the frame is a single segment without the field window; 6-7: length of the field content size (0, or 1 in a single segment; 2, 4, 8) |
+| 5 | 1 | window: bits 3-7: exponent minus 10; bits 0-2: additional eighths |
+| | | dictionary id, then content size (256 is subtracted from a size in two bytes) |
 """  # noqa: E501 - the rows of the table are one line each
 
 import sys
@@ -33,12 +33,12 @@ class ZstdDecoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether a frame begins here, or after skippable frames that end within `front`."""
+        """Whether `front` begins with a frame, or with skippable frames and then a frame."""
         return front.startswith(cls.MAGIC, behind_skippable(front))
 
     @staticmethod
     def content_size(head: bytes) -> int | None:
-        """The content size that a frame's header states; `None` if it states none."""
+        """Return the content size in bytes that a frame's header states, or `None`."""
         descriptor = head[4] if len(head) > 4 else 0
         one_segment = descriptor >> 5 & 1
         length = (one_segment, 2, 4, 8)[descriptor >> 6]
@@ -68,7 +68,7 @@ class ZstdDecoder(Decoder):
         return super()._explained(error)
 
     def window(self, head: bytes) -> int:
-        """The most bytes that a frame refers back to; zero for a skippable frame."""
+        """Return the size of a frame's window in bytes; zero for a skippable frame."""
         if not head.startswith(self.MAGIC):
             return 0
         if len(head) > 5 and not head[4] >> 5 & 1:
@@ -78,14 +78,17 @@ class ZstdDecoder(Decoder):
 
 
 def skippable_bytes(head: bytes) -> int:
-    """The length of a frame that zstd and LZ4 skip; zero if this is not such a frame."""
+    """Return the length in bytes of a skippable frame of zstd or LZ4; zero for other data."""
     if len(head) < 8 or head[0] >> 4 != 5 or head[1:4] != b"\x2a\x4d\x18":
         return 0
     return 8 + int.from_bytes(head[4:8], "little")
 
 
 def behind_skippable(front: bytes) -> int:
-    """Where the first frame after the skippable ones that end within `front` begins."""
+    """Return the offset of the first byte after the skippable frames at the beginning of `front`.
+
+    Only skippable frames that end within `front` are skipped.
+    """
     at = 0
     while (skipped := skippable_bytes(front[at : at + 8])) and at + skipped < len(front):
         at += skipped
@@ -99,6 +102,6 @@ class ZstdInspector(CompressedInspector):
     DECODER = ZstdDecoder
 
     def read_header(self, front: bytes) -> Mapping[str, object]:
-        """The size that the first frame states."""
+        """Return the content size that the first frame states."""
         size = ZstdDecoder.content_size(front) if front.startswith(ZstdDecoder.MAGIC) else None
         return {} if size is None else {"stated_bytes": size}
