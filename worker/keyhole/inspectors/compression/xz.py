@@ -55,7 +55,7 @@ def xz_dictionary(head: bytes) -> int:
     | offset | bytes | field of the block's header, which begins at 12 |
     |---|---|---|
     | 0 | 1 | length in units of 4 bytes, minus one; zero: this is the index and not a block |
-    | 1 | 1 | bits 0-1: number of filters minus one; 6: compressed size follows; 7: uncompressed size follows |
+    | 1 | 1 | bits 0-1: filters minus one; 6: compressed size follows; 7: uncompressed size follows |
     | 2 | | these sizes; then for each filter its id, the length of its properties, and the properties |
 
     Numbers are stored with 7 bits in each byte; bit 7 is unset in the last byte. LZMA2 has the id 0x21 and is
