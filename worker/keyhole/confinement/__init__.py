@@ -1,1 +1,1 @@
-"""The confinement of a process that reads hostile bytes: what the kernel refuses it."""
+"""Confines processes that parse untrusted bytes, by means of the kernel."""

@@ -1,4 +1,4 @@
-"""The confinement as a whole: files, privileges and limits; and what there is of it on this machine."""
+"""Applies all parts of the confinement that this machine supports: files, privileges and resource limits."""
 
 import sys
 
@@ -9,36 +9,38 @@ from keyhole.errors import KeyholeError
 
 
 class UnconfinedError(KeyholeError):
-    """Files cannot be confined here; the message says why."""
+    """The process's access to files cannot be restricted on this machine. The message states the reason."""
 
 
 def why_unconfined(needs: Needs) -> str | None:
-    """Why the files of a process with these needs cannot be confined here; `None` if they can."""
+    """Return why the access to files of a process with these needs cannot be restricted; `None` if it can."""
     if needs.credential_process is not None:
-        return "the AWS profile names a credential_process, and nobody knows what that program needs"
+        return "the AWS profile names a credential_process, and Keyhole cannot tell which files it needs"
     if not landlock.abi():
-        return "this kernel offers no Landlock (Linux has it since 5.13, if it is switched on)"
+        return "this kernel does not offer Landlock, which Linux has since 5.13 unless it is disabled"
     return None
 
 
 def confine(needs: Needs, *, threads: int, memory: int, required: bool) -> None:
-    """Confine this process as far as that is possible here.
+    """Confine this process as far as this machine supports it.
 
     Args:
-        needs: What it needs.
-        threads: How many threads it will scan with.
-        memory: The bytes that their scans may hold together.
-        required: Whether files must be confined.
+        needs: The files that the process needs.
+        threads: The number of threads that will scan.
+        memory: The limit in bytes on the memory of all scans together.
+        required: Whether to fail if the access to files cannot be restricted.
 
     Raises:
-        UnconfinedError: They must, and cannot. Nothing was done.
+        UnconfinedError: `required` is true, and the access to files cannot be restricted. No part of the
+            confinement was applied.
     """
     why = why_unconfined(needs)
     if why is not None and required:
         raise UnconfinedError(why)
     limit_process(threads)
     if needs.credential_process is None:
-        # A program for credentials may need any amount of addresses, and privileges.
+        # The program that provides credentials inherits the limits of this process, and can need more address
+        # space, or privileges.
         limit_addresses(threads, memory)
         if sys.platform == "linux":
             landlock.give_up_privileges()

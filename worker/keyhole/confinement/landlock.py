@@ -1,13 +1,14 @@
-"""Landlock: after `restrict`, this process opens no files but those that were allowed, and runs no others.
+"""Uses Landlock of the Linux kernel to restrict which files this process can open and execute.
 
-It takes three system calls and no privileges. Restrictions hold for the thread that asks and for all threads
-and processes that it starts later, so ask before there are others. They cannot be lifted.
+`restrict` makes three system calls and needs no privileges. The restrictions apply to the calling thread, and
+to all threads and processes that this thread starts later. So call `restrict` before the process has other
+threads. The restrictions cannot be removed.
 
-What it does not restrict: descriptors that are open already, `stat`, `connect` to a Unix socket in the file
-system, and, as it is used here, the network.
+Landlock does not restrict file descriptors that are already open, `stat`, and `connect` to a Unix socket in
+the file system. Keyhole does not use the rules of Landlock for the network.
 
-The libraries for it on PyPI are before their first stable release (`landlock`, `py-landlock`, `landlockpy`,
-looked at in November 2026), and each is longer than this.
+Keyhole does not use a library for this, because those on PyPI have no stable release and more code than this
+module (`landlock`, `py-landlock` and `landlockpy` in November 2026).
 
 Source: linux/Documentation/userspace-api/landlock.rst, linux/include/uapi/linux/landlock.h.
 """
@@ -21,7 +22,7 @@ from enum import IntFlag
 from pathlib import Path
 from typing import Final, NamedTuple
 
-#: System calls, by the numbers that all architectures have in common.
+#: The numbers of the system calls, which are the same on all architectures.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_RULESET_VERSION: Final = 1
 _RULE_PATH_BENEATH: Final = 1
@@ -29,7 +30,10 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 class Access(IntFlag):
-    """What can be done to files, as the kernel numbers it; `REFER` came with ABI 2, and so on."""
+    """The kinds of access to files, with the kernel's bits (`LANDLOCK_ACCESS_FS_*`).
+
+    Bits up to `MAKE_SYM` exist since ABI 1. `_SINCE` lists the later bits.
+    """
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -64,14 +68,15 @@ RUN: Final = Access.READ_FILE | Access.EXECUTE
 _FILE_ACCESS: Final = (
     Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
 )
-#: The accesses that a kernel knows from this ABI on.
+#: The kinds of access that were added after ABI 1, by the ABI that added them.
 _SINCE: Final = {2: Access.REFER, 3: Access.TRUNCATE, 5: Access.IOCTL_DEV}
-#: From ABI 6 on: no abstract Unix sockets of others, no signals to others.
+#: Since ABI 6, these bits forbid the process to connect to abstract Unix sockets of unrestricted processes,
+#: and to send signals to such processes.
 _SCOPES_SINCE, _SCOPES = 6, 0b11
 
 
 class Rule(NamedTuple):
-    """Allows a kind of access to a file, or to a folder and all that is in it."""
+    """Allows some kinds of access to a file, or to a folder and everything in it."""
 
     path: Path
     access: Access
@@ -92,22 +97,23 @@ class _PathBeneathAttr(ctypes.Structure):
 
 
 def abi() -> int:
-    """The version of Landlock's interface that this kernel offers; 0 if it offers none."""
+    """Return the version of Landlock's interface (ABI) in this kernel; 0 if Landlock is not available."""
     if sys.platform != "linux":
         return 0
     try:
         return _syscall(_CREATE_RULESET, None, 0, _CREATE_RULESET_VERSION)
-    except OSError:  # ENOSYS: not built in; EOPNOTSUPP: switched off; EPERM: a container forbids it
+    except OSError:  # ENOSYS: not built in; EOPNOTSUPP: disabled; EPERM: forbidden by the container
         return 0
 
 
 def restrict(rules: Iterable[Rule]) -> None:
-    """Refuse this thread, and all that it starts from now on, every access to files but these.
+    """Deny this thread every access to files that `rules` do not allow. The restriction is inherited.
 
-    Paths that do not exist are passed over. Without privileges, `give_up_privileges` must have been called.
+    Rules for paths that do not exist are ignored. A process without the capability `CAP_SYS_ADMIN` must call
+    `give_up_privileges` first.
 
     Raises:
-        OSError: The kernel does not offer it.
+        OSError: Landlock is not available.
     """
     version = abi()
     handled = Access(0)
@@ -126,10 +132,10 @@ def restrict(rules: Iterable[Rule]) -> None:
 
 
 def give_up_privileges() -> None:
-    """Have no program that this thread starts gain privileges, as `sudo` would.
+    """Prevent programs that this thread starts from gaining privileges, for example through `sudo`.
 
     Raises:
-        OSError: The kernel does not offer it.
+        OSError: The kernel does not support this.
     """
     if _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))):
         _raise()
@@ -138,7 +144,7 @@ def give_up_privileges() -> None:
 def _add(ruleset: int, rule: Rule, handled: Access) -> None:
     try:
         descriptor = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # it does not exist, or this user does not get there anyway
+    except OSError:  # the path does not exist, or this user has no access to it
         return
     try:
         access = rule.access & handled

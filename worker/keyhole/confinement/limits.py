@@ -1,14 +1,15 @@
-"""Resource limits of a process that scans: a net below the budgets, for what ignores them.
+"""Resource limits of a process that scans, which apply even if code does not check the scan's budgets.
 
-| limit | what happens beyond |
+| limit | effect if the process exceeds the limit |
 |---|---|
-| addresses | an allocation fails: `MemoryError`, or a library aborts the process |
-| CPU | SIGXCPU ends the process |
+| address space | an allocation fails: Python raises `MemoryError`, or a library aborts the process |
+| CPU time | SIGXCPU ends the process |
 | open files | `open` and `connect` fail |
-| core files | none is written: it would hold credentials |
+| core files | the limit is zero, so no core file is written, because it would contain credentials |
 
-All but those of files and cores are soft, so that a program that this process starts can have its own. Sizes
-of files are not limited, for the log may be a file; processes neither, for that limit counts those of a user.
+The limits on address space and CPU time are soft limits, so a program that this process starts can raise
+them. The size of files is not limited, because the log can be a file. The number of processes is not limited,
+because the kernel counts all processes of the user.
 
 Source: getrlimit(2).
 """
@@ -21,21 +22,22 @@ from typing import Final
 
 from keyhole.confinement.malloc import ARENAS, give_back
 
-#: Bytes of addresses that a process may have beyond those it has when it is confined, those that scans may
-#: hold, and those of threads' stacks and of arenas.
+#: The reserve in the limit on address space, in bytes. The limit is the sum of this reserve, the address
+#: space of the process when it is confined, the memory of the scans, the stacks of the threads, and the
+#: arenas.
 ADDRESS_SPACE: Final = 512 << 20
-#: A thread's stack, in bytes, where the system does not limit it; the threads that do not scan, such as the
-#: heartbeat; and the stack of a thread of obstore's, which has one for each core.
+#: The stack of a thread in bytes, if the system does not limit it; the number of threads that do not scan,
+#: such as the heartbeat; the stack in bytes of an obstore thread. obstore starts one thread for each core.
 _STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 8, 2 << 20
-#: Open files: those of a thread are a connection to S3 by obstore, one by boto3 and one to Redis, and one to
-#: spare; the others are those of the process.
+#: The most open files for each scanning thread, and for the rest of the process. A scanning thread needs one
+#: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve.
 _FILES_OF_A_THREAD, _FILES = 4, 256
-#: The addresses that an arena of glibc's takes, however little is in it.
+#: The address space in bytes of one arena of glibc. It does not depend on how much memory the arena contains.
 _ARENA: Final = 64 << 20
 
 
 def limit_process(threads: int) -> None:
-    """Limit the open files of this process, which scans with so many threads, and have no cores written."""
+    """Disable core files, and limit the open files of this process, which scans with `threads` threads."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _within(hard, _FILES + _FILES_OF_A_THREAD * threads)
@@ -43,13 +45,13 @@ def limit_process(threads: int) -> None:
 
 
 def limit_addresses(threads: int, memory: int) -> None:
-    """Limit the memory that this process can address.
+    """Limit the address space of this process.
 
     Args:
-        threads: How many threads scan.
-        memory: The bytes that their scans may hold together.
+        threads: The number of threads that scan.
+        memory: The limit in bytes on the memory of all scans together.
     """
-    give_back()  # or glibc makes eight arenas for each core
+    give_back()  # limits the number of arenas; by default, glibc creates up to eight for each core
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = _STACK if stack == resource.RLIM_INFINITY else stack
     stacks = (threads + _OTHER_THREADS) * (threading.stack_size() or stack)
@@ -58,13 +60,13 @@ def limit_addresses(threads: int, memory: int) -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """End this process when it has used so many seconds of CPU more than until now."""
+    """End this process when it has used `seconds` more seconds of CPU time."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _soften(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 1)
 
 
 def _addresses() -> int:
-    """The bytes of addresses that this process has."""
+    """Return the size of this process's address space in bytes; 0 if it is unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:  # a system without /proc
@@ -73,7 +75,7 @@ def _addresses() -> int:
 
 
 def _soften(limit: int, value: int) -> None:
-    """Set a soft limit, at most the hard one."""
+    """Set a soft limit to `value`, or to the hard limit if it is lower."""
     _, hard = resource.getrlimit(limit)
     resource.setrlimit(limit, (_within(hard, value), hard))
 

@@ -1,25 +1,26 @@
-"""Tell glibc to give memory back that a worker's processes have freed.
+"""Makes glibc return freed memory to the system.
 
-Scans hold some megabytes for a moment, in many threads. By default glibc keeps what they free, in an arena
-for each thread, so a process comes to hold several times what it ever needed at once.
+Scans allocate megabytes for a short time in many threads. By default, glibc has an arena for each thread and
+keeps freed memory in it. So the memory of a process would grow to several times the amount that its scans
+need at one time.
 """
 
 import ctypes
 import gc
 from contextlib import suppress
 
-#: Numbers of glibc's `mallopt` (malloc.h).
+#: The options of `mallopt` in glibc (malloc.h).
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-#: Blocks from this size on are the system's again as soon as they are freed. If the first reads were among
-#: them, a scan would take a sixth more CPU.
+#: The threshold in bytes: larger blocks return to the system as soon as they are freed. The first reads of a
+#: scan are below the threshold. If they were above it, a scan would take a sixth more CPU time.
 LARGE = 1024 * 1024
 ARENAS = 2
 
 
 def trim() -> None:
-    """Give back what is free by now, and what only a cycle of references still holds.
+    """Collect cyclic garbage, and return all free memory to the system.
 
-    After scans of many megabytes in 16 threads, a process kept 34 MiB without it, and 8 with it.
+    After scans of many megabytes in 16 threads, a process had 34 MiB without this call, and 8 MiB with it.
     """
     gc.collect()
     with suppress(OSError, AttributeError):
@@ -27,7 +28,7 @@ def trim() -> None:
 
 
 def give_back() -> None:
-    """Have this process, and all that it forks, keep little of what is freed. Other systems do as they do."""
+    """Make this process and its forks keep little freed memory. Without glibc, this has no effect."""
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((ARENA_MAX, ARENAS), (MMAP_THRESHOLD, LARGE), (TRIM_THRESHOLD, LARGE)):

@@ -1,16 +1,17 @@
-"""The files that a scanning process needs, though it has imported what it runs before it is confined.
+"""The files that a scanning process needs after it is confined. It imports most of its code before.
 
-| for | files |
+| purpose | files |
 |---|---|
-| Python: modules, time zones and data files that are loaded late | the prefixes, `sys.path`, our own package, `/usr`, `/lib` |
-| names and TLS | the resolver's files, the certificates of the system, those that variables or URLs name |
-| botocore | `~/.aws` and what variables and the profile name: credentials, tokens that rotate, certificates |
-| which other workers live | `/proc` |
-| the parts of an inventory | a folder of its own, and Python to run, which reads them in a process of its own |
+| modules, time zones and data files that Python loads late | the prefixes, `sys.path`, Keyhole's package, `/usr`, `/lib` |
+| host names and TLS | the resolver's files, the system's certificates, certificates that variables or URLs name |
+| botocore | `~/.aws`; credentials, rotating tokens and certificates that variables or the profile name |
+| finding out which other workers are alive | `/proc` |
+| S3 Inventory | a folder for the parts of an inventory; the Python interpreter, because a separate process parses them |
 
-A rule for a file holds for that very file, and not for one that is put in its place. They are listed in
-`Needs`, so that a process can tell when it must be replaced. Where the folder of a file is there for it alone,
-like that of a mounted token, the folder is allowed.
+A Landlock rule applies to the file that is at the path when the rule is made. It does not apply to a file
+that replaces this file later. So `Needs` records the identity of each file. If a file was replaced, the
+process must be replaced by a new one, too. Some files are replaced regularly, such as a mounted token. If the
+folder of such a file is not shared with other programs, the rule allows the whole folder.
 """  # noqa: E501 - the rows of the table are one line each
 
 import os
@@ -27,7 +28,7 @@ from botocore.session import Session
 
 from keyhole.confinement.landlock import READ, RUN, WRITE, Access, Rule
 
-#: Libraries that are loaded late, and what nobody keeps secret.
+#: Folders with libraries that are loaded late, and with other files that contain no secrets.
 _FOLDERS: Final = (
     "/usr",
     "/lib",
@@ -39,12 +40,13 @@ _FOLDERS: Final = (
     "/etc/pki/ca-trust",
     "/etc/crypto-policies",
     "/var/lib/ca-certificates",
-    # Of other processes the kernel shows here no more than their state: it does not let us trace them.
+    # A confined process cannot trace processes outside. So the kernel hides all their files in /proc that
+    # could contain secrets.
     "/proc",
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",
 )
-#: What libc, OpenSSL and Python read by name.
+#: Files that libc, OpenSSL, Python and botocore read.
 _FILES: Final = (
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -68,7 +70,7 @@ _FILES: Final = (
     "/dev/random",
     "/dev/urandom",
 )
-#: Variables that name a file, or a folder, of botocore's, OpenSSL's or boto3's.
+#: Environment variables that name a file or folder for botocore, boto3 or OpenSSL.
 _VARIABLES: Final = (
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
@@ -83,13 +85,13 @@ _VARIABLES: Final = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-#: Of a profile: what names a file.
+#: The settings of an AWS profile that name a file.
 _PROFILE_FILES: Final = ("web_identity_token_file", "ca_bundle")
-#: Our own package.
+#: The folder of the package `keyhole`.
 _PACKAGE: Final = Path(__file__).parents[1]
-#: Where botocore keeps tokens that it renews.
+#: The folders in `~/.aws` in which botocore stores tokens that it renews.
 _AWS_CACHES: Final = ("sso/cache", "login/cache")
-#: Folders that hold more than one program's files, so that none of them is allowed for the sake of a file.
+#: Folders with files of several programs. If a file lies in one of these folders, only the file is allowed.
 _SHARED: Final = frozenset(
     map(Path, ("/", "/etc", "/home", "/root", "/run", "/tmp", "/var", "/var/run", "/var/tmp", "/dev", "/opt"))  # noqa: S108 - no file is made there
 )
@@ -97,13 +99,13 @@ _SHARED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The files that a process needs, and how it needs them.
+    """The files that a process needs, and the kinds of access that it needs.
 
     Args:
-        rules: What is allowed.
-        credential_process: The program that botocore runs for credentials, if the profile names one. Nobody
-            knows what that one needs.
-        identities: Which file or folder was at each path.
+        rules: The accesses to allow.
+        credential_process: The program that the AWS profile names as the source of credentials, or `None`.
+            Keyhole cannot tell which files this program needs.
+        identities: For each path, the device and inode number of the file or folder; `None` if it is missing.
     """
 
     rules: tuple[Rule, ...]
@@ -111,23 +113,23 @@ class Needs:
     identities: tuple[tuple[Path, tuple[int, int] | None], ...]
 
     def replaced(self) -> Path | None:
-        """A path where there is another file now than the one that was allowed; `None` if there is none."""
+        """Return a path whose file was replaced, created or removed since then; `None` if there is none."""
         return next((path for path, identity in self.identities if _identity(path) != identity), None)
 
 
 def needs(*, files: Iterable[Path], urls: Iterable[str], folders: Iterable[Path]) -> Needs:
-    """What this process needs.
+    """Return the files that this process needs.
 
     Args:
-        files: Files that settings name.
-        urls: Of Redis and the broker; their options can name certificates.
-        folders: Where this process writes.
+        files: The files that settings name.
+        urls: The URLs of Redis and of the broker. Their options can name certificates.
+        folders: The folders in which this process writes.
     """
     profile = list(_profile(Session()))
     rules = [
         *(Rule(Path(path), READ) for path in (*_FOLDERS, *_FILES)),
         *(Rule(path, READ) for path in _python()),
-        # Whoever imports our package looks for its name there.
+        # To import `keyhole`, Python lists the folder that contains the package.
         Rule(_PACKAGE.parent, Access.READ_DIR),
         *(Rule(path.absolute(), READ) for path in files),
         *(Rule(place, READ) for path in (*_named_by(urls), *_aws(profile)) for place in _places(path)),
@@ -143,33 +145,34 @@ def needs(*, files: Iterable[Path], urls: Iterable[str], folders: Iterable[Path]
 
 
 def _python() -> Iterator[Path]:
-    """Python itself, and where it imports from."""
+    """Yield the folders of Python, the folders that it imports from, and the default certificates."""
     yield from map(Path, {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix})
     yield _PACKAGE
-    # The folder that this process was started in is in `sys.path`, and may hold anything.
+    # `sys.path` can contain the working directory, which can contain other files. So leave out shared
+    # folders.
     yield from (entry for entry in map(Path, sys.path) if entry.is_absolute() and not _is_shared(entry))
     default = ssl.get_default_verify_paths()
     yield from (Path(path) for path in (default.openssl_cafile, default.openssl_capath))
 
 
 def _interpreter() -> Iterator[Path]:
-    """What the kernel opens to run Python: the program, and the loader that it names."""
+    """Yield the files that the kernel opens to execute Python: the interpreter and its dynamic loader."""
     yield Path(sys.executable)
     for pattern in ("/lib64/ld-linux*", "/lib/ld-linux*", "/lib/ld-musl*"):
         yield from Path("/").glob(pattern.removeprefix("/"))
 
 
 def _named_by(urls: Iterable[str]) -> Iterator[Path]:
-    """The files that the options of URLs name, such as `?ssl_ca_certs=/etc/redis/ca.pem`."""
+    """Yield the files that options of the URLs name, such as `?ssl_ca_certs=/etc/redis/ca.pem`."""
     for url in urls:
         yield from (Path(value) for _, value in parse_qsl(urlsplit(url).query) if value.startswith("/"))
 
 
 def _aws(profile: Iterable[dict[str, Any]]) -> Iterator[Path]:
-    """What botocore reads: its folder, and what variables and profiles name."""
+    """Yield the files that botocore reads: its configuration, and files that variables and profiles name."""
     yield from (_home() / name for name in (".aws/config", ".aws/credentials", ".boto"))
     for name in _VARIABLES:
-        # AWS_DATA_PATH is a list, as PATH is.
+        # AWS_DATA_PATH is a list of folders, like PATH.
         yield from (_expanded(one) for one in os.environ.get(name, "").split(os.pathsep) if one)
     for values in profile:
         yield from (_expanded(str(values[name])) for name in _PROFILE_FILES if name in values)
@@ -180,11 +183,11 @@ def _aws_caches() -> Iterator[Path]:
 
 
 def _profile(session: Session) -> Iterator[dict[str, Any]]:  # values of any type, as botocore parses them
-    """The profile in use, and those that it takes its credentials from."""
+    """Yield the profile in use, and the profiles from which it takes its credentials."""
     try:
         profiles = session.full_config["profiles"]
     except BotoCoreError:
-        return  # it cannot be read; whoever asks S3 next is told so
+        return  # the configuration cannot be read; the next request to S3 reports this error
     name, seen = session.profile or "default", set[str]()
     while name in profiles and name not in seen:
         seen.add(name)
@@ -193,14 +196,14 @@ def _profile(session: Session) -> Iterator[dict[str, Any]]:  # values of any typ
 
 
 def _places(path: Path) -> Iterator[Path]:
-    """Where a file is, and where it really is if that is a link."""
+    """Yield the path to allow for a file or folder, and for the target if the path is a link."""
     for one in {path.absolute(), path.resolve()}:
-        # The folder of a file if it is there for that file alone, or else the file.
+        # Allow the folder of a file unless it is shared with other programs.
         yield one if one.is_dir() or _is_shared(one.parent) else one.parent
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether a folder holds more than one program's files."""
+    """Return whether a folder contains files of several programs."""
     return folder in _SHARED or _home().is_relative_to(folder) or Path.cwd().is_relative_to(folder)
 
 
@@ -209,8 +212,8 @@ def _home() -> Path:
 
 
 def _expanded(path: str) -> Path:
-    # Where nobody knows the home, pathlib raises; this leaves the path as it is.
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - as said
+    # If the home directory is unknown, pathlib raises an error, and this function returns the path unchanged.
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - see above
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

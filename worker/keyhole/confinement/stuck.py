@@ -1,23 +1,25 @@
-"""Ends a process whose threads do not run any more, which nothing in Python can do.
+"""Ends a process in which no Python code has run for too long.
 
-A library that does not let go of the interpreter stops all threads: the heartbeat, the handlers of signals,
-the watch over scans. A thread of faulthandler's needs no interpreter. It is told again and again to wait a
-little longer; once nobody tells it, it writes to stderr where the threads are, and ends the process.
+If a C library does not release the global interpreter lock (GIL), no Python thread can run: neither the
+heartbeat, nor the signal handlers, nor the watch over scans. So no Python code can end the process. The
+watchdog thread of the module `faulthandler` does not need the GIL. While the process is busy, a Python thread
+restarts the watchdog's timer every `EVERY` seconds. If the Python thread cannot run, the timer expires. The
+watchdog then writes the stack traces of all threads to stderr and ends the process.
 """
 
 import faulthandler
 import threading
 from typing import Final
 
-#: Seconds from one time that the end is put off to the next.
+#: Seconds between two restarts of the watchdog's timer.
 EVERY: Final = 5.0
 
 
 class StuckWatch:
-    """Watches this process while it is busy.
+    """Ends this process if its Python threads do not run while it is busy.
 
     Args:
-        seconds: How long its threads may not run.
+        seconds: The time without Python code after which the process ends.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -27,7 +29,7 @@ class StuckWatch:
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Watch from now on. Call it after the fork."""
+        """Begin to watch, because the process is busy now. Call this method only after the fork."""
         self._busy.set()
         self._put_off()
         if self._thread is None:
@@ -35,7 +37,7 @@ class StuckWatch:
             self._thread.start()
 
     def end(self) -> None:
-        """Watch no more, until it begins again."""
+        """Stop watching until the next `begin`."""
         with self._lock:
             self._busy.clear()
             faulthandler.cancel_dump_traceback_later()

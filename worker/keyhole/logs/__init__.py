@@ -1,17 +1,18 @@
-"""Logs on stderr, since stdout is for results: JSON lines in workers, readable text on a terminal."""
+"""Sends logs to stderr, because stdout is for results: readable text on a terminal, JSON lines elsewhere."""
 
 import logging
 import sys
 from functools import cached_property
 
-#: The name of our handler. A new one replaces the one of an earlier call and leaves the handlers of others.
+#: The name of Keyhole's handler. A second call of `configure` replaces the handler with this name, and leaves
+#: other handlers alone.
 HANDLER = "keyhole"
-#: Their loggers tell of every request at level info.
+#: Libraries that log every request at level info. For their loggers, the level is at least warning.
 CHATTY = ("botocore", "boto3", "urllib3", "werkzeug")
 
 
 class _Formatter(logging.Formatter):
-    """Formats by structlog, which it imports with the first record: most commands log nothing."""
+    """Formats records with structlog. It imports structlog at the first record; most commands log nothing."""
 
     def __init__(self, *, terminal: bool) -> None:
         super().__init__()
@@ -28,7 +29,7 @@ class _Formatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send everything that is logged, by structlog or by the standard library, to stderr.
+    """Send all logs of structlog and of the standard library to stderr.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
@@ -41,5 +42,6 @@ def configure(level: str) -> None:
     root.setLevel(level.upper())
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # It logs a traceback for what it then raises, and the command reports that in one line.
+    # Before it raises an error, this logger logs a warning with a traceback. The command reports the same
+    # error in one line.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)

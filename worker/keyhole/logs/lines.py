@@ -1,7 +1,7 @@
-"""The lines of logs, made by structlog: JSON for programs, readable text for people.
+"""Formats log records with structlog: JSON for programs, readable text for people at a terminal.
 
-Secrets in URLs are masked, and nothing that is logged gives the terminal a command. JSON is ASCII, so it
-holds no control characters either.
+Secrets in URLs are masked. Control characters are escaped, so that logged text cannot send commands to the
+terminal. JSON lines contain only printable ASCII characters.
 """
 
 import logging
@@ -13,7 +13,7 @@ import structlog
 from keyhole.inspectors.text import escaped, escaped_lines
 from keyhole.masking import masked
 
-#: They add to every record, whether structlog or the standard library made it.
+#: The processors that add fields to every record, whether structlog or the standard library created it.
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -23,9 +23,9 @@ _SHARED: list[structlog.typing.Processor] = [
 
 
 def make_formatter(*, terminal: bool) -> logging.Formatter:
-    """Return a formatter of lines for people at a terminal, or of JSON."""
+    """Return a formatter that writes readable text for a terminal, or else JSON lines."""
     last: list[structlog.typing.Processor] = (
-        # Its own formatter of exceptions prints the values of all variables, passwords among them.
+        # The default exception formatter prints the values of local variables, which can include passwords.
         [_for_people, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if terminal
         else [_for_programs, structlog.processors.JSONRenderer()]
@@ -41,7 +41,7 @@ def make_formatter(*, terminal: bool) -> logging.Formatter:
 
 
 def get_structured_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return a logger of events with fields, on top of the standard library's of that name."""
+    """Return a structlog logger for events with fields. It logs to the standard library's logger `name`."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -57,12 +57,12 @@ def get_structured_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _for_programs(_: object, __: str, event: structlog.typing.EventDict) -> Mapping[str, Any]:
-    """Mask what is logged."""
+    """Mask secrets in all values of a record."""
     return {name: _changed(value, masked) for name, value in event.items()}
 
 
 def _for_people(_: object, __: str, event: structlog.typing.EventDict) -> Mapping[str, Any]:
-    """Mask and escape what is logged. A traceback keeps its lines."""
+    """Mask secrets in a record, and escape invisible characters. Tracebacks keep their line ends."""
     tracebacks = {"exception", "stack"}
     return {
         escaped(name): escaped_lines(masked(str(value)))
@@ -72,8 +72,8 @@ def _for_people(_: object, __: str, event: structlog.typing.EventDict) -> Mappin
     }
 
 
-def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - whatever is logged
-    """A value with its texts changed; of another object, the text that stands for it."""
+def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - any type can be logged
+    """Return `value` with `change` applied to every text in it. For other objects, change their `repr`."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
