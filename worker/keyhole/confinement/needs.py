@@ -1,12 +1,12 @@
-"""The files that a scanning process needs after it is confined. It imports most of its code before.
+"""The files that a scanning process still needs after it is confined.
 
 | purpose | files |
 |---|---|
-| modules, time zones and data files that Python loads late | the prefixes, `sys.path`, Keyhole's package, `/usr`, `/lib` |
-| host names and TLS | the resolver's files, the system's certificates, certificates that variables or URLs name |
+| modules and data files that Python loads late | the prefixes, `sys.path`, Keyhole's package, `/usr`, `/lib` |
+| host names and TLS | the resolver's files; certificates of the system, and those that variables or URLs name |
 | botocore | `~/.aws`; credentials, rotating tokens and certificates that variables or the profile name |
 | finding out which other workers are alive | `/proc` |
-| S3 Inventory | a folder for the parts of an inventory; the Python interpreter, because a separate process parses them |
+| S3 Inventory | a folder for an inventory's parts; the Python interpreter, as a separate process parses them |
 
 A Landlock rule applies to the file that is at the path when the rule is made. It does not apply to a file
 that replaces this file later. So `Needs` records the identity of each file. If a file was replaced, the
@@ -40,8 +40,8 @@ _FOLDERS: Final = (
     "/etc/pki/ca-trust",
     "/etc/crypto-policies",
     "/var/lib/ca-certificates",
-    # A confined process cannot trace processes outside. So the kernel hides all their files in /proc that
-    # could contain secrets.
+    # A confined process cannot trace other processes. So the kernel denies it access to their memory, their
+    # environment and their open files in /proc.
     "/proc",
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",
