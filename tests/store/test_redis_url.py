@@ -58,7 +58,7 @@ def test_tls_is_verified_unless_the_url_says_otherwise(query: str, expected: dic
         ("redis://h?client_name=", "has no value"),
         ("redis://h/verdicts", "must be a number"),
         ("redis://h?db=-1", "must be a number"),
-        ("sentinel://h:26379", "does not ask sentinels"),
+        ("sentinel://h:26379", "does not use Redis Sentinel"),
         ("redis+cluster://h", "cannot use a cluster"),
         ("valkeys://h", "rediss://"),
         ("http://h", "not a Redis URL"),

@@ -17,7 +17,7 @@ def why_unconfined(needs: Needs) -> str | None:
     if needs.credential_process is not None:
         return "the AWS profile names a credential_process, and Keyhole cannot tell which files it needs"
     if not landlock.abi():
-        return "this kernel does not offer Landlock, which Linux has since 5.13 unless it is disabled"
+        return "this kernel has no Landlock, which Linux offers since 5.13 unless it is disabled"
     return None
 
 

@@ -2,17 +2,17 @@
 
 | purpose | files |
 |---|---|
-| modules and data files that Python loads late | the prefixes, `sys.path`, Keyhole's package, `/usr`, `/lib` |
-| host names and TLS | the resolver's files; certificates of the system, and those that variables or URLs name |
+| modules and data that Python loads late | the prefixes, `sys.path`, Keyhole's package, `/usr`, `/lib` |
+| host names and TLS | the resolver's files; certificates of the system or named by variables or URLs |
 | botocore | `~/.aws`; credentials, rotating tokens and certificates that variables or the profile name |
 | finding out which other workers are alive | `/proc` |
-| S3 Inventory | a folder for an inventory's parts; the Python interpreter, as a separate process parses them |
+| S3 Inventory | a folder for an inventory's parts; the Python interpreter for the process that parses them |
 
 A Landlock rule applies to the file that is at the path when the rule is made. It does not apply to a file
 that replaces this file later. So `Needs` records the identity of each file. If a file was replaced, the
 process must be replaced by a new one, too. Some files are replaced regularly, such as a mounted token. If the
 folder of such a file is not shared with other programs, the rule allows the whole folder.
-"""  # noqa: E501 - the rows of the table are one line each
+"""
 
 import os
 import ssl

@@ -1,1 +1,1 @@
-"""The store: Redis keys and the connection that jobs, results and intake share."""
+"""The Redis keys and the Redis connection that jobs, results and intake share."""

@@ -1,6 +1,7 @@
-"""The one way to connect to Redis: bounded waits, bounded retries, a pool that waits rather than grows.
+"""Creates all Redis clients, with bounded waits, bounded retries and a bounded pool of connections.
 
-redis-py's defaults differ between versions, so everything that limits the time of a call is set here.
+The defaults of redis-py differ between its versions. So this module sets every option that limits the time of
+a call.
 """
 
 import ssl
@@ -15,25 +16,28 @@ from redis.retry import Retry
 
 from keyhole.store.redis_url import SECONDS, redis_options
 
-#: Seconds to wait for one answer: longer than any blocking command (`redis_store.LONGEST_BLOCK_MS`).
+#: The longest wait in seconds for one response. It is longer than every blocking command
+#: (`redis_store.LONGEST_BLOCK_MS`).
 _ANSWER_SECONDS: Final = 30.0
-#: Seconds to wait for a connection. A host that does not answer in this time is down.
+#: The longest wait in seconds for a connection. A host that does not respond within this time is down.
 _CONNECT_SECONDS: Final = 5.0
-#: An idle connection is checked before use after this many seconds: load balancers drop idle connections.
+#: A connection that was idle for this many seconds is checked before use, because load balancers close idle
+#: connections.
 _HEALTH_CHECK_SECONDS: Final = 25
-#: Retries of one command, with waits of about 6 s in all: enough for a restart or a failover.
+#: The number of retries of one command. The waits before them take about 6 s in total, which is enough for a
+#: restart or a failover of Redis.
 _RETRIES: Final = 5
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 2.0
-#: Connections of one process, and the seconds for which a thread waits for a free one.
+#: The most connections of one process, and the longest wait in seconds of a thread for a free connection.
 _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
 
 
 class TlsConnection(redis.SSLConnection):
-    """redis-py's TLS connection, except that authorities named by the URL replace the system's.
+    """A TLS connection that trusts only the certificate authorities in the URL, if the URL names any.
 
-    redis-py trusts both.
+    redis-py would also trust the system's certificate authorities.
     """
 
     def _wrap_socket_with_ssl(self, sock: socket) -> SSLSocket:
@@ -54,8 +58,8 @@ _KINDS: Final = {
 }
 
 
-#: Errors of a Redis that refuses every write: it is unreachable, full or read-only. Then the codes of errors
-#: for which redis-py has no class: its disk is full, its replicas are gone, or a script is running.
+#: The errors of a Redis server that refuses every write, because it is unreachable, out of memory or
+#: read-only.
 _OUTAGES: Final = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -63,6 +67,8 @@ _OUTAGES: Final = (
     redis.ReadOnlyError,
     MasterDownError,
 )
+#: The codes of more such errors, for which redis-py has no class: the server cannot write to its disk, has
+#: too few replicas, or is running a script.
 _OUTAGE_CODES: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 
 
@@ -73,18 +79,20 @@ def is_outage(error: redis.RedisError) -> bool:
 
 def options(
     url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES
-) -> dict[str, Any]:  # redis-py's are of every type
-    """Return the options of a client for this URL, as redis-py's connections take them.
+) -> dict[str, Any]:  # the options of redis-py have many types
+    """Return the options for redis-py's connections to this URL.
 
-    Options in the URL override our defaults. Protocol 2 is set because the types of answers depend on it.
+    Options in the URL override Keyhole's defaults. The protocol is fixed to version 2, because the types of
+    responses depend on the version.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
-        answer_seconds: The longest wait for an answer; it overrides the URL.
-        retries: How many times a command is sent again.
+        answer_seconds: The longest wait in seconds for a connection or a response. A shorter wait in the URL
+            has precedence.
+        retries: How many times a failed command is sent again.
 
     Raises:
-        ValueError: as `redis_options`.
+        ValueError: See `redis_options`.
     """
     found: dict[str, Any] = {
         "socket_timeout": _ANSWER_SECONDS,
@@ -95,10 +103,10 @@ def options(
         ),
         "protocol": 2,
     }
-    # A Unix socket has no keepalive, and redis-py refuses the option.
+    # Unix sockets have no keepalive, and redis-py refuses this option for them.
     if not url.startswith("unix:"):
         found["socket_keepalive"] = True
-    # `Settings` refuses shorter timeouts for a broker.
+    # Accept short timeouts here, because `Settings` has already checked the URL of a broker.
     found |= redis_options(url, least_seconds=SECONDS)
     if answer_seconds is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):
@@ -107,21 +115,23 @@ def options(
 
 
 def kind(url: str) -> type[redis.Connection]:
-    """Return the class of connections for this URL."""
+    """Return redis-py's class of connections for this URL."""
     return _KINDS[url.partition("://")[0].lower()]
 
 
 def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES) -> redis.Redis:
-    """Return a client for `redis://`, `rediss://` or `unix://`. Options in the URL override ours.
+    """Return a client for a URL with `redis://`, `rediss://` or `unix://`. See `options` for the arguments.
 
-    It connects at the first command, and threads can share it. Answers are bytes: reports are parsed from
-    bytes, and values that others left under our keys need not be text.
+    The client connects at the first command. Threads can share it. It returns responses as bytes, because
+    reports are parsed from bytes, and because other programs can write values under Keyhole's keys that are
+    not text.
 
-    A command that fails is sent again, up to five times by default, so every command must be safe to repeat.
-    If it still fails, one of `redis.exceptions` is raised. Callers that must not wait ask for fewer retries.
+    The client sends a failed command again, up to five times by default, so every command must be safe to
+    repeat. If the command still fails, the client raises one of `redis.exceptions`. Callers that must not
+    wait set fewer `retries`.
 
     Raises:
-        ValueError: as `redis_options`.
+        ValueError: See `redis_options`.
     """
     found = options(url, answer_seconds=answer_seconds, retries=retries)
     pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call] # redis-py's

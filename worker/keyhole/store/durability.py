@@ -1,10 +1,14 @@
-"""Waits until writes are on the server's disk, if the server can tell.
+"""Waits until the Redis server has written data to its disk, if the server supports this.
 
-`WAITAOF` (Redis 7.2, Valkey) answers when the append-only file holds everything that the connection wrote.
-With `appendfsync everysec`, the default, that takes up to a second; with `always` it takes no time; with `no`
-it never happens, so that nothing is accepted. A server may lack the command, forbid it to this user, or have
-no append-only file. Then Keyhole does not wait, logs that once, and `keyhole doctor` says what a crash can
-lose. A server without an append-only file is asked again each time, because it can get one while it runs.
+The command `WAITAOF` (Redis 7.2, Valkey) returns when everything that the connection has written is in the
+append-only file on disk. The wait depends on the server's setting `appendfsync`. With `everysec`, the
+default, the wait takes up to a second. With `always`, the data are already on disk. With `no`, the server
+does not sync the file, so the wait times out, and Keyhole accepts no work.
+
+Some servers do not have the command, forbid it to the user, or have no append-only file. In these cases,
+Keyhole does not wait and logs a warning once, and `keyhole doctor` reports which data a crash can lose. A
+server without an append-only file receives the command with every write, because an administrator can enable
+the file while the server runs.
 
 Source: redis.io, "WAITAOF"; valkey.io, "WAITAOF".
 """
@@ -18,9 +22,11 @@ from keyhole.errors import KeyholeError
 
 _log = logging.getLogger(__name__)
 
-#: Milliseconds. A disk that takes longer to sync is in trouble. A command's own timeout is longer.
+#: The longest wait in milliseconds. If a sync takes longer, the disk has a problem. The wait is shorter than
+#: the client's timeout for a response.
 _LONGEST_WAIT_MS: Final = 10_000
-#: Errors of servers that lack the command, or have no append-only file. Both have the code `ERR`.
+#: Parts of the error messages of servers that do not have the command, or have no append-only file. Only the
+#: messages differ, because both errors have the code `ERR`.
 NO_COMMAND: Final = "unknown command"
 _NO_FILE: Final = "appendonly is disabled"
 
@@ -30,19 +36,19 @@ class NotDurableError(KeyholeError, redis.RedisError):
 
 
 class Durability:
-    """Ends pipelines with a wait for the server's disk."""
+    """Executes pipelines, and waits after each pipeline until the server has written the data to its disk."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._waits = True
         self._told = False
 
-    def execute(self, pipe: redis.client.Pipeline) -> list[Any]:  # what the commands of the pipeline answer
-        """Execute a pipeline that is not a transaction, and return its answers once the data are on disk.
+    def execute(self, pipe: redis.client.Pipeline) -> list[Any]:  # the types depend on the commands
+        """Execute a pipeline that is not a transaction. Return its responses once the data are on disk.
 
         Raises:
-            NotDurableError: The disk is too slow. The data are in the server's memory, and may be lost.
-            redis.RedisError: A command failed, or the wait did; the data may be lost as well.
+            NotDurableError: The wait timed out. The data are in the server's memory, and a crash can lose
+            them. redis.RedisError: A command or the wait failed. The data may be lost.
         """
         if not self._waits:
             return list(pipe.execute())
@@ -62,7 +68,7 @@ class Durability:
         return answers
 
     def _go_on_without(self, error: Exception) -> None:
-        """Log that the server cannot wait for its disk; raise the error if it means something else."""
+        """Log that the server does not support the wait. If `error` has another cause, raise it."""
         forbidden = isinstance(error, redis.exceptions.NoPermissionError)
         lacks = isinstance(error, redis.ResponseError) and NO_COMMAND in str(error).lower()
         if forbidden or lacks:
@@ -73,5 +79,5 @@ class Durability:
             self._told = True
             advice = "allow this user +waitaof, and " if forbidden else ""
             _log.warning(
-                "Redis cannot say when data are on its disk (%s); %ssee `keyhole doctor`", error, advice
+                "Redis cannot confirm that data are on its disk (%s); %ssee `keyhole doctor`", error, advice
             )

@@ -1,123 +1,138 @@
-"""Every Redis key that Keyhole writes. No other module spells one.
+"""Every Redis key that Keyhole writes. Only this module builds keys.
 
-All begin with `keyhole:v1:`.
+All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated otherwise. The glossary of
+`jobs.ledger` explains the words *entry*, *open*, *lease*, *activity*, *postponed* and *complete*.
 
 `obj:<object id>`
-    string. The verdict on one object: a header line, then the report as JSON; or, for a key whose latest
-    verdict is on a version, `@` and that version's object id. Expires by setting.
+    string. The verdict on one object: a header line, then the report as JSON. For an object id without a
+    version, the record can point to a version: if the latest verdict is on a version of the object, `@` and
+    the object id of this version replace the report. Expires by setting.
 `idx:status:<status>`
-    zset. Object ids by the time of the scan (epoch seconds). A reader prunes ids whose record has expired.
+    zset. Object ids, scored by the time of the scan. Readers remove ids whose record has expired.
 `idx:keys:<hash of bucket>`
-    zset. The keys of a bucket that have verdicts, all with the score 0, so in the order of their bytes. A
-    reader prunes keys whose record has expired.
+    zset. The object keys of a bucket that have verdicts. All scores are 0, so Redis sorts the keys by their
+    bytes. Readers remove keys whose record has expired.
 `verdicts`
-    stream. One entry for every verdict written: `job` (its id), `report` (JSON). Trimmed to a length.
+    stream. One entry for each written verdict: `job` (its id) and `report` (JSON). Trimmed to a length.
 `tags:debt:<object id>`
-    hash. The tags that an object should get, until it has them: `debt` (JSON), `noted` (token of the
-    process that recorded it), `holder` (token of the writer that works on it), `times` (the number of
-    failed attempts), `since`, `last` (epoch seconds of the first and the last one), `error` (the last one),
-    `reason:<code>` (the number of failures for this reason), `late_until` (when an unanswered write can
-    no longer take effect).
+    hash. The tags that Keyhole still has to write to an object: `debt` (JSON), `noted` (token of the
+    process that recorded the debt), `holder` (token of the writer that is writing the tags), `times` (the
+    number of failed attempts), `since` and `last` (times of the first and last failed attempt), `error` (of
+    the last failed attempt), `reason:<code>` (the number of failures with this reason), `late_until` (the
+    time until which a write without a response from S3 can take effect). Removed with the debt.
 `tags:held`
-    zset. Ids of objects whose tags are being written, by the time when the writer counts as lost (epoch
-    seconds).
+    zset. Ids of objects whose tags are being written, scored by the time at which the writer is considered
+    lost.
 `tags:late`
-    zset. Ids of objects whose tags are right, while an unanswered write may still have its effect, by the
-    time of the next look (epoch seconds).
+    zset. Ids of objects whose tags are correct, but can still change because S3 did not respond to a write.
+    Scored by the time of the next check.
 `tags:owed`
-    zset. Ids of objects whose tags could not be written yet, by the next attempt (epoch seconds).
+    zset. Ids of objects whose tags are not written yet, scored by the time of the next attempt.
 `ledger:open:<queue>`
-    zset. Ids of entries without all their verdicts, by their last activity (epoch seconds). Until complete.
+    zset. Ids of open entries that are not postponed, scored by their last activity. Removed when the entry
+    is complete.
 `ledger:entries`
-    hash. Entry id: when it was recorded (epoch seconds), a space, the entry (JSON). Until complete.
+    hash. For each open entry, by its id: the time when it was recorded, a space, the entry (JSON). Removed
+    when the entry is complete.
 `ledger:begun`
-    hash. Queue: when the newest of the entries that workers have begun was recorded (epoch seconds).
+    hash. For each queue: the latest recording time among the entries that workers have begun.
 `ledger:resent`
-    hash. Entry id: the number of times it was sent again without progress, a space, the number of its jobs
-    that had verdicts then. Until complete.
+    hash. For each open entry, by its id: the number of resends without progress, a space, the number of its
+    jobs that had verdicts at the last resend. Removed when the entry is complete.
 `ledger:clock`
-    hash. `server` (the server's clock when the ledger's clock was last read), `ledger` (the ledger's clock,
-    epoch seconds, which never goes back).
+    hash. The last reading of the ledger's clock: `server` (the server's clock) and `ledger` (the ledger's
+    clock, which never goes back).
 `ledger:held:<queue>`
-    zset. Ids of entries that a worker is busy with, by its last heartbeat (epoch seconds). Until released.
+    zset. Ids of leased entries, scored by the last heartbeat of the worker that works on the entry. Removed
+    when the worker releases the lease, or the lease expires.
 `ledger:holders`
-    hash. Entry id: the worker process that is busy with it, or that was lost with it. Until released.
+    hash. For each leased entry, by its id: the name of the worker process that acquired the lease. Removed
+    when the worker releases the lease. If the worker is lost, its name remains.
 `alive:<worker process>`
-    string. A marker: this process is alive. The value: for how many seconds it has held its oldest lease.
+    string. Exists while this process is alive. The value is the age of its oldest lease in seconds.
     Expires.
 `failures:<minute>`
-    hash. A reason, a space, a bucket: how many scans left an object undecided for that reason in this minute
-    (since 1970, by the ledger's clock). Expires.
+    hash. For each reason and bucket, separated by a space: the number of undecided attempts in this minute.
+    Minutes are counted since 1970 by the ledger's clock. Expires.
 `ledger:split`
-    set. Ids of open entries whose jobs go on as entries of their own.
+    set. Ids of open entries that were replaced by entries with parts of their jobs.
 `ledger:later`
-    zset. Ids of open entries that are postponed, by when they are due (epoch seconds).
+    zset. Ids of postponed entries, scored by the time at which they are due.
 `ledger:published:<entry id>`
-    string. A marker: this entry is on the broker, so a duplicate is not published. Expires by setting.
+    string. Exists for a while after this entry was published, so that duplicates are not published. Expires
+    by setting.
 `ledger:done:<entry id>`
-    string. A marker: all verdicts of this entry stand. Expires by setting.
+    string. Exists after this entry was completed: all its verdicts are written. Expires by setting.
 `ledger:job-done:<job id>`
-    string. A marker: this job of an open entry has its verdict. Until complete; expires by setting.
+    string. Exists if this job of an open entry has a verdict. Removed when the entry is complete, or expires
+    by setting.
 `ledger:attempts:<job id>`
-    hash. Attempts to scan an object that has no verdict yet: `started` (the process that is busy with it),
-    `lost` (how many workers were lost with it), `undecided` (the number of undecided attempts), `since`,
-    `last` (epoch seconds of the first and the last one), `error` (the last one), `reason:<code>` (the number
-    of those for this reason). Until complete; expires by setting.
+    hash. The attempts to scan a job without a verdict: `started` (the process that is scanning it), `lost`
+    (the number of workers that were lost while they scanned it), `undecided` (the number of undecided
+    attempts), `since` and `last` (times of the first and last undecided attempt), `error` (of the last
+    undecided attempt), `reason:<code>` (the number of undecided attempts with this reason). Removed when
+    the entry is complete, or expires by setting.
 `events:counts`
-    hash. Name: the number of messages or events with this outcome. Forever.
+    hash. For each outcome: the number of messages or events with this outcome. Kept forever.
 `dead`
-    zset. Ids of dead letters by the time of the last failure (epoch seconds). Until retried or dropped.
+    zset. Ids of dead letters, scored by the last failure. Removed when the letter is retried or dropped.
 `dead:letter:<letter id>`
-    hash. The work that failed: `kind`, `source`, `body` (bytes), `size` (of the whole body), `reason`,
-    `first`, `last` (epoch seconds), `times`. As long as its id is in `dead`.
+    hash. The failed work: `kind`, `source`, `body` (bytes), `size` (of the whole body in bytes), `reason`,
+    `first` and `last` (times), `times` (the number of failures). Removed with its id in `dead`.
 `dead:receives:<letter id>`
-    string. The number of times that a message was received and not understood, before it becomes a dead
-    letter. Expires.
+    string. The number of times that a listener received a message and could not parse it, before the
+    message becomes a dead letter. Expires.
 `listening:<list>:listeners`
-    set. Ids of listeners that may hold messages of this list. This key and the next two are on its server.
+    set. Ids of the listeners of this list that can have unacknowledged messages. This key and the next two
+    keys are on the Redis server that contains the list.
 `listening:<list>:alive:<listener id>`
     string. A listener's heartbeat. Expires.
 `listening:<list>:held:<listener id>`
-    list. Messages that a listener took and has not acknowledged. Without its heartbeat, others return
-    them.
+    list. Messages that a listener took and has not acknowledged. After the listener's heartbeat has expired,
+    other listeners return the messages to the list.
 `audits`
-    zset. Ids of audits by their start (epoch seconds). A reader prunes those that have expired.
+    zset. Ids of audits, scored by their start. Readers remove ids of audits that have expired.
 `audit:<id>`
-    hash. `spec` (JSON), `state`, `reason`, `started`, `ended` (epoch seconds), `ruleset`, `scanner`, `page`
-    (the number of the next one), `starts` (how often that page was begun), `cursor` (where it begins),
-    `after` (the last key before it), `listed_all`, `ends_as` and `ends_for` (in which state the audit ends
-    with its last batch, and why).
-    This and the next five expire by setting once the audit has ended.
+    hash. `spec` (JSON), `state`, `reason`, `started` and `ended` (times), `ruleset`, `scanner`, `page` (the
+    number of the next page), `starts` (how often workers began this page), `cursor` (where this page
+    begins), `after` (the last key before this page), `listed_all` (all pages are listed), `ends_as` and
+    `ends_for` (the state and the reason with which the audit ends after its last batch).
+    After the audit has ended, this key and the keys of its parts expire by setting.
 `audit:<id>:totals`
-    hash. Counters by name; `status:<status>` count verdicts, `nanodollars` money.
+    hash. Counters by name. `status:<status>` counts verdicts, `nanodollars` counts costs.
 `audit:<id>:outstanding`
-    hash. Ids of batches that were cut from listed pages and have no results yet: the ledger's entry (JSON).
+    hash. For each batch of listed objects that has no results yet, by its id: the ledger's entry (JSON).
 `audit:<id>:unsent`
-    list. Ids of the outstanding batches that are not sent yet.
+    list. Ids of outstanding batches that are not published yet.
 `audit:<id>:results:<batch id>`
-    hash. Job id: its outcome. Until all results of an outstanding batch are there; then they are counted.
+    hash. For each job of an outstanding batch, by its id: its outcome. Removed when the results of
+    the whole batch are added to the totals.
 `audit:<id>:objects`
-    list. Strings of rows of 18 bytes: object id (16, binary), status, how it got that status.
+    list. Strings of rows with 18 bytes: object id (16 bytes, binary), status, and how the audit obtained it.
 `audit:<id>:findings`
     list. Findings about the bucket (JSON).
 `audit:<id>:page`
-    string. The token of the worker that lists the next page. Expires, so that another can list a lost page.
+    string. The token of the worker that is listing the next page. Expires, so that another worker can list
+    the page if this worker is lost.
 `schedule:<name>`
-    hash. `audit` (the last one that it began), `skipped` (how often it was due while that audit still ran),
-    `skip` (the id of the last such time). Expires when it was not due for longer than any interval.
+    hash. `audit` (the id of the schedule's last audit), `skipped` (how often the schedule was due while its
+    last audit was running or paused), `skip` (the audit id of the last skipped run). Expires if the schedule
+    was not due for longer than the longest interval.
 `beat:<name>`, `beat::schedule`, `beat::statics`, `beat::lock`
-    hash, zset, set, string. RedBeat's, and documented there: a schedule's definition and when it was
-    due last; schedules by when they may be due; those of the file; the token of the one scheduler at work.
-    The lock expires; the others are removed when the schedule is no longer in the file.
+    hash, zset, set, string. RedBeat writes and documents these keys. They contain a schedule's definition and
+    its last run; the schedules, scored by the time at which they can be due; the names of the schedules in
+    the schedule file; and the token of the only active scheduler. The lock expires. The other keys are
+    removed when the schedule is no longer in the file.
 `rate:<bucket>`
-    string. When the next request to this bucket may begin, a space, when that was written (microseconds since
-    1970). Expires when it is past.
+    string. The earliest time of the next request to this bucket, a space, and the time of this record, both
+    in microseconds since 1970. Expires one minute after the first of these times.
 `sweep`
-    string. When the ledger was swept last, by its clock (epoch seconds).
+    string. The time of the last sweep, by the ledger's clock.
 
-An *object id* is the hash of bucket, key and version; without a version, it is the bare key's. The scripts
-that keep these keys consistent use several at once, so they need one server (replicas are fine), not a Redis
-Cluster, and `maxmemory-policy noeviction`.
+An *object id* is the hash of bucket, key and version. For an object without a version, it is the hash of
+bucket and key. The scripts that keep these keys consistent use several keys at once. So Keyhole needs a
+single Redis server, which can have replicas, and not a Redis Cluster. The server needs `maxmemory-policy
+noeviction`.
 """
 
 import json
@@ -126,7 +141,7 @@ from typing import Final
 
 _PREFIX: Final = "keyhole:v1"
 
-#: 128 bits: the probability that any two of a billion objects share an id is 1 in 10**21.
+#: 128 bits. The probability that two of a billion objects have the same id is 1 in 10**21.
 _OBJECT_ID_BYTES: Final = 16
 
 VERDICTS: Final = f"{_PREFIX}:verdicts"
@@ -150,7 +165,7 @@ BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
 BEAT_NAMES: Final = f"{BEAT_PREFIX}:statics"
 BEAT_LOCK: Final = f"{BEAT_PREFIX}:lock"
 
-#: Prefixes to which scripts append an id that they only learn as they run.
+#: Prefixes of keys. Scripts append an id to them that is known only when the script runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
 JOB_DONE_PREFIX: Final = f"{_PREFIX}:ledger:job-done:"
@@ -160,7 +175,11 @@ LEDGER_OPEN_PREFIX: Final = f"{_PREFIX}:ledger:open:"
 
 
 def object_id(bucket: str, key: str, version_id: str | None) -> str:
-    """Return the id of an object: 32 hexadecimal digits. JSON keeps different triples different."""
+    """Return the id of an object: 32 hexadecimal digits.
+
+    The function hashes JSON and not concatenated text, because JSON is different for every bucket, key and
+    version.
+    """
     return _hash(json.dumps([bucket, key, version_id or ""]))
 
 
@@ -174,12 +193,12 @@ def record(object_id: str) -> str:
 
 
 def status_index(status: str) -> str:
-    """Return the key of the ids of all objects with this status."""
+    """Return the key of the set of ids of all objects with this status."""
     return f"{_PREFIX}:idx:status:{status}"
 
 
 def key_index(bucket: str) -> str:
-    """Return the key of the index of a bucket's object keys that have verdicts."""
+    """Return the key of the set of a bucket's object keys that have verdicts."""
     return f"{_PREFIX}:idx:keys:{_hash(bucket)}"
 
 
@@ -204,47 +223,47 @@ def beat_entry(name: str) -> str:
 
 
 def rate(bucket: str) -> str:
-    """Return the key of the time of a bucket's next request."""
+    """Return the key of the earliest time of the next request to a bucket."""
     return f"{_PREFIX}:rate:{_hash(bucket)}"
 
 
 def tag_debt(object_id: str) -> str:
-    """Return the key of the tags that an object should get and does not have yet."""
+    """Return the key of the tags that Keyhole still has to write to an object."""
     return f"{_PREFIX}:tags:debt:{object_id}"
 
 
 def ledger_open(queue: str) -> str:
-    """Return the key of the open entries of a queue."""
+    """Return the key of the set of open entries of a queue."""
     return LEDGER_OPEN_PREFIX + queue
 
 
 def ledger_held(queue: str) -> str:
-    """Return the key of the entries of a queue that workers are busy with."""
+    """Return the key of the set of leased entries of a queue."""
     return f"{_PREFIX}:ledger:held:{queue}"
 
 
 def entry_done(entry_id: str) -> str:
-    """Return the key of the marker that an entry has all its verdicts."""
+    """Return the key that exists after an entry was completed: all its verdicts are written."""
     return f"{_PREFIX}:ledger:done:{entry_id}"
 
 
 def entry_published(entry_id: str) -> str:
-    """Return the key of the marker that an entry was published a short while ago."""
+    """Return the key that exists for a while after an entry was published."""
     return f"{_PREFIX}:ledger:published:{entry_id}"
 
 
 def job_done(job_id: str) -> str:
-    """Return the key of the marker that a job of an open entry has its verdict."""
+    """Return the key that exists if a job of an open entry has a verdict."""
     return JOB_DONE_PREFIX + job_id
 
 
 def alive(process: str) -> str:
-    """Return the key of the marker that a worker process is alive."""
+    """Return the key that exists while a worker process is alive."""
     return f"{_PREFIX}:alive:{process}"
 
 
 def failures(minute: int) -> str:
-    """Return the key of the counts of failed scans in a minute."""
+    """Return the key of the numbers of undecided attempts in a minute since 1970."""
     return f"{FAILURES_PREFIX}{minute}"
 
 
@@ -259,20 +278,23 @@ def dead_letter(letter_id: str) -> str:
 
 
 def dead_receives(letter_id: str) -> str:
-    """Return the key of the number of times that a message was received and not understood."""
+    """Return the key of the number of times that a listener could not parse a message."""
     return f"{_PREFIX}:dead:receives:{letter_id}"
 
 
 def listeners(list_key: str) -> str:
-    """Return the key of the ids of all listeners to a list of events."""
+    """Return the key of the set of ids of all listeners of a list."""
     return f"{_PREFIX}:listening:{list_key}:listeners"
 
 
 def listener_alive(list_key: str, listener_id: str) -> str:
-    """Return the key of a listener's heartbeat; with an empty id, the prefix of such keys."""
+    """Return the key of a listener's heartbeat. With an empty id, return the prefix of these keys."""
     return f"{_PREFIX}:listening:{list_key}:alive:{listener_id}"
 
 
 def listener_holds(list_key: str, listener_id: str) -> str:
-    """Return the key of the messages that a listener holds; with an empty id, the prefix of such keys."""
+    """Return the key of the messages that a listener took and has not acknowledged.
+
+    With an empty id, return the prefix of these keys.
+    """
     return f"{_PREFIX}:listening:{list_key}:held:{listener_id}"

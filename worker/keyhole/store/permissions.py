@@ -1,7 +1,7 @@
-"""The permissions that a Redis user needs, and a test of which ones a user lacks.
+"""The permissions that Keyhole's Redis user needs, and a test that finds the permissions that a user lacks.
 
-The test has no effect: a server checks permissions when a command is queued in a transaction, and the
-transaction is then discarded.
+The test changes no data. It queues the commands in a transaction, because the server already checks the
+permissions when a command is queued. Then it discards the transaction.
 
 Source: redis.io and valkey.io, "ACL" and "Transactions".
 """
@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import redis
 
-#: The keys of verdicts, ledger, audits and of the broker.
+#: The pattern of all keys of Keyhole and of its broker.
 KEYS: Final = "~keyhole:*"
-#: The channel by which workers are asked whether they run (kombu's name of a fanout exchange).
+#: The channel on which kombu sends Celery's control commands to all workers, for example to check whether
+#: they run. kombu derives the name from the fanout exchange `celery.pidbox`.
 CHANNEL: Final = "keyhole:broker:/{db}.celery.pidbox"
 _KEY: Final = "keyhole:permissions"
-#: Every command that Keyhole, kombu and their scripts call, with the arguments of the test.
+#: Every command that Keyhole, kombu and their scripts call, with the arguments that the test uses.
 COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("ping", ()),
     ("info", ()),
@@ -81,44 +82,45 @@ COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("unwatch", ()),
     ("watch", (_KEY,)),
 )
-#: Rules without which Keyhole works, but promises or reports less. `select` and `client|setname` are for URLs
-#: that name a database or a client. redis-py names itself with `client|setinfo`, and ignores a refusal.
+#: The rules without which Keyhole still works. Without `info` and `waitaof`, it reports or guarantees less.
+#: `select` and `client|setname` are needed only if the URL names a database or a client. redis-py reports its
+#: name and version with `client|setinfo`, and ignores an error.
 OPTIONAL: Final = frozenset({"+info", "+select", "+client|setname", "+client|setinfo", "+waitaof"})
-#: Without these, nothing can be tested.
+#: The commands that the test itself needs.
 _TRANSACTION: Final = ("multi", "exec", "discard")
 
 
 def rules(database: int = 0) -> str:
-    """Return the least rules of a user, as `ACL SETUSER` takes them."""
+    """Return the smallest set of rules for Keyhole's user, in the syntax of `ACL SETUSER`."""
     names = [*_TRANSACTION, *(name for name, _ in COMMANDS)]
     return " ".join([KEYS, "&" + CHANNEL.format(db=database), "-@all", *(f"+{name}" for name in names)])
 
 
 def lacking(client: redis.Redis, *, is_broker: bool) -> list[str]:
-    """Return the rules that the client's user lacks, as `ACL SETUSER` takes them; none if all is well.
+    """Return the rules that the client's user lacks, in the syntax of `ACL SETUSER`.
 
     Args:
         client: A client that is logged in as the user.
-        is_broker: Whether the Redis is the broker, too, or only keeps verdicts.
+        is_broker: Whether this Redis is also the broker. Otherwise, the channel is not tested.
 
     Raises:
-        redis.RedisError: It does not answer.
+        redis.RedisError: Redis did not respond.
     """
     connection = client.connection_pool.get_connection()
     database = int(client.connection_pool.connection_kwargs.get("db", 0))
     try:
         return list(dict.fromkeys(_lacking(connection, database, is_broker=is_broker)))
     finally:
-        # Queued commands are discarded with the connection.
+        # Closing the connection discards the transaction with the queued commands.
         connection.disconnect()  # type: ignore[no-untyped-call] # redis-py's
         client.connection_pool.release(connection)
 
 
 def refused(client: redis.Redis, commands: Iterable[Sequence[str]]) -> str | None:
-    """Return the server's error for the first of these commands that the user may not run, if any.
+    """Return the server's error for the first of these commands that the user must not run, or `None`.
 
     Raises:
-        redis.RedisError: It does not answer.
+        redis.RedisError: Redis did not respond.
     """
     connection = client.connection_pool.get_connection()
     try:
@@ -136,7 +138,7 @@ def _refusal(connection: Any, *command: str) -> str | None:  # noqa: ANN401 - re
     except redis.exceptions.NoPermissionError as error:
         return str(error)
     except redis.ResponseError:
-        pass  # an older server lacks a command, or only takes it outside of transactions
+        pass  # an older server does not have the command, or refuses it in a transaction
     return None
 
 
@@ -153,7 +155,8 @@ def _lacking(connection: Any, database: int, *, is_broker: bool) -> Iterator[str
         told = refusal(*name.upper().split("|"), *values)
         if told is None:
             continue
-        # It says "to run the 'x' command" or "to access" a key or a channel. A user's name may hold these.
+        # The error ends with "to run the 'x' command", or with "to access" and then a key or channel. Search
+        # from the end, because the user's name, which precedes these words, can contain them, too.
         refused = told.rpartition(" to access ")[2] if " to access " in told else None
         if refused is None:
             yield f"+{name}"

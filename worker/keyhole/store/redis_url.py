@@ -1,14 +1,15 @@
-"""The URL of a Redis, parsed in the same way for redis-py (verdicts) and for kombu (the broker).
+"""Parses the URLs of Redis servers, in the same way for redis-py (verdicts) and for kombu (the broker).
 
-| URL | Redis |
+| URL | connection |
 |---|---|
-| `redis://user:password@host:6379/0` | by TCP, here database 0 |
-| `rediss://user:password@host:6379/0` | by TLS; the certificate and the name in it are verified |
-| `unix:///run/valkey.sock?db=0` | by a Unix socket |
+| `redis://user:password@host:6379/0` | TCP, to database 0 |
+| `rediss://user:password@host:6379/0` | TLS; the certificate and the host name in it are verified |
+| `unix:///run/valkey.sock?db=0` | Unix socket |
 
-`OPTIONS` lists the options that the query string may have. Each means the same for every client; others are
-refused, because the clients would not agree on them. Clients trust the system's authorities or those in
-the file that `SSL_CERT_FILE` names, unless the URL names a file of its own.
+`OPTIONS` lists the options that are allowed in the query string. Other options are refused, because redis-py
+and kombu interpret them differently. Clients trust the certificate authorities that the URL names. If the URL
+names none, they trust the authorities of the system, or those in the file that the variable `SSL_CERT_FILE`
+names.
 """
 
 import ssl
@@ -20,7 +21,7 @@ SCHEMES: Final = ("redis", "rediss", "unix")
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 #: Options for `rediss://` only.
 _TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_check_hostname", *_FILES)
-#: All options that a query string may have.
+#: All options that are allowed in a query string.
 OPTIONS: Final = (
     "db",
     "socket_timeout",
@@ -30,8 +31,8 @@ OPTIONS: Final = (
     *_TLS_OPTIONS,
 )
 _CERT_REQS: Final = ("required", "optional", "none")
-#: The shortest time in seconds that an option may set: first for a broker, because workers ask it to wait a
-#: second for a message; then for any other Redis.
+#: The shortest time in seconds that an option can set for a broker and for another Redis. For a broker, it
+#: must be longer than the one second for which a worker's request waits for a message.
 BROKER_SECONDS: Final = 2.0
 SECONDS: Final = 0.1
 _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -39,23 +40,23 @@ _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": Fa
 
 def redis_options(
     url: str, *, least_seconds: float = BROKER_SECONDS
-) -> dict[str, Any]:  # redis-py's options are of every type
-    """Return the options of a URL by redis-py's names; `db`, and `host` or `path`, are always among them.
+) -> dict[str, Any]:  # the options of redis-py have many types
+    """Return the options in a URL under redis-py's names. They always include `db`, and `host` or `path`.
 
-    For `rediss://`, all files that it names are read here, so that a wrong name is noticed here.
+    For `rediss://`, this function reads all files that the URL names, to detect wrong paths early.
 
     Args:
-        url: It may come from a person.
-        least_seconds: The shortest time that its options may set; less for a Redis that is not a broker.
+        url: The URL, which need not be valid.
+        least_seconds: The shortest time in seconds that an option can set: `BROKER_SECONDS` or `SECONDS`.
 
     Raises:
-        ValueError: It is not a Redis URL, or has options that Keyhole does not understand. The message does
-            not show its user and password.
+        ValueError: This is not a Redis URL, or an option is not allowed or has a wrong value. The message
+            does not contain the user and the password.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ValueError(_wrong_scheme(parts.scheme))
-    # Imported here: settings that name no Redis don't pay for it.
+    # Import this module only if the settings name a Redis, because the import takes time.
     from redis.connection import parse_url  # noqa: PLC0415 - see above
 
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -77,16 +78,18 @@ def redis_options(
 
 
 def _wrong_scheme(scheme: str) -> str:
-    """Return what to do about a URL of another kind."""
+    """Return an error message for a URL with another scheme."""
     if "sentinel" in scheme:
         return (
-            "Keyhole does not ask sentinels; name the primary itself, or an address that follows it, "
-            "as redis://:password@host:6379/0"
+            "Keyhole does not use Redis Sentinel; write the URL of the primary or of an address that follows it, "
+            "such as redis://:password@host:6379/0"
         )
     if "cluster" in scheme:
-        return "Keyhole cannot use a cluster; name a single Redis, such as redis://:password@host:6379/0"
+        return "Keyhole cannot use a cluster; write the URL of a single Redis, redis://:password@host:6379/0"
     if scheme in {"valkey", "valkeys"}:
-        return f"write the URL of a Valkey with redis{scheme[6:]}://, such as redis{scheme[6:]}://:password@host:6379/0"
+        return (
+            f"write redis{scheme[6:]}:// for a Valkey, too, such as redis{scheme[6:]}://:password@host:6379/0"
+        )
     return "it is not a Redis URL; write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path"
 
 
@@ -94,13 +97,13 @@ def _check_option(scheme: str, name: str, value: str, least_seconds: float) -> N
     if name not in OPTIONS:
         raise ValueError(f"it has the option {name}; the options are {', '.join(OPTIONS)}")
     if name in _TLS_OPTIONS and scheme != "rediss":
-        raise ValueError(f"its option {name} is only for rediss://, which is TLS")
+        raise ValueError(f"its option {name} is only for rediss://, which uses TLS")
     if name in {"socket_timeout", "socket_connect_timeout", "health_check_interval"}:
         try:
             seconds = int(value) if name == "health_check_interval" else float(value)
         except ValueError:
             seconds = 0
-        # This refuses NaN, too.
+        # This comparison also refuses NaN.
         if not least_seconds <= seconds <= 3600:
             raise ValueError(f"its {name} must be a number of seconds from {least_seconds:g} to 3600")
     if name in _FILES and not value.startswith("/"):
@@ -114,7 +117,11 @@ def _check_option(scheme: str, name: str, value: str, least_seconds: float) -> N
 
 
 def _check_files(options: dict[str, Any]) -> None:
-    """Read the files with certificates and keys."""
+    """Read the files with certificates and keys.
+
+    Raises:
+        ValueError: A file cannot be read or is not valid.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities = {"ssl_ca_certs", "ssl_ca_path"} & options.keys()
     named = "its ssl_ca_certs or ssl_ca_path"
@@ -125,6 +132,6 @@ def _check_files(options: dict[str, Any]) -> None:
         if "ssl_certfile" in options:
             context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), password="")
         elif "ssl_keyfile" in options:
-            raise ValueError("it has an ssl_keyfile and no ssl_certfile")
-    except OSError as error:  # ssl.SSLError is one
+            raise ValueError("it has an ssl_keyfile but no ssl_certfile")
+    except OSError as error:  # includes ssl.SSLError
         raise ValueError(f"{named} cannot be used: {error}") from error
