@@ -81,8 +81,8 @@ def _wrong_scheme(scheme: str) -> str:
     """Return an error message for a URL with another scheme."""
     if "sentinel" in scheme:
         return (
-            "Keyhole does not use Redis Sentinel; write the URL of the primary, or of an address that follows "
-            "the primary, such as redis://:password@host:6379/0"
+            "Keyhole does not use Redis Sentinel; write the URL of the primary, or of an address that leads "
+            "to the primary, such as redis://:password@host:6379/0"
         )
     if "cluster" in scheme:
         return "Keyhole cannot use a cluster; write the URL of a single Redis, redis://:password@host:6379/0"
