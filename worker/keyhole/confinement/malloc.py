@@ -11,8 +11,8 @@ from contextlib import suppress
 
 #: The options of `mallopt` in glibc (malloc.h).
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-#: The threshold in bytes: larger blocks return to the system as soon as they are freed. The first reads of a
-#: scan are below the threshold. If they were above it, a scan would take a sixth more CPU time.
+#: The threshold in bytes: larger blocks return to the system as soon as they are freed. The threshold is
+#: larger than the first reads of a scan, because otherwise a scan takes a sixth more CPU time.
 LARGE = 1024 * 1024
 ARENAS = 2
 

@@ -78,7 +78,7 @@ class Remembered(Generic[Value]):
 
 
 class Layer(Enum):
-    """The kind of a format. It decides whether the format can be a part of another format."""
+    """The kind of a format, which determines whether an object of the format can be a part of another one."""
 
     IMAGE = auto()
     DISC = auto()
@@ -306,7 +306,7 @@ class FileInspector:
         return False
 
     def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether to fetch nothing for `other` yet, because `explains(other)` may still become true."""
+        """Whether to fetch nothing for `other` now, because `explains(other)` is true or can become true."""
         return False
 
     @property

@@ -36,7 +36,8 @@ class Facts:
         unseen: The reason why a part of a container was not inspected: the name of a check, or
             `DECOMPRESSION_LIMIT`.
         first_bytes: The first 4 KiB of an object that was not recognised, so that the caller can determine
-            what it is. If these 4 KiB are zeros: all captured bytes if they are zeros, too, else `b""`.
+            what it is. If the first 4 KiB are zeros, this is `b""`, unless all captured bytes are zeros. In
+            that case, it is all captured bytes.
         other_sizes: The virtual sizes that some readers use instead of `virtual_size`. The keys are the
             readers' names from the module `readers`; a size of zero means unknown.
     """

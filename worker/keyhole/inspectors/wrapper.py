@@ -75,7 +75,7 @@ class InfoWrapper:
             self._format.eat_chunk(chunk)
         except Exception:
             # Reading must continue even if the inspector fails.
-            log.exception("the %s inspector failed and is left out from here on", self._format)
+            log.exception("the %s inspector failed and receives no more bytes", self._format)
             self._muted = True
 
     def _end(self) -> None:

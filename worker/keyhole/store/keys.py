@@ -29,8 +29,8 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
 `tags:owed`
     zset. Ids of objects whose tags are not written yet, scored by the time of the next attempt.
 `ledger:open:<queue>`
-    zset. Ids of open entries that are not postponed, scored by their last activity. Removed when the entry
-    is complete.
+    zset. Ids of open entries that are neither postponed nor split, scored by their last activity. Removed
+    when the entry is complete.
 `ledger:entries`
     hash. For each open entry, by its id: the time when it was recorded, a space, the entry (JSON). Removed
     when the entry is complete.
@@ -124,8 +124,8 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     the schedule file; and the token of the only active scheduler. The lock expires. The other keys are
     removed when the schedule is no longer in the file.
 `rate:<bucket>`
-    string. The earliest time of the next request to this bucket, a space, and the time of this record, both
-    in microseconds since 1970. Expires one minute after the first of these times.
+    string. The earliest time of the next request to this bucket, a space, and the time when this value was
+    written, both in microseconds since 1970. Expires one minute after the next request can begin.
 `sweep`
     string. The time of the last sweep, by the ledger's clock.
 

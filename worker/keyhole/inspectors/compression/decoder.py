@@ -68,8 +68,8 @@ class Decoder(ABC):
     """Decodes the streams of one object in their order."""
 
     NAME: ClassVar[str]
-    #: Padding consists of zeros; their number is a multiple of this one. Zero means that the format has no
-    #: padding.
+    #: Padding consists of zeros, and its length must be a multiple of this number of bytes. 0 means that the
+    #: format has no padding.
     PADDING: ClassVar[int] = 0
     #: The exception that the library raises for corrupt data.
     ERRORS: ClassVar[type[Exception]]
@@ -101,8 +101,8 @@ class Decoder(ABC):
     def _open(self, head: bytes) -> Stream | int | None:
         """Return a decompressor for the stream that begins with `head`.
 
-        Return the number of bytes to skip if `head` is the beginning of a skippable frame, and `None` if it
-        is the beginning of neither.
+        If `head` is the beginning of a skippable frame, return the number of bytes to skip. For other data,
+        return `None`.
 
         Raises:
             DecodingError: Keyhole does not decode this kind of stream.

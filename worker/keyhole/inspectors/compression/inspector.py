@@ -37,9 +37,9 @@ from keyhole.inspectors.region import CaptureRegion
 #: latency of a request is short compared with the transfer.
 LEAST_PIECE, MOST_PIECE = 64 * KIB, 4 * MIB
 FRONT_BYTES = 512
-#: The memory in bytes that decompression needs besides the decoder's window. It consists of two pieces,
-#: because one piece is being fetched while the decoder works on another, and of `LEAST_BUFFERS` for one step
-#: of output, the output that `replay` keeps, and the member's inspection.
+#: The memory in bytes that decompression needs besides the decoder's window. It consists of two copies of a
+#: piece, because the response from S3 contains a second copy, and of `LEAST_BUFFERS` for one step of output,
+#: the output that `replay` keeps, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.

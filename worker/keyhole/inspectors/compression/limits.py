@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 KIB, MIB = 1024, 1024**2
 
-#: The default limits on output and input in bytes. They cost about 0.2 s of CPU time with gzip, and about 0.5
-#: s of transfer from S3. The headers of all formats lie within these limits.
+#: The default limits on output and input in bytes. At these limits, an object costs about a fifth of a second
+#: of CPU time with gzip, and about half a second of transfer from S3. The headers of all formats lie within
+#: the limits.
 FREE_OUTPUT, FREE_INPUT = 64 * MIB, 32 * MIB
 #: The ratio of output to input above which an object can be a bomb. Usual ratios are 10 for text and 50 for
 #: logs.
