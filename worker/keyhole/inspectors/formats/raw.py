@@ -205,7 +205,7 @@ class RawDiskInspector(FileInspector):
     def _volume_checks(self, size: int) -> Iterator[Finding]:
         holds = self._holds
         if volumes.ambivalent(holds):
-            yield found("ambiguous_format", f"the volume is {' and '.join(holds)} at once")
+            yield found("ambiguous_format", f"the volume has the superblocks of {' and '.join(holds)}")
         for name in volumes.damaged(self._view) if holds else ():
             yield found("checksum_mismatch", f"the {name} superblock does not match its checksum")
         if self._volume_length is not None and self._volume_length > size:

@@ -1,4 +1,4 @@
-"""VirtualBox VDI, version 1.1. All fields are little-endian.
+"""Inspects VirtualBox VDI images of version 1.1. All fields are little-endian.
 
 Source: QEMU, block/vdi.c, struct VdiHeader. The image types are from VirtualBox, include/VBox/vd.h and
 Storage/VDICore.h.
@@ -25,11 +25,11 @@ largest values if the block is free or contains only zeros.
 
 VirtualBox also reads version 0, which has a different header, and versions 1.x other than 1.1. QEMU reads
 only version 1.1. Some images have extra bytes before each block, which VirtualBox supports and QEMU does not.
-Keyhole reports these images as unsupported, and does not decide whether they are whole.
+Keyholereports these images as unsupported, and does not decide whether they are whole.
 
-Wholeness: VirtualBox appends blocks to the data when it allocates them. So the data area has as many blocks
-as the header states as allocated. The object must contain all of this area, and the map must not point beyond
-it. Keyhole checks the part of the map that it holds.
+Wholeness: VirtualBox appends a block to the data area when it allocates the block. So the number of blocks in
+the data area is the number of allocated blocks in the header. The object must contain all of this area, and
+the map must not point beyond this area. Keyhole checks the part of the map that it holds.
 """
 
 from array import array
@@ -99,8 +99,8 @@ class VDIInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """Proven once the header and the object's length are known, because the header counts the blocks.
 
-        A thorough inspection that holds only a part of the block map is a sample. `checks` reports a
-        truncated object.
+        Sampled if a thorough inspection holds only a part of the block map. `checks` reports a truncated
+        object.
         """
         if not self._read or self._size is None or self._variant:
             return Wholeness.UNCHECKED

@@ -1,4 +1,4 @@
-"""Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
+"""Inspects Connectix and Microsoft VHD ("vpc"): fixed, dynamic and differencing. All fields are big-endian.
 
 Source: Microsoft, "Virtual Hard Disk Image Format Specification", version 1.0, sections "Hard Disk Footer
 Format" and "Dynamic Disk Header Format". The module `readers` states which readers use the current size as
@@ -130,7 +130,7 @@ class VHDInspector(FileInspector):
     def wholeness(self) -> Wholeness:
         """Proven if the footer at the end matches the object's length (fixed) or the copy at the front.
 
-        A thorough inspection that holds only a part of the block table is a sample.
+        Sampled if a thorough inspection holds only a part of the block table.
         """
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED
@@ -188,7 +188,8 @@ class VHDInspector(FileInspector):
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader(), self._current_size
-        # Writers use the largest geometry that fits into the size. It is smaller by less than one cylinder.
+        # Writers state the largest geometry that fits into the size. The difference is less than one
+        # cylinder.
         cylinder = self._footer[58] * self._footer[59] * SECTOR
         wrong = tuple(
             reader
@@ -218,7 +219,7 @@ class VHDInspector(FileInspector):
         elif self._type == FIXED and not self._fixed_length_fits:
             yield found(
                 "size_mismatch",
-                f"the footer states {self._current_size} bytes, the object has {self._end_offset}",
+                f"the footer states {self._current_size} bytes, but follows after {self._end_offset} bytes",
             )
         if self._type in {DYNAMIC, DIFFERENCING} and not self.head_match:
             yield found("structure", "the dynamic VHD does not begin with a copy of its footer")
@@ -263,8 +264,8 @@ class VHDInspector(FileInspector):
             *table.parts(),
         ]
         if self._end_footer and table.blocks_end <= self.actual_size:
-            # If a block ends after the object, the object is truncated, which has been reported above. The
-            # block is not reported again because it overlaps the footer.
+            # If a block ends after the object, the object is truncated. This was reported above, so the
+            # overlap of the block and the footer is not reported as a second error.
             parts.append(Part(self._end_offset, self.actual_size, "the footer"))
         yield from overlaps(parts, table.blocks())
 

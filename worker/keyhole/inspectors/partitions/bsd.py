@@ -84,7 +84,9 @@ def _wrong(label: bytes) -> Iterator[Finding]:
     if sector not in SECTORS:
         yield found("structure", f"the disklabel states sectors of {sector} bytes")
     if count > MOST_PARTITIONS:
-        yield found("structure", f"the disklabel has {count} partitions")
+        yield found(
+            "structure", f"the disklabel states {count} partitions, but at most {MOST_PARTITIONS} are valid"
+        )
         return
     checksum = 0
     for (word,) in iter_unpack("<H", label[: LABEL_BYTES + count * ENTRY_BYTES]):

@@ -9,7 +9,7 @@ sfdisk, parted, sgdisk and 7-Zip.
 | 446 | 4 x 16 | partitions: status u8 (00 or 80), type u8@4 (0: unused), first sector u32@8, sectors u32@12 |
 | 510 | 2 | 55 AA |
 
-A sector has 512 bytes. An extended partition (types 05, 0F, 85) counts as one partition. Keyhole does not
+A sector has 512 bytes. Keyhole treats an extended partition (types 05, 0F, 85) as one partition, and does not
 read the partitions within it.
 
 Keyhole judges each entry separately:

@@ -127,7 +127,8 @@ class GPTHeader:
         """
         if not self.has_size:
             yield found(
-                "structure", f"a GPT header of {self.data.le(12, 4)} bytes, in a sector of {self.sector}"
+                "structure",
+                f"a GPT header of {self.data.le(12, 4)} bytes is invalid in a sector of {self.sector} bytes",
             )
         elif not self.intact:
             yield found("checksum_mismatch", "the GPT header does not match its checksum")

@@ -1,4 +1,4 @@
-"""The checksums of superblocks, as far as neither Python nor google-crc32c provides them."""
+"""The checksums of superblocks that neither Python's library nor google-crc32c provides."""
 
 from itertools import accumulate
 from struct import unpack_from

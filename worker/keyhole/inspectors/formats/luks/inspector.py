@@ -256,8 +256,8 @@ class LUKSInspector(HeaderInspector):
     def _areas(self, metadata: Metadata) -> Iterator[Finding]:
         """Yield findings about the areas of the key slots.
 
-        The areas must be in the space for key slots, whose length the metadata state. It follows both
-        headers.
+        The space for key slots follows both headers, and the metadata state its length. Every area must be
+        inside this space.
         """
         first = 2 * self._header_size
         behind = first + (metadata.keyslots_size or 0)
@@ -287,7 +287,7 @@ class LUKSInspector(HeaderInspector):
             if segment.has_integrity:
                 yield found(
                     "unsupported_subformat",
-                    "integrity tags lie between the payload's sectors, so its size is unknown",
+                    "integrity tags are stored between the payload's sectors, so its size is unknown",
                 )
 
     # What was read

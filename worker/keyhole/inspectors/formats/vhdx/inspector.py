@@ -221,7 +221,7 @@ class VHDXInspector(FileInspector):
         if header.log_offset < MIB or header.log_offset % MIB or header.log_length % MIB:
             yield found(
                 "structure",
-                f"the log at {header.log_offset} is in the first MiB or does not consist of whole MiB",
+                f"the log at {header.log_offset} is in the first MiB, or its place is not in whole MiB",
             )
         intact = self._intact_headers
         if len({one.sequence for one in intact}) < len({one.raw for one in intact}):

@@ -101,7 +101,7 @@ class COWDInspector(HeaderInspector):
         return VMFS_SPARSE if self._present else None
 
     def post_process(self) -> None:
-        """Declare the sectors that QEMU searches, the grain directory, and then the highest grain table."""
+        """Declare the sectors that QEMU searches, the grain directory, then the grain table to read."""
         if not self._present:
             return
         if not self.has_region("mentions"):
@@ -158,7 +158,7 @@ class COWDInspector(HeaderInspector):
     def _states(self) -> Iterator[Finding]:
         yield found(
             "unsupported_subformat",
-            "this is one extent of a disk, which only a separate descriptor describes",
+            "this is one extent of a disk, whose descriptor is a separate object",
         )
         if self._u32(4) != VERSION:
             yield found("unknown_features", f"COWD version {self._u32(4)} is unknown")

@@ -17,7 +17,7 @@ The inspector holds these tables:
   redundant tables, because the last redundant tables are right before the grain directory and need no extra
   request;
 - if there is a footer: the tables within the last `TAIL_BYTES`, because the footer is after all tables;
-- if the inspector is `thorough`: all tables.
+- if the inspector is `thorough`: all tables, as far as they fit into `THOROUGH_BYTES`.
 """
 
 from array import array

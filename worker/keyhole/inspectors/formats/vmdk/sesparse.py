@@ -34,8 +34,8 @@ and sizes are in sectors of 512 bytes.
 | 32 | 480 | zeros |
 
 An entry of the grain directory is either 0, or it has 0x10000000 in its upper half and the number of a grain
-table in its lower half. The highest four bits of an entry in a grain table state its type: 0 nothing, 1
-unmapped, 2 zeros, 3 a grain. For a grain, bits 48 to 59 are the lowest 12 bits of the grain's number, and
+table in its lower half. The highest four bits of an entry in a grain table state the entry's type: 0 nothing,
+1 unmapped, 2 zeros, 3 a grain. For a grain, bits 48 to 59 are the lowest 12 bits of the grain's number, and
 bits 0 to 47 are its higher bits.
 
 The descriptor is another object. It names the parent.
@@ -174,7 +174,7 @@ class SESparseInspector(HeaderInspector):
     def _states(self) -> Iterator[Finding]:
         yield found(
             "unsupported_subformat",
-            "this is one extent of a disk, which only a separate descriptor describes",
+            "this is one extent of a disk, whose descriptor is a separate object",
         )
         if self._version != VERSION:
             yield found("unknown_features", f"SESparse version {self._version:#x} is unknown")

@@ -53,9 +53,9 @@ GRAIN_MARKER_BYTES = 12
 #: not change the verdict.
 MAX_FINDINGS = 32
 
-#: Matches an extent's name that is a path or a URL. An extent with a plain file name is not reported: readers
-#: that open such a file look only in the folder of the image. The name is often not the image's own name,
-#: because images are renamed.
+#: Matches an extent's name that is a path or a URL. The only extent of a supported image is the image itself,
+#: so Keyhole does not report it if its name is a plain file name, even if the object has another name: images
+#: are often renamed, and readers that open the name look only in the folder of the image.
 ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
 STREAM_OPTIMIZED = "streamOptimized"
 SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})
@@ -116,7 +116,7 @@ class VMDKInspector(GrainMapInspector):
     def wholeness(self) -> Wholeness:
         """Proven if the end-of-stream marker or all grain tables were read, sampled if some tables were read.
 
-        A thorough inspection reads the tables also if there is an end-of-stream marker. `checks` reports a
+        A thorough inspection also reads the tables of images with an end-of-stream marker. `checks` reports a
         truncated image.
         """
         if self._header is None:
@@ -213,9 +213,11 @@ class VMDKInspector(GrainMapInspector):
 
     def _descriptor_contradictions(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
         if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
-            yield found("structure", "the descriptor mentions createType twice, or not as a setting")
+            yield found(
+                "structure", "the descriptor states two createTypes, or mentions createType elsewhere"
+            )
         if PARENT_CID in descriptor.misplaced:
-            yield found("structure", "the descriptor mentions parentCID, but not as a setting")
+            yield found("structure", "the descriptor mentions parentCID where it is not a setting")
         if self.subformat in SUPPORTED_TYPES and (self.subformat == STREAM_OPTIMIZED) != header.compressed:
             yield found("structure", f"createType {self.subformat} contradicts the compression flag")
         sectors = sum(extent.sectors for extent in descriptor.extents)

@@ -229,9 +229,11 @@ class VMDKTextInspector(HeaderInspector):
                 "structure", f"a descriptor of createType {self.subformat} must be embedded in its extent"
             )
         if len(set(descriptor.settings.get(CREATE_TYPE, ()))) > 1 or CREATE_TYPE in descriptor.misplaced:
-            yield found("structure", "the descriptor mentions createType twice, or not as a setting")
+            yield found(
+                "structure", "the descriptor states two createTypes, or mentions createType elsewhere"
+            )
         if PARENT_CID in descriptor.misplaced:
-            yield found("structure", "the descriptor mentions parentCID, but not as a setting")
+            yield found("structure", "the descriptor mentions parentCID where it is not a setting")
         if not descriptor.extents:
             yield found("structure", "the descriptor names no extent")
         if any(extent.kind == UNKNOWN for extent in descriptor.extents):
