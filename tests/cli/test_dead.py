@@ -41,7 +41,7 @@ class TestList:
     def test_the_latest_come_first_with_what_is_wrong(
         self, keyhole: Keyhole, dead: DeadLetters, redis_url: str
     ) -> None:
-        dead.add(Dead.message(POISON, SOURCE, "it is a JSON object, but of no kind that is known", 3))
+        dead.add(Dead.message(POISON, SOURCE, "it is a JSON object, but not in a known format", 3))
         dead.add(Dead.entry(Entry("batch", JOBS), "3 workers were lost"))
 
         printed = keyhole("dead", "list", KEYHOLE_REDIS_URL=redis_url)
@@ -94,7 +94,7 @@ class TestList:
 
 class TestShow:
     def test_json_is_laid_out(self, keyhole: Keyhole, dead: DeadLetters, redis_url: str) -> None:
-        letter_id = kept(dead, Dead.message(b'{"a": [1]}', SOURCE, "of no kind"))
+        letter_id = kept(dead, Dead.message(b'{"a": [1]}', SOURCE, "but not in a format"))
 
         printed = keyhole("dead", "show", letter_id[:8], KEYHOLE_REDIS_URL=redis_url)
 

@@ -144,8 +144,8 @@ class TestRedis:
         ("denied", "words"),
         [
             ("-llen", "'llen' command"),
-            ("-blmove", "'blmove' command; listening takes that"),
-            ("-script|load", "'script|load' command; listening takes that"),
+            ("-blmove", "'blmove' command; listening needs this permission"),
+            ("-script|load", "'script|load' command; listening needs this permission"),
         ],
     )
     def test_a_user_who_may_not_listen_is_told_what_lacks(
@@ -169,7 +169,7 @@ class TestRedis:
         with redis_server("--replicaof", "127.0.0.1 1") as server:
             state, message = told(keyhole, f"{server.url()}/events")
 
-        assert (state, "a replica; name the primary" in message) == ("bad", True)
+        assert (state, "a replica; use the primary's address" in message) == ("bad", True)
 
     @pytest.mark.parametrize("slots", [8000, 16384])
     def test_a_cluster_is_bad(self, keyhole: Keyhole, slots: int) -> None:

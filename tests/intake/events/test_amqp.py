@@ -295,7 +295,7 @@ class TestABrokenConnection:
             source.receive(2, PATIENCE)
         new = several(source, 2)
 
-        with pytest.raises(SourceUnavailableError, match="will be delivered again"):
+        with pytest.raises(SourceUnavailableError, match="will deliver 2 messages again"):
             source.acknowledge(old)
         source.give_back(old)
         source.acknowledge(new[:1])

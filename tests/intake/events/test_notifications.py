@@ -148,7 +148,7 @@ class TestJobs:
 
     @pytest.mark.parametrize("name", ["ObjectRemoved:Delete", "ObjectTagging:Put"])
     def test_what_asks_for_no_scan_makes_no_job(self, name: str) -> None:
-        with pytest.raises(ValueError, match="no scan"):
+        with pytest.raises(ValueError, match="does not lead to a scan"):
             scan_job(event_of(records(record(name=name))), RULES)
 
     def test_the_longest_of_everything_makes_a_job(self) -> None:
@@ -234,8 +234,8 @@ class TestWhatIsNotUnderstood:
             (b"null", "missing"),
             (b"true", "true"),
             (b"1", "a number"),
-            (b"{}", "no kind that is known"),
-            (b"[1]", "an array of what is not known"),
+            (b"{}", "not in a format that Keyhole knows"),
+            (b"[1]", "it is a JSON array, but not in a format that Keyhole knows"),
             (b'[{"Event": {}}]', "its Records are an object"),
             (b'{"Records": {}}', "its Records are an object"),
             (b'{"Records": null}', "missing"),

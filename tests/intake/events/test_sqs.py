@@ -247,7 +247,7 @@ class TestRefusals:
 
         source._client.meta.events.register(f"after-call.sqs.{operation}", deny)
 
-        with pytest.raises(SourceUnavailableError, match=f"denied; it takes .*sqs:{operation[:10]}"):
+        with pytest.raises(SourceUnavailableError, match=f"denied; Keyhole needs .*sqs:{operation[:10]}"):
             call(source, messages)
 
     def test_a_server_that_is_away_is_told(self) -> None:

@@ -1,19 +1,20 @@
-"""Messages from a queue of an AMQP 0-9-1 broker such as RabbitMQ, to which Ceph and MinIO publish.
+"""Receives messages from a queue of an AMQP 0-9-1 broker such as RabbitMQ, to which Ceph and MinIO publish.
 
-Messages that Ceph or MinIO publish while no queue is bound are lost. Messages that are not persistent are
-lost when the broker restarts: Ceph publishes persistent ones with `amqp-ack-level=broker`, MinIO with
-`delivery_mode=2`.
+If Ceph or MinIO publishes a message before a queue is bound to the exchange, the broker drops the message.
+When the broker restarts, it loses messages that are not persistent. Ceph publishes persistent messages if its
+topic has `amqp-ack-level=broker`; MinIO does so with `delivery_mode=2`.
 
-- The broker keeps a message until it is acknowledged. If the connection ends first, the broker delivers the
-  message again.
-- Acknowledgements are followed by a request with an answer, so they have arrived when the call returns.
-- A message is given back by `basic.nack`. RabbitMQ's quorum queues count deliveries, and by default drop a
-  message after 20 (4.0 and later; from 4.3 on they do not count messages that are given back). Classic queues
-  only say whether a message was delivered before.
-- A thread sends heartbeats while no call waits for messages, so the listener may be busy for long. The
-  broker's `consumer_timeout` limits that, by default to 30 minutes.
+- The broker stores a message until the consumer acknowledges it. If the connection ends before that, the
+  broker delivers the message again.
+- AMQP does not confirm acknowledgements. So after them, Keyhole sends a request that the broker must answer.
+  When the response arrives, the broker has received the acknowledgements.
+- Keyhole gives a message back with `basic.nack`. RabbitMQ's quorum queues count deliveries, and by default
+  drop a message after 20 deliveries (version 4.0 and later; since 4.3 they do not count deliveries that ended
+  with a nack). Classic queues only report whether a message was delivered before.
+- A separate thread sends heartbeats while the listener handles messages, so the connection survives. The
+  broker's `consumer_timeout` limits the time until the acknowledgement; its default is 30 minutes.
 
-Only one thread may use a source, in the process that made the first call.
+Only one thread can use a source, and only in the process that made the first call.
 """
 
 import threading
@@ -30,31 +31,33 @@ from kombu.connection import Connection
 from keyhole.intake.events.amqp_queue import AmqpQueue, describe, prepare
 from keyhole.intake.events.source import Message, SourceUnavailableError
 
-#: Seconds between heartbeats that we ask for. The broker closes a connection after two missing ones.
+#: The heartbeat interval, in seconds, that Keyhole proposes to the broker. The broker closes a connection
+#: after two missing heartbeats.
 HEARTBEAT_SECONDS: Final = 30
-#: Seconds for a connection, and for an answer: a broker that is silent for so long is down.
+#: Timeouts in seconds for connecting and for a response. A broker that takes longer is considered
+#: unavailable.
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 30
-#: Seconds to wait for further messages after the first one: they come in one burst.
+#: Seconds to wait for further messages after the first message. The broker sends waiting messages in a burst.
 _BURST_SECONDS: Final = 0.02
-#: The largest prefetch count: the protocol has 16 bits for it.
+#: The largest prefetch count, which is a number of 16 bits in the protocol.
 _LARGEST_PREFETCH: Final = 0xFFFF
-#: Headers with a quorum queue's count of earlier deliveries; RabbitMQ has the first one from 4.3 on.
+#: The headers in which quorum queues count earlier deliveries. RabbitMQ sends the first header since 4.3.
 _COUNTS: Final = ("x-acquired-count", "x-delivery-count")
 
 
 class _Receipt(NamedTuple):
-    """A delivery's number, which is only valid on its own connection."""
+    """Identifies a delivery. The tag is only valid on the connection on which the message was delivered."""
 
     connection: int
     delivery_tag: int
 
 
 class AmqpSource:
-    """The messages of one queue; a `source.MessageSource`. It connects at the first `receive`.
+    """A `source.MessageSource` for one queue. It connects at the first `receive`.
 
-    `client_name` is the connection's name in the broker's management interface. `answer_seconds` is the
-    longest wait for the broker.
+    `client_name` is the connection's name in the broker's management interface. `answer_seconds` replaces
+    both timeouts.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class AmqpSource:
         self._heartbeat_seconds = heartbeat_seconds
         self._connect_seconds = answer_seconds or _CONNECT_SECONDS
         self._answer_seconds = answer_seconds or _ANSWER_SECONDS
-        # Held while the connection is used, by the caller or by the thread that sends heartbeats.
+        # The caller and the heartbeat thread hold this lock while they use the connection.
         self._lock = threading.Lock()
         self._disconnected = threading.Event()
         self._heart: threading.Thread | None = None
@@ -82,14 +85,15 @@ class AmqpSource:
         self._consumer: str | None = None
         self._prefetch = 0
         self._arrived: deque[tuple[_Receipt, Message]] = deque()
-        #: Unacknowledged messages of this connection that the caller has.
+        #: The messages of this connection that the caller has neither acknowledged nor given back.
         self._out: set[_Receipt] = set()
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
         """Return up to `limit` messages. Wait for the first one for up to `wait_seconds`.
 
         Raises:
-            SourceUnavailableError: The broker does not answer or refuses; the next call connects again.
+            SourceUnavailableError: The broker does not respond or refuses access. The next call connects
+                again.
         """
         deadline = time.monotonic() + wait_seconds
         with self._lock, self._unavailable_on_error():
@@ -105,8 +109,8 @@ class AmqpSource:
         """Acknowledge messages, which deletes them.
 
         Raises:
-            SourceUnavailableError: The connection was lost since they were received, so the broker delivers
-                them again.
+            SourceUnavailableError: The connection was lost after the messages were received. The broker will
+                deliver them again.
         """
         with self._lock, self._unavailable_on_error():
             ours = self._still_out(messages)
@@ -117,27 +121,28 @@ class AmqpSource:
             lost = sum(cast("_Receipt", message.receipt).connection != now for message in messages)
         if lost:
             raise SourceUnavailableError(
-                f"{self.name}: the connection was lost meanwhile; {lost} messages will be delivered again"
+                f"{self.name}: the connection was lost; the broker will deliver {lost} messages again"
             )
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Return messages to the queue, near their old place.
+        """Return messages to the queue. The broker puts them back near their original position.
 
         Raises:
-            SourceUnavailableError: The connection is lost, which returns them as well.
+            SourceUnavailableError: The connection was lost. The broker then returns the messages by itself.
         """
         with self._lock, self._unavailable_on_error():
             ours = self._still_out(messages)
             for receipt in ours:
-                # py-amqp has no function for `basic.nack`. The bits: multiple, requeue.
+                # py-amqp has no function for `basic.nack`. Its two bits are `multiple` and `requeue`.
                 self._channel.send_method(spec.Basic.Nack, "Lbb", (receipt.delivery_tag, False, True))
             self._settle(ours)
 
     def look(self) -> str:
-        """Return how many messages wait and how many consumers listen, without taking any.
+        """Return the numbers of waiting messages and of consumers, without receiving a message.
 
         Raises:
-            SourceUnavailableError: The broker does not answer or refuses, or there is no such queue.
+            SourceUnavailableError: The broker does not respond or refuses access, or the queue does not
+                exist.
         """
         with self._lock, self._unavailable_on_error():
             connection = self._open()
@@ -147,7 +152,7 @@ class AmqpSource:
                 connection.collect()
 
     def close(self) -> None:
-        """Disconnect, which returns unacknowledged messages to the queue."""
+        """Disconnect. The broker then returns unacknowledged messages to the queue."""
         with self._lock:
             if self._connection is not None:
                 with suppress(AMQPError, OSError):
@@ -162,7 +167,7 @@ class AmqpSource:
         self._disconnected = threading.Event()
         prepare(self._connection, self._address)
         self._channel = self._connection.channel()
-        # Bodies stay bytes, whatever encoding the sender names.
+        # Do not decode bodies, even if the sender's headers name an encoding.
         self._channel.auto_decode = False
         self._heart = threading.Thread(
             target=self._beat, args=(self._connection, self._disconnected), daemon=True
@@ -178,7 +183,7 @@ class AmqpSource:
             password=address.password,
             virtual_host=address.vhost,
             transport="pyamqp",
-            # py-amqp verifies the certificate and its name only if it gets the name.
+            # py-amqp verifies the certificate and its host name only if it is given the host name.
             ssl={"server_hostname": address.host} if address.tls else False,
             connect_timeout=self._connect_seconds,
             heartbeat=self._heartbeat_seconds,
@@ -191,7 +196,7 @@ class AmqpSource:
         return broker.transport.establish_connection()
 
     def _disconnect(self) -> None:
-        """Drop the connection and its state."""
+        """Close the connection and clear its state."""
         self._disconnected.set()
         if self._connection is not None:
             self._connection.collect()
@@ -201,11 +206,11 @@ class AmqpSource:
         self._out.clear()
 
     def _make_room(self, limit: int) -> None:
-        """Have the broker send up to `limit` messages in addition to those that the caller has."""
+        """Raise the prefetch count: `limit` messages in addition to the caller's unacknowledged messages."""
         wanted = min(limit + len(self._out), _LARGEST_PREFETCH)
         if self._prefetch >= wanted:
             return
-        # A prefetch count applies to consumers that start after it is set.
+        # A new prefetch count applies only to consumers that start afterwards.
         self._channel.basic_qos(0, wanted, a_global=False)
         if self._consumer is not None:
             self._channel.basic_cancel(self._consumer)
@@ -214,7 +219,7 @@ class AmqpSource:
 
     def _take_in(self, delivered: Any) -> None:  # noqa: ANN401 - py-amqp has no types
         receipt = _Receipt(self._connections, delivered.delivery_tag)
-        # py-amqp returns bytes, but an empty str for an empty body.
+        # py-amqp returns bodies as bytes, except an empty body, which is an empty str.
         message = Message(delivered.body or b"", receipt, _receives(delivered))
         self._arrived.append((receipt, message))
 
@@ -228,22 +233,22 @@ class AmqpSource:
             self._connection.heartbeat_tick()
 
     def _drain(self, seconds: float) -> bool:
-        """Receive the next frames; false if none came."""
+        """Receive the next frames; return false after a timeout."""
         try:
             self._connection.drain_events(timeout=seconds)
         except TimeoutError as error:
-            # ETIMEDOUT of the socket (the other end is gone) is a TimeoutError, too, and has an errno.
+            # ETIMEDOUT (the peer does not respond) is also a TimeoutError, but only ETIMEDOUT has an errno.
             if error.errno is not None:
                 raise
             return False
         return True
 
     def _still_out(self, messages: Sequence[Message]) -> set[_Receipt]:
-        """The receipts of those messages that belong to this connection and are unacknowledged."""
+        """The receipts of the messages that came through this connection and are not yet settled."""
         return self._out.intersection(cast("_Receipt", message.receipt) for message in messages)
 
     def _settle(self, receipts: set[_Receipt]) -> None:
-        """Send a request and wait for its answer: all that was sent before has arrived then."""
+        """Send a request and wait for its response, which shows that all earlier commands have arrived."""
         if receipts:
             self._channel.basic_qos(0, self._prefetch, a_global=False)
             self._out -= receipts
@@ -259,8 +264,8 @@ class AmqpSource:
             self._disconnect()
             said = getattr(error, "reply_text", None) or str(error) or type(error).__name__
             raise SourceUnavailableError(
-                f"{self.name}: {said}; check that the broker runs there, and that user, password and virtual "
-                "host are right"
+                f"{self.name}: {said}; check that the broker is running at this address, and that user, "
+                "password and virtual host are correct"
             ) from error
 
     def _beat(self, connection: Any, disconnected: threading.Event) -> None:  # noqa: ANN401 - as above
@@ -268,13 +273,16 @@ class AmqpSource:
         while not disconnected.wait((connection.heartbeat or self._heartbeat_seconds) / 2):
             with self._lock:
                 if not disconnected.is_set():
-                    # The next caller gets the error.
+                    # Ignore an error here: the next call on the connection will fail, too.
                     with suppress(AMQPError, OSError):
                         connection.send_heartbeat()
 
 
 def _receives(delivered: Any) -> int:  # noqa: ANN401 - py-amqp has no types
-    """The number of deliveries of a message, including this one, as far as the queue has counted."""
+    """The number of deliveries of a message, including this delivery.
+
+    If the message was delivered before but the queue does not count deliveries, the result is 2.
+    """
     if not delivered.delivery_info["redelivered"]:
         return 1
     headers = delivered.properties.get("application_headers") or {}

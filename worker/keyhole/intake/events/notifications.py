@@ -1,25 +1,25 @@
-"""Parses the body of a message into events, and makes a job of an event. It uses no queue, clock or network.
+"""Parses the bodies of messages into events, and creates scan jobs. It does no I/O and reads no clock.
 
-    body ──► text ──► JSON ──► its envelope ──► one event for each record ──► a job, if it asks for a scan
+    body ──► text ──► JSON ──► its envelope ──► one event per record ──► a job, if the event leads to a scan
 
 | message | meaning |
 |---|---|
-| `{"Records": […]}` | events of S3 and of compatible storages, one or several |
-| `{"detail-type": …, "detail": …}` | an event through EventBridge |
-| `{"action": …, "bucket": …, "object": …}` | an event of Cloudflare's R2 |
-| `{"operation": …, "bucket": …, "key": …}` | an event of IBM's Cloud Object Storage |
-| `{"Type": "Notification", "Message": "…"}` | SNS's envelope around any of these; raw delivery has none |
-| `[{"Event": […]}]` | records as MinIO pushes them to a list in Redis |
-| `{"Event": "s3:TestEvent"}` | what S3 sends when notifications are configured |
-| `{"bucket": …, "key": …, "version_id": …}` | a job of our own; the version can be left out |
-| `s3://bucket/key` | a job of our own, with or without JSON's quotes |
+| `{"Records": […]}` | one or more events from S3 or a compatible storage |
+| `{"detail-type": …, "detail": …}` | an event from EventBridge |
+| `{"action": …, "bucket": …, "object": …}` | an event from Cloudflare's R2 |
+| `{"operation": …, "bucket": …, "key": …}` | an event from IBM's Cloud Object Storage |
+| `{"Type": "Notification", "Message": "…"}` | SNS's envelope, which contains one of the others; with raw delivery, SNS adds no envelope |
+| `[{"Event": […]}]` | records in the format that MinIO pushes to a list in Redis |
+| `{"Event": "s3:TestEvent"}` | the test message that S3 sends when a user configures notifications |
+| `{"bucket": …, "key": …, "version_id": …}` | a job in Keyhole's own format; `version_id` is optional |
+| `s3://bucket/key` | a job in Keyhole's own format, with or without JSON's quotes |
 
-Anything else is not understood. If `unsupported` knows the sender, the reason names it. An empty list of
-records gives no events. A message is understood as a whole or not at all, so a dead letter that is retried
-later does everything that its message asks for.
+Other messages are not understood. If `unsupported` recognises the sender, the error names the sender. An
+empty list of records results in no events. If one part of a message is not understood, the whole message
+becomes a dead letter and none of it is done. So when a user retries the letter later, nothing is done twice.
 
-`keyhole.intake.events.dialects` knows the fields of each dialect.
-"""
+`keyhole.intake.events.dialects` parses the fields of each dialect.
+"""  # noqa: E501 - the rows of the table are one line each
 
 import json
 from collections.abc import Mapping
@@ -46,26 +46,26 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 __all__ = ["NotUnderstoodError", "parse", "scan_job"]
 
-#: The longest message that is read, in bytes: RabbitMQ's default limit. SQS allows 1 MiB, S3 sends 64 KiB.
-#: (Parsed JSON can take about twenty times its length.)
+#: The longest accepted message in bytes, which is RabbitMQ's default limit. SQS allows 1 MiB, and S3 sends at
+#: most 64 KiB. (Parsed JSON can take about twenty times the length of the text in memory.)
 LONGEST_MESSAGE: Final = 16 * 1024**2
-#: The most nested envelopes. SNS adds one; forwarders may add others.
+#: The most nested envelopes. SNS adds one envelope, and a program that forwards messages can add another.
 MOST_ENVELOPES: Final = 3
 
-#: 128 bits: the probability that any two of a billion jobs share an id is 1 in 10**21.
+#: The size of a job's id, 128 bits. Among a billion jobs, two have the same id with a probability of 1e-21.
 _JOB_ID_BYTES: Final = 16
 _URI: Final = "s3://"
 _OWN_FIELDS: Final = {"bucket", "key", "version_id"}
 
 
 def parse(body: bytes) -> tuple[ObjectEvent, ...]:
-    """Return the events of a message, in its order.
+    """Return the events of a message in the order of its records.
 
     Raises:
-        NotUnderstoodError: The message, or one of its records, is not understood. No other error is raised.
+        NotUnderstoodError: The message or one of its records is not understood. There are no other errors.
     """
     if len(body) > LONGEST_MESSAGE:
-        raise NotUnderstoodError(f"it has {len(body):,} bytes, and {LONGEST_MESSAGE:,} are the most")
+        raise NotUnderstoodError(f"it has {len(body):,} bytes; the limit is {LONGEST_MESSAGE:,}")
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -74,26 +74,31 @@ def parse(body: bytes) -> tuple[ObjectEvent, ...]:
 
 
 def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
-    """Return the job that an event asks for. All reports of the same change lead to the same job.
+    """Return the scan job for an event. If two events report the same change, their jobs have the same id.
 
-    The job's id is made of bucket, key and version. Without a version, it is made of the ETag and the
-    sequencer, or of the event's time if there is no sequencer. The ETag alone is not enough: two objects
-    can be made to share an MD5, and an object that is copied onto itself keeps its ETag while its metadata
-    change. The id also has the ruleset, and whether the object was restored, because the scan before that
-    could not read it. An event without version, ETag and sequencer gets a random id.
+    The id is a hash of these values:
 
-    The version `null` stands for an object without a version, and is read without one, unless it is in a
-    job of our own.
+    - bucket and key
+    - the version id; or, without a version id, the ETag and the sequencer (or the event's time, if it has no
+      sequencer). The ETag would not be enough: an attacker can create two objects with the same MD5, and
+      copying an object onto itself keeps the ETag although the metadata change.
+    - the ruleset
+    - whether the object was restored, because a scan before the restoration could not read it
+
+    A job for an event without version id, ETag and sequencer gets a random id.
+
+    The version id `null` means that the object has no version. The worker then reads the object without a
+    version id, unless the message is a job in Keyhole's own format.
 
     Args:
         event: An event of the kind `CREATED` or `RESTORED`.
-        ruleset: The rules of the verdict.
+        ruleset: The id of the rules for the verdict.
 
     Raises:
-        ValueError: The event asks for no scan.
+        ValueError: The event does not lead to a scan.
     """
     if event.kind not in {EventKind.CREATED, EventKind.RESTORED} or not event.bucket or not event.key:
-        raise ValueError(f"an event that is {event.kind} asks for no scan")
+        raise ValueError(f"an event of the kind {event.kind} does not lead to a scan")
     version = event.version_id if event.version_id != "null" else None
     identity = _identity(event, version)
     named = json.dumps([event.bucket, event.key, *identity, event.kind is EventKind.RESTORED, ruleset])
@@ -109,7 +114,7 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
 
 def _identity(event: ObjectEvent, version: str | None) -> list[str | None]:
-    """The fields that, besides its name, identify the object's content; empty if they are unknown."""
+    """The values that identify the object's content, besides bucket and key; empty if they are unknown."""
     if version is not None:
         return [version]
     if event.etag is None and event.sequencer is None:
@@ -142,7 +147,7 @@ def _from_object(message: Mapping[str, object], envelopes: int) -> list[ObjectEv
 
 
 def _one(message: Mapping[str, object]) -> ObjectEvent:
-    """The event of a message without records and without an envelope."""
+    """The event in a message without records and without an envelope."""
     if "detail-type" in message:
         return from_eventbridge(message)
     if "Event" in message:
@@ -153,20 +158,20 @@ def _one(message: Mapping[str, object]) -> ObjectEvent:
         return from_ibm(message)
     if "bucket" in message:
         return _from_own(message)
-    raise NotUnderstoodError("it is an object of JSON, but of no kind that is known")
+    raise NotUnderstoodError("it is a JSON object, but not in a format that Keyhole knows")
 
 
 def _json(text: str) -> object:
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
-        raise NotUnderstoodError("it is JSON in too many levels") from None
-    except ValueError as error:  # also of a number with more digits than Python reads
+        raise NotUnderstoodError("it is JSON with too many levels") from None
+    except ValueError as error:  # Python also raises it for a number with too many digits
         raise NotUnderstoodError(f"it is not JSON: {error}") from None
 
 
 def _refuse(constant: str) -> NoReturn:
-    """Refuse `NaN` and the infinities, which Python accepts but which are not JSON."""
+    """Refuse `NaN` and `Infinity`, which Python accepts although they are not valid JSON."""
     raise ValueError(f"{constant} is not a value")
 
 
@@ -178,30 +183,30 @@ def _records(records: object) -> list[ObjectEvent]:
         try:
             events.append(from_record(record))
         except NotUnderstoodError as error:
-            raise NotUnderstoodError(f"of record {number} of {len(records)}: {error.reason}") from None
+            raise NotUnderstoodError(f"in record {number} of {len(records)}: {error.reason}") from None
     return events
 
 
 def _pushed(entry: object) -> object:
-    """The records of an entry in MinIO's format `access`."""
+    """The records of a list entry in MinIO's format `access`."""
     if sender := sender_of(entry):
         raise unsupported_sender(sender)
     if not isinstance(entry, dict) or "Event" not in entry:
-        raise NotUnderstoodError("it is an array of what is not known")
+        raise NotUnderstoodError("it is a JSON array, but not in a format that Keyhole knows")
     return entry["Event"]
 
 
 def _enclosed(message: Mapping[str, object], envelopes: int) -> str:
-    """The message in an envelope of SNS."""
+    """The message inside SNS's envelope."""
     kind, enclosed = message["Type"], message.get("Message")
     if kind == "SubscriptionConfirmation":
         topic = shown(message.get("TopicArn"))
         raise NotUnderstoodError(
-            f"SNS asks whether the queue shall get what is published to the topic {topic}: confirm it"
+            f"SNS requests a confirmation of the queue's subscription to the topic {topic}: confirm it"
         )
     if kind != "Notification" or not isinstance(enclosed, str):
         raise NotUnderstoodError(
-            f"it is of SNS, but its Type is {shown(kind)} and its Message is {shown(enclosed)}"
+            f"it has SNS's structure, but its Type is {shown(kind)} and its Message is {shown(enclosed)}"
         )
     if not envelopes:
         raise NotUnderstoodError(f"it is in more than {MOST_ENVELOPES} envelopes")
@@ -210,7 +215,7 @@ def _enclosed(message: Mapping[str, object], envelopes: int) -> str:
 
 def _from_own(message: Mapping[str, object]) -> ObjectEvent:
     if unknown := message.keys() - _OWN_FIELDS:
-        raise NotUnderstoodError(f"it is a job with a field that is not known: {shown(min(unknown))}")
+        raise NotUnderstoodError(f"it is a job with an unknown field: {shown(min(unknown))}")
     return from_job(message["bucket"], message.get("key"), message.get("version_id"))
 
 

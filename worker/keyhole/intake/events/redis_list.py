@@ -1,25 +1,28 @@
-"""Messages from a list in Redis, to which MinIO (a Redis target with `format=access`) or others push.
+"""Receives messages from a list in Redis, to which MinIO (with `format=access`) or another program pushes.
 
-Producers push to the right (`RPUSH`); the oldest message is at the left. A message that a listener takes is
-moved to the listener's own list in one step, so it is never lost if a process dies:
+Producers append messages at the right end (`RPUSH`), so the oldest message is at the left end. When a
+listener takes a message, Redis moves it to the listener's own list in one atomic step. So no message is lost
+if a listener dies:
 
-    producers ── RPUSH ──► the list ── LMOVE, BLMOVE ──► held by one listener ── LREM ──► done
-                              ▲                                │
-                              └──── RPUSH: given back, or ─────┘
-                                    held by a listener without heartbeats
+    producers ── RPUSH ──► the queue ── LMOVE, BLMOVE ──► list of one listener ── LREM ──► done
+                               ▲                                 │
+                               └── RPUSH: the listener gave it ──┘
+                                   back, or has no heartbeat
 
-- Messages that are given back go to the right end, behind all others, so that a bad message blocks no other.
-- A heartbeat is a key that expires. Each receive renews the listener's own, and returns the messages of
-  listeners without one. A listener that is busy for longer than its lease counts as dead: others get its
-  messages, as after the visibility timeout of SQS.
-- If an answer is lost, the listener does not know the messages that were moved. With each request it says
-  how many it knows, and if it holds more, it gets all of them.
-- There is no count of receives.
+- A listener gives a message back to the right end of the queue. There it does not block the other messages,
+  even if it fails again and again.
+- Each listener has a heartbeat: a key that expires. Each `receive` renews the heartbeat of its listener, and
+  moves the messages of all listeners without a heartbeat back to the queue. So if a listener is busy for
+  longer than its lease, other listeners get its messages, like after SQS's visibility timeout.
+- If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So
+  with each request, the listener sends the number of messages that it knows. If its list in Redis has more
+  messages, Redis returns the whole list.
+- Redis lists do not count how often a message was received.
 
-What it can't do: tell two messages of the same bytes apart. It needs one server of Redis 6.2 or later, or
-Valkey, not a Redis Cluster, with `maxmemory-policy noeviction`.
+What it can't do: it cannot distinguish two messages with the same bytes. It needs a single server with Redis
+6.2 or later, or Valkey, with `maxmemory-policy noeviction`. It does not work with Redis Cluster.
 
-MinIO's other format, `namespace`, is a hash with the latest event of each object, which is not a queue.
+MinIO's other format, `namespace`, writes a hash with the latest event of each object. A hash is not a queue.
 """
 
 import logging
@@ -39,27 +42,29 @@ from keyhole.store.permissions import refused
 
 _log = logging.getLogger(__name__)
 
-#: Seconds without a heartbeat after which a listener's lease has expired.
+#: A listener's heartbeat expires after this many seconds.
 LEASE_SECONDS: Final = 60
-#: The longest blocking command in seconds, which is well within the lease that is renewed before it.
+#: The limits of a blocking command, in seconds. The longest is much shorter than the lease, which is renewed
+#: before each blocking command.
 _LONGEST_BLOCK_SECONDS: Final = 10.0
 _SHORTEST_BLOCK_SECONDS: Final = 0.01
-#: The most bytes of messages in one answer, unless a single message is longer.
+#: The script takes no further messages after this many bytes, to limit the size of a response.
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 _TAKE: Final = """
--- KEYS[1]  list: the messages
--- KEYS[2]  list: what this listener holds
+-- KEYS[1]  list: the queue
+-- KEYS[2]  list: the messages of this listener
 -- KEYS[3]  set: ids of listeners
 -- KEYS[4]  string: this listener's heartbeat
 -- ARGV[1]  this listener's id
--- ARGV[2]  seconds until its heartbeat expires
--- ARGV[3]  how many messages it knows that it holds
--- ARGV[4]  how many more it takes at most
--- ARGV[5]  bytes after which it takes no more
--- ARGV[6]  the key of a listener's heartbeat, without the listener's id at its end
--- ARGV[7]  the key of a listener's list, without the listener's id at its end
--- returns all messages that it held, or none if it knows their number; and those that it takes
+-- ARGV[2]  seconds until the heartbeat expires
+-- ARGV[3]  the number of messages in its list that the listener knows
+-- ARGV[4]  the most messages to take
+-- ARGV[5]  the number of bytes after which no further message is taken
+-- ARGV[6]  the prefix of the keys of heartbeats; a listener's id follows it
+-- ARGV[7]  the prefix of the keys of listeners' lists; a listener's id follows it
+-- returns all messages that were in the listener's list (empty if the listener knows all of them), and the
+-- messages that were taken now
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('SET', KEYS[4], '1', 'EX', ARGV[2])
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
@@ -83,11 +88,11 @@ return {held, taken}
 """
 
 _SETTLE: Final = """
--- KEYS[1]  list: what this listener holds
--- KEYS[2]  list: the messages
--- ARGV[1]  'back' to return them, 'done' to delete them
--- ARGV[2..] a message, and how many of the same bytes the listener keeps; the next message, …
--- The arguments say how many stay, so that the script can run twice.
+-- KEYS[1]  list: the messages of this listener
+-- KEYS[2]  list: the queue
+-- ARGV[1]  'back' returns messages to the queue, 'done' deletes them
+-- ARGV[2..] pairs: a message, and how many messages with the same bytes stay in the listener's list
+-- The arguments state how many messages stay, not how many are removed. So a second run has no effect.
 for i = 2, #ARGV, 2 do
     local held = #redis.call('LPOS', KEYS[1], ARGV[i], 'COUNT', 0)
     for _ = ARGV[i + 1] + 1, held do
@@ -100,8 +105,8 @@ end
 """
 
 _LEAVE: Final = """
--- KEYS[1]  list: what this listener holds
--- KEYS[2]  list: the messages
+-- KEYS[1]  list: the messages of this listener
+-- KEYS[2]  list: the queue
 -- KEYS[3]  set: ids of listeners
 -- KEYS[4]  string: this listener's heartbeat
 -- ARGV[1]  this listener's id
@@ -112,13 +117,13 @@ redis.call('DEL', KEYS[4])
 
 
 class RedisListSource:
-    """The messages of one list; a `source.MessageSource`.
+    """A `source.MessageSource` for one list.
 
     Args:
-        client: A client of `keyhole.store.connection.connect`, which is closed with the source.
+        client: A client from `keyhole.store.connection.connect`. `close` closes it.
         key: The key of the list.
-        name: The name of the list in errors.
-        listener_id: The listener's name in Redis. Two listeners of the same name do not conflict.
+        name: The name of the list in error messages.
+        listener_id: The listener's name in Redis. Two listeners with the same name do not conflict.
     """
 
     def __init__(self, client: redis.Redis, key: str, *, name: str, listener_id: str) -> None:
@@ -133,18 +138,18 @@ class RedisListSource:
         self._settle_script = client.register_script(_SETTLE)
         self._leave_script = client.register_script(_LEAVE)
         self._has_asked = False
-        #: Unacknowledged messages that the caller has, by their bytes.
+        #: The messages that the caller has neither acknowledged nor given back, counted by their bytes.
         self._out: Counter[bytes] = Counter()
-        #: Further messages that this listener is known to hold, beyond those that were asked for.
+        #: Further messages in this listener's list, which the caller has not received yet.
         self._waiting: Counter[bytes] = Counter()
         answer_seconds = client.connection_pool.connection_kwargs.get("socket_timeout")
         self._longest_block = min(_LONGEST_BLOCK_SECONDS, (answer_seconds or _LONGEST_BLOCK_SECONDS) / 2)
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Return up to `limit` messages, and wait at most `wait_seconds` for the first.
+        """Return up to `limit` messages. Wait for the first one for up to `wait_seconds`.
 
         Raises:
-            SourceUnavailableError: Redis does not answer, or the key is not a list.
+            SourceUnavailableError: Redis does not respond, or the key is not a list.
         """
         deadline = time.monotonic() + wait_seconds
         with self._unavailable_on_error():
@@ -158,39 +163,41 @@ class RedisListSource:
         """Acknowledge messages, which deletes them.
 
         Raises:
-            SourceUnavailableError: Redis does not answer; they will be delivered again.
+            SourceUnavailableError: Redis does not respond. The messages will be delivered again.
         """
         self._settle("done", messages)
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Return messages to the right end of the list, which is read last.
+        """Return messages to the right end of the queue, so that listeners take them last.
 
         Raises:
-            SourceUnavailableError: Redis does not answer; they will be delivered again all the same.
+            SourceUnavailableError: Redis does not respond. The messages will be delivered again nevertheless.
         """
         self._settle("back", messages)
 
     def look(self) -> str:
-        """Return how many messages are in the list, without taking any. An empty list has no key in Redis.
+        """Return the number of messages in the queue, without taking one.
+
+        A missing key is not an error, because Redis deletes the key of an empty list.
 
         Raises:
-            SourceUnavailableError: Redis does not answer, refuses, is a replica or in a cluster, or the key
-                is not a list.
+            SourceUnavailableError: Redis does not respond, refuses a command, is a replica or belongs to a
+                cluster, or the key is not a list.
         """
         with self._unavailable_on_error():
             waiting = self._client.llen(self._key)
             info = self._info()
             denied = refused(self._client, self._needed())
         if denied is not None:
-            raise SourceUnavailableError(f"{self.name}: {denied}; listening takes that")
+            raise SourceUnavailableError(f"{self.name}: {denied}; listening needs this permission")
         if info.get("role") == "slave":
-            raise SourceUnavailableError(f"{self.name}: this is a replica; name the primary")
+            raise SourceUnavailableError(f"{self.name}: this server is a replica; use the primary's address")
         if info.get("cluster_enabled"):
             raise SourceUnavailableError(f"{self.name}: {_CLUSTER}")
         return f"{waiting:,} waiting"
 
     def _needed(self) -> Iterator[tuple[str, ...]]:
-        """The commands by which messages are received, acknowledged and given back."""
+        """Yield the commands that are needed to receive, acknowledge and give back messages."""
         script, held, alive, listeners = "0" * 40, self._held, self._alive, self._listeners
         yield ("EVALSHA", script, "4", self._key, held, listeners, alive)
         yield ("SCRIPT", "LOAD", "return 1")
@@ -207,27 +214,31 @@ class RedisListSource:
         yield ("EXISTS", alive)
         yield ("DEL", alive)
 
-    def _info(self) -> dict[str, Any]:  # redis-py's answer holds everything
-        """The server's INFO; empty if this user may not read it."""
+    def _info(self) -> dict[str, Any]:  # the values have different types
+        """The server's INFO; empty if this user lacks the permission for the command."""
         try:
             return dict(self._client.info())
         except redis.exceptions.NoPermissionError:
             return {}
 
     def close(self) -> None:
-        """Give back what was received and not acknowledged, and disconnect."""
+        """Return unacknowledged messages to the queue, and disconnect."""
         try:
             if self._has_asked:
                 self._leave_script(
                     keys=[self._held, self._key, self._listeners, self._alive], args=[self._id]
                 )
         except redis.RedisError as error:
-            _log.warning("%s: %s; another listener will find what this one holds", self.name, error)
+            _log.warning(
+                "%s: %s; another listener will return this listener's messages to the queue",
+                self.name,
+                error,
+            )
         finally:
             self._client.close()
 
     def _take(self, limit: int) -> list[bytes]:
-        """Take messages that this listener holds without knowing them, and then those of the list."""
+        """Take messages: first those that are already in this listener's list, then others from the queue."""
         self._has_asked = True
         answer = self._take_script(
             keys=[self._key, self._held, self._listeners, self._alive],
@@ -241,7 +252,7 @@ class RedisListSource:
                 keys.listener_holds(self._key, ""),
             ],
         )
-        # redis-py's type covers every script; `connect` asks for bytes.
+        # redis-py's declared type covers all scripts. Clients from `connect` return bytes.
         held, taken = cast("tuple[list[bytes], list[bytes]]", answer)
         unknown = Counter(held) - self._out
         bodies = [*unknown.elements(), *taken][:limit]
@@ -250,11 +261,11 @@ class RedisListSource:
         return bodies
 
     def _await_one(self, seconds: float) -> None:
-        """Wait for one message, and send a heartbeat in the same pipeline."""
+        """Send a heartbeat, and wait until Redis has moved one message to this listener's list."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.sadd(self._listeners, self._id)
             pipe.set(self._alive, "1", ex=LEASE_SECONDS)
-            # redis-py's type has whole seconds; Redis accepts fractions, and zero is forever.
+            # redis-py declares whole seconds, but Redis accepts fractions. Zero would mean to wait forever.
             seconds = max(seconds, _SHORTEST_BLOCK_SECONDS)
             pipe.blmove(self._key, self._held, seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]
             pipe.execute()
@@ -281,7 +292,9 @@ class RedisListSource:
             raise SourceUnavailableError(f"{self.name}: {_advice(error)}") from error
 
 
-_CLUSTER: Final = "this Redis belongs to a cluster, which cannot be listened to; name one that is none"
+_CLUSTER: Final = (
+    "this Redis belongs to a cluster, to which Keyhole cannot listen; use a server without cluster mode"
+)
 
 
 def _advice(error: redis.RedisError) -> str:
@@ -291,5 +304,8 @@ def _advice(error: redis.RedisError) -> str:
     if "WRONGTYPE" in said:
         return "the key is not a list; if it is MinIO's, set format=access, because a hash is not a queue"
     if "unknown" in said.lower():
-        return f"{said}; it needs Redis 6.2 or later, and does not work with Sentinel"
-    return f"{said or type(error).__name__}; check that Redis runs there and that its password is right"
+        return f"{said}; Keyhole needs Redis 6.2 or later, and does not support Sentinel"
+    return (
+        f"{said or type(error).__name__}; check that Redis is running at this address and that the password "
+        "is correct"
+    )

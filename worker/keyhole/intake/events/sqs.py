@@ -1,19 +1,19 @@
-"""Messages from an SQS queue, to which S3 publishes, directly or through SNS or EventBridge.
+"""Receives messages from an SQS queue, to which S3 publishes, directly or through SNS or EventBridge.
 
-- A receive is a long poll for up to 10 messages; a larger batch takes several calls.
-- A received message is hidden for the queue's visibility timeout, by default 30 s, and is delivered again
-  after that. So it must be acknowledged in time.
-- A message is given back by a visibility timeout of zero. Each receive counts for the queue's redrive
-  policy, if it has one.
-- Each message of a batch succeeds or fails by itself. Failed ones are retried; those that keep failing are
-  an error, and are delivered again.
-- A body is text without most control characters, because SQS allows no others. Here it is UTF-8 bytes.
+- A receive is a long poll for up to 10 messages. A larger batch takes several calls.
+- SQS hides a received message for the queue's visibility timeout, which is 30 s by default, and then delivers
+  it again. So the listener must acknowledge messages within that time.
+- To give a message back, Keyhole sets its visibility timeout to zero. If the queue has a redrive policy,
+  every receive counts towards its limit.
+- When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Failed
+  messages are retried. If some still fail, that is an error, and SQS will deliver these messages again.
+- The body of an SQS message is text. Here it is encoded as UTF-8 bytes.
 
-Only one thread may use a source. Several pollers need several sources. A client must not be shared across a
-fork, so create the source after it.
+Only one thread can use a source, so several threads need several sources. Create a source after the fork,
+because processes must not share its client.
 
-It needs the permissions sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility; and
-sqs:GetQueueUrl for a queue that is given by its name.
+A source needs the permissions sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility. If the
+address has only the queue's name, it also needs sqs:GetQueueUrl.
 """
 
 import time
@@ -30,27 +30,29 @@ from botocore.parsers import ResponseParserError
 
 from keyhole.intake.events.source import LookDeniedError, Message, SourceUnavailableError
 
-#: The most messages that SQS takes in one call, and the longest poll in seconds.
+#: SQS's limits: the most messages in one call, and the longest poll in seconds.
 MESSAGES_PER_CALL: Final = 10
 _LONGEST_POLL_SECONDS: Final = 20
-#: Seconds for an answer, more than the longest poll; and for a connection.
+#: Timeouts in seconds for a response and for connecting. A response can take as long as the longest poll.
 _ANSWER_SECONDS: Final = 40
 _CONNECT_SECONDS: Final = 5
-#: botocore's attempts at a call, and ours at the failed messages of a batch.
+#: The most attempts of botocore at one call; Keyhole's limits for retries of the failed messages in a batch.
 _CALL_ATTEMPTS: Final = 3
 _BATCH_ATTEMPTS: Final = 4
 _BATCH_SECONDS: Final = 10.0
-#: The region for signatures with a server other than AWS, which ignores it.
+#: The region in signatures for servers other than AWS, which ignore the region.
 _REGION_ELSEWHERE: Final = "us-east-1"
 
 _ADVICE: Final = {
     "NonExistentQueue": "there is no such queue in this region; check its name, account and region",
     "QueueDoesNotExist": "there is no such queue in this region; check its name, account and region",
     "AccessDenied": (
-        "denied; it takes sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:GetQueueUrl"
+        "access denied; Keyhole needs the permissions sqs:ReceiveMessage, sqs:DeleteMessage, "
+        "sqs:ChangeMessageVisibility and sqs:GetQueueUrl"
     ),
 }
-#: The errors of boto3 other than refusals. Bad credentials and configurations surface as Python's own errors.
+#: The errors of boto3, except refusals by the server. For invalid credentials or configurations, boto3 raises
+#: Python's built-in errors.
 _FAILURES: Final = (
     BotoCoreError,
     HTTPClientError,
@@ -64,9 +66,9 @@ _FAILURES: Final = (
 
 @dataclass(frozen=True)
 class SqsQueue:
-    """A queue's address: its URL; or only its name, in the region and account of the credentials.
+    """The address of a queue: its URL, or only its name, in the region and account of the credentials.
 
-    `endpoint_url` is a server other than AWS; the default of `region` is the one that boto3 finds.
+    `endpoint_url` is the URL of a server other than AWS. Without `region`, boto3 determines the region.
     """
 
     queue: str
@@ -76,18 +78,18 @@ class SqsQueue:
 
     @property
     def name(self) -> str:
-        """The address in logs and errors."""
+        """The address for logs and error messages."""
         return f"sqs://{self.url.partition('://')[2] if self.url else self.queue}"
 
 
 class _PartlyFailedError(Exception):
-    """Some messages of a batch failed for a reason that may pass."""
+    """Some messages of a batch failed for a reason that may be temporary."""
 
 
 class SqsSource:
-    """The messages of one queue; a `source.MessageSource`. It connects at the first `receive`.
+    """A `source.MessageSource` for one queue. It connects at the first `receive`.
 
-    With `answer_seconds` it waits no longer than that, and asks once; long polls then end early.
+    `answer_seconds` replaces both timeouts, also for long polls, and turns off retries of calls.
     """
 
     def __init__(self, address: SqsQueue, *, answer_seconds: float | None = None) -> None:
@@ -97,14 +99,14 @@ class SqsSource:
         # The installed type stubs only have S3.
         self._client: Any = None
         self._url = address.url
-        #: The receipt handles of unacknowledged messages that the caller has.
+        #: The receipt handles of the messages that the caller has neither acknowledged nor given back.
         self._out: dict[str, None] = {}
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Return up to `limit` messages, and wait at most `wait_seconds` (rounded) for the first.
+        """Return up to `limit` messages. Wait for the first one for up to `wait_seconds` (rounded).
 
         Raises:
-            SourceUnavailableError: SQS does not answer or refuses.
+            SourceUnavailableError: SQS does not respond or refuses access.
         """
         deadline = time.monotonic() + wait_seconds
         with self._unavailable_on_error():
@@ -122,7 +124,7 @@ class SqsSource:
         """Acknowledge messages, which deletes them.
 
         Raises:
-            SourceUnavailableError: Some could not be deleted, and will be delivered again.
+            SourceUnavailableError: Some messages could not be deleted. SQS will deliver them again.
         """
         failed = self._tell("delete_message_batch", messages)
         if failed:
@@ -135,19 +137,21 @@ class SqsSource:
         """Return messages to the queue.
 
         Raises:
-            SourceUnavailableError: SQS does not answer; they come again after the visibility timeout.
+            SourceUnavailableError: SQS does not respond. It delivers the messages again after the visibility
+                timeout.
         """
-        # A message that fails permanently is no longer ours: it is back in the queue already.
+        # Ignore permanent failures: their visibility timeout has expired, so they are already back in the
+        # queue.
         self._tell("change_message_visibility_batch", messages, VisibilityTimeout=0)
 
     def look(self) -> str:
-        """Return how many messages wait, without receiving any, which would count against them.
+        """Return the number of waiting messages. It receives none, so no receive count increases.
 
-        It needs the permission sqs:GetQueueAttributes, which listening does not.
+        This needs the permission sqs:GetQueueAttributes, which is not necessary for listening.
 
         Raises:
-            SourceUnavailableError: SQS does not answer or refuses.
-            LookDeniedError: Keyhole may not read the status of the queue.
+            SourceUnavailableError: SQS does not respond or refuses access.
+            LookDeniedError: Keyhole lacks the permission to read the status of the queue.
         """
         with self._unavailable_on_error():
             if self._url is None:
@@ -160,13 +164,14 @@ class SqsSource:
         except SourceUnavailableError as error:
             if isinstance(error.__cause__, ClientError) and "AccessDenied" in _code(error.__cause__):
                 raise LookDeniedError(
-                    f"{self.name}: not checked, because that takes sqs:GetQueueAttributes; listening does not"
+                    f"{self.name}: not checked, because the check needs the permission "
+                    "sqs:GetQueueAttributes; listening does not need it"
                 ) from error
             raise
         return f"about {int(found['Attributes']['ApproximateNumberOfMessages']):,} waiting"
 
     def close(self) -> None:
-        """Give back what was received and not acknowledged, and disconnect."""
+        """Return unacknowledged messages to the queue, and disconnect."""
         if self._client is not None:
             with suppress(SourceUnavailableError):
                 self.give_back([Message(b"", receipt) for receipt in self._out])
@@ -175,7 +180,7 @@ class SqsSource:
 
     def _sqs(self) -> Any:  # noqa: ANN401 - see `_client`
         if self._client is None:
-            # A session of our own: boto3's shared one makes clients for one thread at a time.
+            # Create a separate session, because threads must not create clients from a shared session.
             session = boto3.session.Session()
             elsewhere = _REGION_ELSEWHERE if self._address.endpoint_url else None
             self._client = session.client(
@@ -212,7 +217,7 @@ class SqsSource:
         return messages
 
     def _tell(self, operation: str, messages: Sequence[Message], **each: object) -> list[str]:
-        """Call an operation for each message, and return the codes of permanent failures."""
+        """Call a batch operation for all messages, and return the error codes of permanent failures."""
         receipts = [cast("str", message.receipt) for message in messages]
         codes: list[str] = []
         with self._unavailable_on_error():
