@@ -1,4 +1,4 @@
-"""Attempts at a job: who was lost with it, why it is undecided, and for how long."""
+"""Attempts at a job: which workers were lost during it, why it is undecided, and for how long."""
 
 import pytest
 import redis
@@ -8,7 +8,7 @@ from keyhole.store import keys
 
 
 def dead(_: str) -> bool:
-    """Whether a worker lives: none does."""
+    """Whether a worker lives. In these tests, none does."""
     return False
 
 
@@ -23,7 +23,7 @@ class TestLostWorkers:
         assert attempts.start("other", "w1", dead).lost == 0
 
     def test_one_whose_worker_lives_is_none(self, attempts: Attempts) -> None:
-        """The broker delivered it twice."""
+        """The broker delivered the message twice, and the first worker still works."""
         attempts.start("job", "w1", dead)
 
         assert attempts.start("job", "w2", lambda name: name == "w1").lost == 0
@@ -35,7 +35,7 @@ class TestLostWorkers:
         assert attempts.start("job", "w1", dead).lost == 0
 
     def test_one_that_was_released_is_none(self, attempts: Attempts) -> None:
-        """A worker that was told to stop."""
+        """The first worker was told to stop, and released the job."""
         attempts.start("job", "w1", dead)
 
         attempts.release(["job", "unknown"], "w1")

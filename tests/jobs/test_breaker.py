@@ -1,4 +1,4 @@
-"""The breaker: a bucket most of whose scans end undecided is not scanned, and probed."""
+"""The breaker: if most scans of a bucket end undecided, Keyhole only probes the bucket."""
 
 import pytest
 

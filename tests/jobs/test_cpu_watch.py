@@ -1,4 +1,4 @@
-"""The watch over attempts: what has ended is neither overdue nor forgotten before it is settled."""
+"""The watch over attempts: an ended attempt is not reported as overdue, and is known until it is settled."""
 
 from keyhole.jobs.cpu_watch import CpuWatch
 

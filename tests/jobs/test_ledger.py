@@ -22,18 +22,18 @@ BATCH = Entry("batch", JOBS)
 
 @pytest.fixture
 def ledger(valkey: redis.Redis) -> Ledger:
-    """A ledger that keeps markers for an hour."""
+    """A ledger that stores markers for an hour."""
     return Ledger(valkey, done_seconds=3600)
 
 
 def age(valkey: redis.Redis, entry_id: str, seconds: float) -> None:
-    """Make an entry's last activity older."""
+    """Move an entry's last activity back by this much."""
     valkey.zincrby(keys.ledger_open(queues.JOBS), -seconds, entry_id)
 
 
 class TestNoting:
     def test_a_noted_entry_is_pending_with_its_jobs(self, ledger: Ledger) -> None:
-        """All that is needed to send it again."""
+        """The ledger stores everything that is needed to send the entry again."""
         assert ledger.record(BATCH)
 
         (pending,) = ledger.idle(queues.JOBS, 10)
@@ -43,7 +43,7 @@ class TestNoting:
         assert ledger.count() == 1
 
     def test_noting_again_changes_nothing(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """Neither the jobs, nor how long the entry has waited."""
+        """Neither the jobs change nor the time since which the entry waits."""
         ledger.record(BATCH)
         age(valkey, "batch", 100)
 
@@ -54,7 +54,7 @@ class TestNoting:
         assert (WorkStatus(valkey).longest_idle() or 0) >= 100
 
     def test_recording_a_complete_entry_does_not_open_it(self, ledger: Ledger) -> None:
-        """An event that came twice, the second time after its verdict."""
+        """The same event came twice, the second time after its verdict."""
         ledger.record(BATCH)
         ledger.complete(BATCH)
 
@@ -64,7 +64,7 @@ class TestNoting:
         assert ledger.idle(queues.JOBS, 10) == []
 
     def test_many_are_noted_at_once_but_for_those_done(self, ledger: Ledger) -> None:
-        """What comes back is what is worth sending."""
+        """The call returns the entries that must be sent."""
         entries = [Entry(str(number), JOBS) for number in range(5)]
         ledger.record(Entry("3", JOBS))
         ledger.complete(Entry("3", JOBS))
@@ -73,7 +73,7 @@ class TestNoting:
         assert ledger.count() == 4
 
     def test_none_are_noted_without_a_word_to_redis(self) -> None:
-        """An empty pipeline would still ask for a connection."""
+        """Even an empty pipeline would request a connection."""
         unreachable = redis.Redis.from_url("redis://nowhere.invalid:1")
 
         assert Ledger(unreachable, done_seconds=1).record_many([]) == []
@@ -81,7 +81,7 @@ class TestNoting:
 
 class TestStriking:
     def test_a_complete_entry_is_done(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """For as long as its message may be delivered again; then it leaves nothing."""
+        """The marker stays as long as the message can be delivered again. Then nothing is left."""
         ledger.record(BATCH)
         assert not ledger.is_done("batch")
 
@@ -94,13 +94,13 @@ class TestStriking:
         assert 3500 < valkey.ttl(keys.entry_done("batch")) <= 3600
 
     def test_an_entry_that_was_never_recorded_can_be_completed(self, ledger: Ledger) -> None:
-        """The ledger was emptied while its message was on the way."""
+        """The ledger was emptied after the message was sent."""
         ledger.complete(BATCH)
 
         assert ledger.is_done("batch")
 
     def test_those_done_are_told_from_many(self, ledger: Ledger) -> None:
-        """More than one command takes."""
+        """There are more entries than fit into one command."""
         for number in range(0, 2500, 500):
             ledger.complete(Entry(str(number), JOBS))
 
@@ -109,7 +109,7 @@ class TestStriking:
         assert done == {"0", "500", "1000", "1500", "2000"}
 
     def test_an_entry_that_cannot_be_read_can_be_completed(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """Its jobs are unknown, so what was counted for them expires by itself."""
+        """Its jobs are unknown, so their attempts expire instead of being deleted."""
         ledger.record(BATCH)
         valkey.hset(keys.LEDGER_ENTRIES, "batch", "hello")
 
@@ -130,7 +130,7 @@ class TestJobs:
         assert not any(valkey.exists(keys.attempts(job.id)) for job in JOBS)
 
     def test_a_job_of_an_open_batch_can_be_done(self, ledger: Ledger) -> None:
-        """A batch that is delivered again goes on where it stopped."""
+        """When the batch is delivered again, the worker continues with the other jobs."""
         ledger.record(BATCH)
 
         ledger.mark_done("job-1")
@@ -141,7 +141,10 @@ class TestJobs:
         assert not ledger.is_done("batch")
 
     def test_a_job_may_have_the_id_of_its_entry(self, ledger: Ledger) -> None:
-        """One job in a message: its mark is not the entry's, or nobody would complete it."""
+        """The only job of a message has the message's id.
+
+        If both had the same marker, the entry would never be completed.
+        """
         ledger.record(Entry("job-1", JOBS[:1]))
 
         ledger.mark_done("job-1")
@@ -159,7 +162,7 @@ class TestSendingAgain:
         assert ledger.idle(queues.JOBS, 10, seconds=60) == []
 
     def test_only_times_without_progress_are_counted(self, ledger: Ledger) -> None:
-        """A batch of a hundred whose worker is lost at every tenth object is not in vain."""
+        """If a worker is lost at every tenth object, a batch of a hundred objects still makes progress."""
         ledger.record(BATCH)
         assert [ledger.count_resend(BATCH), ledger.count_resend(BATCH)] == [1, 2]
         assert not ledger.made_progress(BATCH)
@@ -171,7 +174,7 @@ class TestSendingAgain:
         assert not ledger.made_progress(BATCH)
 
     def test_a_discarded_entry_is_neither_open_nor_done(self, ledger: Ledger) -> None:
-        """It can be recorded again by a person."""
+        """A user can record it again."""
         ledger.record(BATCH)
         ledger.count_resend(BATCH)
 
@@ -197,7 +200,7 @@ class TestSendingAgain:
 
 class TestSilence:
     def test_the_longest_idle_comes_first(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """A sweep takes a limited number at a time, and only entries that were idle long enough."""
+        """A sweep takes a limited number of entries, and only those that were idle for long enough."""
         for entry_id, seconds in ("new", 0), ("older", 100), ("oldest", 200), ("old", 50):
             ledger.record(Entry(entry_id, JOBS))
             age(valkey, entry_id, seconds)
@@ -211,7 +214,7 @@ class TestSilence:
         assert 200 <= (WorkStatus(valkey).longest_idle() or 0) < 260
 
     def test_a_heartbeat_makes_it_the_youngest(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """The next sweep does not resend what this one has sent again."""
+        """The next sweep does not send it again."""
         ledger.record(BATCH)
         age(valkey, "batch", 100)
 
@@ -221,7 +224,7 @@ class TestSilence:
         assert ledger.count() == 1
 
     def test_a_heartbeat_does_not_open_a_complete_entry(self, ledger: Ledger) -> None:
-        """A heartbeat that came late."""
+        """The heartbeat came late."""
         ledger.complete(BATCH)
 
         ledger.leases.renew(queues.JOBS, ["batch"])
@@ -236,7 +239,7 @@ class TestSilence:
     def test_an_entry_that_cannot_be_read_hides_no_other(
         self, ledger: Ledger, valkey: redis.Redis, caplog: pytest.LogCaptureFixture, text: bytes
     ) -> None:
-        """A later version wrote it: it is left to that version, and logged."""
+        """A later version of Keyhole wrote the entry. It is logged and left to that version."""
         ledger.record(Entry("foreign", JOBS))
         valkey.hset(keys.LEDGER_ENTRIES, "foreign", text)
         ledger.record(BATCH)
@@ -247,10 +250,10 @@ class TestSilence:
 
 
 class TestPassedOver:
-    """Entries that a broker lost, found by later ones that have begun."""
+    """Entries that a broker lost. Later entries that have begun show that they are lost."""
 
     def record(self, ledger: Ledger, valkey: redis.Redis, entry_id: str, seconds_ago: float) -> Entry:
-        """An entry that was recorded, and last active, so long ago."""
+        """An entry that was recorded, and last active, this many seconds ago."""
         entry = Entry(entry_id, JOBS)
         ledger.record(entry)
         age(valkey, entry_id, seconds_ago)
@@ -276,7 +279,7 @@ class TestPassedOver:
     def test_what_was_noted_at_about_the_same_time_may_still_come(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        """Several consumers take them at once."""
+        """Several consumers take entries at the same time, so their order can change."""
         self.record(ledger, valkey, "slow", 405)
         ledger.leases.acquire(self.record(ledger, valkey, "quick", 400), "w1")
 
@@ -285,7 +288,7 @@ class TestPassedOver:
     def test_what_is_delivered_again_says_nothing_of_what_waits(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        """Its last activity is late; it was recorded early."""
+        """A redelivered entry was recorded early, but its last activity is recent."""
         early = self.record(ledger, valkey, "early", 500)
         self.record(ledger, valkey, "waiting", 300)
         ledger.leases.acquire(early, "w1")
@@ -320,7 +323,7 @@ class TestPassedOver:
 
 
 class TestHolding:
-    """Who works on an entry, and whether they still do."""
+    """Which worker works on an entry, and whether it still does."""
 
     def age_lease(self, valkey: redis.Redis, seconds: float) -> None:
         valkey.zincrby(keys.ledger_held(queues.JOBS), -seconds, "batch")
@@ -390,7 +393,7 @@ class TestHolding:
 
 
 class TestPostponing:
-    """What is undecided is due later; the delay lies in Redis, in no worker's memory."""
+    """An undecided entry is due later. Redis stores the delay, not a worker's memory."""
 
     def test_it_is_due_after_the_delay_and_not_before(self, ledger: Ledger, valkey: redis.Redis) -> None:
         ledger.record(BATCH)
@@ -407,7 +410,7 @@ class TestPostponing:
         assert ledger.pop_due(10) == []
 
     def test_what_is_begun_before_it_is_due_is_postponed_no_longer(self, ledger: Ledger) -> None:
-        """Somebody submitted it again."""
+        """The entry was submitted again."""
         ledger.record(BATCH)
         ledger.leases.acquire(BATCH, "w1")
         ledger.leases.release(BATCH, "w1", postponed=0)
@@ -429,7 +432,7 @@ class TestPostponing:
 
 
 class TestSplitting:
-    """A job that may have killed a worker continues alone."""
+    """A job that might have killed a worker continues in its own entry."""
 
     def test_the_parts_are_sent_in_its_place_until_all_is_done(self, ledger: Ledger) -> None:
         ledger.record(BATCH)
@@ -468,10 +471,10 @@ class TestSplitting:
 
 
 class TestTheClock:
-    """The ledger's clock follows the server's, and neither goes back nor jumps."""
+    """The ledger's clock follows the server's clock, but neither goes back nor jumps."""
 
     def set_back(self, valkey: redis.Redis, seconds: float) -> None:
-        """Let it look as if the server's clock had been set back by so much since the last reading."""
+        """Simulate a server clock that was set back by this much since the last reading."""
         valkey.hincrbyfloat(keys.LEDGER_CLOCK, "server", seconds)
 
     def test_a_server_whose_clock_is_set_back_buries_nothing(
@@ -489,7 +492,7 @@ class TestTheClock:
     def test_a_server_whose_clock_is_set_forward_takes_nothing_back(
         self, ledger: Ledger, valkey: redis.Redis
     ) -> None:
-        """Nor one that was frozen for an hour."""
+        """A server that was frozen for an hour has the same effect."""
         ledger.record(BATCH)
         ledger.leases.acquire(BATCH, "w1")
         self.set_back(valkey, -3600)
@@ -498,7 +501,7 @@ class TestTheClock:
         assert ledger.idle(queues.JOBS, 10, seconds=30) == []
 
     def test_a_sweep_is_due_by_the_ledger_s_clock(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """A server's clock that is set back puts off no sweep, as it would with a key that expires."""
+        """A server's clock that is set back does not delay a sweep. A key's expiry would delay it."""
         assert ledger.claim_sweep(9)
         assert not ledger.claim_sweep(9)
         self.set_back(valkey, 3600)

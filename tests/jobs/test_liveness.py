@@ -1,4 +1,4 @@
-"""Which worker processes are alive: by the kernel on one's own host, by a marker on others."""
+"""Which worker processes live: on the same host by the kernel, on other hosts by a marker."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from keyhole.store import keys
 
 
 def stat(pid: int) -> list[str]:
-    """The kernel's line about a process, from the state on."""
+    """The kernel's line about a process, from its state on."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
@@ -24,7 +24,7 @@ def test_a_process_is_alive_until_it_ends(valkey: redis.Redis) -> None:
         assert liveness.is_alive(liveness.name)
         assert liveness.is_alive(name)
         process.kill()
-        # Not waited for yet: a zombie.
+        # The parent has not read the exit code yet, so the process is a zombie.
         while stat(process.pid)[0] != "Z":
             pass
         assert not liveness.is_alive(name)

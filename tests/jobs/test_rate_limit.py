@@ -21,13 +21,13 @@ from keyhole.sources.errors import TransientError
 from keyhole.sources.local import FileSource
 from keyhole.store import keys
 
-#: Seconds that a busy machine adds.
+#: Additional seconds on a busy machine.
 BUSY = 20.0
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited, without waiting: the clock that is asked for how long goes on by that."""
+    """The waits in seconds. No test really waits: each wait advances the rate limiter's clock instead."""
     waited: list[float] = []
     began = time.monotonic()
     monkeypatch.setattr(
@@ -44,7 +44,7 @@ def test_a_second_s_worth_comes_at_once_and_the_rest_waits(valkey: redis.Redis, 
         rate_limiter()
 
     took = time.monotonic() - began
-    # Nobody slept, so the last turn is as far off as all those before it last, but for the first second's.
+    # No call really waited, so the last slot is after all earlier slots, except those of the first second.
     assert sum(wait == 0 for wait in waits) == 0
     assert len(waits) <= 20
     assert 1.9 - took < max(waits) <= 2.0
@@ -72,7 +72,7 @@ def test_a_rate_of_nothing_is_no_limit_and_asks_nobody() -> None:
 
 @pytest.mark.parametrize(("rate", "turns"), [(0.04, 2), (0.4, 11)])
 def test_waiting_sends_heartbeats(valkey: redis.Redis, waits: list[float], rate: float, turns: int) -> None:
-    """In one long wait as in many short ones."""
+    """This is true for one long wait and for many short waits."""
     signs: list[float] = []
     rate_limiter = RateLimiter(valkey, "images", rate, heartbeat=lambda: signs.append(sum(waits)))
 
@@ -86,7 +86,7 @@ def test_waiting_sends_heartbeats(valkey: redis.Redis, waits: list[float], rate:
 
 
 def test_a_server_s_clock_that_is_set_back_holds_nobody_up(valkey: redis.Redis, waits: list[float]) -> None:
-    """As if it had been an hour ahead when turns were given: who asks now waits for those, and no longer."""
+    """The slots were given when the clock was an hour ahead. A new call waits only for these slots."""
     rate_limiter = RateLimiter(valkey, "images", 10)
     for _ in range(20):
         rate_limiter()
@@ -117,10 +117,10 @@ def test_a_slot_that_begins_too_late_is_not_taken(
     with pytest.raises(TransientError) as raised:
         [rate_limiter() for _ in range(100)]
 
-    # One at once, and one for each second that there is and that this takes.
+    # Several slots at once, and then one slot for each second of the limit and of this test.
     assert raised.value.reason == "rate"
     assert 5 <= len(waited) < 30
-    # Who came in vain keeps nobody waiting.
+    # A call that gave up does not delay others.
     waited.clear()
     RateLimiter(valkey, "images", 1)()
     assert 0 < waited[0] <= 6
@@ -129,7 +129,7 @@ def test_a_slot_that_begins_too_late_is_not_taken(
 def test_scans_of_many_threads_do_not_outlive_the_time_that_waits_have(
     valkey: redis.Redis,
 ) -> None:
-    """They leave their object undecided, which is tried again when fewer ask."""
+    """Their objects stay undecided, and are tried again when fewer scans wait."""
     image, threads, longest = qcow2(2**30).to_bytes(), 40, 1.0
 
     def look(_: int) -> tuple[Report, float]:

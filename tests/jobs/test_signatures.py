@@ -1,4 +1,4 @@
-"""Signatures of messages: messages signed with the key are accepted, and no others."""
+"""Signatures of messages: Keyhole accepts only messages that are signed with its key."""
 
 import json
 from base64 import b64encode
@@ -13,7 +13,7 @@ import pytest
 from keyhole.jobs.queues import EVENTS, JOBS
 from keyhole.jobs.signatures import CLOCK_SECONDS, HEADER, Keyring, UnsignedError, read_keys
 
-#: A key that every run has.
+#: A key that is the same in every run.
 KEY = sha256(b"test").hexdigest()
 NOW = 1_800_000_000
 BODY = b'[[{"id": "1"}], {}, {}]'
@@ -29,7 +29,7 @@ HEADERS: dict[str, Any] = {
 
 
 def keyring(tmp_path: Path, *lines: str) -> Keyring:
-    """The keys of a file with these lines."""
+    """A keyring from a file with these lines."""
     path = tmp_path / token_hex(4)
     path.touch(mode=0o600)
     path.write_text("\n".join(lines or (token_hex(32),)))
@@ -46,7 +46,7 @@ class TestAMessage:
         assert keys.verify(JOBS, signed(keys), BODY, NOW + 5) == NOW
 
     def test_is_the_same_after_json(self, tmp_path: Path) -> None:
-        """As a broker hands it on: a tuple is a list then."""
+        """A broker passes the message on as JSON, so a tuple becomes a list."""
         keys = keyring(tmp_path)
         headers = HEADERS | {"timelimit": (None, None)}
         sent = json.loads(json.dumps(headers | {HEADER: keys.sign(JOBS, headers, BODY, NOW)}))
@@ -96,7 +96,7 @@ class TestAMessage:
             keys.verify(JOBS, headers, BODY, NOW)
 
     def test_of_a_clock_far_ahead_is_refused(self, tmp_path: Path) -> None:
-        """Or it could be sent again for longer than its work is remembered."""
+        """Otherwise it could be replayed after the ledger has forgotten its work."""
         keys = keyring(tmp_path)
         assert keys.verify(JOBS, signed(keys), BODY, NOW - CLOCK_SECONDS) == NOW
         with pytest.raises(UnsignedError, match="in the future"):

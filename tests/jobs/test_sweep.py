@@ -1,4 +1,4 @@
-"""The sweep: it resends messages that the broker lost, not those that wait, and gives up hopeless ones."""
+"""The sweep: it resends messages that the broker lost, not waiting ones, and gives up hopeless entries."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ JOBS = (ScanJob(id="job", bucket="images", key="a.qcow2"),)
 
 
 class Site:
-    """A ledger, queues of a given length, and a record of what was sent and given up."""
+    """A ledger, queues of a given length, and a record of the entries that were sent or given up."""
 
     def __init__(self, valkey: redis.Redis) -> None:
         self._valkey = valkey
@@ -88,7 +88,7 @@ def test_it_is_sent_once_until_it_is_idle_again(site: Site) -> None:
 
 
 def test_what_waits_in_a_busy_queue_is_not_sent_again(site: Site) -> None:
-    """A backlog of hours is not taken for a loss."""
+    """Messages that wait for hours are not treated as lost."""
     site.record("waiting", ago=10_000)
     site.waiting[queues.JOBS] = 1
 
@@ -129,7 +129,7 @@ def test_an_entry_without_progress_is_given_up_and_discarded(site: Site) -> None
 
 
 def test_one_that_cannot_be_given_up_holds_up_no_other(site: Site) -> None:
-    """It is tried again by the next sweep, and stays in the ledger until then."""
+    """The next sweep tries again. Until then the entry stays in the ledger."""
     entry = site.record("poison", ago=100)
     for _ in range(MAX_RESENDS):
         site.sweep()
@@ -179,7 +179,10 @@ class TestHolders:
     def test_one_that_loses_worker_after_worker_is_not_discarded_while_its_message_can_wait(
         self, site: Site, valkey: redis.Redis
     ) -> None:
-        """Its holder's message is delivered again by the broker; only a message that is gone is in vain."""
+        """The broker delivers the last worker's message again.
+
+        An entry is given up only if its message is lost.
+        """
         entry = site.record("held", ago=0)
         site.waiting[queues.JOBS] = 1000
         for number in range(MAX_RESENDS + 2):
@@ -191,7 +194,7 @@ class TestHolders:
         assert site.given_up == []
         assert site.ledger.is_open("held")
 
-        # Later ones have begun meanwhile, so it is gone.
+        # Later entries have begun, so this message is lost.
         site.age(entry, 200)
         site.ledger.leases.acquire(site.record("later", ago=100), "w")
         site.sweep()

@@ -1,4 +1,4 @@
-"""Debts of tags: one writer at a time, and nothing is forgotten until the tags are right."""
+"""Tag debts: one writer at a time, and a debt is recorded until the tags are right."""
 
 import pytest
 import redis
@@ -28,7 +28,7 @@ def held(debts: TagDebts, debt: TagDebt = DEBT) -> Hold:
 
 
 def held_again(debts: TagDebts) -> Hold:
-    """Hold the debt that is recorded."""
+    """Hold the recorded debt."""
     hold = debts.hold_recorded(ID)
     assert hold is not None
     return hold
@@ -41,7 +41,7 @@ class TestPaid:
         assert {key.decode() for key in valkey.scan_iter()} == {keys.LEDGER_CLOCK}
 
     def test_a_debt_that_a_writer_holds_is_not_owed_yet(self, debts: TagDebts) -> None:
-        """Or every scan would look like trouble."""
+        """Otherwise every scan would look like a problem."""
         held(debts)
 
         assert debts.count() == 0
@@ -169,7 +169,7 @@ class TestTwoWriters:
 
 class TestLostWriters:
     def test_the_debt_of_one_is_due(self, debts: TagDebts, valkey: redis.Redis) -> None:
-        """It was killed between its write and its last look."""
+        """The writer was killed between its write and its last check."""
         held(debts)
 
         pass_seconds(valkey, LOST_SECONDS + 1)
@@ -200,7 +200,7 @@ class TestLostWriters:
     def test_one_that_comes_back_has_its_work_looked_at(
         self, debts: TagDebts, valkey: redis.Redis, ends: str
     ) -> None:
-        """Its last write may have undone what the other one wrote."""
+        """Its last write might have undone the other writer's tags."""
         late = held(debts)
         pass_seconds(valkey, LOST_SECONDS + 1)
         debts.settle(held(debts, NEWER))
@@ -223,7 +223,7 @@ class TestLostWriters:
 
 
 class TestWritesWithoutAnAnswer:
-    """They may take effect later, on the object that is there then."""
+    """Such writes can take effect later, on the object that exists then."""
 
     @pytest.fixture(autouse=True)
     def _unanswered(self, debts: TagDebts) -> None:
@@ -239,7 +239,7 @@ class TestWritesWithoutAnAnswer:
         assert debts.owed("images", "a.qcow2", None) is None
 
     def test_they_are_looked_at_again_no_earlier(self, debts: TagDebts) -> None:
-        """And meanwhile they are not owed, for they are right."""
+        """Until then they are not owed, because the tags are right."""
         debts.settle(held_again(debts))
 
         assert (debts.count(), debts.count_late()) == (0, 1)

@@ -1,4 +1,4 @@
-"""Waiting for verdicts: each job arrives once, by the stream or, where that does not tell, by the ledger."""
+"""Waiting for verdicts: each job arrives once, from the stream or from the ledger."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,7 @@ def report(job: ScanJob, *, status: Status = Status.SAFE, scanned_at: datetime =
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silence is short."""
+    """Shorten the silence after which the ledger is asked."""
     monkeypatch.setattr(wait, "BLOCK_MS", 20)
 
 
@@ -53,7 +53,7 @@ def ledger(valkey: redis.Redis) -> Ledger:
 
 @pytest.fixture
 def waiting(store: RedisStore, ledger: Ledger) -> Iterator[Arrived | None]:
-    """Somebody who waits for the batch."""
+    """Wait for the batch in a thread."""
     return await_verdicts([BATCH], store, ledger, after=store.stream_position())
 
 
@@ -71,7 +71,7 @@ def test_verdicts_arrive_in_the_order_in_which_they_are_written(
 
 
 def test_a_silence_is_told(store: RedisStore, waiting: Iterator[Arrived | None]) -> None:
-    """So that who waits can say so, or give up."""
+    """The caller can then report it or give up."""
     assert next(waiting) is None
     write(store, JOBS[0])
     assert next(waiting) == Arrived(JOBS[0], report(JOBS[0]))
@@ -81,7 +81,7 @@ def test_a_silence_is_told(store: RedisStore, waiting: Iterator[Arrived | None])
 def test_what_was_written_before_the_submission_is_not_taken_for_it(
     store: RedisStore, ledger: Ledger
 ) -> None:
-    """The same objects had been scanned before, by other jobs."""
+    """Other jobs had scanned the same objects before."""
     write(store, ScanJob(id="earlier", bucket="images", key="0.qcow2"))
     waiting = await_verdicts([BATCH], store, ledger, after=store.stream_position())
 
@@ -106,7 +106,7 @@ def test_other_peoples_verdicts_and_unreadable_entries_are_skipped(
 def test_a_verdict_that_a_newer_one_stands_against_arrives_as_the_newer_one(
     store: RedisStore, ledger: Ledger, waiting: Iterator[Arrived | None]
 ) -> None:
-    """It is refused and not announced; the ledger tells that the job is done."""
+    """The verdict is refused and not announced. The ledger states that the job is done."""
     newer = report(JOBS[0], status=Status.UNSAFE, scanned_at=NOON + timedelta(minutes=1))
     write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
     for job in JOBS:
@@ -121,7 +121,7 @@ def test_a_verdict_that_a_newer_one_stands_against_arrives_as_the_newer_one(
 def test_a_job_whose_verdict_is_not_kept_in_redis_arrives_without(
     ledger: Ledger, waiting: Iterator[Arrived | None]
 ) -> None:
-    """The verdicts go to tags alone."""
+    """The verdicts are only written as tags."""
     ledger.complete(BATCH)
 
     assert [arrived for arrived in waiting if arrived] == [Arrived(job, None) for job in JOBS]
@@ -146,7 +146,7 @@ def test_nothing_submitted_is_nothing_to_wait_for(store: RedisStore, ledger: Led
 def test_busy_strangers_do_not_keep_a_refused_verdict_from_arriving(
     store: RedisStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a busy site the stream is never silent, and the ledger must be asked all the same."""
+    """On a busy site the stream is never silent, but the ledger is still asked."""
     newer = report(JOBS[0], scanned_at=NOON + timedelta(minutes=1))
     write(store, ScanJob(id="newer", bucket="images", key="0.qcow2"), newer)
     position = store.stream_position()

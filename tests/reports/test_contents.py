@@ -1,4 +1,4 @@
-"""The page's statements about an audit as a whole."""
+"""The page's sentences about an audit as a whole."""
 
 from datetime import timedelta
 

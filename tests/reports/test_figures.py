@@ -1,4 +1,4 @@
-"""Figures for people: rounded, but never misleading."""
+"""Numbers for people: rounded, but never misleading."""
 
 from datetime import UTC, datetime, timedelta
 

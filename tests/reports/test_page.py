@@ -1,4 +1,4 @@
-"""The page: whole in itself, hostile to nobody, and plain about what it does not show."""
+"""The page: one self-contained file, harmless for hostile names, and clear about what it omits."""
 
 import io
 from base64 import b64encode
@@ -23,7 +23,7 @@ from tests.reports import sample
 
 NOW = sample.NOON + timedelta(minutes=5)
 VOID = {"meta", "input", "rect"}
-#: Every attribute that the page has. None of them loads, runs or styles anything.
+#: Every attribute in the page. None of them loads, runs or styles anything.
 ALLOWED = """
 aria-hidden aria-label autocomplete charset class content data-label data-status dir for height hidden
 http-equiv id lang name placeholder role scope text-anchor title type value width x y
@@ -45,7 +45,7 @@ HOSTILE = (
 
 @dataclass
 class Element:
-    """An element as a browser sees it."""
+    """An element as a browser parses it."""
 
     tag: str
     attributes: dict[str, str | None]
@@ -54,7 +54,7 @@ class Element:
 
 @dataclass
 class Parsed(HTMLParser):
-    """A page as a browser sees it."""
+    """A page as a browser parses it."""
 
     elements: list[Element] = field(default_factory=list)
     open: list[Element] = field(default_factory=list)
@@ -109,7 +109,7 @@ def words(text: str) -> str:
 
 
 def hostile(text: str) -> str:
-    """A page on which everything that comes from outside is this text."""
+    """A page in which every text from outside is this one."""
     report = sample.verdict(
         text,
         Status.UNSAFE,

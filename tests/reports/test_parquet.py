@@ -81,7 +81,7 @@ def test_no_more_than_a_group_of_rows_is_held() -> None:
 
     write_parquet(sample.audit(), objects(), out)
 
-    assert lengths == sorted(set(lengths))  # it grew by each group
+    assert lengths == sorted(set(lengths))  # each group made the file longer
     file = parquet.ParquetFile(pa.BufferReader(out.getvalue()))
     assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [
         GROUP_ROWS,

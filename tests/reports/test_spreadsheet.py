@@ -1,4 +1,4 @@
-"""CSV: a table for people, in which nothing is a formula."""
+"""CSV: a table for people in which no cell is a formula."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from keyhole.reports.rows import Row, row_of
 from keyhole.reports.spreadsheet import write_csv
 from tests.reports import sample
 
-#: Text that is likely to be trouble, and any other. A key is UTF-8, so it has no surrogates.
+#: Text that is likely to cause trouble, and other text. A key is UTF-8, so it has no surrogates.
 TROUBLE = st.text(st.sampled_from("=+-@＝＋－＠;,|\t\r\n\0\"' a1ü\u00a0\u200b\u202e\ufeff"))  # noqa: RUF001
 TEXTS = TROUBLE | st.text(st.characters(exclude_categories=["Cs"]))
 REPORTS = st.builds(
@@ -30,11 +30,11 @@ REPORTS = st.builds(
     virtual_size=st.none() | st.integers(),
     format=st.none() | TEXTS,
     subformat=st.none() | TEXTS,
-    last_modified=st.none() | st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 1)),  # noqa: DTZ001 - as hypothesis asks
+    last_modified=st.none() | st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 1)),  # noqa: DTZ001 - hypothesis requires it
     findings=st.lists(TEXTS.map(lambda text: found("backing_file", text)), max_size=3).map(tuple),
 )
 FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
-#: What a reader may take from the front of a cell, but for the apostrophe, which is the mark.
+#: Characters that a reader can remove from a cell's front, except for the apostrophe, which is the mark.
 DROPPED = "".join(c for c in map(chr, range(0x3000)) if c.isspace() or not c.isprintable()) + '"\ufeff'
 
 
@@ -54,13 +54,13 @@ def read_one(report: Any) -> dict[str, str]:
 
 
 def unescaped(cell: str) -> str:
-    """A cell with its escapes read, as Python reads them."""
+    """Read the escapes in a cell as Python does."""
     escape = r"\\(\\|n|r|t|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})"
     return re.sub(escape, lambda found: found[0].encode().decode("unicode_escape"), cell)
 
 
 def without_marks(cell: str) -> str:
-    """The text that was written, as the module tells to read it."""
+    """Return the original text, as the module's docstring describes."""
     cell = unescaped(cell)
     blank = r"\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\"'"
     formula = "=+\\-@＝＋－＠"  # noqa: RUF001
@@ -68,7 +68,7 @@ def without_marks(cell: str) -> str:
 
 
 def plain(row: Row) -> list[str]:
-    """The cells of a row before anything is defused."""
+    """The cells of a row before formulas are escaped."""
     texts = {
         "reasons": " ".join(row.reasons),
         "content": " ".join(row.content),
@@ -124,7 +124,7 @@ def test_not_even_where_quotes_are_taken_for_nothing(report: Any) -> None:
         ("+1", "'+1"),
         ("-2+3", "'-2+3"),
         ("@SUM(A1)", "'@SUM(A1)"),
-        ("＝1", "'＝1"),  # noqa: RUF001 - full width
+        ("＝1", "'＝1"),  # noqa: RUF001 - full-width characters
         (" =1", "' =1"),
         ('"=1', "'\"=1"),
         ("\t=1", r"'\t'=1"),

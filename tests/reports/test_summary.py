@@ -1,4 +1,4 @@
-"""The page's counts and rows: one pass, little memory, nothing uncounted."""
+"""The page's counts and rows: one pass, little memory, and every object is counted."""
 
 import tracemalloc
 from collections import Counter
@@ -88,7 +88,7 @@ def test_memory_does_not_grow_with_the_objects() -> None:
 
     def objects(count: int) -> Iterator[AuditedObject]:
         for number in range(count):
-            # A copy: what is validated leaves its text in pydantic's cache.
+            # Make a copy, because pydantic caches the text that it validates.
             renamed = report.model_copy(update={"key": f"{number:09}.raw"})
             yield one.model_copy(update={"report": renamed})
 
@@ -99,6 +99,6 @@ def test_memory_does_not_grow_with_the_objects() -> None:
         tracemalloc.stop()
         return most
 
-    peak(100)  # whatever is made once
-    # Held, seven thousand more would be some megabytes.
+    peak(100)  # objects that are made only once
+    # If they were stored, seven thousand more rows would need some megabytes.
     assert peak(8000) - peak(1000) < 500_000

@@ -1,4 +1,4 @@
-"""Dropping verdicts: what goes with one, and what stays because it came in between."""
+"""Dropping verdicts: what is deleted with a verdict, and what stays because it was stored meanwhile."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,7 +35,7 @@ def drops(valkey: redis.Redis) -> Drops:
 
 
 def standing(drops: Drops, name: Name) -> Standing:
-    """The standing under a name."""
+    """The stored verdict's standing under a name."""
     (found,) = drops.look([name])
     assert found is not None
     return found
@@ -121,7 +121,7 @@ class TestAVersion:
 
 class TestLooking:
     def test_many_are_looked_at_in_their_order(self, store: RedisStore, drops: Drops) -> None:
-        """More than one command takes."""
+        """There are more than fit into one command."""
         for number in range(0, 250, 2):
             store.write(verdict(key=str(number)), job_id=str(number), sequencer=f"{number:x}")
         names = [Name("images", str(number)) for number in range(250)]

@@ -1,4 +1,4 @@
-"""Many verdicts at once, and the keys of a bucket that have any."""
+"""Many verdicts at once, and the keys of a bucket that have verdicts."""
 
 from datetime import UTC, datetime
 
@@ -65,7 +65,7 @@ class TestReports:
         assert lookup.reports([Name("images", "bad"), Name("images", "good")]) == [None, report("good")]
 
     def test_a_pointer_to_a_pointer_is_not_followed(self, lookup: Lookup, valkey: redis.Redis) -> None:
-        """Nobody writes one; a ring of them would be followed for ever."""
+        """Keyhole never writes such a pointer, and following a ring of pointers would never end."""
         own = keys.object_id("images", "ring", None)
         valkey.set(keys.record(own), f"1||2|safe|j\n@{own}")
 
@@ -102,7 +102,7 @@ class TestKeys:
     def test_they_come_in_the_order_of_a_listing(
         self, lookup: Lookup, valkey: redis.Redis, names: set[str]
     ) -> None:
-        """That of their UTF-8 bytes."""
+        """The order is that of the keys' UTF-8 bytes."""
         valkey.flushall()
         valkey.zadd(keys.key_index("images"), dict.fromkeys(names, 0))
         ordered = sorted(names, key=str.encode)

@@ -1,4 +1,4 @@
-"""The store: which verdict stands, and how it is found."""
+"""The store: which verdict is the current one, and how it is found."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -18,12 +18,12 @@ from keyhole.store import keys
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BARE_ID = keys.object_id("images", "a.qcow2", None)
 
-#: Valkey is emptied by hand before each example.
+#: Hypothesis runs many examples with one fixture, so each example empties Valkey itself.
 against_valkey = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def at(seconds: float) -> datetime:
-    """A time after noon."""
+    """A time this many seconds after noon."""
     return NOON + timedelta(seconds=seconds)
 
 
@@ -52,7 +52,7 @@ def store(valkey: redis.Redis) -> RedisStore:
 
 class TestWhichVerdictStands:
     def test_a_later_modification_replaces_an_earlier_one(self, store: RedisStore) -> None:
-        """Although it was scanned earlier: a slow scan of the old object ended last."""
+        """It was scanned earlier: a slow scan of the old object ended last."""
         old = verdict(Status.SAFE, modified=1, scanned=200)
         new = verdict(Status.UNSAFE, modified=2, scanned=100)
 
@@ -62,7 +62,7 @@ class TestWhichVerdictStands:
         assert store.get("images", "a.qcow2") == new
 
     def test_an_older_verdict_is_refused(self, store: RedisStore) -> None:
-        """The verdict on the object as it was must not hide the one on the object as it is."""
+        """The verdict on the earlier object must not hide the verdict on the current object."""
         old = verdict(Status.SAFE, modified=1, scanned=200)
         new = verdict(Status.UNSAFE, modified=2, scanned=100)
 
@@ -78,7 +78,10 @@ class TestWhichVerdictStands:
     def test_within_one_second_the_sequencer_decides(
         self, store: RedisStore, earlier: str, later: str
     ) -> None:
-        """S3 tells modification in seconds; sequencers compare as hexadecimal of any length and case."""
+        """S3 states modification times in seconds.
+
+        Sequencers are compared as hexadecimal numbers of any length and case.
+        """
         first, second = verdict(Status.SAFE, scanned=200), verdict(Status.UNSAFE, scanned=100)
 
         assert store.write(second, job_id="second", sequencer=later)
@@ -89,7 +92,7 @@ class TestWhichVerdictStands:
     def test_without_a_sequencer_the_later_scan_decides(
         self, store: RedisStore, sequencer: str | None
     ) -> None:
-        """One that isn't hexadecimal is none."""
+        """A sequencer that is not hexadecimal is ignored."""
         earlier, later = verdict(Status.SAFE, scanned=100), verdict(Status.UNSAFE, scanned=200)
 
         assert store.write(later, job_id="later", sequencer=sequencer)
@@ -97,7 +100,7 @@ class TestWhichVerdictStands:
         assert store.get("images", "a.qcow2") == later
 
     def test_an_unreadable_object_replaces_an_earlier_scan(self, store: RedisStore) -> None:
-        """Whoever was `safe` an hour ago and can't be read now is not `safe` now."""
+        """An object that was `safe` an hour ago and cannot be read now is no longer `safe`."""
         store.write(verdict(Status.SAFE, modified=1, scanned=100), job_id="read", sequencer=None)
 
         assert store.write(
@@ -105,7 +108,7 @@ class TestWhichVerdictStands:
         )
 
     def test_an_unreadable_object_does_not_replace_a_later_scan(self, store: RedisStore) -> None:
-        """The denial has passed."""
+        """The denial was temporary."""
         store.write(verdict(Status.SAFE, modified=1, scanned=200), job_id="read", sequencer=None)
 
         assert not store.write(
@@ -113,23 +116,23 @@ class TestWhichVerdictStands:
         )
 
     def test_a_later_scan_replaces_an_unreadable_object(self, store: RedisStore) -> None:
-        """Also of an object that was modified long before."""
+        """This is true even if the object was last modified long before."""
         store.write(verdict(Status.UNREADABLE, modified=None, scanned=200), job_id="denied", sequencer=None)
 
         assert store.write(verdict(Status.SAFE, modified=-9999, scanned=300), job_id="read", sequencer=None)
 
     def test_the_same_job_twice_changes_nothing(self, store: RedisStore, valkey: redis.Redis) -> None:
-        """A message delivered again is scanned again, later; its verdict is the first one."""
-        # Given a verdict of a job whose id is as odd as an id may be
+        """A redelivered message is scanned again, later. The first verdict stays."""
+        # Given a verdict of a job with the most unusual id that is allowed
         job_id = "batch|7/a b\nc"
         first = verdict(Status.SAFE, scanned=100)
         assert store.write(first, job_id=job_id, sequencer="1")
         before = {key: valkey.dump(key) for key in valkey.scan_iter()}
 
-        # When the same job delivers once more
+        # When the same job delivers a verdict again
         again = store.write(verdict(Status.UNSAFE, scanned=200), job_id=job_id, sequencer="1")
 
-        # Then nothing has changed: neither record, nor index, nor stream
+        # Then neither record, nor index, nor stream has changed
         assert not again
         assert {key: valkey.dump(key) for key in valkey.scan_iter()} == before
 
@@ -138,7 +141,7 @@ class TestWhichVerdictStands:
     def test_every_order_of_arrival_ends_in_the_same_record(
         self, valkey: redis.Redis, data: st.DataObject
     ) -> None:
-        """Verdicts on what could be read, with any times, all from events or none."""
+        """The verdicts are on readable objects, with any times, all from events or none."""
         sequenced = data.draw(st.booleans())
         few = st.integers(0, 3)
         facts = data.draw(st.lists(st.tuples(few, few, few), min_size=2, max_size=6))
@@ -159,7 +162,7 @@ class TestWhichVerdictStands:
     def test_every_order_of_arrival_of_what_happened_ends_in_the_same_record(
         self, valkey: redis.Redis, data: st.DataObject
     ) -> None:
-        """One object's life: it changes, and is scanned as it is at that moment, if it can be read."""
+        """One object over time: it changes, and each scan that can read it sees its state at that time."""
         modified, changes = 0, 1
         arrivals: list[tuple[Report, str, str | None]] = []
         happenings = st.sampled_from(
@@ -186,7 +189,7 @@ class TestWhichVerdictStands:
 
     @staticmethod
     def after(valkey: redis.Redis, arrivals: list[tuple[Report, str, str | None]]) -> tuple[Any, ...]:
-        """What lies in an empty store after these verdicts arrived in this order."""
+        """The content of a store after these verdicts arrived in this order."""
         valkey.flushall()
         store = RedisStore(valkey, expiry_seconds=None, stream_length=1000)
         for report, job_id, sequencer in arrivals:
@@ -195,7 +198,7 @@ class TestWhichVerdictStands:
 
 
 class TestAFailureIsNoVerdict:
-    """What went wrong on the way says nothing about the object."""
+    """A failed scan states nothing about the object."""
 
     def failed(self, *, scanned: float, etag: str | None = None, modified: float | None = None) -> Report:
         return verdict(Status.FAILED, modified=modified, scanned=scanned).model_copy(
@@ -223,7 +226,7 @@ class TestAFailureIsNoVerdict:
         assert len(store.read_stream(STREAM_START).verdicts) == 1
 
     def test_any_verdict_replaces_it_even_of_the_same_job(self, store: RedisStore) -> None:
-        """A worker that was taken for lost brings its verdict after all."""
+        """A worker that was considered lost still delivers its verdict."""
         store.write(self.failed(scanned=200), job_id="1", sequencer=None)
 
         assert store.write(verdict(Status.SAFE, scanned=100), job_id="1", sequencer=None)
@@ -244,7 +247,7 @@ class TestAFailureIsNoVerdict:
         assert kept.last_attempt is None
 
     def test_on_another_object_it_replaces_the_verdict(self, store: RedisStore) -> None:
-        """What is known of the old object is not true of the new one."""
+        """The verdict on the old object is not true for the new one."""
         old = verdict(Status.SAFE, modified=1, scanned=100).model_copy(update={"etag": '"a"'})
         store.write(old, job_id="1", sequencer=None)
 
@@ -283,7 +286,7 @@ class TestAFailureIsNoVerdict:
 
 class TestVersions:
     def test_each_version_keeps_its_verdict(self, store: RedisStore) -> None:
-        """And the bare key has that on the newest, in whichever order they come."""
+        """The key without version has the newest version's verdict, in whatever order the verdicts come."""
         first = verdict(Status.SAFE, version_id="v1", modified=1)
         second = verdict(Status.UNSAFE, version_id="v2", modified=2)
 
@@ -295,7 +298,7 @@ class TestVersions:
         assert store.get("images", "a.qcow2") == second
 
     def test_an_old_version_scanned_again_does_not_become_the_newest(self, store: RedisStore) -> None:
-        """Its own record is renewed all the same."""
+        """The old version's own record is still updated."""
         newest = verdict(version_id="v2", modified=2, scanned=100)
         store.write(newest, job_id="1", sequencer=None)
         again = verdict(Status.DAMAGED, version_id="v1", modified=1, scanned=200)
@@ -306,14 +309,14 @@ class TestVersions:
         assert store.get("images", "a.qcow2") == newest
 
     def test_a_pointer_is_in_no_index(self, store: RedisStore) -> None:
-        """Or every version would be counted and found twice."""
+        """Otherwise every version would be counted and found twice."""
         store.write(verdict(version_id="v1"), job_id="1", sequencer=None)
 
         assert sum(store.counts().values()) == 1
         assert len(list(store.find())) == 1
 
     def test_a_pointer_takes_the_place_of_a_record_without_version(self, store: RedisStore) -> None:
-        """The bucket got versions after the first scan."""
+        """The bucket got versioning after the first scan."""
         store.write(verdict(Status.SAFE, modified=1), job_id="1", sequencer=None)
         versioned = verdict(Status.UNSAFE, version_id="v1", modified=2)
 
@@ -324,7 +327,7 @@ class TestVersions:
         assert sum(store.counts().values()) == 1
 
     def test_a_key_that_cannot_be_read_hides_its_versions(self, store: RedisStore) -> None:
-        """A denied key has no version that anyone could know of."""
+        """The version of an object that cannot be read is unknown."""
         store.write(
             verdict(Status.SAFE, version_id="v1", modified=1, scanned=100), job_id="1", sequencer=None
         )
@@ -337,7 +340,7 @@ class TestVersions:
     def test_a_pointer_to_an_expired_record_finds_nothing(
         self, store: RedisStore, valkey: redis.Redis
     ) -> None:
-        """It is no error that a record expires."""
+        """An expired record is not an error."""
         store.write(verdict(version_id="v1"), job_id="1", sequencer=None)
         valkey.delete(keys.record(keys.object_id("images", "a.qcow2", "v1")))
 
@@ -347,7 +350,7 @@ class TestVersions:
 class TestFinding:
     @staticmethod
     def fill(store: RedisStore, count: int, *, statuses: int = 3, step: float = 1) -> list[Report]:
-        """Verdicts on so many objects, in so many statuses, so many seconds apart; the latest scan first."""
+        """Store this many verdicts with these statuses, some seconds apart. The latest scan comes first."""
         reports = [
             verdict(list(Status)[number % statuses], key=f"{number:03}", scanned=number * step)
             for number in range(count)
@@ -361,7 +364,7 @@ class TestFinding:
         assert list(store.find()) == []
 
     def test_a_status_moves_between_indexes(self, store: RedisStore) -> None:
-        """An object is found under its latest status only."""
+        """An object is found only under its latest status."""
         store.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
         now = verdict(Status.DAMAGED, scanned=2)
         store.write(now, job_id="2", sequencer=None)
@@ -371,14 +374,14 @@ class TestFinding:
         assert {status: count for status, count in store.counts().items() if count} == {Status.DAMAGED: 1}
 
     def test_the_latest_scan_is_found_first(self, store: RedisStore) -> None:
-        """Over all statuses, and over more than a page."""
+        """This holds over all statuses and over more than one page."""
         reports = self.fill(store, 350)
 
         assert list(store.find()) == reports
         assert list(store.find(Status.SAFE)) == [report for report in reports if report.status is Status.SAFE]
 
     def test_scans_of_the_same_moment_are_all_found(self, store: RedisStore) -> None:
-        """Paging goes by time, and a page may be full of one."""
+        """Pages are divided by time, and one moment can fill a page."""
         reports = self.fill(store, 350, statuses=1, step=0)
 
         assert sorted(report.key or "" for report in store.find()) == sorted(
@@ -391,7 +394,7 @@ class TestFinding:
         assert list(store.find(limit=7, offset=120)) == reports[120:127]
 
     def test_what_is_written_meanwhile_shifts_nothing(self, store: RedisStore) -> None:
-        """A list of an hour ago, read to its end."""
+        """A list that was started an hour ago can be read to its end."""
         reports = self.fill(store, 250)
         listing = store.find()
         head = [next(listing) for _ in range(10)]
@@ -403,7 +406,7 @@ class TestFinding:
     def test_a_verdict_that_changes_meanwhile_is_not_listed_as_what_it_was(
         self, store: RedisStore, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Between reading the index and reading the records."""
+        """The verdict changes between reading the index and reading the records."""
         store.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
         read_records = valkey.mget
 
@@ -418,7 +421,7 @@ class TestFinding:
     def test_an_expired_record_is_passed_over_and_pruned(
         self, store: RedisStore, valkey: redis.Redis
     ) -> None:
-        """Indexes don't expire by themselves."""
+        """Index entries do not expire by themselves."""
         reports = self.fill(store, 150, step=0)
         for report in reports[:100]:
             valkey.delete(keys.record(keys.object_id("images", report.key or "", None)))
@@ -428,8 +431,8 @@ class TestFinding:
         assert sum(valkey.zcard(keys.status_index(status)) for status in Status) == 50
 
     def test_counts_leave_out_what_has_expired(self, store: RedisStore, valkey: redis.Redis) -> None:
-        """An old record that is still there (it was written late) counts."""
-        # Given verdicts of long ago, more than a page; of every second one the record has expired
+        """An old record that still exists because it was written late is counted."""
+        # Given old verdicts, more than a page, of which every second record has expired
         for report in self.fill(store, 350, statuses=1):
             object_id = keys.object_id("images", report.key or "", None)
             valkey.zadd(keys.status_index(Status.SAFE), {object_id: 0})
@@ -450,7 +453,7 @@ class TestFinding:
         assert valkey.ttl(keys.record(BARE_ID)) == -1
 
     def test_a_file_has_no_record(self, store: RedisStore) -> None:
-        """Its report is the caller's mistake, and nothing is written."""
+        """Storing such a report is the caller's mistake. Nothing is written."""
         with pytest.raises(ValueError, match="not an object in a bucket"):
             store.write(verdict(bucket=None), job_id="1", sequencer=None)
 
@@ -470,7 +473,7 @@ class TestCorruptRecords:
     def test_a_record_that_is_none_is_a_clear_error(
         self, store: RedisStore, valkey: redis.Redis, value: bytes
     ) -> None:
-        """It names the object and the key, and says what to do."""
+        """The error names the object and the key, and states what to do."""
         valkey.set(keys.record(BARE_ID), value)
 
         with pytest.raises(
@@ -481,7 +484,7 @@ class TestCorruptRecords:
     def test_a_record_of_a_later_version_names_the_field(
         self, store: RedisStore, valkey: redis.Redis
     ) -> None:
-        """A field that this version doesn't know is not dropped in silence."""
+        """A field that this version does not support is not dropped silently."""
         store.write(verdict(), job_id="1", sequencer=None)
         record = valkey.get(keys.record(BARE_ID))
         assert isinstance(record, bytes)
@@ -491,7 +494,7 @@ class TestCorruptRecords:
             store.get("images", "a.qcow2")
 
     def test_a_new_verdict_replaces_it(self, store: RedisStore, valkey: redis.Redis) -> None:
-        """Scanning again is the remedy."""
+        """Scanning the object again is the remedy."""
         valkey.set(keys.record(BARE_ID), "hello")
 
         assert store.write(verdict(), job_id="1", sequencer=None)
@@ -500,7 +503,7 @@ class TestCorruptRecords:
     def test_it_hides_no_other(
         self, store: RedisStore, valkey: redis.Redis, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is logged, and the list goes on."""
+        """The record is logged, and the list continues."""
         store.write(verdict(scanned=2), job_id="1", sequencer=None)
         other = verdict(key="b", scanned=1)
         store.write(other, job_id="2", sequencer=None)
@@ -512,7 +515,7 @@ class TestCorruptRecords:
 
 class TestStream:
     def test_it_tells_every_verdict_that_was_written(self, store: RedisStore) -> None:
-        """With its job; a refused one is not told."""
+        """The stream contains each stored verdict with its job, but no refused verdict."""
         new, old = verdict(scanned=2), verdict(scanned=1)
         store.write(new, job_id="new", sequencer=None)
         store.write(old, job_id="old", sequencer=None)
@@ -523,7 +526,7 @@ class TestStream:
         assert page.position == page.verdicts[-1].position == store.stream_position()
 
     def test_reading_goes_on_where_it_stopped(self, store: RedisStore) -> None:
-        """Page after page, each verdict once."""
+        """Each page continues after the last one, and each verdict comes once."""
         for number in range(250):
             store.write(verdict(scanned=number), job_id=str(number), sequencer=None)
 
@@ -536,7 +539,7 @@ class TestStream:
         assert store.read_stream(position) == (position, ())
 
     def test_an_empty_stream_has_a_position(self, store: RedisStore) -> None:
-        """From which nothing is missed."""
+        """Reading from that position misses nothing."""
         position = store.stream_position()
 
         assert position == STREAM_START
@@ -545,7 +548,7 @@ class TestStream:
     def test_foreign_entries_are_passed(
         self, store: RedisStore, valkey: redis.Redis, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A page of them is empty, and reading goes on after it."""
+        """A page of such entries is empty, and reading continues after it."""
         valkey.xadd(keys.VERDICTS, {"job": "x", "report": "{}"})
         last = valkey.xadd(keys.VERDICTS, {b"\xff": b"\xff"})
         assert isinstance(last, bytes)
@@ -556,7 +559,7 @@ class TestStream:
         assert "is not a verdict" in caplog.text
 
     def test_it_is_trimmed(self, valkey: redis.Redis) -> None:
-        """To about the length: Redis drops whole nodes of a hundred entries."""
+        """Redis deletes whole nodes of a hundred entries, so the length is approximate."""
         store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
         for number in range(350):
             store.write(verdict(scanned=number), job_id=str(number), sequencer=None)

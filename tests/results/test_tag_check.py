@@ -1,4 +1,4 @@
-"""Tags against verdicts, on a local S3."""
+"""Tags compared with verdicts, on a local S3."""
 
 from datetime import UTC, datetime
 from threading import Lock
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def report(s3: "S3Client", bucket: str, key: str, status: Status = Status.SAFE) -> Report:
-    """The verdict on a new object."""
+    """Upload a new object, and return the verdict on it."""
     put = s3.put_object(Bucket=bucket, Key=key, Body=b"x")
     return Report(
         target=f"s3://{bucket}/{key}",
@@ -65,7 +65,7 @@ def test_another_status_is_told(s3: "S3Client", bucket: str) -> None:
 
 
 def test_a_tag_of_an_earlier_object_is_told(s3: "S3Client", bucket: str) -> None:
-    """The status agrees, what it speaks of does not."""
+    """The status agrees, but the tags name another object."""
     one = report(s3, bucket, "a")
     tag(s3, one, keyhole_status="safe", keyhole_scan="2026-01-01T00:00:00Z keyhole/test 0123456789abcdef")
 
@@ -118,7 +118,7 @@ def test_every_request_waits_for_its_turn(s3: "S3Client", bucket: str, count: in
 
 
 def test_an_answer_that_makes_no_sense_is_told() -> None:
-    """It ends no check of the others."""
+    """The other objects are still checked."""
     s3 = ModelS3(versioned=False)
     stored = s3.put(b"x")
     s3.before = lambda _: Fault.SENSELESS

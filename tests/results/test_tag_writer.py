@@ -1,4 +1,4 @@
-"""Writing tags: on the object that the verdict is about, and other people's tags stay beside them."""
+"""Writing tags on the object of the verdict, next to other people's tags."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Tagged:
-    """An object in the bucket, and everything that is sent about its tags."""
+    """An object in the bucket, and every request about its tags."""
 
     def __init__(self, s3: "S3Client", other: "S3Client", bucket: str) -> None:
         self.s3, self.other, self.bucket = s3, other, bucket
@@ -33,35 +33,35 @@ class Tagged:
 
     @property
     def writes(self) -> int:
-        """How often the client under test wrote tags."""
+        """How often Keyhole's client has written tags."""
         return self.sent.count("PutObjectTagging")
 
     def upload(self, body: bytes = b"image", **fields: Any) -> Report:
-        """Put the object, by somebody else, and scan it."""
+        """Put the object as another client, and scan it."""
         answer = self.other.put_object(Bucket=self.bucket, Key=KEY, Body=body)
         identity = {"etag": answer["ETag"], "version_id": answer.get("VersionId")}
         return report(bucket=self.bucket, **identity | fields)
 
     def tag(self, tags: dict[str, str]) -> None:
-        """Replace all tags, by somebody else."""
+        """Replace all tags as another client."""
         tag_set: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
         self.other.put_object_tagging(Bucket=self.bucket, Key=KEY, Tagging={"TagSet": tag_set})
 
     def tags(self, **version: Any) -> dict[str, str]:
-        """The tags as they are."""
+        """The current tags."""
         answer = self.other.get_object_tagging(Bucket=self.bucket, Key=KEY, **version)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def own_tags(self, **version: Any) -> dict[str, str]:
-        """Keyhole's tags as they are."""
+        """Keyhole's current tags."""
         return {name: value for name, value in self.tags(**version).items() if name in OWN_TAGS}
 
     def before(self, operation: str, action: Callable[[int], object]) -> None:
-        """Do something just before each such request is sent; it gets the request's number, from 0."""
+        """Call a function before each request of this kind, with the request's number, from 0."""
         self._at(f"before-call.s3.{operation}", action)
 
     def after(self, operation: str, action: Callable[[int], object]) -> None:
-        """Do something just after each such request was answered."""
+        """Call a function after each answer to a request of this kind."""
         self._at(f"after-call.s3.{operation}", action)
 
     def _at(self, event: str, action: Callable[[int], object]) -> None:
@@ -73,7 +73,7 @@ class Tagged:
         self.s3.meta.events.register(event, handler)
 
     def answer(self, operation: str, status: int, code: str) -> None:
-        """Let the server refuse such requests."""
+        """Let the server refuse requests of this kind."""
 
         def refuse(request: Any, **_: Any) -> Any:
             headers: Any = {}
@@ -87,7 +87,7 @@ class Tagged:
 
 @pytest.fixture
 def tagged(s3: "S3Client", moto_url: str, bucket: str) -> Any:
-    """An object to tag; somebody else has a client of their own."""
+    """An object to tag. Other people's actions use another client."""
     other = boto3.client(
         "s3", endpoint_url=moto_url, region_name="us-east-1", aws_access_key_id="o", aws_secret_access_key="o"
     )
@@ -103,7 +103,7 @@ def writer(s3: "S3Client") -> TagWriter:
 
 class TestOtherPeoplesTags:
     def test_they_survive(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Also those that look like Keyhole's."""
+        """This includes tags with names like Keyhole's."""
         told = tagged.upload()
         others = {"owner": "Zoë", "keyhole-team": "blue"}
         tagged.tag(others)
@@ -113,7 +113,7 @@ class TestOtherPeoplesTags:
         assert tagged.tags() == others | own_tags(told)
 
     def test_an_old_verdict_gives_way(self, tagged: Tagged, writer: TagWriter) -> None:
-        """With the tags that the new one does not have."""
+        """Old tags that the new verdict does not have are removed."""
         told = tagged.upload(status=Status.UNSAFE, reasons=("backing_file",))
         writer.write(TagDebt.of(told))
 
@@ -126,7 +126,7 @@ class TestOtherPeoplesTags:
         assert "keyhole-reason" not in tagged.tags()
 
     def test_ten_of_them_leave_no_room(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Nothing is written, and nothing removed."""
+        """Keyhole then writes and removes nothing."""
         told = tagged.upload()
         tagged.tag(foreign(10))
 
@@ -147,7 +147,7 @@ class TestOtherPeoplesTags:
     def test_the_least_important_of_ours_are_left_out(
         self, tagged: Tagged, writer: TagWriter, others: int, ours: list[str]
     ) -> None:
-        """The status stays longest."""
+        """The status is left out last."""
         told = tagged.upload(reasons=("dirty",))
         tagged.tag(foreign(others))
 
@@ -156,7 +156,7 @@ class TestOtherPeoplesTags:
         assert tagged.tags() == foreign(others) | {name: own_tags(told)[name] for name in ours}
 
     def test_ours_give_way_to_theirs(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Somebody made room for their ninth by taking ours."""
+        """Another client replaced one of Keyhole's tags with its ninth."""
         told = tagged.upload(reasons=("dirty",))
         tagged.tag(foreign(9) | {"keyhole-reason": "dirty"})
 
@@ -167,7 +167,7 @@ class TestOtherPeoplesTags:
 
 class TestWhenNothingIsWritten:
     def test_a_right_set_is_not_written_again(self, tagged: Tagged, writer: TagWriter) -> None:
-        """That another scan came to the same is no news; writing tags is what costs most."""
+        """A second scan with the same result needs no write, and writes cost most."""
         told = tagged.upload()
         writer.write(TagDebt.of(told))
         again = told.model_copy(update={"scanned_at": NOON + timedelta(days=1)})
@@ -179,7 +179,7 @@ class TestWhenNothingIsWritten:
 
     @pytest.mark.parametrize("news", [{"status": Status.UNSAFE}, {"scanner": "0.2.0"}, {"virtual_size": 7}])
     def test_news_is_written(self, tagged: Tagged, writer: TagWriter, news: dict[str, Any]) -> None:
-        """With the time of the scan that it is of."""
+        """The tags then contain the time of the new scan."""
         told = tagged.upload()
         writer.write(TagDebt.of(told))
         changed = told.model_copy(update={"scanned_at": NOON + timedelta(days=1), **news})
@@ -200,7 +200,7 @@ class TestWhenNothingIsWritten:
     def test_tags_that_cannot_be_read_are_not_overwritten(
         self, tagged: Tagged, writer: TagWriter, status: int, code: str, outcome: TagOutcome
     ) -> None:
-        """Or everybody's would be lost."""
+        """Otherwise all tags would be lost."""
         told = tagged.upload()
         tagged.tag(foreign(3))
         tagged.answer("GetObjectTagging", status, code)
@@ -215,7 +215,7 @@ class TestWhenNothingIsWritten:
     def test_an_error_that_may_pass_is_raised(
         self, tagged: Tagged, writer: TagWriter, operation: str, status: int, code: str
     ) -> None:
-        """The caller tries again later; until then nothing is written."""
+        """The caller tries again later. Until then nothing is written."""
         told = tagged.upload()
         tagged.tag(foreign(3))
         tagged.answer(operation, status, code)
@@ -226,7 +226,7 @@ class TestWhenNothingIsWritten:
         assert tagged.tags() == foreign(3)
 
     def test_an_answer_without_tags_is_no_empty_set(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Ceph's RGW 16.2 answers so if it cannot read tags; they are not overwritten."""
+        """Ceph's RGW 16.2 gives such an answer if it cannot read tags. They must not be overwritten."""
         told = tagged.upload()
         tagged.answer("GetObjectTagging", 200, "")
 
@@ -238,7 +238,7 @@ class TestWhenNothingIsWritten:
 
 class TestWhichObjectIsTagged:
     def test_an_object_replaced_after_the_scan_is_not_tagged(self, tagged: Tagged, writer: TagWriter) -> None:
-        """The verdict is not on it."""
+        """The verdict is not about this object."""
         told = tagged.upload(b"old")
         tagged.upload(b"new")
 
@@ -254,7 +254,7 @@ class TestWhichObjectIsTagged:
     def test_an_object_replaced_between_look_and_write_loses_our_tags_again(
         self, tagged: Tagged, writer: TagWriter
     ) -> None:
-        """But for a moment, `safe` stood on an object that nobody had scanned; its own tags stay."""
+        """The new, unscanned object is tagged `safe` for a moment. Its own tags stay."""
         told = tagged.upload(b"old")
 
         def replace(write: int) -> None:
@@ -274,7 +274,7 @@ class TestWhichObjectIsTagged:
     def test_an_object_replaced_after_the_write_loses_tags_that_nobody_wrote_for_it(
         self, tagged: Tagged, writer: TagWriter
     ) -> None:
-        """There is no verdict on it, so its tags of these names came with the upload."""
+        """No verdict is about this object, so its tags with these names came with the upload."""
         told = tagged.upload(b"old")
 
         def replace(write: int) -> None:
@@ -290,7 +290,7 @@ class TestWhichObjectIsTagged:
     def test_so_it_does_where_nine_other_tags_leave_room_for_the_status_alone(
         self, tagged: Tagged, writer: TagWriter
     ) -> None:
-        """No tag says then which object it speaks of."""
+        """No tag then states which object the tags are about."""
         told = tagged.upload(b"old")
         tagged.tag(foreign(9))
         tagged.before("PutObjectTagging", lambda number: tagged.upload(b"new") if number == 0 else None)
@@ -299,7 +299,7 @@ class TestWhichObjectIsTagged:
         assert tagged.own_tags() == {}
 
     def test_a_new_object_gets_the_tags_of_its_own_verdict(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Its scan was faster than we are."""
+        """The scan of the new object was faster than this write."""
         told = tagged.upload(b"old")
         new = tagged.upload(b"new", status=Status.UNSAFE)
         verdicts = {str(one.etag).strip('"'): own_tags(one) for one in (told, new)}
@@ -310,7 +310,7 @@ class TestWhichObjectIsTagged:
     def test_the_old_objects_tags_are_not_given_to_the_new_one(
         self, tagged: Tagged, writer: TagWriter
     ) -> None:
-        """It was replaced between the reading and the look."""
+        """The object was replaced between reading the tags and checking the object."""
         told = tagged.upload(b"old")
         tagged.tag({"owner": "old", "keyhole-status": "safe"})
 
@@ -334,7 +334,10 @@ class TestWhichObjectIsTagged:
         assert tagged.writes == 0
 
     def test_a_version_is_tagged_as_that_version(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Also when it is no longer the newest; and no HEAD is spent on what can't change."""
+        """This holds if it is no longer the newest version.
+
+        Keyhole sends no HEAD, because a version cannot change.
+        """
         tagged.other.put_bucket_versioning(
             Bucket=tagged.bucket, VersioningConfiguration={"Status": "Enabled"}
         )
@@ -349,7 +352,7 @@ class TestWhichObjectIsTagged:
         assert "HeadObject" not in tagged.sent
 
     def test_the_null_version_is_looked_at(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Where versioning is suspended, an upload replaces it."""
+        """If versioning is suspended, an upload replaces this version."""
         told = tagged.upload(version_id="null")
         tagged.other.put_bucket_versioning(
             Bucket=tagged.bucket, VersioningConfiguration={"Status": "Enabled"}
@@ -366,13 +369,13 @@ class TestWhichObjectIsTagged:
 
 
 class TestRetries:
-    """What failed is done again from the beginning, and ends with no wrong tag, whatever failed."""
+    """Keyhole repeats a failed write from its start, and no wrong tag is left, whatever failed."""
 
     @pytest.mark.parametrize("failing", ["PutObjectTagging", "DeleteObjectTagging", "GetObjectTagging"])
     def test_an_object_replaced_before_the_write_keeps_no_wrong_tag_though_requests_fail_once(
         self, tagged: Tagged, writer: TagWriter, failing: str
     ) -> None:
-        """The write lands on the new object, and taking it back fails."""
+        """The tags are written to the new object, and removing them fails."""
         told = tagged.upload(b"old")
         tagged.before("PutObjectTagging", lambda number: tagged.upload(b"new") if number == 0 else None)
         failed: list[str] = []
@@ -399,7 +402,7 @@ class TestRetries:
         assert tagged.own_tags() == {}
 
     def test_taking_off_the_last_tags_deletes_the_set(self, tagged: Tagged, writer: TagWriter) -> None:
-        """Some servers answer an empty set with an error."""
+        """Some servers answer an empty set of tags with an error."""
         told = tagged.upload(b"old")
         tagged.before("PutObjectTagging", lambda number: tagged.upload(b"new") if number == 0 else None)
 
@@ -410,7 +413,7 @@ class TestRetries:
 
 
 class TestForgeries:
-    """Tags that came with the upload say nothing."""
+    """Tags that came with an upload are not trusted."""
 
     FORGED: ClassVar = {
         "keyhole-status": "safe",
@@ -456,7 +459,10 @@ class TestOtherWriters:
     def test_tags_overwritten_after_our_write_are_written_again(
         self, tagged: Tagged, writer: TagWriter
     ) -> None:
-        """Somebody had read them before, and wrote theirs after: read back, both are merged."""
+        """Another client had read the tags before, and wrote its own afterwards.
+
+        Keyhole reads back, and merges both.
+        """
         told = tagged.upload()
 
         def overwrite(write: int) -> None:
@@ -471,16 +477,19 @@ class TestOtherWriters:
         assert tagged.writes == 2
 
     def test_a_writer_who_reads_back_as_we_do_loses_nothing(self, tagged: Tagged, writer: TagWriter) -> None:
-        """What falls between our reading and our writing is lost once; as both read back, both stand."""
+        """Both writers read back after writing.
+
+        A tag that is lost between reading and writing is written again.
+        """
         told = tagged.upload()
         tagged.tag({"project": "x"})
 
-        # Given another writer that writes between our reading and our writing, and so loses its tag
+        # Given another client that writes between Keyhole's reading and writing, so that its tag is lost
         def intrude(write: int) -> None:
             if write == 0:
                 tagged.tag({"project": "x", "owner": "them"})
 
-        # And that reads back after our write, finds its tag missing, and writes what it wrote before
+        # And that reads back after Keyhole's write, and writes its missing tag again
         def repeat(write: int) -> None:
             if write == 0:
                 assert "owner" not in tagged.tags()
@@ -489,14 +498,14 @@ class TestOtherWriters:
         tagged.before("PutObjectTagging", intrude)
         tagged.after("PutObjectTagging", repeat)
 
-        # When we write
+        # When Keyhole writes its tags
         assert writer.write(TagDebt.of(told)) is TagOutcome.WRITTEN
 
-        # Then all tags stand
+        # Then all tags are there
         assert tagged.tags() == {"project": "x", "owner": "them"} | own_tags(told)
 
     def test_one_who_never_stops_is_left_alone(self, tagged: Tagged, writer: TagWriter) -> None:
-        """A bounded number of writes, each of which costs."""
+        """The number of writes is limited, because each write costs money."""
         told = tagged.upload()
         tagged.after("PutObjectTagging", lambda _: tagged.tag({"owner": "them"}))
 

@@ -1,4 +1,4 @@
-"""Tags: what they say, and how they fit in beside other people's."""
+"""Tags: their content, and how they are combined with other people's tags."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from tests.results.tag_reports import NOON, report
 
 class TestWhatTheTagsSay:
     def test_a_verdict_is_four_tags(self) -> None:
-        """What it is, why, and which object it speaks of."""
+        """The tags state the status, the format and size, the reasons, and the scan with the object's ETag."""
         told = report(Status.UNSAFE, reasons=("backing_file", "truncated"), scanned_at=NOON.astimezone())
 
         assert own_tags(told) == {
@@ -21,13 +21,13 @@ class TestWhatTheTagsSay:
         }
 
     def test_what_is_unknown_has_no_tag(self) -> None:
-        """An empty value says nothing and costs one of ten."""
+        """An empty value has no information, and would use one of ten tags."""
         told = report(Status.UNRECOGNIZED, format=None, virtual_size=None)
 
         assert set(own_tags(told)) == {"keyhole-status", "keyhole-scan"}
 
     def test_reasons_are_cut_between_two(self) -> None:
-        """A code cut in half would be another code."""
+        """A truncated code would be another code."""
         told = report(Status.UNSAFE, reasons=tuple(f"reason_{number:03}" for number in range(100)))
 
         value = own_tags(told)["keyhole-reason"]
@@ -37,7 +37,7 @@ class TestWhatTheTagsSay:
 
     @given(st.text(), st.text(min_size=1), st.lists(st.text()), st.text())
     def test_values_are_what_s3_takes(self, scanner: str, etag: str, reasons: list[str], name: str) -> None:
-        """Whatever a report says."""
+        """This holds for every report."""
         told = report(scanner=scanner, etag=etag, reasons=tuple(reasons), format=name)
 
         for value in own_tags(told).values():
@@ -47,7 +47,7 @@ class TestWhatTheTagsSay:
 
 @given(st.dictionaries(st.sampled_from([*OWN_TAGS, *map(str, range(12))]), st.text(max_size=3), max_size=10))
 def test_a_merged_set_fits_and_has_all_of_theirs(present: dict[str, str]) -> None:
-    """Whatever was there."""
+    """This holds for every set of existing tags."""
     theirs = {name: value for name, value in present.items() if name not in OWN_TAGS}
 
     wanted = merged(present, own_tags(report(reasons=("dirty",))))

@@ -1,4 +1,4 @@
-"""What is said of an object, the verdict on it and its tags, if they do not go together."""
+"""The message about an object whose verdict and tags do not agree."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ UNREADABLE = report(Status.UNREADABLE, etag=None)
 
 @dataclass
 class Case:
-    """An object with the ETag `abc`, the verdict that is recorded, and which are kept of records and tags."""
+    """An object with the ETag `abc`, its recorded verdict and tags, and which of them Keyhole writes."""
 
     verdict: Report | None = SAFE
     tags: dict[str, str] = field(default_factory=lambda: own_tags(SAFE))
@@ -29,7 +29,7 @@ class Case:
     keeps_tags: bool = True
 
     def found(self) -> tuple[Agreement, list[Code]]:
-        """What is found of it."""
+        """The result of the check."""
         seen = Seen(self.etag, 5, None, self.tags, self.trouble) if self.exists else None
         differences = compare(seen, self.verdict, records=self.keeps_records, tags=self.keeps_tags)
         told = Verification.of("s3://images/a.qcow2", seen, self.verdict, differences)

@@ -1,4 +1,4 @@
-"""What a scan of an archive costs, counted at the server, and what the verdict on it is made of."""
+"""The cost of scanning an archive, counted at the server, and the verdict on it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ from tests.slow import slow
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 SIZE = 10 * GIB
 AHEAD = 336 * KIB
-#: Sparse disks, each of some 100 MiB or more in the archive.
+#: Sparse disks that use about 100 MiB or more in the archive.
 DISKS: dict[str, Callable[[], Image]] = {
     "raw": lambda: gpt_disk(SIZE),
     "qcow2": lambda: qcow2(SIZE, allocated=1600),
@@ -46,8 +46,9 @@ DISKS: dict[str, Callable[[], Image]] = {
     "vmdk": lambda: vmdk_sparse(SIZE, allocated=3000),
     "stream": lambda: vmdk_stream_optimized(SIZE, allocated=300),
 }
-#: GETs that a scan takes, by the disks' format and number: the first is for the descriptor, the first disk's
-#: front, and that of more where these are short; a disk's end comes with what follows it.
+#: The number of GETs of a scan, by the disks' format and number. The first GET is for the descriptor and the
+#: first disk's front, and for further disks' fronts if the disks are short. A disk's end is read together
+#: with what follows it.
 GETS = {
     ("raw", 1): 3,
     ("raw", 3): 8,
@@ -77,13 +78,13 @@ def scanned(image: Image, folder: Path, policy: str = "default", name: str = "a.
 
 
 def machine(disks: int, build: Callable[[], Image]) -> Image:
-    """A virtual machine with so many disks."""
+    """A virtual machine with this many disks."""
     disk = build()
     named = [OVADisk(f"disk{number}", disk, SIZE) for number in range(disks)]
     return ova(named, descriptor=ovf(named).replace("vmdk.html", "other"))
 
 
-# What it costs
+# Costs
 
 
 @pytest.mark.parametrize(("name", "disks"), [slow(*each) if each[1] == 200 else each for each in GETS])
@@ -100,7 +101,7 @@ def test_a_scan_reads_headers_and_what_each_disk_needs_and_nothing_between(
     assert [request.method for request in scripted.requests] == ["GET"] * report.requests
     assert report.requests == GETS[name, disks]
     assert report.bytes_read == scripted.bytes_sent
-    # Each GET reads as far ahead, and seldom further; a sparse VMDK has a map of 640 KiB, twice.
+    # Each GET reads ahead by the same amount, seldom more. A sparse VMDK has two maps of 640 KiB.
     further = 3 if name == "vmdk" else 2
     assert report.bytes_read <= (report.requests + further * disks) * AHEAD
 
@@ -165,7 +166,7 @@ def test_a_scan_that_runs_out_says_what_it_knows(scripted: ScriptedS3, scripted_
     assert len(statuses) < 30
 
 
-# What the verdict is made of
+# Verdicts
 
 
 def test_a_member_is_reported_as_an_object_of_its_own(tmp_path: Path) -> None:

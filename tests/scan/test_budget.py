@@ -1,4 +1,4 @@
-"""What a scan may cost, and what is said when that is not enough."""
+"""The budget of a scan, and the report if the budget is not enough."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from tests.servers.scripted_s3 import BUCKET, Answer, ScriptedS3, ignore_range, 
 
 GIB = 1 << 30
 KIB = 1 << 10
-#: A first read that leaves something to be read of any image here.
+#: The length of a first read that is too short for every image here.
 HEAD_BYTES = 64 * KIB
 
 PLAIN = vmdk_sparse(10 * GIB, allocated=4)
@@ -26,7 +26,7 @@ HOSTILE = qcow2(10 * GIB, allocated=1100, backing_file="/etc/shadow")
 
 
 def scan(server: ScriptedS3, access: S3Access, image: Image, budget: Budget) -> Report:
-    """Scan an image within a budget."""
+    """Scan an image with a budget."""
     server.put("image", image)
     return scan_s3(access, BUCKET, "image", None, ScanSettings(head_bytes=HEAD_BYTES, budget=budget))
 
@@ -36,7 +36,7 @@ def scan(server: ScriptedS3, access: S3Access, image: Image, budget: Budget) -> 
     ids=["requests", "bytes", "one byte more"],
 )
 def small(request: pytest.FixtureRequest) -> Budget:
-    """Each budget in turn that is enough for the first read alone."""
+    """Budgets, each of which is enough only for the first read."""
     budget: Budget = request.param
     return budget
 
@@ -80,7 +80,7 @@ def test_a_budget_below_the_first_read_asks_nothing(scripted: ScriptedS3, script
 def test_seconds_run_out(
     scripted: ScriptedS3, scripted_access: S3Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a server that takes a minute for each answer
+    # Given a server that needs a minute for each answer
     clock = [0.0]
     monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: clock[0], thread_time=lambda: 0.0))
 
@@ -91,7 +91,7 @@ def test_seconds_run_out(
     scripted.script(then=slowly)
     # When an image that needs two reads is scanned within a minute
     report = scan(scripted, scripted_access, PLAIN, Budget(seconds=60))
-    # Then the second is not made
+    # Then the second read is not made
     assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("budget",))
     assert (len(scripted.requests), report.elapsed_ms) == (1, 60_000)
 
@@ -99,17 +99,17 @@ def test_seconds_run_out(
 def test_retries_count(scripted: ScriptedS3, scripted_access: S3Access) -> None:
     scripted.script(then=refuse(503, "SlowDown"))
     report = scan(scripted, scripted_access, PLAIN, Budget(requests=3))
-    # Then it is the server's fault, and says nothing of the object
+    # Then the report blames the server, and states nothing about the object
     assert (report.status, report.reasons) == (Status.FAILED, ("slow_down",))
     assert report.requests == len(scripted.requests) == 3
 
 
 def test_what_is_skipped_for_a_server_that_ignores_range_counts(scripted: ScriptedS3) -> None:
-    # Given a disk whose end lies within what would be skipped, but not within the budget
+    # Given a disk whose end is near enough to be read with the front, but not within the budget
     scripted.script(then=ignore_range)
-    # And an access that knows nothing of the server yet
+    # And a client that has sent no request to the server yet
     with s3_access(scripted.url) as access:
         report = scan(scripted, access, gpt_disk(4 << 20), Budget(bytes=1 << 20))
-    # Then it is not read to its end
+    # Then the disk is not read to its end
     assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("budget",))
     assert report.bytes_read <= 1 << 20

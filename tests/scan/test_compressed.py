@@ -1,4 +1,4 @@
-"""Compressed images in a scan: what they cost, who decompresses them in full, what the verdict is made of."""
+"""Compressed images in a scan: costs, which profile decompresses them in full, and verdicts."""
 
 import io
 import lzma
@@ -37,7 +37,7 @@ HEAD_BYTES = ScanSettings().head_bytes
 
 
 def by_gzip(image: Image) -> bytes:
-    """An image as gzip packs it, a piece at a time."""
+    """An image, compressed by gzip piece by piece."""
     compressor = zlib.compressobj(1, wbits=31)
     pieces = [compressor.compress(image.read(at, MIB)) for at in range(0, image.size, MIB)]
     return b"".join(pieces) + compressor.flush()
@@ -45,7 +45,7 @@ def by_gzip(image: Image) -> bytes:
 
 @cache
 def for_gcp(name: str = "disk.raw", size: int = GIB) -> bytes:
-    """A disk as Compute Engine takes it."""
+    """A disk in the form that Compute Engine imports."""
     return by_gzip(tar([(name, gpt_disk(size).patched(MIB, noise(1, 300_000)))]))
 
 
@@ -61,7 +61,7 @@ def verdict(report: Report) -> tuple[Status, tuple[str, ...]]:
     return report.status, report.reasons
 
 
-# The verdict
+# Verdicts
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -142,7 +142,7 @@ def test_a_size_that_is_not_known_yet_is_held_against_nobody(tmp_path: Path) -> 
     assert verdict(report) == (Status.SAFE, ())
 
 
-# Who takes what
+# Profiles
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -200,7 +200,7 @@ def test_by_default_the_same_is_undecided_and_read_no_further_than_it_tells_some
 
 
 def test_tar_packs_it_sparsely_as_compute_engine_says(tmp_path: Path) -> None:
-    """By the documentation's own command."""
+    """The command is the one in the documentation."""
     need("tar")
     gpt_disk(GIB).patched(5 * MIB, noise(1, 300_000)).write_to(tmp_path / "disk.raw")
     command = ["tar", "--format=oldgnu", "-Sczf", "image.tar.gz", "disk.raw"]
@@ -239,7 +239,7 @@ def test_a_rule_that_does_not_say_it_has_it_from_its_profile(tmp_path: Path) -> 
     assert (rule.decompress, rule.containers) == (64 * GIB, ("gzip/tar",))
 
 
-# What it costs
+# Costs
 
 
 @pytest.mark.slow
@@ -260,7 +260,7 @@ def test_a_scan_reads_all_that_it_may_decompress_and_only_the_end_twice(
 def test_what_is_stored_as_encoded_is_read_as_it_is_stored(
     scripted: ScriptedS3, scripted_access: S3Access, key: str
 ) -> None:
-    """No client decodes it on its way: ranges are of the bytes that are stored."""
+    """No client decodes the content, so ranges refer to the stored bytes."""
     data = by_gzip(SMALL)
     scripted.put(key, data, version_id="v1")
     scripted.script(
@@ -316,7 +316,7 @@ SCANNED = "result = len(scan_path(Path(sys.argv[1]), settings).members)"
 def test_of_many_dictionaries_in_an_archive_one_is_held_at_a_time(
     size: int, cut: int, tmp_path: Path
 ) -> None:
-    """Each of 64 MiB, of which 32 MiB are filled. Short ones come many at once, long ones in pieces."""
+    """Each has 64 MiB, of which 32 MiB are filled. Many short ones come at once, long ones in pieces."""
     disk = gpt_disk(GIB).patched(MIB, noise(1, size - 32 * MIB)).read(0, size)
     packed = lzma.compress(disk, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 64 * MIB}])
     member = _plain(packed[: len(packed) - cut])
@@ -330,7 +330,7 @@ def test_of_many_dictionaries_in_an_archive_one_is_held_at_a_time(
 
 
 class Pipe:
-    """A file object that can be read and nothing else."""
+    """A file object that supports only reading."""
 
     def __init__(self, data: bytes) -> None:
         self.read = io.BytesIO(data).read

@@ -1,4 +1,4 @@
-"""What a scan of the other formats costs, counted at the server: no more requests than for the usual ones."""
+"""The cost of scanning the other formats, counted at the server: as few requests as for common formats."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.examples import EXAMPLES
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 SIZE = 10 << 30
-#: An E01 has checksums of all its chunks, which take time to make.
+#: An E01 has checksums of all its chunks, which need time to compute.
 EWF_SIZE = 256 << 20
 
 NAMES = [
@@ -18,10 +18,10 @@ NAMES = [
     *("sparseimage", "asif", "ewf", "luks1", "luks2", "iso", "udf", "iso and udf"),
     *("vmdk text", "cowd", "sesparse"),
 ]
-#: What nothing marks the end of.
+#: Formats whose end nothing marks.
 UNCHECKED = {"asif", "luks1", "luks2", "vmdk text"}
 MOST_GETS = 4
-#: A DMG's property list of 10,240 chunks has 560 KiB.
+#: A DMG's property list for 10,240 chunks has 560 KiB.
 MOST_BYTES = 1024 * 1024
 
 

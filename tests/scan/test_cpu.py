@@ -1,4 +1,4 @@
-"""What a scan may take of the CPU, and what is said when that is not enough."""
+"""The CPU time budget of a scan, and the report if it is not enough."""
 
 import gzip
 from io import BytesIO
@@ -16,9 +16,10 @@ from keyhole.sources.local import FileSource
 from keyhole.sources.meter import Budget
 
 GIB = 1 << 30
-#: Far less than what the objects here take: seconds.
+#: Much less than the seconds of CPU time that the objects here need.
 LITTLE = 0.2
-#: Milliseconds of a scan that was ended. An inspection that nobody ends takes several times as long.
+#: The time limit for a stopped scan, in milliseconds. Without a stop, an inspection takes several times as
+#: long.
 ENDED = 1500
 EMPTY_FILES = b"".join(tar_header(b"f%d" % number) for number in range(12_000))
 TINY_FILES = b"".join(tar_header(b"f%d" % number, 3) + b"abc".ljust(512, b"\0") for number in range(8_000))
@@ -58,9 +59,10 @@ def test_what_is_critical_and_known_by_then_is_unsafe() -> None:
 
 
 def test_an_image_has_its_own_budget_and_a_container_another() -> None:
-    # Given a budget of an image's that nothing is done within, and one of a container's that is enough
+    # Given a budget that is too small for an image, and a budget for containers that is enough
     image = qcow2(GIB, allocated=3).to_bytes()
-    # When both are scanned, then the image alone runs out of it, whatever it takes to know that it is one
+    # When both are scanned, then only the image exceeds its budget, however long it takes to recognise the
+    # container
     assert _scanned(image, image=0, container=10).reasons == ("budget",)
     assert _scanned(gzip.compress(image), image=0, container=10).status is Status.SAFE
 

@@ -1,4 +1,7 @@
-"""What is said of an object against what it is. A raw that is no raw is the dangerous one."""
+"""Declarations about an object, compared with its content.
+
+An object that is falsely declared raw is dangerous.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -144,7 +147,7 @@ def packed(image_format: str, content: str) -> Facts:
 def test_what_is_compressed_may_be_declared_so_or_as_what_it_holds(
     image_format: str, content_type: str
 ) -> None:
-    """Uploaders tell the content type of `disk.vmdk.gz` by what stands before `.gz`."""
+    """Uploaders derive the content type of `disk.vmdk.gz` from the suffix before `.gz`."""
     facts = packed(image_format, "vmdk")
     for said in (content_type, "application/x-vmdk"):
         assert list(compare(Declared(content_type=said), facts)) == []
@@ -175,7 +178,7 @@ def test_the_suffixes_of_compressed_files_are_known(suffix: str, image_format: s
 
 
 def nested(*formats: str) -> Facts:
-    """An object of these formats, from the outside in."""
+    """An object of these formats, from the outermost to the innermost."""
     inside: Facts | None = None
     for name in reversed(formats):
         members = () if inside is None else (Member("content", None, None, inside),)
@@ -219,7 +222,7 @@ def test_a_content_encoding_that_holds_or_says_nothing_is_passed_over(
     ],
 )
 def test_one_that_does_not_hold_is_a_warning(encoding: str, formats: tuple[str, ...]) -> None:
-    """Whoever decodes it fails, or comes to what nobody has looked at."""
+    """A client that decodes it fails, or gets content that Keyhole has not inspected."""
     declared = Declared("k", content_encoding=encoding)
     assert [(one.check, one.severity) for one in compare(declared, nested(*formats))] == [
         ("format_mismatch", Severity.WARNING)

@@ -1,4 +1,4 @@
-"""What is no disk image is `unrecognized`, each for its reason, and named where it can be."""
+"""Objects that are not disk images are `unrecognized`, with a reason, and with their type if known."""
 
 import io
 import random
@@ -19,11 +19,11 @@ from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import FileSource
 
 PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" * 40
-RANDOM = random.Random(7).randbytes(3000)  # noqa: S311 - the same every time
+RANDOM = random.Random(7).randbytes(3000)  # noqa: S311 - the same in every run
 
 
 def scanned(content: bytes | Image) -> Report:
-    """The verdict on a file."""
+    """Scan a file, and return the verdict."""
     data = content if isinstance(content, bytes) else content.to_bytes()
     return scan(Target("x"), lambda meter: FileSource(io.BytesIO(data), meter), ScanSettings())
 
@@ -60,7 +60,7 @@ def test_a_stream_is_named_as_a_file_is() -> None:
 
 
 def test_zeros_are_zeros_as_far_as_they_are_seen() -> None:
-    """A disk of zeros has no partition table, so nobody can start from it."""
+    """A disk of zeros has no partition table, so no machine can boot from it."""
     assert scanned(bytes(64 * 1024) + b"x" + bytes(1000)).reasons == ("no_known_format",)
 
 

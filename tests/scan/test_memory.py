@@ -1,4 +1,4 @@
-"""The memory that scans share: who gets some of it, who waits, and who does not get any."""
+"""The memory that scans share: which scan gets memory, which waits, and which gets none."""
 
 import multiprocessing
 import sys
@@ -30,7 +30,7 @@ else:
     from backports import zstd
 
 MIB = 1 << 20
-#: Seconds that nothing here waits for in vain.
+#: Seconds after which a wait in these tests has failed.
 LONG = 120.0
 
 
@@ -42,7 +42,7 @@ def pool() -> MemoryPool:
 
 @contextmanager
 def sharing(pool: MemoryPool, count: int, seconds: float = LONG) -> Iterator[list[MemoryShare]]:
-    """So many shares, each of which may wait for so long."""
+    """This many shares, each of which waits for at most this time."""
     contexts = [pool.share(lambda: seconds) for _ in range(count)]
     shares = [context.__enter__() for context in contexts]
     yield shares
@@ -51,7 +51,7 @@ def sharing(pool: MemoryPool, count: int, seconds: float = LONG) -> Iterator[lis
 
 
 def waits(future: "Future[int]", pool: MemoryPool, waiting: int) -> bool:
-    """Whether a call waits, once so many do."""
+    """Return whether a call waits, when this many calls wait."""
     pause = threading.Event()
     while len(pool._new) + len(pool._growing) < waiting and not future.done():
         pause.wait(0.001)
@@ -77,10 +77,10 @@ def test_what_is_more_than_the_pool_is_had_alone(pool: MemoryPool) -> None:
 def test_who_comes_first_is_served_first(pool: MemoryPool) -> None:
     with sharing(pool, 3) as (holder, large, small), ThreadPoolExecutor() as threads:
         holder.take(50)
-        # Given one that waits for more than is free
+        # Given a scan that waits for more than is free
         first = threads.submit(large.take, 80)
         assert waits(first, pool, 1)
-        # When another comes for which there would be enough, then it waits, too
+        # When another scan comes for which the free memory is enough, then it waits too
         second = threads.submit(small.take, 30)
         assert waits(second, pool, 2)
         holder.give(50)
@@ -105,15 +105,15 @@ def test_who_holds_something_comes_before_those_that_do_not(pool: MemoryPool) ->
 
 def test_of_scans_that_wait_for_each_other_the_last_is_ended(pool: MemoryPool) -> None:
     with sharing(pool, 3) as shares, ThreadPoolExecutor() as threads:
-        # Given three that hold all of it together, and of which two wait for more
+        # Given three scans that hold the whole pool, of which two wait for more
         for share in shares:
             share.take(33)
         growing = [threads.submit(share.take, 30) for share in shares[:2]]
         assert all(waits(one, pool, 2) for one in growing)
-        # When the third would wait, too, then it is told that it cannot have it
+        # When the third would wait too, then it is refused
         with pytest.raises(TransientError):
             shares[2].take(30)
-        # And the others go on with what it gives back
+        # And the other two get the memory that it gives back
         shares[2].give(33)
         (first,), _ = wait(growing, LONG, FIRST_COMPLETED)
         shares[growing.index(first)].give(63)
@@ -121,18 +121,18 @@ def test_of_scans_that_wait_for_each_other_the_last_is_ended(pool: MemoryPool) -
 
 
 def test_a_scan_without_memory_is_undecided() -> None:
-    # Given a pool that others hold
+    # Given a pool that other scans use completely
     pool = MemoryPool(10 * MIB)
     data = zstd.compress(qcow2(1 << 30, allocated=3).to_bytes())
     settings = ScanSettings(budget=Budget(seconds=0.5))
     with pool.share(lambda: 0) as others:
         others.take(10 * MIB)
-        # When something compressed is scanned, and there is no memory for it in time
+        # When a compressed object is scanned, and memory does not become free in time
         report = scan(Target("x"), lambda meter: FileSource(BytesIO(data), meter), settings, memory=pool)
-    # Then nothing is said of the object
+    # Then the report states nothing about the object
     assert (report.status, report.reasons) == (Status.FAILED, ("memory",))
     assert is_undecided(report)
-    # And later it is safe, and all is given back
+    # And later the object is safe, and all memory is given back
     report = scan(Target("x"), lambda meter: FileSource(BytesIO(data), meter), settings, memory=pool)
     assert report.status is Status.SAFE
     assert pool._free == 10 * MIB
@@ -179,7 +179,7 @@ scanned(0)
     ("shared", "bounds"), [(0, (200, 4096)), (1, (0, 150))], ids=["not shared", "shared"]
 )
 def test_many_long_windows_take_no_more_than_is_shared(shared: int, bounds: tuple[int, int]) -> None:
-    """Of 16 threads, each on a few kilobytes of zstd with a window of 128 MiB, 64 MiB of it filled."""
+    """16 threads each read a few kilobytes of zstd with a window of 128 MiB, of which 64 MiB are filled."""
     code = "with ThreadPoolExecutor(16) as threads:\n    result = len(list(threads.map(scanned, range(16))))"
     done, taken = memory_taken(THREADS, code, shared)
     assert done == 16
@@ -187,7 +187,7 @@ def test_many_long_windows_take_no_more_than_is_shared(shared: int, bounds: tupl
 
 
 def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
-    """A process that is killed leaves its turn to the next one."""
+    """If a process is killed, the next process gets the turn."""
     turn, fork = ProcessLock(), multiprocessing.get_context("fork")
     has_it = fork.Event()
 
@@ -202,7 +202,7 @@ def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
     assert has_it.wait(LONG)
     pool = MemoryPool(100, turn)
 
-    # While another process has the turn, a little more than the pool is to be had, and much more is not
+    # While another process has the turn, slightly more than the pool is available, but not much more
     with sharing(pool, 1, seconds=0) as (share,):
         assert share.take(100 + SLACK_BYTES) == 100
         share.give(100)
@@ -217,7 +217,7 @@ def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
 
         assert waiting.result(LONG) == 100
     holder.join()
-    # It is had again once all was given back.
+    # It is available again when all memory was given back.
     with sharing(pool, 1, seconds=0) as (share,):
         assert share.take(1 << 40) == 100
 

@@ -1,4 +1,4 @@
-"""Laws of the merging of ranges."""
+"""Laws of merging ranges."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The effect of facts on the verdict."""
+"""The effect of findings on the verdict."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ GRAVE = st.lists(st.sampled_from(sorted(CHECKS)), min_size=1, max_size=6)
 
 
 def facts(*checks: str, severity: Severity = Severity.ERROR) -> Facts:
-    """A whole image with these findings."""
+    """The facts about a whole image with these findings."""
     return replace(WHOLE, findings=tuple(found(check, "as found", severity) for check in checks))
 
 

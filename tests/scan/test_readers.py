@@ -1,4 +1,4 @@
-"""Readers: a policy judges a disk by the size that its importer's programs take."""
+"""Readers: a policy judges a disk by the size that its importer's programs use."""
 
 from math import prod
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.inspectors.formats.vhds import with_footer
 MIB, GIB = 1024**2, 1024**3
 SIZE = 20 * GIB
 GEOMETRY = prod(vhd_geometry(SIZE // 512)) * 512
-#: Creators that QEMU up to 9.2 does not know.
+#: Creator codes that QEMU up to 9.2 does not know.
 UNKNOWN = [b"dutl", b"vbox", b"xo  ", b"caml", b"86Bx"]
 
 
@@ -100,7 +100,7 @@ def test_a_geometry_far_off_matters_to_policies_with_a_reader_that_goes_by_it(
 ) -> None:
     report = judged(tmp_path, far(creator), profile)
     assert report.reasons == (("size_mismatch",) if profile in concerned else ())
-    # What concerns no reader of the policy is still told.
+    # Findings that concern no reader of the policy are still reported.
     told = [one.severity for one in report.findings if one.check == "size_mismatch"]
     severity = Severity.ERROR if profile in concerned else Severity.INFO
     assert told == ([] if creator == b"win " else [severity])

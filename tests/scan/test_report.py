@@ -24,7 +24,7 @@ JSON = st.recursive(
 
 
 def reports(members: st.SearchStrategy[tuple[Report, ...]]) -> st.SearchStrategy[Report]:
-    """Reports with these reports of members."""
+    """Reports whose members have these reports."""
     return st.builds(
         Report,
         target=st.text(max_size=8),

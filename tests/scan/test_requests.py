@@ -12,10 +12,10 @@ from tests.examples import EXAMPLES
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 SIZE = 10 << 30
-#: The front, the end, and what lies between.
+#: The front, the end, and the part between them.
 MOST_GETS = 4
 
-#: Example images, and how many of their blocks are stored.
+#: Example images, and the number of stored blocks.
 CASES = [
     *((name, 300) for name in ("qcow2", "qcow2, version 2", "vmdk sparse", "vmdk stream", "vdi")),
     *((name, 30) for name in ("vhd dynamic", "vhdx")),
@@ -25,7 +25,7 @@ CASES = [
 
 @pytest.fixture(params=CASES, ids=str)
 def image(request: pytest.FixtureRequest) -> Image:
-    """Each builder's image in turn."""
+    """The image of each builder in turn."""
     name, stored = request.param
     return EXAMPLES[name].build(SIZE, stored)
 

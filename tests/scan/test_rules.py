@@ -1,4 +1,4 @@
-"""Policies: what is written counts, what is wrong is named, a profile takes what its importer takes."""
+"""Policies: rules have an effect, mistakes are named, and a profile accepts what its importer accepts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.examples import EXAMPLES
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 
-#: Example images, and how large a disk each holds.
+#: Example images, and the size of each disk.
 DISKS = {
     **dict.fromkeys(["gpt", "vhd fixed"], 8 * MIB),
     **dict.fromkeys(["qcow2", "vhd dynamic", "vhdx", "vmdk sparse", "vmdk stream", "vdi"], GIB),
@@ -49,7 +49,7 @@ TAKEN = {
     "gcp": set(),
     "kubevirt": set(IMAGES) - {"qcow", "qed", "luks1", "asif"},
 }
-#: Why not, where it is not the format alone.
+#: The reasons for a rejection that is not only due to the format.
 REFUSALS = {
     ("azure", "odd fixed vhd"): ("virtual_size_multiple",),
     ("azure", "vhd dynamic"): ("banned_format",),
@@ -108,7 +108,7 @@ def test_the_first_rule_that_matches_counts_and_the_profile_where_none_does(tmp_
     )
     assert policy.rule_for("uploads-a", "x/y.img").formats == ("raw",)
     assert policy.rule_for("uploads-a", "x/y.IMG").max_virtual_size == GIB
-    # The profile decides what a rule leaves out.
+    # The profile decides what a rule omits.
     assert policy.rule_for("uploads-a", "x").formats == load_policy("default").rules[0].formats
     assert policy.rule_for("other", "x.img").max_virtual_size is None
 

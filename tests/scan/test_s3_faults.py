@@ -1,4 +1,4 @@
-"""What a report says when S3 does not simply answer: each fault has a status and a reason."""
+"""The report on each fault of S3: every fault has a status and a reason."""
 
 import gc
 import socket
@@ -37,7 +37,7 @@ from tests.servers.scripted_s3 import (
 KEY = "image"
 GIB = 1 << 30
 
-#: The connection's buffers fill before a server notices that nobody reads on.
+#: The connection's buffers fill before a server notices that the client has stopped reading.
 BUFFERED_BYTES = 8 << 20
 
 Scan = Callable[..., Report]
@@ -45,7 +45,7 @@ Scan = Callable[..., Report]
 
 @pytest.fixture
 def scan(scripted_access: S3Access) -> Scan:
-    """Scans the one object of these tests."""
+    """Scans the only object of these tests."""
 
     def scan_it(version_id: str | None = None) -> Report:
         return scan_s3(scripted_access, BUCKET, KEY, version_id, ScanSettings())
@@ -146,7 +146,7 @@ def test_a_header_that_makes_no_sense_is_a_servers_error(scripted: ScriptedS3, s
     scripted.script(then=state(Last_Modified="yesterday"))
     report = scan()
     assert (report.status, report.reasons) == (Status.FAILED, ("server_error",))
-    gc.collect()  # botocore drops such an answer unclosed, and Python says so
+    gc.collect()  # botocore drops such an answer without closing it, and Python warns
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -161,7 +161,7 @@ def test_a_refusal_whose_connection_is_reset_is_the_networks_fault(
     monkeypatch.setattr(AWSResponse, "content", property(reset))
     report = scan()
     assert (report.status, report.reasons) == (Status.FAILED, ("network",))
-    gc.collect()  # botocore drops such an answer unclosed, and Python says so
+    gc.collect()  # botocore drops such an answer without closing it, and Python warns
 
 
 def test_denied_says_that_the_object_may_be_missing(scripted: ScriptedS3, scan: Scan) -> None:
@@ -175,7 +175,7 @@ def test_an_unknown_refusal_is_told_in_the_servers_words(scripted: ScriptedS3, s
 
 
 def test_a_bucket_in_another_region_is_read_there_and_the_way_counted(scripted: ScriptedS3) -> None:
-    # Given a bucket of another region, of which both clients are told
+    # Given a bucket in another region, about which both clients get an answer
     scripted.put(KEY, qcow2(GIB))
     elsewhere = refuse(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
     scripted.script(
@@ -186,7 +186,7 @@ def test_a_bucket_in_another_region_is_read_there_and_the_way_counted(scripted: 
     with s3_access(scripted.url) as access:
         # When two of its objects are scanned
         first, second = (scan_s3(access, BUCKET, KEY, None, ScanSettings()) for _ in range(2))
-    # Then the first one's requests found the region, the second one's were made there, and all are counted
+    # Then the first object's requests find the region, the second's use it, and all requests are counted
     assert first.status is second.status is Status.SAFE
     assert first.requests == second.requests + 2
     assert first.requests + second.requests == len(scripted.requests)
@@ -198,7 +198,7 @@ def test_a_bucket_in_another_region_is_read_there_and_the_way_counted(scripted: 
 
 @pytest.fixture
 def scan_first(scripted: ScriptedS3) -> Iterator[Scan]:
-    """Scans the object by an access that knows nothing of the server yet."""
+    """Scans the object with a client that has sent no request to the server yet."""
     with s3_access(scripted.url) as access:
         yield lambda: scan_s3(access, BUCKET, KEY, None, ScanSettings())
 
@@ -206,11 +206,11 @@ def scan_first(scripted: ScriptedS3) -> Iterator[Scan]:
 def test_a_server_that_heeded_ranges_before_and_ignores_one_is_at_fault(
     scripted: ScriptedS3, scan: Scan
 ) -> None:
-    # Given a server that has answered with a range
+    # Given a server that has answered a range correctly
     scripted.put(KEY, gpt_disk(500 * GIB))
     assert scan().status is Status.SAFE
     scripted.script(then=ignore_range)
-    # Then nothing is said of the object
+    # Then the report states nothing about the object
     report = scan()
     assert (report.status, report.reasons) == (Status.FAILED, ("wrong_range",))
 
@@ -240,7 +240,7 @@ def test_a_short_object_is_read_to_its_end_though_the_server_ignores_range(
     assert scripted.bytes_sent < 2 * BUFFERED_BYTES
 
 
-#: A qcow2 whose header says, at 48, that its refcount table lies far behind.
+#: A qcow2 whose header, at byte 48, states that its refcount table is far away.
 FAR_TABLE = Image.of(500 * GIB, qcow2(GIB).pieces).patched(48, (400 * GIB).to_bytes(8, "big"))
 
 
@@ -277,7 +277,7 @@ def test_a_range_that_is_answered_with_far_more_is_read_no_further(scripted: Scr
 
 
 def replacing(scripted: ScriptedS3, image: Image, answer: Callable[[Request], Answer]) -> Fault:
-    """Put another object in the place of the one that is read, then answer."""
+    """Replace the object that is being read, and then answer."""
 
     def fault(request: Request, _: Answer) -> Answer:
         scripted.put(KEY, image)
@@ -287,7 +287,7 @@ def replacing(scripted: ScriptedS3, image: Image, answer: Callable[[Request], An
 
 
 def unpinned(scripted: ScriptedS3) -> Callable[[Request], Answer]:
-    """The answers of a server that does not know If-Match."""
+    """The answers of a server that does not support If-Match."""
 
     def answer(request: Request) -> Answer:
         headers = {name: value for name, value in request.headers.items() if name != "if-match"}
@@ -302,7 +302,7 @@ def test_an_object_replaced_between_two_reads_is_scanned_anew(scripted: Scripted
     scripted.script(right, replacing(scripted, gpt_disk(2 * GIB), scripted.right_answer))
     # When it is scanned
     report = scan()
-    # Then the report is of the new one alone
+    # Then the report is only about the new object
     assert (report.status, report.virtual_size, report.size) == (Status.SAFE, 2 * GIB, 2 * GIB)
     assert report.etag == scripted.put(KEY, gpt_disk(2 * GIB))
 
@@ -327,20 +327,20 @@ def test_a_replaced_object_is_noticed_though_the_server_ignores_if_match(
     scripted.script(right, replacing(scripted, after, answer), then=lambda request, _: answer(request))
     # When it is scanned
     report = scan()
-    # Then the report is of the new one alone
+    # Then the report is only about the new object
     assert (report.etag, report.size) == (scripted.put(KEY, after), after.size)
     assert report.status is (Status.SAFE if after.size else Status.UNRECOGNIZED)
 
 
 def test_an_object_replaced_under_every_scan_is_inconclusive(scripted: ScriptedS3, scan: Scan) -> None:
-    # Given an object that is another one at every second look
+    # Given an object that is replaced after every second request
     scripted.put(KEY, gpt_disk(GIB))
     scripted.script(
         then=lambda request, answer: refusal(412, "PreconditionFailed") if request.if_match else answer
     )
     # When it is scanned
     report = scan()
-    # Then it was begun a few times, and nothing is said of what it is
+    # Then the scan started a few times, and the report states nothing about the content
     assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("object_changed",))
     assert sum(request.if_match is None for request in scripted.requests) == MAX_STARTS
     assert report.virtual_size is None
@@ -352,14 +352,14 @@ def test_an_object_replaced_under_every_scan_is_inconclusive(scripted: ScriptedS
 def test_a_learned_version_that_may_not_be_read_by_its_id_is_pinned_by_its_etag(
     scripted: ScriptedS3, scan: Scan
 ) -> None:
-    # Given a version that only its name may be read of, not its id
+    # Given a version that can be read without its version id but not with it
     etag = scripted.put(KEY, gpt_disk(GIB), version_id="v1")
     scripted.script(
         then=lambda request, answer: refusal(403, "AccessDenied") if request.version_id else answer
     )
     # When it is scanned
     report = scan()
-    # Then it is read by name, and still one object
+    # Then it is read without the id, and all reads are of one object
     assert (report.status, report.version_id, report.etag) == (Status.SAFE, "v1", etag)
     assert scripted.requests[-1].if_match == etag
 
@@ -374,7 +374,7 @@ def test_a_given_version_that_may_not_be_read_is_denied(scripted: ScriptedS3, sc
     assert {request.version_id for request in scripted.requests} == {"v1"}
 
 
-# No way to the server
+# No connection to the server
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files and streams: the same image has the same verdict however it is read."""
+"""Files and streams: the same image gets the same verdict, however it is read."""
 
 import io
 import os
@@ -42,7 +42,7 @@ IMAGES = {
 
 
 class Pipe:
-    """A file object that can be read and nothing else."""
+    """A file object that supports only reading."""
 
     def __init__(self, data: bytes) -> None:
         self.read = io.BytesIO(data).read
@@ -89,7 +89,7 @@ def test_what_is_no_file_is_unreadable(tmp_path: Path, name: str, reason: str) -
 
 
 class Shrinking(io.BytesIO):
-    """A file that loses its last byte when its end has been looked for, so many times."""
+    """A file that loses its last byte when its end has been looked for this many times."""
 
     def __init__(self, data: bytes, times: int) -> None:
         super().__init__(data)

@@ -1,4 +1,4 @@
-"""Credentials that cannot be had are told as that, in one line, whatever went wrong on the way to them."""
+"""If credentials cannot be obtained, the message states so in one line, whatever the cause."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""No server can hold a request for longer than the budget's seconds, however it trickles."""
+"""No server can delay a request beyond the budget's seconds, even if it sends single bytes."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from keyhole.sources.s3 import S3Access, S3Source
 from keyhole.sources.s3_answer import Pin, Span
 from tests.servers.access import CREDENTIALS, isolate
 
-#: Seconds from one byte to the next.
+#: Seconds between two bytes.
 TRICKLE = 0.05
 HEAD = (
     b'HTTP/1.1 206 Partial Content\r\nETag: "a"\r\nLast-Modified: Fri, 01 May 2026 12:00:00 GMT\r\n'
@@ -48,7 +48,7 @@ def say_nothing(connection: socket.socket) -> None:
 
 @contextmanager
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that answers every connection so; its URL."""
+    """A server that answers every connection in this way. Yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -65,14 +65,14 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
                     connection.recv(65536)
                     answer(connection)
                 except OSError:
-                    return  # the client has had enough
+                    return  # the client has read as much as it wanted
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("answer", [trickle_headers, trickle_body, say_nothing])
-# boto3 alone reads the second key: obstore cannot name it.
+# Only boto3 reads the second key, because obstore cannot request it.
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["disk.qcow2", "a//disk.qcow2"])
 def test_a_request_ends_with_the_budget(
@@ -94,7 +94,7 @@ def test_a_request_ends_with_the_budget(
 def test_a_request_of_obstore_ends_by_its_own_timeout(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], None]
 ) -> None:
-    """It is asked only while the budget has that long left, so it ends within the budget, too."""
+    """The request is sent only if its timeout is within the budget."""
     isolate(monkeypatch, **CREDENTIALS)
     monkeypatch.setattr(s3_obstore, "READ_SECONDS", 0.3)
     with serving(answer) as url:
@@ -109,13 +109,13 @@ def test_a_request_of_obstore_ends_by_its_own_timeout(
 
 
 def test_a_budget_without_end_is_no_deadline() -> None:
-    """An exception in the timer's thread would be a warning, and so an error."""
+    """An exception in the timer's thread would be a warning, which the tests treat as an error."""
     with deadline(float("inf")) as bound:
         assert not bound.expired
 
 
 def expires(seconds: float) -> float:
-    """How long it takes until a deadline has expired."""
+    """The time until a deadline expires."""
     began = time.monotonic()
     with deadline(seconds) as bound:
         while not bound.expired:
@@ -124,7 +124,7 @@ def expires(seconds: float) -> float:
 
 
 def test_one_thread_watches_all_deadlines() -> None:
-    """A thread for each costs more than most requests."""
+    """A thread for each deadline would cost more than most requests."""
     expires(0)
     before = threading.active_count()
 
@@ -146,7 +146,7 @@ def test_what_is_over_does_not_expire() -> None:
 
 
 def test_a_forked_process_watches_its_own() -> None:
-    """The thread of its parent is not there."""
+    """The parent's thread does not exist in a forked process."""
     expires(0)
     child = os.fork()
     if not child:

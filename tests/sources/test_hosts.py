@@ -1,4 +1,4 @@
-"""No bucket's name leads a request to another host than S3's."""
+"""No bucket name can direct a request to a host other than S3's."""
 
 import re
 from typing import Any
@@ -32,7 +32,7 @@ S3 = re.compile(r"https://([a-z0-9-]+\.)*(amazonaws\.com|api\.aws)/[^@]*")
 
 
 class NotSentError(Exception):
-    """The request is not sent, for a test has seen it."""
+    """Stops a request after the test has inspected it."""
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
@@ -47,7 +47,7 @@ def test_whatever_a_job_names_s3_alone_is_asked(bucket: str, monkeypatch: pytest
 
     access.client.meta.events.register("before-send.s3", stop)
     try:
-        # obstore asks where botocore's rules say.
+        # obstore sends requests to the host that botocore's rules give.
         asked.append(access.route(bucket)._place.url)
         access.client.get_object(Bucket=bucket, Key="key")
     except (SourceError, ClientError, BotoCoreError, NotSentError):

@@ -1,4 +1,4 @@
-"""Files on this machine, by range."""
+"""Ranges of local files."""
 
 import errno
 import gc
@@ -20,7 +20,7 @@ BODY = bytes(range(256)) * 8
 
 @pytest.fixture
 def meter() -> Meter:
-    """A meter with budget enough."""
+    """A meter with a sufficient budget."""
     return Meter(Budget())
 
 
@@ -123,7 +123,7 @@ def test_a_block_device_is_read(file: Path, meter: Meter, monkeypatch: pytest.Mo
 
 
 class Trickle(BytesIO):
-    """A file that gives less than it is asked for, as raw files may."""
+    """A file that returns fewer bytes than requested, as raw files can."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(min(size or 0, 100))

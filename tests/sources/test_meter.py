@@ -1,4 +1,4 @@
-"""The budget of one scan, at its edges."""
+"""The budget of one scan, at its limits."""
 
 from threading import Event
 

@@ -1,4 +1,4 @@
-"""moto's buckets, in the server's name and in other regions."""
+"""moto's buckets, as subdomains of the server and in other regions."""
 
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -24,7 +24,7 @@ KEYS = ["image", "images//image"]
 
 
 def use(access: S3Access, bucket: str) -> None:
-    """List a bucket, and scan and tag what lies there."""
+    """List a bucket, and scan and tag its objects."""
     assert [listed.key for listed in list_objects(access.client, bucket, "")] == KEYS
     for key in KEYS:
         report = scan_s3(access, bucket, key, None, ScanSettings())
@@ -36,7 +36,7 @@ def use(access: S3Access, bucket: str) -> None:
 def test_buckets_in_the_servers_name_are_read_listed_and_tagged(
     s3: "S3Client", recorded: RecordedMoto, monkeypatch: pytest.MonkeyPatch, region: str
 ) -> None:
-    # Given a bucket of a region, and a client that thinks of another one
+    # Given a bucket in a region, and a client that is configured for another region
     bucket = f"test-{uuid4().hex}"
     elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != "us-east-1" else {}
     s3.create_bucket(Bucket=bucket, **elsewhere)  # type: ignore[arg-type] # a TypedDict
@@ -53,6 +53,6 @@ def test_buckets_in_the_servers_name_are_read_listed_and_tagged(
         # When its objects are listed, scanned and tagged
         use(access, bucket)
         access.client.close()
-        # Then every request named the bucket in the host, and none was in vain
+        # Then every request had the bucket in its host name, and none failed
         assert {url.split("/")[2] for url in proxy.asked} == {f"{bucket}.s3.us-east-1.amazonaws.com"}
         assert len(proxy.asked) == 1 + 2 * (1 + 5)

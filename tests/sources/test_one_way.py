@@ -1,6 +1,6 @@
-"""boto3 and obstore go one way to S3: the same host, proxy, certificates and headers, whatever is configured.
+"""boto3 and obstore reach S3 in the same way: same host, proxy, certificates and headers.
 
-Each is tried with real connections: a proxy that notes where a client wants to go, a server behind TLS.
+The tests use real connections: a proxy that records the destinations of clients, and a server with TLS.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from tests.servers.forward_proxy import forward_proxy
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse, scripted_s3
 
 MIB = 1 << 20
-#: One that obstore reads, and one that boto3 must.
+#: A key that obstore reads, and a key that only boto3 can read.
 KEYS = ["image", "images//image"]
 AGENTS = ["keyhole", "Boto3"]
 
@@ -34,7 +34,7 @@ Way = Callable[..., S3Access]
 
 @pytest.fixture
 def way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
-    """Makes a way to S3 under environment variables."""
+    """Makes an S3 client with these environment variables."""
     made: list[S3Access] = []
 
     def make(url: str | None, variables: dict[str, str], **options: object) -> S3Access:
@@ -52,7 +52,7 @@ def way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A company's CA."""
+    """The CA of a company."""
     return make_authority(tmp_path_factory.mktemp("ca"))
 
 
@@ -64,7 +64,7 @@ def _secure(authority: Authority) -> Iterator[ScriptedS3]:
 
 @pytest.fixture
 def secure(_secure: ScriptedS3) -> ScriptedS3:
-    """A server whose certificate the company's CA signed."""
+    """A server whose certificate the company's CA has signed."""
     _secure.reset()
     for key in KEYS:
         _secure.put(key, qcow2(MIB))
@@ -80,16 +80,16 @@ def plain(scripted: ScriptedS3) -> ScriptedS3:
 
 
 def agents(server: ScriptedS3) -> list[str]:
-    """Who made each request."""
+    """The user agents of all requests."""
     return [request.headers["user-agent"].split("/")[0] for request in server.requests]
 
 
 def scan_all(access: S3Access, bucket: str = BUCKET) -> list[Status]:
-    """What is found of the two objects."""
+    """The verdicts on the two objects."""
     return [scan_s3(access, bucket, key, None, ScanSettings()).status for key in KEYS]
 
 
-# The place
+# Hosts
 
 
 @pytest.mark.parametrize(
@@ -148,17 +148,17 @@ def scan_all(access: S3Access, bucket: str = BUCKET) -> list[Status]:
 def test_both_clients_go_to_the_host_that_aws_rules_name(
     way: Way, tmp_path: Path, variables: dict[str, str], configuration: str, bucket: str, host: str
 ) -> None:
-    # Given a configuration, and a proxy that refuses to go where it is asked to
+    # Given a configuration, and a proxy that refuses every destination
     (tmp_path / "config").write_text(f"[default]\n{configuration and 's3 ='}\n  {configuration}\n")
     with forward_proxy(None) as proxy:
         access = way(
             None, variables | {"HTTPS_PROXY": proxy.url, "AWS_CONFIG_FILE": str(tmp_path / "config")}
         )
-        # When an object is read, by obstore first and then by boto3
+        # When an object is read, first by obstore and then by boto3
         source = S3Source(access, bucket, "image", version_id=None, meter=Meter(Budget()))
         with pytest.raises(SourceError):
             source.read(0, 512)
-        # Then both went to the same host
+        # Then both requested the same host
         assert proxy.asked == [f"{host}:443"] * 2
 
 
@@ -175,7 +175,7 @@ def test_what_obstore_cannot_sign_is_boto3s_from_the_start(way: Way) -> None:
 def test_a_server_that_matches_buckets_in_its_name_alone_is_read_by_obstore(
     way: Way, plain: ScriptedS3, tmp_path: Path, by: str
 ) -> None:
-    """Before, each of 15 objects cost a failed request, and boto3 read them."""
+    """Earlier, each of 15 objects cost a failed request, and boto3 read them."""
     (tmp_path / "config").write_text("[default]\ns3 =\n  addressing_style = virtual\n")
     with forward_proxy(plain.url, bucket_in="s3.test") as proxy:
         variables = {"HTTP_PROXY": proxy.url}
@@ -198,13 +198,13 @@ def test_objects_that_are_read_at_once_find_another_region_once(way: Way, plain:
         )
     )
     access = way(plain.url, {})
-    # When 15 objects are scanned at once
+    # When 15 objects are scanned at the same time
     with ThreadPoolExecutor(8) as pool:
         reports = list(pool.map(lambda _: scan_s3(access, BUCKET, "image", None, ScanSettings()), range(15)))
-    # Then the first request of each client found the region, and no other did
+    # Then each client's first request found the region, and no other request failed
     assert {report.status for report in reports} == {Status.SAFE}
     assert len(plain.requests) == 15 + 2
-    # And listings and tags go there at once
+    # And listings and tags use that region at once
     with pytest.raises(ClientError):
         access.client.get_object_tagging(Bucket=BUCKET, Key="missing")
     assert "/eu-west-1/" in plain.requests[-1].headers["authorization"]
@@ -212,7 +212,7 @@ def test_objects_that_are_read_at_once_find_another_region_once(way: Way, plain:
 
 
 def test_an_endpoint_with_a_blank_is_refused_in_one_line(way: Way) -> None:
-    """It makes obstore panic."""
+    """Such an endpoint makes obstore panic."""
     access = way(None, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9 "})
     with pytest.raises(ConfigurationError) as raised:
         access.route(BUCKET)
@@ -297,7 +297,7 @@ def test_both_clients_trust_a_companys_ca(
 def test_boto3_trusts_the_systems_store_as_obstore_does(
     way: Way, secure: ScriptedS3, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before, listings and tags failed there. Which store is the system's, only boto3 can be told."""
+    """Earlier, listings and tags failed there. Only boto3 can be told the path of the system's store."""
     monkeypatch.setattr(trust, "SYSTEM_STORES", (str(authority.file),))
     access = way(secure.url, {})
     assert scan_all(access) == [Status.SAFE] * 2
@@ -319,7 +319,7 @@ def test_obstore_is_told_the_certificates_that_it_does_not_find(
 def test_a_bundle_that_leaves_out_the_systems_store_is_boto3s(
     way: Way, secure: ScriptedS3, authority: Authority, variable: str
 ) -> None:
-    """To obstore the bundle comes beside the store, to boto3 in its place."""
+    """obstore uses the bundle in addition to the system's store, boto3 instead of it."""
     access = way(secure.url, {variable: str(authority.file)})
     assert scan_all(access) == [Status.SAFE] * 2
     assert agents(secure) == ["Boto3"] * 2

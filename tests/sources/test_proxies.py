@@ -1,4 +1,4 @@
-"""Which proxy a URL is asked for through: one reading of the environment for all clients."""
+"""The proxy for a URL: all clients interpret the environment in the same way."""
 
 import pytest
 

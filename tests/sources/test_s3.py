@@ -1,4 +1,4 @@
-"""Ranges of an object in S3, and which object it is, as moto's server has them."""
+"""Ranges of an object in moto's S3, and the object to which they belong."""
 
 from collections.abc import Callable
 from threading import Barrier, Thread
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BODY = bytes(range(256)) * 40
-#: One that obstore reads, and one that boto3 must.
+#: A key that obstore reads, and a key that only boto3 can read.
 KEYS = ["image", "images//image"]
 
 Open = Callable[..., S3Source]
@@ -40,7 +40,7 @@ def key(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def put(s3: "S3Client", bucket: str, key: str) -> Callable[[bytes], str | None]:
-    """Puts the object and returns its version's id."""
+    """Puts the object, and returns its version id."""
 
     def put_it(body: bytes) -> str | None:
         return s3.put_object(Bucket=bucket, Key=key, Body=body).get("VersionId")
@@ -60,7 +60,7 @@ def source(recorded_access: S3Access, bucket: str, key: str) -> Open:
 
 @pytest.fixture
 def versioned(s3: "S3Client", bucket: str) -> None:
-    """The bucket keeps versions."""
+    """Enable versioning for the bucket."""
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
@@ -179,13 +179,13 @@ def test_a_replaced_object_is_not_read_on(put: Callable[[bytes], str], source: O
         image.read(0, 3)
 
 
-# How retries wait
+# The waits of retries
 
 
 def test_production_retries_within_bounds_of_attempts_and_seconds(
     scripted: ScriptedS3, scripted_access: S3Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given production's policy, and a clock that does not keep a test waiting
+    # Given the retry policy of production, and a clock that does not delay the test
     waits: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waits.append))
     scripted.script(then=refuse(503, "SlowDown"))
@@ -193,7 +193,7 @@ def test_production_retries_within_bounds_of_attempts_and_seconds(
     # When every read fails
     with stamina.set_testing(False), pytest.raises(TransientError):
         image.read(0, 512)
-    # Then all attempts are made, each after a wait, and the waits fit into the time there is
+    # Then all attempts are made, with a wait before each retry, and the waits fit into the budget
     assert len(waits) == RETRY_ATTEMPTS - 1
     assert all(wait > 0 for wait in waits)
     assert sum(waits) < RETRY_SECONDS
@@ -207,10 +207,10 @@ def test_production_begins_no_attempt_when_its_time_is_over(
     image = S3Source(scripted_access, BUCKET, "image", version_id=None, meter=Meter(Budget()))
     with stamina.set_testing(False), pytest.raises(TransientError):
         image.read(0, 512)
-    assert len(scripted.requests) == 2  # obstore asks, and boto3 for the error's name
+    assert len(scripted.requests) == 2  # obstore sends the request, and boto3 finds the error's name
 
 
-# One way to S3
+# One client for S3
 
 
 @pytest.mark.parametrize(

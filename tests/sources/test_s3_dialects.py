@@ -1,7 +1,7 @@
-"""S3 as other servers speak it: each is read, and what it does not know costs no object a request twice.
+"""Dialects of S3 servers: Keyhole reads each, and a missing feature costs no object a repeated request.
 
-A row is a server's dialect and how many requests an object takes: the first that a process reads there, and
-one that it reads when it knows the server.
+A row contains a server's dialect and the number of requests for the first object that a process reads there
+and for a later object.
 """
 
 from dataclasses import replace
@@ -45,7 +45,7 @@ def weak_etags(request: Request, answer: Answer) -> Answer:
 
 
 def no_if_match(request: Request, answer: Answer) -> Answer:
-    """If-Match is refused, whatever it says."""
+    """Every request with If-Match is refused."""
     return answer if request.if_match is None else refusal(501, "NotImplemented")
 
 
@@ -56,13 +56,13 @@ def no_suffix(request: Request, answer: Answer) -> Answer:
 
 
 def suffix_ignored(request: Request, answer: Answer) -> Answer:
-    """Ranges from the end are answered with the whole object."""
+    """Requests for a range from the end are answered with the whole object."""
     suffix = request.range is not None and request.range.startswith("bytes=-")
     return ignore_range(request, answer) if suffix else answer
 
 
 def unknown_size(request: Request, answer: Answer) -> Answer:
-    """A range is answered without the object's size."""
+    """Answers to ranges do not state the object's size."""
     if request.method == "HEAD":
         return answer
     stated = answer.headers["Content-Range"].partition("/")[0]
@@ -70,7 +70,7 @@ def unknown_size(request: Request, answer: Answer) -> Answer:
 
 
 class Dialect(NamedTuple):
-    """What a server answers, and the requests of the first object and of a later one."""
+    """A server's answers, and the number of requests for the first object and for a later one."""
 
     answer: Fault
     first: int
@@ -81,11 +81,11 @@ class Dialect(NamedTuple):
 DIALECTS = {
     "S3's own": Dialect(right, 3, 3),
     "weak ETags": Dialect(weak_etags, 3, 3),
-    # The second GET of the first object is refused to obstore and to boto3, and answered without If-Match.
+    # The first object's second GET is refused to obstore and to boto3, and then answered without If-Match.
     "no If-Match": Dialect(no_if_match, 5, 3),
     "no ranges from the end": Dialect(no_suffix, 3, 3),
     "ranges from the end ignored": Dialect(suffix_ignored, 3, 3),
-    # obstore does not read such an answer; boto3 does, and asks for the size by HEAD.
+    # obstore does not read such an answer. boto3 does, and requests the size by HEAD.
     "ranges of unknown size": Dialect(unknown_size, 5, 4),
     "unquoted ETags": Dialect(right, 3, 3, etag="9b2cf535f27731c974343645a3985328"),
     "ETags of parts": Dialect(right, 3, 3, etag='"9b2cf535f27731c974343645a3985328-12"'),
@@ -98,13 +98,13 @@ DIALECTS = {
 
 @pytest.fixture
 def bucket() -> str:
-    """A bucket of which the process knows nothing."""
+    """A bucket for which the process has sent no request yet."""
     return f"bucket-{uuid4().hex}"
 
 
 @pytest.fixture
 def source(scripted_access: S3Access, bucket: str) -> S3Source:
-    """The object of a test, not yet read."""
+    """The object of a test. It has not been read yet."""
     return S3Source(scripted_access, bucket, KEY, version_id=None, meter=Meter(Budget()))
 
 
@@ -112,14 +112,14 @@ def source(scripted_access: S3Access, bucket: str) -> S3Source:
 def test_the_server_is_understood_and_no_object_pays_twice(
     scripted: ScriptedS3, scripted_access: S3Access, bucket: str, dialect: Dialect
 ) -> None:
-    # Given a server that speaks so
+    # Given a server with this dialect
     scripted.put(KEY, DISK, bucket=bucket, etag=dialect.etag)
     scripted.script(then=dialect.answer)
-    # When the first object is scanned there, and others after it
+    # When the first object is scanned there, and further objects after it
     first, *_, later = (
         scan_s3(scripted_access, bucket, KEY, None, ScanSettings()) for _ in range(STRIKES + 1)
     )
-    # Then the verdict is that of any server, and the requests are as few as can be
+    # Then the verdict is the same as on every server, with the fewest possible requests
     assert (first.status, first.virtual_size) == (later.status, later.virtual_size) == (Status.SAFE, GIB)
     assert (first.requests, later.requests) == (dialect.first, dialect.later)
 
@@ -137,13 +137,13 @@ def test_a_whole_small_object_for_a_range_is_read(
 def test_a_replaced_object_is_noticed_without_if_match(
     scripted: ScriptedS3, source: S3Source, bucket: str, dialect: Fault
 ) -> None:
-    # Given an object on a server to which its ETag cannot be stated, and one GET of it
+    # Given an object on a server that does not accept its ETag in a request, and one GET of the object
     scripted.put(KEY, DISK, bucket=bucket)
     scripted.script(then=dialect)
     source.read(0, 512)
-    # When it is replaced by one that is as long
+    # When the object is replaced by one of the same length
     scripted.put(KEY, DISK.patched(GIB // 2, b"new"), bucket=bucket)
-    # Then the next GET is not of the object
+    # Then the next GET finds that the object was replaced
     with pytest.raises(ObjectChangedError):
         source.read(512, 512)
 
@@ -160,7 +160,8 @@ def test_the_end_can_be_read_first_though_ranges_from_the_end_are_unknown(
 def test_a_size_that_must_be_asked_for_is_that_of_the_same_object(
     scripted: ScriptedS3, source: S3Source, bucket: str
 ) -> None:
-    # Given a server that states no size with a range, and an object that is replaced before it is asked for
+    # Given a server that does not state sizes in answers to ranges, and an object that is replaced before its
+    # size is requested
     scripted.put(KEY, DISK, bucket=bucket)
 
     def replacing(request: Request, answer: Answer) -> Answer:
@@ -170,6 +171,6 @@ def test_a_size_that_must_be_asked_for_is_that_of_the_same_object(
         return unknown_size(request, answer)
 
     scripted.script(then=replacing)
-    # Then nothing is said of either
+    # Then the report states nothing about either object
     with pytest.raises(ObjectChangedError):
         source.read(0, 512)

@@ -1,4 +1,4 @@
-"""S3 takes nearly any text as a key; Keyhole reads the object of that key and no look-alike."""
+"""S3 accepts nearly every text as a key. Keyhole reads exactly the object with that key."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -67,9 +67,9 @@ KEYS = [
     "A",
     "bucket/a",
 ]
-#: A virtual size of its own for each of them.
+#: Each key's image has another virtual size.
 SIZES = {key: number * MIB for number, key in enumerate(KEYS, start=1)}
-#: What the grammars of paths, URLs and XML care about.
+#: Characters with a meaning in paths, URLs and XML.
 ODD_TEXT = st.text(
     st.sampled_from("a./%?#&=+ \\\"'*~:;@\t\n\r\x00\x7f\u00e9e\u0301\u202e\N{FLOPPY DISK}"), min_size=1
 )
@@ -114,19 +114,19 @@ def test_characters_that_a_line_cannot_hold_are_read_too(
     assert [request.key for request in scripted.requests] == [key] * report.requests
 
 
-# Each example resets the server; how long it takes to answer is no law.
+# Each example resets the server. The time of its answers is not tested.
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=ANY_KEY)
 def test_any_key_is_sent_as_it_is_by_the_client_that_can_name_it(
     scripted: ScriptedS3, scripted_access: S3Access, key: str
 ) -> None:
-    # Given an object of that key
+    # Given an object with that key
     scripted.reset()
     scripted.put(key, b"image")
     # When it is read
     source = S3Source(scripted_access, BUCKET, key, version_id=None, meter=Meter(Budget()))
     assert source.read(0, 512) == b"image"
-    # Then one request was enough, of exactly that key, by obstore if it can name it
+    # Then one request for exactly that key was enough, by obstore if it can request the key
     (request,) = scripted.requests
     assert (request.bucket, request.key) == (BUCKET, key)
     assert ("Boto3" in request.headers["user-agent"]) is not can_name(key)

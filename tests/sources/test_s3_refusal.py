@@ -1,4 +1,4 @@
-"""The meaning of a refusal: whether it is of the object, of the way to it, or of neither."""
+"""The meaning of a refusal: it concerns the object, the connection to S3, or neither."""
 
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ from tests.servers.scripted_s3 import BUCKET, Fault, ScriptedS3, refusal, refuse
 
 @pytest.fixture
 def bucket() -> str:
-    """A bucket of which the process knows no region."""
+    """A bucket whose region the process does not know."""
     return f"bucket-{uuid4().hex}"
 
 

@@ -1,4 +1,4 @@
-"""How a bucket's reads begin, and when obstore is given up for a bucket."""
+"""The first reads of a bucket, and when Keyhole stops using obstore for it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -19,14 +19,14 @@ ELSEWHERE = HOME._replace(url="https://bucket.s3.eu-west-1.amazonaws.com", regio
 
 
 class Opened:
-    """A bucket as a test sees that it was opened."""
+    """A record of how a bucket was opened."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
 
 
 def route(*places: Place) -> Route:
-    """A route that is at these places, one after the other."""
+    """A route that uses these places, one after the other."""
     left = [*places]
     return Route(
         "bucket",
@@ -74,12 +74,12 @@ def test_the_first_read_goes_alone() -> None:
     with ThreadPoolExecutor(3) as pool:
         pool.submit(read, "first")
         begun.wait()
-        # When others come
+        # When other reads come
         later = [pool.submit(read, "later") for _ in range(2)]
         end.set()
         for one in later:
             one.result()
-    # Then they are after it
+    # Then they wait for the first one
     assert order == ["first", "later", "later"]
 
 
@@ -97,7 +97,7 @@ def test_a_first_read_that_hangs_holds_the_others_for_a_moment(monkeypatch: pyte
 
 def test_a_panic_of_obstores_is_a_failure_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicException(BaseException):
-        """What a panic is in Python."""
+        """The type of the exception to which a Rust panic is converted."""
 
     def panic(*_: Any, **__: Any) -> None:
         raise PanicException("request valid: InvalidUri(InvalidUriChar)")

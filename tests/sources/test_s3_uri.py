@@ -1,4 +1,4 @@
-"""The names of objects, taken apart."""
+"""Parsing S3 URIs."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Times of listings mean what botocore would have them mean."""
+"""Times in listings mean the same as in botocore."""
 
 from datetime import UTC, datetime
 from threading import current_thread, main_thread
@@ -13,7 +13,7 @@ from keyhole.sources.s3 import S3Access
 from keyhole.sources.timestamps import parse_timestamp
 
 
-@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001 - in UTC below
+@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001 - the tests convert it to UTC below
 def test_any_time_in_any_of_its_forms(moment: datetime) -> None:
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=UTC)
     for form in (
@@ -45,7 +45,7 @@ def test_what_s3_lists_is_not_guessed_at(
     guessed: list[object] = []
 
     def note(value: object, **options: object) -> object:
-        # moto, in threads of its own, guesses, too.
+        # moto's threads also guess the format.
         if current_thread() is main_thread():
             guessed.append(value)
         return guess(value, **options)

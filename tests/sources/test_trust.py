@@ -1,4 +1,4 @@
-"""Which certificates both clients trust."""
+"""The certificates that both clients trust."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.servers.certificates import make_authority
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The store of a system."""
+    """The system's store of certificates."""
     store = make_authority(tmp_path, "system").file
     monkeypatch.setattr(trust, "SYSTEM_STORES", (str(tmp_path / "missing"), str(store)))
     return store
@@ -20,7 +20,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """The file of a company's CA."""
+    """A file with a company's CA."""
     return make_authority(tmp_path, "other").file
 
 

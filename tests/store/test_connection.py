@@ -1,4 +1,4 @@
-"""The connection: which URLs it takes, and how it fails."""
+"""The connection: the accepted URLs, and how it fails."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.ports import free_port
 
 
 def test_answers_are_bytes(valkey_url: str) -> None:
-    """A report is parsed from bytes."""
+    """Reports are parsed from bytes."""
     with connect(valkey_url) as client:
         client.set("greeting", "hello")
 
@@ -19,7 +19,7 @@ def test_answers_are_bytes(valkey_url: str) -> None:
 
 
 def test_the_url_picks_the_database(valkey_url: str) -> None:
-    """What lies in one database is not seen in another."""
+    """Data in one database is not visible in another."""
     with connect(f"{valkey_url}/1") as first, connect(f"{valkey_url}/2") as second:
         first.set("greeting", "hello")
 
@@ -30,7 +30,7 @@ def test_the_url_picks_the_database(valkey_url: str) -> None:
     "url", ["redis://host:1/0", "rediss://user:secret@host:1/0", "unix:///run/valkey.sock?db=3"]
 )
 def test_every_kind_of_url_makes_a_bounded_pool(url: str) -> None:
-    """A pool that waits for a free connection, with a limit on each wait."""
+    """The pool waits for a free connection, and each wait has a limit."""
     with connect(url) as client:
         pool = client.connection_pool
 
@@ -39,19 +39,19 @@ def test_every_kind_of_url_makes_a_bounded_pool(url: str) -> None:
 
 
 def test_options_in_the_url_go_before_ours() -> None:
-    """Whoever runs Keyhole may know better how slow the network is."""
+    """The user can know better how slow the network is."""
     with connect("redis://host:1/0?socket_timeout=3") as client:
         assert client.connection_pool.connection_kwargs["socket_timeout"] == 3
 
 
 def test_a_url_of_another_kind_is_refused() -> None:
-    """At once, and not at the first command."""
+    """It is refused at once, not at the first command."""
     with pytest.raises(ValueError, match="not a Redis URL"):
         connect("http://host")
 
 
 def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
-    """The options of TCP are not for it."""
+    """The options for TCP are not used for a Unix socket."""
     socket = tmp_path / "valkey.sock"
     with ValkeyServer(port=free_port(), unix_socket_path=socket), connect(f"unix://{socket}?db=1") as client:
         assert client.ping()
@@ -61,7 +61,7 @@ def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
     "url", ["redis://127.0.0.1:1", "rediss://127.0.0.1:1", "unix:///nonexistent/valkey.sock"]
 )
 def test_an_unreachable_server_is_a_redis_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After five retries, whose waits are taken out here."""
+    """The error comes after five retries. The test removes their waits."""
     waits: list[float] = []
     monkeypatch.setattr("redis.retry.sleep", waits.append)
 
@@ -72,7 +72,7 @@ def test_an_unreachable_server_is_a_redis_error(url: str, monkeypatch: pytest.Mo
 
 
 def refused(client: redis.Redis, *command: object) -> redis.RedisError:
-    """The error with which a command fails."""
+    """The error of a failing command."""
     with pytest.raises(redis.RedisError) as error:
         client.execute_command(*command)
     return error.value

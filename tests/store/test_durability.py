@@ -1,4 +1,4 @@
-"""What was written is on the server's disk when a pipeline returns, or it raises. Against real servers."""
+"""A pipeline's writes are on the server's disk when it returns; otherwise it raises. On real servers."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,10 @@ def server_url() -> Iterator[str]:
 
 @pytest.fixture
 def server(server_url: str) -> Iterator[redis.Redis]:
-    """A client of that server, which syncs every write. What is not on disk soon counts as lost."""
+    """A client of that server, which syncs every write.
+
+    Writes that are not on disk quickly are considered lost.
+    """
     with connect(server_url) as client:
         client.flushall()
         yield client
@@ -34,7 +37,7 @@ def server(server_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sync that never comes is waited for a tenth of a second."""
+    """Wait only 0.1 s for a sync."""
     monkeypatch.setattr(durability, "_LONGEST_WAIT_MS", 100)
 
 

@@ -1,4 +1,4 @@
-"""Keys: ids of objects are unambiguous and stable."""
+"""Keys: the ids of objects are unambiguous and stable."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ names = st.text(max_size=20)
 def test_different_objects_have_different_ids(
     bucket: str, key: str, version: str | None, other_bucket: str, other_key: str, other_version: str | None
 ) -> None:
-    """Whatever is in the names, only the same triple gives the same id; no version is the empty one."""
+    """Only the same bucket, key and version give the same id. No version is the same as an empty version."""
     same = (bucket, key, version or "") == (other_bucket, other_key, other_version or "")
 
     ids = keys.object_id(bucket, key, version), keys.object_id(other_bucket, other_key, other_version)
@@ -21,7 +21,7 @@ def test_different_objects_have_different_ids(
 
 
 def test_text_moved_across_a_boundary_is_another_object() -> None:
-    """`a` + `b/c` is not `a/b` + `c`, nor is a version that looks like the end of a key."""
+    """`a` + `b/c` is not `a/b` + `c`, and a version is not the end of a key."""
     ids = {
         keys.object_id("a", "b/c", None),
         keys.object_id("a/b", "c", None),
@@ -33,5 +33,5 @@ def test_text_moved_across_a_boundary_is_another_object() -> None:
 
 
 def test_an_id_is_stable() -> None:
-    """Records outlive the process that wrote them."""
+    """Records exist longer than the process that wrote them."""
     assert keys.object_id("images", "a.qcow2", None) == "582b52efa39f7d0e194d4dc0384716be"

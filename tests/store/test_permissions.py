@@ -21,7 +21,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 def user(server: RedisServer, *changes: str) -> redis.Redis:
-    """A client of a user with the least rules, changed by these."""
+    """A client of a user with the fewest rules and these changes."""
     server.add_user(*changes)
     return redis.Redis.from_url(server.url(user=USER), protocol=2)
 

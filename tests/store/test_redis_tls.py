@@ -1,4 +1,4 @@
-"""A Redis by TLS, as kombu and redis-py meet it: both verify it, and both take the options of its URL."""
+"""A Redis over TLS: kombu and redis-py both verify its certificate and use the options of its URL."""
 
 import socket
 import ssl
@@ -19,7 +19,7 @@ from keyhole.store.connection import connect
 from tests.servers.certificates import make_authority
 from tests.servers.redis_server import RedisServer, redis_server
 
-#: The errors that either client raises.
+#: The errors that both clients raise.
 TROUBLE = (redis.RedisError, OperationalError, OSError)
 
 
@@ -30,7 +30,7 @@ def server() -> Iterator[RedisServer]:
 
 
 def by_store(url: str) -> None:
-    """Ask a Redis as the store does."""
+    """Connect to a Redis as the store does."""
     with connect(url, retries=0) as client:
         client.ping()
 
@@ -45,7 +45,7 @@ def by_broker(url: str) -> None:
 
 
 def by_scheduler(url: str) -> None:
-    """Ask a Redis as RedBeat does."""
+    """Connect to a Redis as RedBeat does."""
     celery = Celery(set_as_current=False)
     celery.conf.update(scheduling.configuration(url, [], 30))
     with get_redis(celery) as client:
@@ -58,7 +58,7 @@ Ask = Callable[[str], None]
 
 @either
 def test_a_stranger_is_refused_and_gets_no_password(server: RedisServer, ask: Ask) -> None:
-    """A listener with a certificate that nobody trusts hears nothing but the beginning of TLS."""
+    """A server with an untrusted certificate receives only the start of a TLS handshake."""
     heard: list[bytes] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.ca, server.folder / "key.pem")
@@ -132,7 +132,7 @@ def test_authorities_of_the_url_are_the_only_ones(
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 @either
 def test_all_options_mean_the_same(server: RedisServer, ask: Ask, scheme: str) -> None:
-    """As the server sees them."""
+    """The server sees the same options."""
     tls = f"&ssl_ca_certs={server.ca}" if scheme == "rediss" else ""
     options = "socket_timeout=5&socket_connect_timeout=5&health_check_interval=9&client_name=me&db=3"
     seen: list[dict[str, str]] = []

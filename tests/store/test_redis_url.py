@@ -1,4 +1,4 @@
-"""The URL of a Redis: what it may say, and what is refused."""
+"""The URL of a Redis: what it can contain, and what is refused."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_tls_is_verified_unless_the_url_says_otherwise(query: str, expected: dic
     ],
 )
 def test_what_is_refused_is_told_with_advice(url: str, advice: str) -> None:
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the text is compared here
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the test compares the message
         redis_options(url.replace("://", "://u:s3cret@"))
 
     assert advice in str(refused.value)
