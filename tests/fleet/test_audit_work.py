@@ -1,11 +1,11 @@
-"""An audit's work is interrupted at each of its steps, and still ends with the same result.
+"""An audit that is interrupted at each of its steps still ends with the same result.
 
-A process here is a set of services whose Redis and broker end it before a step. Then it does nothing more, as
-if by SIGKILL. What it had in hand is lost, or delivered again; what it held grows old; another process
-sweeps, and works on. Or several of them take turns, step by step, in an order that chance chooses, and every
-message is delivered twice.
+A process in these tests is a set of services whose Redis and broker stop it before a step. It then does
+nothing more, as after SIGKILL. Its messages are lost or delivered again, its heartbeats become old, and
+another process sweeps and continues the work. In other tests several processes take turns, step by step, in a
+random order, and every message is delivered twice.
 
-The tasks are the real ones, and so are Valkey, and the S3 that they list and read. The broker is a list.
+The tasks are the real ones, and so are Valkey and the S3 that they list and read. The broker is a list.
 """
 
 import logging
@@ -46,47 +46,47 @@ from tests.servers.synthetic_s3 import SyntheticS3, synthetic_s3
 from tests.slow import slow
 
 BUCKET, AUDIT = "images", "audit"
-#: Two pages; of the first two batches, which must not be sent at once.
+#: Two pages. The first page has two batches, which must not be sent at once.
 OBJECTS, PAGE_KEYS = 4, 3
 SPEC = AuditSpec(bucket=BUCKET, batch_size=2, outstanding=1)
-#: Lives after which an audit that has not ended is at rest for ever.
+#: If an audit has not ended after this many lives, it will never end.
 MOST_LIVES = 10
 
 
-#: Orders in which several processes take turns.
+#: The number of random orders in which several processes take turns.
 ORDERS = 30
-#: Seconds of a step after which the one whose turn it is hangs.
+#: If a step takes this many seconds, the process whose turn it is hangs.
 LONGEST_TURN = 60.0
 
 
 class KilledError(BaseException):
-    """The process has died. No code handles this, because it is not an `Exception`."""
+    """Raised when the process is killed. No code handles this error, because it is not an `Exception`."""
 
 
 class Fuse:
-    """Ends a process before a step. `None` for never."""
+    """Stops a process before a step. `None`: never."""
 
     def __init__(self, step: int | None = None) -> None:
         self._step = step
         self._steps = 0
 
     def before(self) -> None:
-        """A step is about to be done."""
+        """Count a step that is about to happen."""
         if self._steps == self._step:
             raise KilledError
 
     def done(self) -> None:
-        """It is done."""
+        """Count a step that has happened."""
         self._steps += 1
 
     def blow(self) -> None:
-        """End the process now."""
+        """Stop the process now."""
         self._step = self._steps
         raise KilledError
 
 
 class Baton:
-    """Lets one process after the other take a step, in an order that chance chooses."""
+    """Lets one process after the other do a step, in a random order."""
 
     def __init__(self, choice: random.Random, runners: int) -> None:
         self._choice = choice
@@ -95,18 +95,18 @@ class Baton:
         self._passed = Condition()
 
     def take(self, runner: int) -> None:
-        """Wait for a turn."""
+        """Wait for the turn."""
         with self._passed:
             assert self._passed.wait_for(lambda: self._turn == runner, LONGEST_TURN)
 
     def pass_on(self) -> None:
-        """Let chance choose whose turn is next."""
+        """Choose at random whose turn is next."""
         with self._passed:
             self._turn = self._choice.choice(self._runners) if self._runners else -1
             self._passed.notify_all()
 
     def leave(self, runner: int) -> None:
-        """Take no more turns."""
+        """Take part no longer."""
         self.take(runner)
         self._runners.remove(runner)
         self.pass_on()
@@ -127,7 +127,10 @@ class Runner(Fuse):
 
 
 class MortalRedis(redis.Redis):
-    """A client in which each command is a step, also each command of a pipeline without a transaction."""
+    """A client in which each command is a step.
+
+    Each command in a pipeline without a transaction is a step too.
+    """
 
     fuse: Fuse
 
@@ -160,7 +163,7 @@ class MortalPipeline(Pipeline):
 
 
 class OneLife(Liveness):
-    """The name of a process of this test's, and which others live: their names are numbers."""
+    """The name of this test's process, and a check whether others live: their names are numbers."""
 
     def __init__(self, client: redis.Redis, number: int, living: set[str]) -> None:
         super().__init__(client)
@@ -176,7 +179,7 @@ class OneLife(Liveness):
 
 
 class World:
-    """A Valkey, a broker, an S3 with some objects, and one process after the other."""
+    """A Valkey, a broker, an S3 with some objects, and processes that live one after the other."""
 
     def __init__(self, valkey: redis.Redis, url: str, s3: SyntheticS3) -> None:
         self.valkey = valkey
@@ -187,7 +190,7 @@ class World:
         self._settings = Settings(redis_url=url, s3_endpoint_url=s3.url, scan_threads=1)
         self.services = Services(self._settings, os.getpid())
 
-    # What the tasks find in place of Celery's.
+    # Replacements for Celery's tasks
 
     def publish(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -209,10 +212,10 @@ class World:
     def waiting(self, _: str) -> int:
         return sum(not isinstance(message, Claim) for message in self.messages)
 
-    # What happens to it.
+    # Events
 
     def live(self, fuse: Fuse, *, spec: AuditSpec | None = SPEC, delivered_again: bool = False) -> bool:
-        """Let a process begin the audit, sweep, and work while there is work; false if it is killed."""
+        """Let a process begin the audit, sweep, and work until nothing is left; false if it is killed."""
         client = MortalRedis(connection_pool=self.valkey.connection_pool)
         client.fuse = fuse
         self._process.services = Services(self._settings, os.getpid())
@@ -239,7 +242,7 @@ class World:
         return True
 
     def live_at_once(self, choice: random.Random, *, processes: int) -> None:
-        """Let several processes live, a step of one after a step of another."""
+        """Let several processes live at the same time, with their steps interleaved."""
         baton = Baton(choice, processes)
 
         def live(number: int) -> None:
@@ -253,7 +256,7 @@ class World:
                 done.result()
 
     def grow_old(self) -> None:
-        """Let the time pass in which a living process would have given a heartbeat."""
+        """Let so much time pass that a living process would have sent a heartbeat."""
         self.valkey.delete(keys.audit(AUDIT, "page"))
         pass_seconds(self.valkey, 1000)
 
@@ -267,7 +270,7 @@ class World:
         pytest.fail(f"{self.services.audits.get(AUDIT)!r} is at rest")
 
     def start_over(self) -> None:
-        """As if nothing had been."""
+        """Restore the initial state."""
         self.messages.clear()
         self.times_delivered = 1
         self.valkey.flushall()
@@ -295,7 +298,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[SyntheticS3]:
-    """A synthetic S3 with a few objects, and the credentials for it."""
+    """A synthetic S3 with a few objects, and credentials for it."""
     with synthetic_s3() as server, pytest.MonkeyPatch.context() as monkeypatch:
         isolate(monkeypatch, **CREDENTIALS, AWS_DEFAULT_REGION="us-east-1")
         server.fill(BUCKET, OBJECTS)
@@ -366,14 +369,17 @@ def test_a_process_is_killed_before_any_step(world: World, delivered_again: bool
 def test_objects_that_kill_whoever_scans_them_are_given_up_one_by_one(
     world: World, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each costs three workers; whoever goes on with what a lost one left may be killed at any step, too."""
+    """Each such object costs three workers.
+
+    The processes that continue the work can also be killed at any step.
+    """
     spec = SPEC.model_copy(update={"batch_size": OBJECTS})
     monkeypatch.setattr(ScanWork, "scan", lambda work, *_: work._services.redis.fuse.blow())
     s3.list_at_most(OBJECTS)
     for step in range(0, 90, 3):
         world.start_over()
         deaths = 0
-        # A life without a death may leave entries that the next sweep sends again.
+        # Even a process that is not killed can leave entries, which the next sweep sends again.
         for _ in range(MAX_LOST * OBJECTS + MOST_LIVES):
             deaths += not world.live(Fuse(step) if deaths == 1 else Fuse(), spec=spec)
             if world.services.audits.state(AUDIT) is not AuditState.RUNNING:
@@ -389,7 +395,7 @@ def test_objects_that_kill_whoever_scans_them_are_given_up_one_by_one(
 def test_a_page_that_kills_whoever_lists_it_fails_the_audit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or workers would be killed for ever. It goes on where it was, if it is told to."""
+    """Otherwise it would kill workers forever. The audit continues from that page if a user resumes it."""
     with monkeypatch.context() as patched:
         patched.setattr(Auditor, "process", lambda *_: world.process_services().redis.fuse.blow())
         deaths = 0
@@ -430,7 +436,7 @@ def test_several_processes_do_the_same_at_once(world: World, processes: int) -> 
         world.start_over()
         world.times_delivered = 2
 
-        world.live_at_once(random.Random(seed), processes=processes)  # noqa: S311 - whose turn it is
+        world.live_at_once(random.Random(seed), processes=processes)  # noqa: S311 - to choose whose turn it is
 
         world.end()
         world.assert_all_is_counted_once(statuses={Status.SAFE})

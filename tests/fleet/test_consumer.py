@@ -32,7 +32,7 @@ def desk(valkey: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 class Loop:
-    """A consumer and the timer of its event loop, which turns when the test says so."""
+    """A consumer and the timer of its event loop, which runs only when the test says so."""
 
     def __init__(self) -> None:
         self.timer = Timer()
@@ -40,7 +40,7 @@ class Loop:
         self.consumer.timer = self.timer
 
     def turn(self) -> None:
-        """Do what is due."""
+        """Run the timers that are due."""
         _, entry = next(iter(self.timer))
         if entry is not None:
             entry()
@@ -119,7 +119,10 @@ def test_a_message_of_which_redis_cannot_say_whether_it_is_a_copy_is_looked_at_a
 
 
 def test_the_loop_is_known_while_and_after_it_connects_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a task whose process was lost would be sent on the event loop, which would wait for that."""
+    """Otherwise a task whose process was lost would be sent on the event loop.
+
+    The loop would then wait for the broker.
+    """
     hub = Hub()
     known: list[object] = []
     consumer: Any = object.__new__(Consumer)

@@ -1,4 +1,4 @@
-"""Redis crashes and loses the last second of what it wrote, while the worker lives on: no verdict is lost."""
+"""Redis crashes and loses its last second of writes while the worker continues: no verdict is lost."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ BATCH = Entry("batch", JOBS)
 
 
 class Site:
-    """A worker whose Redis crashes as it is told to."""
+    """A worker whose Redis crashes when the test says so."""
 
     def __init__(self, folder: Path) -> None:
         self.valkey = Valkey(folder)
@@ -76,7 +76,7 @@ class Site:
             self._crash()
 
     def _crash(self) -> None:
-        """Lose all that was not said to be on the disk."""
+        """Lose all writes that were not confirmed to be on the disk."""
         self.valkey.crash_at(lambda floor, _: floor)
 
     def _finish(self, _: Entry) -> None:
@@ -94,12 +94,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.parametrize("crash", [("job-1", "scanned"), ("job-1", "recorded"), ("all", "done")])
 def test_verdicts_that_redis_lost_are_made_again(site: Site, crash: tuple[str, str]) -> None:
-    # Given an accepted entry, and a crash that takes all that was not brought to the disk since
+    # Given an accepted entry, and a crash that loses all later writes that were not synced to the disk
     site.ledger.record(BATCH)
     site.valkey.accepted()
     site.crashes = dict([crash])
 
-    # When it is worked on until nothing is left to be sent
+    # When a worker works on it until nothing must be sent
     rounds = 0
     while site.run():
         rounds += 1

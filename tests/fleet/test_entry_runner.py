@@ -41,7 +41,7 @@ def report(job: ScanJob) -> Report:
 
 
 class Workers(Liveness):
-    """Worker processes: the one at work, and others of which some are alive."""
+    """Worker processes: the working one, and others, of which some live."""
 
     living: frozenset[str] = frozenset()
 
@@ -50,7 +50,7 @@ class Workers(Liveness):
 
 
 class Site:
-    """Scans and records as a test wants it, and notes down what was done."""
+    """Simulates scans and records as a test specifies, and records what happened."""
 
     def __init__(self, valkey: redis.Redis) -> None:
         self.ledger = Ledger(valkey, done_seconds=3600)
@@ -146,7 +146,7 @@ class TestOnce:
         assert sorted(site.scanned) == sorted(ALL_SAFE)
 
     def test_jobs_with_a_verdict_are_skipped(self, site: Site) -> None:
-        """The last worker's actions before it was lost."""
+        """The last worker stored these verdicts before it was lost."""
         site.ledger.mark_done("job-0")
         site.ledger.mark_done("job-2")
 
@@ -156,7 +156,7 @@ class TestOnce:
         assert site.ledger.is_done(BATCH.id)
 
     def test_an_entry_that_nobody_noted_is_worked_on_all_the_same(self, site: Site) -> None:
-        """It was published by its task's name."""
+        """It was published directly, by its task's name."""
         site.run(Entry("unknown", JOBS[:1]))
 
         assert site.statuses() == {"job-0": [Status.SAFE]}
@@ -167,7 +167,7 @@ class TestOnce:
         assert site.ledger.is_done("empty")
 
     def test_the_jobs_of_a_batch_are_scanned_at_once(self, site: Site) -> None:
-        """Each waits in its scan until all are there."""
+        """Each scan waits until all scans have started."""
         meeting = Barrier(len(JOBS), timeout=10)
         site.on_scan = lambda _: meeting.wait() and None
 
@@ -206,7 +206,7 @@ class TestFinishing:
 
 
 class TestUndecided:
-    """A fault of ours, of the network or of S3 is not a verdict."""
+    """A fault of Keyhole, the network or S3 is not a verdict."""
 
     @pytest.mark.parametrize(
         "reason",
@@ -306,7 +306,7 @@ class TestUndecided:
 
 class TestLostWorkers:
     def lose(self, site: Site, entry: Entry, *job_ids: str) -> None:
-        """A worker that began an entry and these jobs, and was killed."""
+        """Simulate a worker that began an entry and these jobs, and was killed."""
         site.ledger.leases.acquire(entry, "lost", force=True)
         for job_id in job_ids:
             site.ledger.attempts.start(job_id, "lost", site.liveness.is_alive)
@@ -352,7 +352,7 @@ class TestLostWorkers:
         assert site.ledger.count() == 0
 
     def test_the_message_of_the_whole_does_nothing_while_its_parts_go_on(self, site: Site) -> None:
-        """The broker delivers it once more."""
+        """The broker delivers the entry's message again."""
         self.lose(site, BATCH, "job-1")
         site.run(BATCH)
 
@@ -396,7 +396,7 @@ class TestLostWorkers:
         assert site.ledger.leases.holder(BATCH.id) == "other"
 
     def test_an_expired_lease_does_not_keep_others_out(self, site: Site, valkey: redis.Redis) -> None:
-        """It is frozen, or it released the entry and Redis does not know."""
+        """The holder is frozen, or it released the entry and Redis does not know that."""
         site.liveness.living = frozenset({"other"})
         site.ledger.leases.acquire(BATCH, "other")
         valkey.zincrby(keys.ledger_held(BATCH.queue), -2 * LEASE_SECONDS, BATCH.id)
@@ -425,7 +425,7 @@ class TestLostWorkers:
     def test_a_pending_release_is_done_before_the_entry_is_begun_again(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Done later, it would release the entry while it is worked on."""
+        """If it were done later, it would release the entry while a worker works on it."""
 
         def away(*_: object, **__: object) -> None:
             raise redis.ConnectionError
@@ -502,11 +502,11 @@ class TestTimeIsUp:
 
 
 class TestTheProcessMustEnd:
-    """What is done is marked, and who is to blame goes on alone when the entry is delivered again."""
+    """Finished jobs are marked. When the entry is delivered again, each suspected job continues alone."""
 
     @pytest.fixture(autouse=True)
     def _hasty(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Nobody waits for long, and what hangs ends with the test."""
+        """Shorten all waits. Hanging scans end with the test."""
         monkeypatch.setattr(attempt_pool, "LOOK_SECONDS", 0.01)
         monkeypatch.setattr(attempt_pool, "LAST_SECONDS", 0.05)
         self.over = Event()
@@ -588,7 +588,7 @@ class TestTheProcessMustEnd:
         assert site.ledger.count_postponed() == 1
 
     def test_memory_runs_out(self, site: Site) -> None:
-        """It is impossible to tell which job caused it."""
+        """Keyhole cannot detect which job used the memory."""
 
         other = Event()
 

@@ -1,4 +1,4 @@
-"""A worker forks only while none of its threads holds a lock; otherwise its child would wait forever."""
+"""A worker forks only while none of its threads holds a lock. Otherwise its child would wait forever."""
 
 import os
 import threading
@@ -19,12 +19,12 @@ from keyhole.fleet.sweeping import SweepStep
 from keyhole.fleet.worker_lost import Request
 
 Action = Callable[[], object]
-#: Seconds that a thread of these tests holds its lock.
+#: How long a thread of these tests holds its lock, in seconds.
 HELD = 0.2
 
 
 def in_a_fork(succeeds: Callable[[], bool]) -> bool:
-    """Whether something succeeds in a forked process."""
+    """Whether a function succeeds in a forked process."""
     child = os.fork()
     if not child:
         os._exit(0 if succeeds() else 1)
@@ -32,7 +32,7 @@ def in_a_fork(succeeds: Callable[[], bool]) -> bool:
 
 
 class Work:
-    """Work that begins, holds a lock for a moment, and ends."""
+    """A thread that takes a lock, holds it for a moment, and ends."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -45,7 +45,7 @@ class Work:
             self.may_end.wait(HELD)
 
     def is_free(self) -> bool:
-        """Whether its lock can be taken."""
+        """Whether the lock can be taken."""
         return self.lock.acquire(blocking=False)
 
 
@@ -134,7 +134,7 @@ def test_a_fork_does_not_wait_for_one_that_waits_for_redis() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     inside.wait()
-    GATE._began[thread.ident or 0] -= PATIENCE  # as if it were inside for so long
+    GATE._began[thread.ident or 0] -= PATIENCE  # as if a thread held the lock for this long
     began = time.monotonic()
 
     assert in_a_fork(lambda: True)

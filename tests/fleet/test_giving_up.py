@@ -1,4 +1,4 @@
-"""A job that is given up becomes a dead letter: its retries are spent, or it kills its processes."""
+"""A job that Keyhole gives up becomes a dead letter: it has no retries left, or it kills its processes."""
 
 import os
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ ENTRY_OF_TWO = Entry("batch", JOBS, EVENTS)
 def _here(
     valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """This process works, with an empty Redis and an S3 without the bucket."""
+    """This process works, with an empty Redis, and an S3 without the bucket."""
     valkey.ping()
     isolate(monkeypatch, **CREDENTIALS)
     settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
@@ -46,13 +46,13 @@ def dead(valkey: redis.Redis) -> DeadLetters:
 
 
 def work_on(entry: Entry) -> None:
-    """Work on an entry as a task; what it raises is Celery's to handle."""
+    """Work on an entry as a task does. Celery would handle the errors that are raised."""
     message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
     scan_batch.apply(args=[message], throw=False)
 
 
 def kept(dead: DeadLetters) -> Entry:
-    """The entry of the only letter."""
+    """The entry in the only dead letter."""
     (letter,) = dead.letters()
     assert letter.kind is LetterKind.JOB
     whole = dead.get(letter.id)
@@ -98,7 +98,7 @@ class TestItsVerdictCannotBeRecorded:
 def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
     valkey: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is neither given up nor left for the sweep to find."""
+    """It is neither given up nor left for the sweep."""
     pauses: list[float] = []
     monkeypatch.setattr("keyhole.fleet.ledger_task.time.sleep", pauses.append)
     services().ledger.record(ENTRY_OF_TWO)

@@ -1,4 +1,4 @@
-"""A worker's heartbeat says which part of the worker hangs."""
+"""A worker's heartbeat states which part of the worker hangs."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from keyhole.health import STALE_SECONDS, check
 
 
 class Request:
-    """Something that a worker holds."""
+    """A message that a worker has received."""
 
 
 @pytest.fixture(autouse=True)

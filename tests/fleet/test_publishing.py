@@ -1,4 +1,4 @@
-"""Publishing: a connection that dies leaves the delivery uncertain, and new settings are followed."""
+"""Publishing: a broken connection leaves the delivery uncertain, and changed settings are used."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ ENTRY = Entry("job", (ScanJob(id="job", bucket="images", key="a.qcow2"),))
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Valkey]:
-    """A broker of this test's own."""
+    """A broker that only this test uses."""
     valkey = Valkey(tmp_path)
     valkey.start()
     before = {name: app.conf[name] for name in ("broker_url", "broker_transport_options")}
@@ -36,8 +36,8 @@ def broker(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def lost(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - it must be there
-    """A batch whose connection died while it was on its way."""
+def lost(broker: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - the fixture must run
+    """A batch whose connection broke while it was being sent."""
 
     def die(*_: object) -> None:
         raise BatchPublishError("Redis publish batch failed; delivery is uncertain")
@@ -57,7 +57,7 @@ def test_a_connection_that_died_under_a_batch_is_opened_again_by_the_next() -> N
 
 @pytest.mark.usefixtures("lost")
 def test_a_connection_that_died_under_a_batch_is_opened_again_by_a_sweep() -> None:
-    """Publishers close it, and leave it in the pool."""
+    """Publishers close the connection, and leave it in the pool."""
     restore_overdue(app)
 
     assert queue_length(app, JOBS) == 0

@@ -1,4 +1,4 @@
-"""The Redis transport: what happens to a message, even if Redis does not accept it."""
+"""The Redis transport: no message is lost or doubled, even if Redis does not accept it."""
 
 import os
 import signal
@@ -148,7 +148,7 @@ def test_a_frozen_redis_does_not_stop_who_takes_a_message(desk: Desk, valkey: re
 
 @pytest.mark.slow
 def test_closing_does_not_wait_long_for_a_frozen_redis(desk: Desk, valkey: redis.Redis) -> None:
-    """Also a channel with a queue of its own, which kombu deletes, as that for commands to a worker."""
+    """This includes a channel with its own queue, which kombu deletes, as for remote commands."""
     channel: Any = desk.connection.channel()
     own = Queue("own", Exchange("commands", type="fanout"), auto_delete=True)(channel)
     own.declare()
@@ -173,7 +173,7 @@ def test_a_channel_that_closes_deletes_its_own_queues(desk: Desk, valkey: redis.
 
 
 def test_a_backlog_that_two_threads_close_does_later_what_it_is_told() -> None:
-    """Two connections of a process may close at once, each in a thread of its own."""
+    """Two connections of a process can close at the same time, in different threads."""
     backlog = Backlog()
     may_end, closing = threading.Event(), threading.Barrier(3)
     backlog.add(may_end.wait)
@@ -198,11 +198,11 @@ def test_a_backlog_that_two_threads_close_does_later_what_it_is_told() -> None:
 
 
 def test_what_cannot_be_made_is_not_called_when_the_process_ends(desk: Desk) -> None:
-    """kombu puts messages back then; here it is asked for the messages of a connection that was closed."""
+    """kombu would put messages back then. This test asks for the messages of a closed connection."""
     channel: Any = desk.connection.channel()
     desk.connection.collect()
 
     before = dict(_finalizer_registry)
     with pytest.raises(AttributeError):
-        channel.qos  # noqa: B018 - made when it is first asked for
+        channel.qos  # noqa: B018 - the first access makes it
     assert dict(_finalizer_registry) == before

@@ -1,4 +1,4 @@
-"""Whether a worker can use S3: which errors mean that it cannot, and which count as an answer."""
+"""Whether a worker can use S3: which errors mean that it cannot, and which are answers."""
 
 import socket
 import time

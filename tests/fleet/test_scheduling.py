@@ -1,4 +1,4 @@
-"""What the scheduler publishes, when, and what it keeps: beat and RedBeat on a real Valkey, tick by tick."""
+"""When the scheduler publishes which messages, and what it stores: beat and RedBeat on a real Valkey."""
 
 import logging
 import socket
@@ -23,7 +23,7 @@ from tests.servers.rabbitmq import RabbitMQ
 
 NIGHTLY = Schedule(name="nightly", bucket="images", crontab="15 3 * * *")
 OFTEN = Schedule(name="often", bucket="incoming", every="6h")
-#: How the keys begin that a scheduler writes.
+#: The prefixes of the keys that a scheduler writes.
 OURS = (keys.BEAT_PREFIX, "keyhole:broker:")
 
 
@@ -36,7 +36,7 @@ def beat(valkey: redis.Redis, valkey_url: str) -> Iterator[Scheduling]:
 
 class TestWhatIsDue:
     def test_nothing_is_before_its_time(self, beat: Scheduling) -> None:
-        """The first run of an interval is one interval after a scheduler first reads of it."""
+        """The first run of an interval is one interval after a scheduler has first read it."""
         beat.scheduler(NIGHTLY, OFTEN).tick()
 
         assert beat.messages() == []
@@ -84,7 +84,7 @@ class TestWhatIsDue:
         assert sorted(beat.due()) == ["nightly", "often"]
 
     def test_nothing_but_the_schedules_is_told_of(self, beat: Scheduling) -> None:
-        """Beat would have Celery's results cleaned up."""
+        """Celery's own beat would also publish a task that cleans up results."""
         beat.scheduler(OFTEN)
 
         assert beat.client.zrange(f"{keys.BEAT_PREFIX}:schedule", 0, -1) == [
@@ -214,7 +214,7 @@ class TestABrokerThatIsAway:
 
     @pytest.mark.slow
     def test_a_connection_that_was_dropped_is_made_anew(self, beat: Scheduling, rabbitmq: RabbitMQ) -> None:
-        """As a broker drops one that says nothing from one night to the next."""
+        """A broker drops a connection that is silent from one night to the next."""
         beat.broker = rabbitmq.url()
         scheduler = beat.scheduler(OFTEN)
         with rabbitmq.channel() as channel:
@@ -275,7 +275,7 @@ class TestTheLock:
         assert len(looks) == 1
 
     def test_one_whose_lock_ran_out_takes_it_again(self, beat: Scheduling) -> None:
-        """As after an outage of Redis, or a laptop's sleep."""
+        """A lock expires during an outage of Redis, or while a laptop sleeps."""
         scheduler = beat.scheduler(OFTEN)
         scheduler.tick()
         beat.client.delete(keys.BEAT_LOCK)
@@ -313,7 +313,7 @@ class TestTheLock:
         until(lambda: other.tick() and beat.due())
 
         assert beat.due() == ["often"]
-        assert holder.tick() == 0  # it notices, and tells of nothing
+        assert holder.tick() == 0  # it notices that, and publishes nothing
 
 
 def _raise(error: Exception) -> Callable[..., object]:

@@ -1,4 +1,4 @@
-"""The rest of a batch of long scans is sent again, which does not count as a failure."""
+"""The rest of a batch of long scans is sent again, which is not counted as a failure."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ BATCH = Entry("batch", JOBS, EVENTS)
 def sent(
     valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[Entry]]:
-    """What is sent again by this process, which begins with one object and then has no time left."""
+    """Return what this process sends again if it starts one object and then has no time left."""
     valkey.ping()
     isolate(monkeypatch, **CREDENTIALS)
     settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)

@@ -1,4 +1,4 @@
-"""This process signs the messages that it publishes, and a worker refuses unsigned ones."""
+"""This process signs the messages that it publishes, and a worker refuses unsigned messages."""
 
 import json
 from base64 import b64decode
@@ -38,7 +38,7 @@ def key_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def _site(
-    valkey: redis.Redis,  # noqa: ARG001 - it is emptied
+    valkey: redis.Redis,  # noqa: ARG001 - the fixture empties it
     valkey_url: str,
     key_file: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,7 +52,7 @@ def _site(
 
 
 def published(valkey: redis.Redis) -> list[tuple[str, dict[str, Any], bytes]]:
-    """The contents of the queues: each message's queue, headers and body."""
+    """All messages in the queues: the queue, headers and body of each."""
     found = []
     for queue in QUEUES:
         for item in valkey.lrange(f"keyhole:broker:{queue}", 0, -1):
@@ -124,7 +124,7 @@ class TestACopy:
         return message
 
     @pytest.fixture
-    def _later(self, message: object, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG002 - signed before
+    def _later(self, message: object, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG002 - it is signed before
         real = signing.time.time
         monkeypatch.setattr("keyhole.fleet.signing.time.time", lambda: real() + REMEMBERED + 1)
 
@@ -138,7 +138,7 @@ class TestACopy:
     def test_an_old_message_whose_work_is_open_is_none(
         self, message: tuple[str, dict[str, Any], bytes]
     ) -> None:
-        """A queue may hold more than a day's work."""
+        """A queue can contain more than a day's work."""
         refused = signing.why_refused(*message, remembered=REMEMBERED, is_open=services().ledger.is_open)
         assert refused is None
 

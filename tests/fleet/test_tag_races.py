@@ -1,9 +1,9 @@
-"""Races for an object's tags: no event at any request leads to a tag `safe` on bytes that are not.
+"""Races for an object's tags: no event at any request leads to a tag `safe` on unsafe bytes.
 
-A seed decides what happens at each request of a scan, its tags, and all that follows: the object is replaced
-by other bytes (with forged tags, too), deleted, tagged by others, scanned by another process; the request
-fails in one of eight ways; the process is killed. Then the faults end, the system comes to rest, and its tags
-must tell the truth.
+A seed decides what happens at each request of a scan and of the work on its tags. Another client replaces the
+object (also with forged tags), deletes it or tags it, or another process scans it. The request fails in one
+of eight ways, or the process is killed. Then the faults end, the system comes to rest, and the tags must be
+true.
 """
 
 import os
@@ -30,18 +30,18 @@ from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BUCKET = "images"
-#: Bodies that begin so are safe.
+#: Bodies with this prefix are safe.
 GOOD, BAD = b"good", b"bad"
-#: The share of requests at which something happens. Of those, the share that fails, and at which the process
-#: is killed.
+#: The share of requests at which an event happens. Of these, the shares at which the request fails and the
+#: process is killed.
 HAPPENS, FAILS, KILLED = 0.25, 0.3, 0.1
-#: Things that happen until a run is left to come to rest.
+#: The number of events before a race comes to rest.
 MOST_HAPPENINGS = 6
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody waits, and no request has a deadline."""
+    """Remove all waits and deadlines."""
     monkeypatch.setattr("keyhole.jobs.tag_debts._WAIT_SECONDS", 0)
     monkeypatch.setattr("keyhole.jobs.tag_debts._POLL_SECONDS", 0)
     monkeypatch.setattr("keyhole.results.tag_writer.deadline", lambda _: nullcontext())
@@ -50,10 +50,10 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Race:
-    """One object, everyone who wants something of it, and what happens to them."""
+    """One object, all its clients, and the events."""
 
     def __init__(self, seed: int, valkey: redis.Redis, valkey_url: str) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - no secret
+        self.random = random.Random(seed)  # noqa: S311 - not a secret
         self.valkey = valkey
         self.key = f"{seed}-{uuid4().hex}"
         self.s3 = ModelS3(versioned=self.random.random() < 0.3)
@@ -62,7 +62,7 @@ class Race:
         self.site = Services(Settings(redis_url=valkey_url, sinks=self.sinks), os.getpid())
         self.site.__dict__["tags"] = TagWriter(self.s3)  # type: ignore[arg-type] # a model of its client
         self.log: list[str] = []
-        #: Ids of jobs, and the versions that they are to scan.
+        #: The ids of jobs, and the versions that they should scan.
         self.scans_due: list[tuple[str, str | None]] = []
         self._happenings = 0
         self._uploads = 0
@@ -70,7 +70,7 @@ class Race:
         self._nested = False
 
     def run(self) -> None:
-        """Let everything happen, then come to rest."""
+        """Let all events happen, and then come to rest."""
         self._upload()
         while self.scans_due:
             self._work()
@@ -90,7 +90,7 @@ class Race:
             pytest.fail(f"it does not come to rest: {self.log}")
 
     def check(self) -> None:
-        """The tags tell the truth."""
+        """Assert that the tags are true."""
         for stored in self.s3.versions:
             own = {name: value for name, value in stored.tags.items() if is_own(name)}
             assert own.get(STATUS) != "safe" or stored.body.startswith(GOOD), self.log
@@ -100,7 +100,7 @@ class Race:
                 assert disagreement(report, stored.tags, expected=True) is None, self.log
 
     def _work(self) -> None:
-        """A worker takes a job; if it is killed, another one takes it."""
+        """Let a worker take a job. If it is killed, another worker takes the job."""
         job_id, version_id = self.scans_due.pop(0)
         try:
             self._scan(job_id, version_id)
@@ -171,14 +171,14 @@ class Race:
             self.random.choice([self._upload, self._forge, self._delete])()
 
     def _upload(self) -> None:
-        """Other bytes, perhaps those that were there before."""
+        """Upload other bytes, or the earlier bytes again."""
         self._uploads += 1
         body = self.random.choice([GOOD, BAD, BAD + b"%d" % self._uploads, GOOD + b"%d" % self._uploads])
         tags = {f"team-{number}": "x" for number in range(self.random.choice([0, 0, 1, 6, 9, 10]))}
         self._put(body, tags)
 
     def _forge(self) -> None:
-        """Bad bytes, and tags that say that they are safe."""
+        """Upload unsafe bytes with tags that state `safe`."""
         self._uploads += 1
         body = BAD + b"%d" % self._uploads
         forged = own_tags(
@@ -199,13 +199,13 @@ class Race:
         self.s3.delete()
 
     def _tag(self) -> None:
-        """Somebody reads and writes tags of theirs, and keeps ours."""
+        """Read and write other tags, and keep Keyhole's."""
         if self.s3.current is not None and len(self.s3.current.tags) < 10:
             self.log.append("tag")
             self.s3.current.tags = {**self.s3.current.tags, "owner": "them"}
 
     def _scan_elsewhere(self) -> None:
-        """Another process takes the job that is due."""
+        """Let another process take the job that is due."""
         if self.scans_due and not self._nested:
             self._nested = True
             try:

@@ -1,4 +1,4 @@
-"""Races for tags over HTTP: the real scanner and client against moto, at each of their requests."""
+"""Races for tags over HTTP: Keyhole's real scanner and S3 client with moto, at each of their requests."""
 
 import os
 from collections.abc import Iterator
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.slow
 
 SAFE = qcow2(1024**2).to_bytes()
 UNSAFE = qcow2(1024**2, backing_file="/etc/shadow").to_bytes()
-#: More requests than a scan and its tags make.
+#: More requests than a scan and its tags need.
 REQUESTS = 9
-#: A late effect is the model's alone.
+#: Only the model can let a request take effect later.
 FAULTS = [None, *(fault for fault in Fault if fault is not Fault.LATE)]
 
 
@@ -46,7 +46,7 @@ def server() -> Iterator[RacingMoto]:
 
 @pytest.fixture
 def others(server: RacingMoto) -> "Iterator[S3Client]":
-    """A client of others, before whose requests nothing happens."""
+    """Another client, before whose requests nothing happens."""
     client = boto3.client(
         "s3",
         endpoint_url=server.url,
@@ -77,7 +77,7 @@ def services(
 
 
 def scan(services: Services, bucket: str) -> None:
-    """Scan the object and put its verdict where verdicts go; again if it is undecided."""
+    """Scan the object and record its verdict. If it is undecided, scan again."""
     work = ScanWork(services)
     job = ScanJob(bucket=bucket, key="a")
     entry = Entry(job.id, (job,))
@@ -111,7 +111,7 @@ def test_no_tag_says_safe_of_other_bytes(
 
         def happen(request: int, *, bucket: str = bucket, number: int = number) -> Fault | None:
             if request != number:
-                # What fails does so twice: then it is owed, or undecided.
+                # The fault happens twice, so that the tags are owed or the scan is undecided.
                 return fault if request in {number + 1, number + 2} else None
             if happens == "deleted":
                 others.delete_object(Bucket=bucket, Key="a")

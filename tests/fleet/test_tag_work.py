@@ -1,4 +1,4 @@
-"""The work on tags: a verdict stays valid even if they fail, and owed tags are written without a scan."""
+"""The work on tags: a verdict stays valid even if writing tags fails, and owed tags need no further scan."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from tests.jobs.clock import pass_seconds
 from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-#: The requests of a write where nothing is in the way.
+#: The requests of a write without conflicts.
 USUAL = ["GetObjectTagging", "HeadObject", "PutObjectTagging", "GetObjectTagging", "HeadObject"]
 FORGED = {"keyhole-status": "safe", "Keyhole_Status": "safe"}
 
@@ -60,7 +60,7 @@ class Site:
         return Report(status=status, **given | fields)
 
     def record(self, report: Report, job_id: str = "job") -> None:
-        """Put a verdict where verdicts go."""
+        """Record a verdict."""
         job = ScanJob(id=job_id, bucket="images", key="a")
         self.work.record(Entry(job_id, (job,)), job, report)
 
@@ -74,13 +74,13 @@ class Site:
         assert self.services.ledger.count_postponed() == 1
 
     def pay(self) -> None:
-        """Let every debt become due, and pay it."""
+        """Let every debt become due, and write its tags."""
         pass_seconds(self.valkey, 130)
         self.s3.take_effect()
         TagWork(self.services).write_due()
 
     def fail(self, *faults: Fault | None) -> None:
-        """Let the next requests fail like this, and those after them succeed."""
+        """Let the next requests fail in this way, and later requests succeed."""
         left = iter(faults)
         self.s3.before = lambda _: next(left, None)
 
@@ -96,13 +96,13 @@ class Site:
 
     @property
     def recorded(self) -> Report | None:
-        """The verdict that is recorded."""
+        """The recorded verdict."""
         return self.services.store.get("images", "a")
 
 
 @pytest.fixture
 def site(valkey: redis.Redis, valkey_url: str) -> Iterator[Site]:
-    """A site where nobody waits."""
+    """A site without waits."""
     with stamina.set_testing(True, attempts=3):
         yield Site(valkey, valkey_url)
 
@@ -119,7 +119,7 @@ class TestInNoTrouble:
         assert site.services.tag_debts.count() == 0
 
     def test_it_costs_two_round_trips_to_redis(self, site: Site) -> None:
-        """As many as a lock costs."""
+        """A lock alone would cost as many."""
         report = site.upload()
         site.record(report)
         before = _commands(site.valkey)
@@ -129,7 +129,7 @@ class TestInNoTrouble:
 
         after = _commands(site.valkey)
         sent = {name: after[name] - before.get(name, 0) for name in after}
-        # Hold, record, settle; and the count itself.
+        # The commands are: hold, record, settle; and the count itself.
         assert {name: count for name, count in sent.items() if count} == {"evalsha": 3, "info": 1}
 
     def test_where_only_tags_are_kept_nothing_is_recorded(self, valkey: redis.Redis, valkey_url: str) -> None:
@@ -143,7 +143,7 @@ class TestInNoTrouble:
 
 
 def _commands(valkey: redis.Redis) -> dict[str, int]:
-    """How often a client sent which command; those that scripts call are not told apart, and left out."""
+    """How often a client sent each command. Commands in scripts cannot be separated, and are left out."""
     stats = valkey.info("commandstats")
     return {
         name.removeprefix("cmdstat_"): stats[name]["calls"]
@@ -155,7 +155,7 @@ def _commands(valkey: redis.Redis) -> dict[str, int]:
 class TestOwed:
     @pytest.mark.parametrize("fault", list(Fault))
     def test_a_verdict_stands_though_its_tags_cannot_be_written(self, site: Site, fault: Fault) -> None:
-        """The job is done, and no worker scans again."""
+        """The job is done, and no worker scans the object again."""
         report = site.upload()
         site.fail_writes(fault)
 
@@ -163,7 +163,7 @@ class TestOwed:
 
         assert site.recorded == report
         debts = site.services.tag_debts
-        # A write whose answer is lost is found to be done, and may have been done late.
+        # If the answer to a write is lost, Keyhole finds that it was done. It could also have been done late.
         assert debts.count() + debts.count_late() == 1
 
     @pytest.mark.parametrize("fault", list(Fault))
@@ -185,7 +185,7 @@ class TestOwed:
     def test_a_look_that_makes_no_sense_holds_up_no_verdict(
         self, site: Site, monkeypatch: pytest.MonkeyPatch, head: str
     ) -> None:
-        """A proxy can spoil one kind of answer for hours; then the tags are a dead letter."""
+        """A proxy can spoil one kind of answer for hours. Then the tags become a dead letter."""
         report = site.upload()
         if head == "senseless":
             site.s3.before = lambda operation: Fault.SENSELESS if operation == "HeadObject" else None
@@ -221,7 +221,7 @@ class TestOwed:
         assert site.s3.requests.count("PutObjectTagging") == 1
 
     def test_an_object_that_was_replaced_owes_nothing_any_more(self, site: Site) -> None:
-        """The new one has a scan of its own."""
+        """The new object is scanned separately."""
         report = site.upload()
         site.fail_writes(Fault.DENIED)
         site.record(report)
@@ -234,7 +234,7 @@ class TestOwed:
         assert site.services.tag_debts.count() == 0
 
     def test_a_page_of_them_is_written_at_once(self, site: Site) -> None:
-        """And no more, so that a task ends in time."""
+        """A task writes no further page, so that it ends in time."""
         debt = TAG_DEBT.validate_python({"bucket": "images", "key": "a", "etag": "0"})
         for number in range(PAGE + 1):
             site.services.tag_debts.record(
@@ -246,7 +246,7 @@ class TestOwed:
         assert site.services.tag_debts.count() == 1
 
     def test_as_many_tasks_are_sent_as_are_needed(self, site: Site) -> None:
-        """Not again those that wait already: while S3 is away they are not done soon."""
+        """Waiting tasks are not sent again, because while S3 is unreachable they do not end soon."""
         work = TagWork(site.services)
         assert work.tasks_to_send(lambda: 0) == 0
 
@@ -258,7 +258,7 @@ class TestOwed:
         assert work.tasks_to_send(lambda: 5) == 0
 
     def test_the_rate_of_an_audit_is_kept(self, site: Site) -> None:
-        """Also when its tags are written later."""
+        """This includes tags that are written later."""
         report = site.upload()
         site.fail_writes(Fault.DENIED)
         TagWork(site.services).tag(report, lambda: True, rate=1000, asked=lambda _: None)
@@ -270,7 +270,7 @@ class TestOwed:
         assert [key for key in site.valkey.scan_iter() if b":rate:" in key]
 
     def test_every_request_is_told(self, site: Site) -> None:
-        """An audit counts what they cost."""
+        """An audit counts the cost of all requests."""
         asked: list[TagRequest] = []
         report = site.upload()
 
@@ -281,7 +281,7 @@ class TestOwed:
     def test_a_server_that_takes_too_long_is_left_alone(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A worker is not held up; what is left is written later."""
+        """The worker does not wait. The remaining tags are written later."""
         report = site.upload()
         monkeypatch.setattr("keyhole.fleet.tagging.LONGEST_WRITE", 0)
 
@@ -295,7 +295,7 @@ class TestOwed:
 
 class TestGivenUp:
     def test_what_cannot_be_written_for_hours_is_a_dead_letter(self, site: Site) -> None:
-        """Its history is told, and a retry owes the tags again."""
+        """The letter contains the errors so far, and a retry owes the tags again."""
         report = site.upload()
         site.fail_writes(Fault.DENIED)
         site.record(report)
@@ -330,7 +330,7 @@ class TestGivenUp:
 
 class TestTagsFollowTheRecord:
     def test_a_scan_that_fails_leaves_the_tags_of_the_verdict(self, site: Site) -> None:
-        """The record keeps the verdict, too."""
+        """The record also keeps the verdict."""
         report = site.upload()
         site.record(report)
         failed = site.report(site.s3.current, Status.FAILED, reasons=("network",))
@@ -385,7 +385,7 @@ class TestForgeries:
         assert site.tags == {}
 
     def test_they_are_removed_though_the_object_was_scanned_meanwhile(self, site: Site) -> None:
-        """Its verdict is told in their place."""
+        """The new scan's verdict replaces them."""
         report = site.upload(tags=FORGED)
         site.fail_writes(Fault.SLOW_DOWN)
         site.record(site.report(None, Status.UNREADABLE, reasons=("access_denied",)))
@@ -399,7 +399,7 @@ class TestForgeries:
 
 
 class TestUndecided:
-    """While nobody knows what an object is, it is not `safe` by its own word."""
+    """While an object's content is undecided, it must not be tagged `safe`."""
 
     def test_forged_tags_are_removed_without_a_scan(self, site: Site) -> None:
         site.upload(tags={"owner": "them", **FORGED})
@@ -455,7 +455,7 @@ class TestUndecided:
         assert site.tags == {}
 
     def test_a_verdict_on_another_version_confirms_no_tags(self, site: Site) -> None:
-        """The scan got no answer, so it did not learn the version."""
+        """The scan got no answer, so it does not know the version."""
         site.s3.versioned = True
         report = site.upload(b"old").model_copy(update={"version_id": "v1"})
         site.record(report)
@@ -468,7 +468,7 @@ class TestUndecided:
         assert site.s3.versions[0].tags == own_tags(report)
 
     def test_a_removal_at_the_same_time_as_a_scan_is_made_up_for(self, site: Site) -> None:
-        """The scan learned the version, so it does not wait for the removal."""
+        """The scan knows the version, so it does not wait for the removal."""
         site.s3.versioned = True
         report = site.upload(tags=FORGED).model_copy(update={"version_id": "v1"})
         site.leave_undecided()
@@ -506,7 +506,7 @@ class TestAKilledWorker:
     def test_leaves_no_tag_on_an_object_that_took_the_place(
         self, site: Site, step: int, replaced_before: str
     ) -> None:
-        """It is killed at a request, or while it records; what is wrong then is found and mended."""
+        """It is killed at a request or while recording. A later check finds and corrects wrong tags."""
         report = site.upload(b"old")
         steps = iter(range(100))
 
@@ -522,14 +522,14 @@ class TestAKilledWorker:
             TagWork(site.services).tag(report, lambda: bool(kill("record")), rate=0, asked=lambda _: None)
         site.s3.before = lambda _: None
         if site.s3.current is None or site.s3.current.body == b"old":
-            # Somebody reads the object with its tags, and copies others over it.
+            # Another client reads the object with its tags, and copies it over the new object.
             site.s3.put(b"new", dict(site.tags))
         site.pay()
 
         assert site.tags == {}
 
     def test_leaves_the_tags_of_its_scan_on_the_object_that_is_still_there(self, site: Site) -> None:
-        """The scan is repeated, for nothing was recorded."""
+        """The scan is repeated, because nothing was recorded."""
         report = site.upload()
         site.s3.before = lambda _: _kill() if len(site.s3.requests) == len(USUAL) else None
 
@@ -546,7 +546,7 @@ def _kill() -> None:
 
 
 def test_a_replacement_before_the_write_leaves_nothing_though_the_withdrawal_fails(site: Site) -> None:
-    """For a moment its bytes are called safe, and for no longer."""
+    """The new bytes are tagged `safe` for a moment, but not longer."""
     report = site.upload(b"old")
     writes = iter(range(100))
 

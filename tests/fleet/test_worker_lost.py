@@ -1,4 +1,4 @@
-"""A task whose process was lost is sent again, and no process waits for that."""
+"""A task whose process was lost is sent again, and no process waits until it is sent."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.e2e.commands import until
 
 
 class Loop:
-    """An event loop that keeps what it is to call."""
+    """An event loop that stores the calls that it should make."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], object]] = []

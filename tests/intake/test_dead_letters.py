@@ -1,4 +1,4 @@
-"""Dead letters: messages that cannot be processed are kept unchanged, counted, found, dropped on demand."""
+"""Dead letters: unprocessable messages are stored unchanged, counted, found, and dropped on request."""
 
 import json
 from base64 import b64decode
@@ -67,7 +67,7 @@ class TestAMessage:
         assert again.last_at > began.last_at
 
     def test_in_vain_once_more_it_keeps_what_it_is(self, dead: DeadLetters) -> None:
-        """Also what was cut off it."""
+        """This includes how much of its body was cut off."""
         poison = Dead.message(b"x" * (LONGEST_BODY + 1), SOURCE, "too long")
         dead.add(poison)
 
@@ -93,7 +93,7 @@ class TestAMessage:
             dead.add_durably([poison])
 
     def test_one_that_was_sent_again_stays_if_it_was_in_vain_again_meanwhile(self, dead: DeadLetters) -> None:
-        """Sent again, a message may be refused before the letter that it came from is dropped."""
+        """A message that was sent again can be refused before its earlier letter is dropped."""
         refused = Dead.message(b"garbage", SOURCE, "it is not JSON")
         dead.add(refused)
         sent = letter(dead, refused.id)
@@ -118,7 +118,7 @@ class TestAMessage:
         assert abs(kept.first_at - datetime.now(UTC)) < timedelta(minutes=1)
 
     def test_the_longest_that_is_read_is_kept_as_a_whole(self, dead: DeadLetters) -> None:
-        """So that it can be understood later."""
+        """A user can then inspect it later."""
         assert LONGEST_BODY >= LONGEST_MESSAGE
         poison = Dead.message(b"\0" * LONGEST_BODY, SOURCE, "no JSON")
 
@@ -136,7 +136,7 @@ class TestAMessage:
         assert not kept.is_whole
 
     def test_receives_are_counted_until_it_is_a_letter(self, dead: DeadLetters, valkey: redis.Redis) -> None:
-        """Where its queue doesn't count, and then from the beginning."""
+        """Keyhole counts if the queue does not. After the letter, the count starts again."""
         poison = Dead.message(b"?", SOURCE, "no JSON")
         assert [dead.count_receive(poison), dead.count_receive(poison)] == [1, 2]
         assert dead.count_receive(Dead.message(b"!", SOURCE, "no JSON")) == 1
@@ -168,7 +168,7 @@ class TestAnEntry:
         assert ENTRY.validate_json(kept.body or b"") == entry
 
     def test_the_same_objects_on_the_same_queue_are_one_letter(self, dead: DeadLetters) -> None:
-        """Whatever the ids of the jobs, for a retry gives them others."""
+        """The ids of the jobs make no difference, because a retry gives new ids."""
         renamed = tuple(job.model_copy(update={"id": f"{job.id}-again"}) for job in reversed(JOBS))
         for entry in Entry("1", JOBS), Entry("2", renamed), Entry("3", JOBS, EVENTS), Entry("4", JOBS[:1]):
             dead.add(Dead.entry(entry, "worker lost"))
@@ -176,7 +176,7 @@ class TestAnEntry:
         assert [kept.times for kept in dead.letters()] == [1, 1, 2]
 
     def test_anew_it_is_the_same_work_under_other_ids(self) -> None:
-        """Nothing that was noted of the old ones is in its way."""
+        """Records about the old ids do not affect it."""
         for entry in Entry("batch", JOBS, AUDITS, audit="a1"), Entry("a", JOBS[:1], EVENTS):
             again, other = with_new_ids(entry), with_new_ids(entry)
 
@@ -188,7 +188,7 @@ class TestAnEntry:
             assert len(set(ids)) == (len(ids) if len(entry.jobs) > 1 else len(ids) / 2)
 
     def test_a_long_one_is_not_cut(self, dead: DeadLetters) -> None:
-        """It is work, and a batch has an end."""
+        """The letter contains work, and a batch has a limited size."""
         jobs = tuple(ScanJob(bucket="b" * 2048, key="ü" * 1024, version_id="v" * 1024) for _ in range(1000))
         given_up = Dead.entry(Entry("batch", jobs), "worker lost")
 
@@ -199,7 +199,7 @@ class TestAnEntry:
 
 class TestFinding:
     def test_the_latest_come_first_and_a_kind_can_be_chosen(self, dead: DeadLetters) -> None:
-        """More than one command takes; and bodies are not loaded."""
+        """There are more than fit into one command. Bodies are not loaded."""
         for number in range(250):
             body = str(number).encode()
             dead.add(

@@ -1,4 +1,4 @@
-"""Listings of a bucket: what a page holds, where the next one begins, and which servers are not believed."""
+"""Listings of a bucket: a page's content, the start of the next page, and which servers are not trusted."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 ATTRIBUTES_HEADER = "x-amz-optional-object-attributes"
 DIRECTORY = "images--usw2-az1--x-s3"
-#: More pages than any listing of these tests has.
+#: More pages than any listing in these tests has.
 MANY = 100
 
-#: What XML cannot carry, what URLs and JSON care about, and keys whose order is another in UTF-16, where
-#: U+FF5E comes after U+1F4BE, and in another collation, where `a` comes before `B`.
+#: Characters that XML cannot contain, characters with a meaning in URLs and JSON, and keys with another order
+#: in UTF-16 (U+FF5E after U+1F4BE) or in other collations (`a` before `B`).
 KEYS = [
     "a",
     "B",
@@ -66,7 +66,7 @@ KEYS = [
 
 
 def all_pages(lister: Lister) -> list[tuple[Listed, ...]]:
-    """The objects of each page, the cursor carried from lister to lister as text."""
+    """The objects of each page. A new lister with the cursor, as text, reads each page."""
     page = lister.page(None)
     pages = [page.objects]
     while page.cursor is not None:
@@ -85,7 +85,7 @@ def keys_of(pages: Iterable[Iterable[Listed]]) -> list[str]:
 
 @pytest.fixture
 def client(recorded_access: S3Access) -> "S3Client":
-    """A client without retries, of the server that notes what it is asked."""
+    """A client without retries. The server records its requests."""
     return recorded_access.client
 
 
@@ -174,7 +174,7 @@ def test_a_bucket_that_is_not_there_is_said_to_be_missing(client: "S3Client") ->
 
 @pytest.fixture
 def versioned(s3: "S3Client", bucket: str) -> str:
-    """A bucket with versions, delete markers, and an object of before it had either."""
+    """A bucket with versions, delete markers, and an object from before versioning."""
     s3.put_object(Bucket=bucket, Key="old", Body=b"x")
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     for key in ("a b+c%.img", "d", "d", "d", "e"):
@@ -270,7 +270,7 @@ def test_a_cursor_of_another_lister_is_refused(client: "S3Client", kind: type, c
         kind(client, "images", "").page(cursor)
 
 
-# What servers say, by a script
+# Servers' answers, scripted
 
 
 def answered(xml: str) -> Answer:
@@ -281,7 +281,7 @@ def answered(xml: str) -> Answer:
 
 
 def says(xml: str) -> Fault:
-    """Answer every request with the same document."""
+    """Answer every request with this document."""
     return lambda *_: answered(xml)
 
 
@@ -292,7 +292,7 @@ def entry(key: str, kind: str = "Contents", *, size: str = "<Size>1</Size>", mor
 
 
 def listing(*keys: str, truncated: bool = False, more: str = "", kind: str = "Contents") -> str:
-    """A listing as S3 words it, without encoding."""
+    """A listing in S3's form, without encoding."""
     entries = "".join(key if key.startswith("<") else entry(key, kind) for key in keys)
     flag = f"<IsTruncated>{str(truncated).lower()}</IsTruncated>"
     return f"<ListBucketResult>{flag}{more}{entries}</ListBucketResult>"
@@ -313,7 +313,7 @@ TOKEN = "<NextContinuationToken>t</NextContinuationToken>"
 
 @pytest.fixture
 def objects(scripted_access: S3Access) -> ObjectLister:
-    """Lists the scripted server's bucket, two keys a page."""
+    """Lists the scripted server's bucket with two keys per page."""
     return ObjectLister(scripted_access.client, BUCKET, "", page_size=2)
 
 
@@ -330,7 +330,7 @@ def refused_by_s3(call: Callable[[], object], reason: Reason, match: str) -> Non
 
 
 class ListedKeys:
-    """Lists keys as S3 does: in the order of their UTF-8 bytes, after a key, encoded."""
+    """Lists keys as S3 does: after a start key, in the order of their UTF-8 bytes, encoded."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._keys = sorted(keys, key=str.encode)
@@ -342,7 +342,7 @@ class ListedKeys:
         return answered(listing(*map(quote, keys[:most]), truncated=len(keys) > most, more=encoding))
 
 
-# Each example scripts the server anew.
+# Each example scripts the server again.
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sets(st.text(min_size=1, max_size=20), max_size=8),
@@ -416,7 +416,7 @@ def test_an_etag_without_quotes_gets_them(scripted: ScriptedS3, objects: ObjectL
 def test_a_server_that_refuses_the_attributes_is_asked_without_and_not_asked_again(
     scripted: ScriptedS3, objects: ObjectLister, status: int, code: str
 ) -> None:
-    # Given a server that knows no attributes
+    # Given a server that does not support optional attributes
     def server(request: Request, answer: Answer) -> Answer:
         if ATTRIBUTES_HEADER in request.headers:
             return refuse(status, code)(request, answer)
@@ -425,10 +425,10 @@ def test_a_server_that_refuses_the_attributes_is_asked_without_and_not_asked_aga
         )
 
     scripted.script(then=server)
-    # When it is listed, page by page
+    # When the bucket is listed, page by page
     first = objects.page(None)
     second = objects.page(first.cursor)
-    # Then only the first page costs a request more
+    # Then only the first page costs an additional request
     assert keys_of([first.objects, second.objects]) == ["a", "b", "c"]
     assert (first.requests, second.requests, len(scripted.requests)) == (2, 1, 3)
 
@@ -477,7 +477,7 @@ def test_what_is_denied_is_not_asked_again(scripted: ScriptedS3, objects: Object
     assert len(scripted.requests) == 1
 
 
-# Servers that would be listed for ever
+# Servers whose listing would never end
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_what_is_denied_is_not_asked_again(scripted: ScriptedS3, objects: Object
     [
         pytest.param(["b", "a"], id="downwards"),
         pytest.param(["a", "a"], id="twice"),
-        # By UTF-16, or by the letters of a language
+        # The order of UTF-16, or of a language's alphabet
         pytest.param(["\N{FLOPPY DISK}", "\uff5e"], id="by UTF-16"),
         pytest.param(["a", "B"], id="by letters"),
     ],
@@ -560,7 +560,7 @@ def test_what_lies_outside_the_prefix_is_refused(
 def versions(
     *entries: tuple[str, str], marker: tuple[str, str] | None = None, deleted: tuple[str, ...] = ()
 ) -> str:
-    """A listing of versions, and where it goes on."""
+    """A listing of versions, and the place where it continues."""
     more = "".join(entry(key, "DeleteMarker", size="", more="<VersionId>0</VersionId>") for key in deleted)
     if marker:
         key, version = marker
@@ -592,7 +592,7 @@ def test_versions_are_listed_on_from_where_the_server_says(
 def test_versions_are_listed_on_though_the_server_does_not_encode_the_next_key(
     scripted: ScriptedS3, version_lister: VersionLister, last: str, following: str
 ) -> None:
-    # Given a server that says, as Ceph 16 does, by the next key where to go on, and that alone as it is
+    # Given a server that, like Ceph 16, states only the next key to continue from, unencoded
     def server(request: Request, _: Answer) -> Answer:
         encoding = "<EncodingType>url</EncodingType>"
         if "key-marker" not in request.query:
@@ -604,7 +604,7 @@ def test_versions_are_listed_on_though_the_server_does_not_encode_the_next_key(
         )
 
     scripted.script(then=server)
-    # When it is listed, then nothing is passed over
+    # When the bucket is listed, then no version is left out
     if last < following:
         assert keys_of(all_pages(version_lister)) == [last, following]
     else:
@@ -668,7 +668,7 @@ def test_versions_that_lead_in_a_circle_are_not_listed_for_ever(
     assert len(scripted.requests) <= 4 * length
 
 
-# Directory buckets: no server that runs here has them, so what is known of them is scripted
+# Directory buckets: no local server has them, so their documented behaviour is scripted
 
 
 class Directory:
@@ -709,7 +709,7 @@ def test_a_directory_bucket_is_listed_in_its_own_order_by_its_tokens(
     pages = all_pages(directory_lister)
     assert [keys_of([page]) for page in pages] == [["images/c", "images/a"], [], ["images/b"]]
     assert [request.query.get("continuation-token") for request in directory.listed] == [None, "1", "2"]
-    # Neither is known there
+    # Directory buckets support neither
     assert all("start-after" not in request.query for request in directory.listed)
     assert all(ATTRIBUTES_HEADER not in request.headers for request in directory.listed)
 
@@ -730,11 +730,11 @@ def test_list_objects_lists_a_directory_bucket(scripted: ScriptedS3, scripted_ac
     assert [found.key for found in listed] == ["c", "a", "b"]
 
 
-# Circles, as a law
+# Circles, tested as a law
 
 
 class Place(LoopDetectingCursor):
-    """A cursor of these tests."""
+    """A cursor for these tests."""
 
     place: str = ""
 

@@ -1,4 +1,4 @@
-"""Crontabs and intervals: what is taken, what is refused, and when each comes next."""
+"""Crontabs and intervals: which are accepted, which are refused, and when each is due next."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keyhole.intake.recurrence import parse_crontab, parse_interval
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)  # a Friday
-#: The least and the greatest value of each field.
+#: The minimum and the maximum of each field.
 BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 
 
@@ -99,7 +99,7 @@ class TestCrontabs:
         "text", ["mon * * * *", "* jan * * *", "* * sun * *", "* * * fri *", "* * * * dec", "* * * * monday"]
     )
     def test_a_name_stands_for_a_value_of_its_own_field_alone(self, text: str) -> None:
-        """Celery takes `mon` for the first minute."""
+        """Celery interprets `mon` as the first minute."""
         with pytest.raises(ValueError, match=" is not a valid "):
             parse_crontab(text)
 
@@ -110,7 +110,7 @@ class TestCrontabs:
 
     @pytest.mark.parametrize("text", ["*/5-7 * * * *", "1-5/2-3 * * * *", "*/2x * * * *", "*/ * * * *"])
     def test_nothing_stands_behind_a_step(self, text: str) -> None:
-        """Celery takes the first two for `*/5` and `1-5/2`."""
+        """Celery interprets the first two as `*/5` and `1-5/2`."""
         with pytest.raises(ValueError, match="is not a valid minute"):
             parse_crontab(text)
 
@@ -155,7 +155,7 @@ def crontabs(draw: st.DrawFn) -> tuple[str, list[set[int]]]:
 
 
 def first_after(moment: datetime, values: list[set[int]]) -> datetime | None:
-    """When fields with these values come next within nine years, by looking at every day."""
+    """Return the next time with these values within nine years, by checking every day."""
     minutes, hours, days, months, weekdays = values
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     for number in range(9 * 366):
@@ -168,7 +168,7 @@ def first_after(moment: datetime, values: list[set[int]]) -> datetime | None:
     return None
 
 
-@given(crontabs(), st.datetimes(datetime(2000, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds it
+@given(crontabs(), st.datetimes(datetime(2000, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds the zone
 @example(("0 0 29 2 *", [{0}, {0}, {29}, {2}, set(range(7))]), datetime(2096, 2, 29, tzinfo=UTC))
 def test_the_next_time_is_the_first_whose_fields_match(
     crontab: tuple[str, list[set[int]]], moment: datetime

@@ -1,4 +1,4 @@
-"""A schedule that is due begins an audit, unless its last still goes on, whoever tells of it."""
+"""A due schedule begins an audit, unless its last audit still runs, whoever reports that it is due."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

@@ -1,4 +1,4 @@
-"""A file of schedules: what it may say, what audit each begins, and one line for what is wrong."""
+"""A file of schedules: its allowed content, the audits that it begins, and one-line errors."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ max_requests = 100
 max_dollars = 2.5
 """
 )
-#: The settings' values, which apply if a schedule sets none.
+#: The values of settings, which apply if a schedule sets none.
 SETTINGS = {"rate": 500.0, "outstanding": 8, "batch_size": 100}
 
 
@@ -44,7 +44,7 @@ def one(text: str) -> Schedule:
 
 
 def problem(text: str) -> str:
-    """What is wrong with a file."""
+    """The error in a file."""
     with pytest.raises(FileError) as caught:
         parse_schedules(text, "file")
     message = str(caught.value)
@@ -227,7 +227,7 @@ VALUES = st.recursive(
 
 @given(st.sampled_from(sorted(Schedule.model_fields)), VALUES)
 def test_whatever_is_written_is_taken_or_told_in_one_line(field: str, value: object) -> None:
-    """A value as it may come from TOML, for any field."""
+    """A value of any TOML type, for any field."""
     entry = {"name": "nightly", "bucket": "images", "every": "6h"} | {field: value}
     try:
         schedule = _schedule(entry, 1, "file")

@@ -1,4 +1,4 @@
-"""Which objects are wanted: by globs that nothing makes slow, and by samples that hold one another."""
+"""The selection of objects: by globs that are never slow, and by samples that contain smaller samples."""
 
 import math
 
@@ -102,7 +102,7 @@ def test_a_wish_that_makes_no_sense_is_refused(wish: dict[str, object]) -> None:
 
 
 def matches_by_definition(glob: str, key: str) -> bool:
-    """Whether a glob of `*`, `?` and letters matches, a character at a time."""
+    """Whether a glob of `*`, `?` and letters matches, decided character by character."""
     reached = {0}
     for character in glob:
         if character == "*":
@@ -135,13 +135,13 @@ def test_any_text_is_a_glob(glob: str, key: str) -> None:
     ],
 )
 def test_no_glob_takes_for_ever(glob: str) -> None:
-    # With backtracking over every star the first takes 10^15 steps, and the others take more
+    # With backtracking over every star, the first takes 10^15 steps, and the others more
     assert not takes("a" * 1024, include=[glob])
 
 
 # Samples
 
-#: Which of the first thousand are in the sample of one in a hundred.
+#: The objects among the first thousand that are in the sample of one percent.
 SAMPLE = [19, 281, 553, 736, 781, 936, 999]
 KEYS = [f"images/tenant-{number % 97}/disk-{number}.qcow2" for number in range(50_000)]
 
@@ -152,7 +152,7 @@ def test_a_sample_takes_the_same_keys_every_time(key: str, share: float) -> None
 
 
 def test_a_sample_is_the_same_in_every_process_and_version() -> None:
-    # If this changes, the repeated audit of a sample is of other objects
+    # If this changes, a repeated audit of a sample selects other objects
     assert [number for number, key in enumerate(KEYS[:1000]) if takes(key, sample=0.01)] == SAMPLE
 
 
@@ -176,16 +176,16 @@ def test_a_sample_is_near_its_share(share: float) -> None:
 
 
 def test_a_sample_does_not_follow_the_names_of_keys() -> None:
-    # Given a sample of half of all
+    # Given a sample of half of all objects
     selection = Selection(sample=0.5)
     for tenant in range(0, 97, 10):
         of_tenant = [key for key in KEYS if f"/tenant-{tenant}/" in key]
-        # Then it is half of each tenant's
+        # Then it contains half of each tenant's objects
         share = sum(selection.matches("images", key, None) for key in of_tenant) / len(of_tenant)
         assert 0.35 < share < 0.65
 
 
-# Shares, as they are written
+# Notations of shares
 
 
 @pytest.mark.parametrize(

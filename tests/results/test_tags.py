@@ -10,7 +10,7 @@ from tests.results.tag_reports import NOON, report
 
 class TestWhatTheTagsSay:
     def test_a_verdict_is_four_tags(self) -> None:
-        """The tags state the status, the format and size, the reasons, and the scan with the object's ETag."""
+        """The tags state the status, the format and size, the reasons, and the scan."""
         told = report(Status.UNSAFE, reasons=("backing_file", "truncated"), scanned_at=NOON.astimezone())
 
         assert own_tags(told) == {

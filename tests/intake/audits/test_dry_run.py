@@ -1,4 +1,4 @@
-"""A dry run says what the audit would do, and makes no requests except LISTs."""
+"""A dry run reports what the audit would do, and sends only LIST requests."""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ RULES = ruleset(ScanSettings().policy)
 
 @pytest.fixture
 def images(s3: "S3Client", bucket: str) -> str:
-    """A bucket with five objects, one of them archived."""
+    """A bucket with five objects, of which one is archived."""
     for number in range(4):
         s3.put_object(Bucket=bucket, Key=f"{number}.img", Body=b"x" * (number + 1))
     s3.put_object(Bucket=bucket, Key="z.img", Body=b"x", StorageClass="DEEP_ARCHIVE")
@@ -101,7 +101,7 @@ def test_what_is_not_selected_is_left_out_and_a_limit_ends_it(
 def test_it_counts_what_an_audit_leaves_out_before_it_ends(
     recorded_access: S3Access, valkey: redis.Redis, images: str
 ) -> None:
-    """Two are taken, the third is not selected, and the fourth is one too many."""
+    """Two objects are included, the third is not selected, and the fourth is beyond the limit."""
     totals, _, _ = run(recorded_access, valkey, images, selection=Selection(exclude=("2*",)), limit=2)
 
     assert (totals.listed, totals.left_out, totals.queued) == (3, 1, 2)

@@ -1,4 +1,4 @@
-"""Estimates: what a listing says an audit would take, against what scans and tags really take."""
+"""Estimates: the requests predicted from a listing, compared with the requests of real scans and tags."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PRICES = load_prices(None)
 MIB = 1024**2
-#: The budget of a scan as it is by default.
+#: The default budget of a scan.
 MOST_GETS, MOST_BYTES = 32, 16 * MIB
 
 
@@ -47,7 +47,7 @@ def image(size: int = 100 * MIB, storage_class: str = "STANDARD", *, restored: b
 
 class TestDollars:
     def test_a_thousand_images_of_s3_standard(self) -> None:
-        """A LIST, and three GETs each."""
+        """Each image needs three GETs, and the listing one LIST."""
         found = estimate(*[image()] * 1000, lists=1)
 
         assert (found.objects, found.bytes, found.archived) == (1000, 1000 * 100 * MIB, 0)
@@ -57,7 +57,7 @@ class TestDollars:
         assert found.expected.dollars == pytest.approx(0.005 / 1000 + 0.0012)
 
     def test_tags_cost_more_than_reading(self) -> None:
-        """Read, look, write, read back, look again."""
+        """The requests are: read, check, write, read back, check again."""
         found = estimate(*[image()] * 1000, tags=True)
 
         assert (found.expected.tag_reads, found.expected.tag_writes, found.expected.heads) == (
@@ -74,7 +74,7 @@ class TestDollars:
         assert found.expected.dollars == pytest.approx(3 * 0.01 + read * 0.03)
 
     def test_a_head_costs_what_a_get_of_its_class_does(self) -> None:
-        """And tags what those of S3 Standard do."""
+        """The same holds for tags and S3 Standard."""
         plain = estimate(image(storage_class="GLACIER_IR"))
         tagged = estimate(image(storage_class="GLACIER_IR"), tags=True)
 
@@ -141,7 +141,7 @@ LISTINGS = st.lists(LISTED, max_size=30)
 def test_an_estimate_of_two_listings_is_the_sum_of_both(
     first: list[Listed], second: list[Listed], tagged: bool
 ) -> None:
-    """In any order."""
+    """The order makes no difference."""
     one, two = estimate(*first, lists=1, tags=tagged), estimate(*second, lists=2, tags=tagged)
     both = estimate(*reversed(second), *first, lists=3, tags=tagged)
 
@@ -164,7 +164,7 @@ def test_what_is_expected_is_never_more_than_the_most(listed: list[Listed], tagg
 
 class TestAgainstWhatIsMeasured:
     def test_a_usual_image_takes_what_the_table_of_the_reference_says(self) -> None:
-        """On average, not more and not much less."""
+        """The average is neither more nor much less."""
         cells = rows(REFERENCE["cost"], "image")
         gets = [int(row[2]) for row in cells]
         kib = [int(row[3].replace("KiB", "").replace(",", "")) for row in cells]
@@ -177,7 +177,7 @@ class TestAgainstWhatIsMeasured:
         assert tagged(s3, bucket) == (TagOutcome.WRITTEN, USUAL_TAGS)
 
     def test_tags_that_are_fought_for_take_the_most_but_a_write(self, s3: "S3Client", bucket: str) -> None:
-        """Somebody always overwrites them."""
+        """Another client always overwrites the tags."""
 
         def overwrite(write: int) -> None:
             if write >= 0:
@@ -192,7 +192,7 @@ class TestAgainstWhatIsMeasured:
     def test_tags_on_an_object_that_is_replaced_at_last_take_the_most(
         self, s3: "S3Client", bucket: str
     ) -> None:
-        """They are taken off again, which is one more write."""
+        """The tags are removed again, which is one more write."""
 
         def intrude(write: int) -> None:
             if write < tag_writer._WRITES - 1:
@@ -212,7 +212,7 @@ class TestAgainstWhatIsMeasured:
 def tagged(
     s3: "S3Client", bucket: str, *, after_write: Callable[[int], None] = lambda _: None
 ) -> tuple[TagOutcome, TagRequests]:
-    """Tag an object; somebody does something after each of our writes, which they count from 0."""
+    """Tag an object. Each of Keyhole's writes is followed by `after_write`, with its number from 0."""
     etag = s3.put_object(Bucket=bucket, Key="a", Body=b"0123")["ETag"]
     report = Report(
         target=f"s3://{bucket}/a",

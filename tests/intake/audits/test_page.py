@@ -1,4 +1,4 @@
-"""One page of an audit: what is scanned of it, what is not, and where the audit ends."""
+"""One page of an audit: which objects are scanned and which are not, and where the audit ends."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ def report(key: str, status: Status = Status.SAFE, **facts: object) -> Report:
 
 
 class Site:
-    """A listing, verdicts and tags, as a test wants them."""
+    """A listing, verdicts and tags, as a test specifies them."""
 
     ordered = True
 
@@ -186,7 +186,7 @@ class TestBatches:
         assert [batch.id for batch in result.batches] == ["a-0-b0", "a-0-b1", "a-0-b2"]
 
     def test_their_messages_are_bounded(self, site: Site) -> None:
-        """Keys of a thousand bytes, of which JSON makes six thousand."""
+        """Keys have a thousand bytes, which are six thousand in JSON."""
         site.listed = [listed("\u1000" * 340 + str(number)) for number in range(1000)]
 
         result, _ = site.process(batch_size=1000)
@@ -197,7 +197,7 @@ class TestBatches:
 
     @pytest.mark.parametrize(("rate", "size"), [(0, 100), (1000, 100), (10, 50), (1, 5), (0.01, 1)])
     def test_a_slow_rate_makes_small_ones(self, rate: float, size: int) -> None:
-        """What waits for its turn must not run into a task's time limit."""
+        """A batch that waits for the rate limit must not exceed a task's time limit."""
         spec = AuditSpec(bucket="b", rate=rate, outstanding=8, batch_size=100)
         audit = Audit(id="a", spec=spec, state=AuditState.RUNNING, started_at=WHEN)
 
@@ -218,7 +218,7 @@ class TestLimits:
         assert "5 objects" in result.reason
 
     def test_requests(self, site: Site) -> None:
-        """What is queued is counted before it is scanned; what is unchanged costs nothing."""
+        """Queued objects are counted before they are scanned. Unchanged objects cost nothing."""
         site.verdict(report("a"))
         site.listed = [listed(key) for key in "abcdef"]
         site.totals = Totals(requests=10, queued=4, scanned=2)
@@ -238,7 +238,7 @@ class TestLimits:
         assert queued(result) == ["a", "b"]
 
     def test_requests_of_listings(self, site: Site) -> None:
-        """In a bucket in which nothing has changed, there is nothing else to limit."""
+        """In a bucket without changes, nothing else can be limited."""
         site.totals = Totals(requests=10, lists=10)
 
         result, _ = site.process(max_requests=10)
@@ -302,7 +302,10 @@ class TestWhatIsGone:
     def test_what_would_be_too_much_for_one_page_is_told_by_several(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A bucket that was emptied: a page tells of so many and no more, and the same LIST is made again."""
+        """The bucket was emptied.
+
+        A page reports a limited number of deletions, and the same LIST is sent again.
+        """
         monkeypatch.setattr("keyhole.intake.audits.orphans.MOST", 2)
         site.verdict(*map(report, "abcde"))
         site.listed = [listed("d"), listed("z")]
@@ -318,7 +321,7 @@ class TestWhatIsGone:
         assert queued(second) == ["z"]
 
     def test_a_verdict_that_is_younger_than_the_listing_says_nothing(self, site: Site) -> None:
-        """Its object was put, and scanned, while the page was listed."""
+        """Its object was put and scanned while the page was listed."""
         site.verdict(report("a", scanned_at=datetime.now(UTC) + timedelta(hours=1)), report("b"))
 
         assert [finding.key for finding in site.process()[0].findings] == ["b"]

@@ -1,4 +1,4 @@
-"""Prices: what is shipped names its sources, what is wrong in a file is named, no class is free by chance."""
+"""Prices: the shipped table names its sources, errors in a file are reported, and no class is free."""
 
 import tomllib
 from pathlib import Path
@@ -53,12 +53,12 @@ def test_the_shipped_prices_say_when_where_and_from_where() -> None:
     ],
 )
 def test_a_million_requests(dollars: float, price: float) -> None:
-    """As the price page has them."""
+    """The prices are those of the price page."""
     assert price * 1_000_000 == pytest.approx(dollars)
 
 
 def test_what_is_read_is_billed_by_gb() -> None:
-    """Of 2^30 bytes, beside the request."""
+    """A GB is 2^30 bytes. The request is billed in addition."""
     assert SHIPPED.get("GLACIER_IR", 2 * GB) == pytest.approx(0.01 / 1000 + 2 * 0.03)
     assert SHIPPED.retrieval("STANDARD_IA", GB // 2) == pytest.approx(0.005)
     assert SHIPPED.get("STANDARD", 100 * GB) == SHIPPED.get("STANDARD", 0)
@@ -73,7 +73,7 @@ def test_a_class_without_a_price_is_never_reckoned_cheaper_than_another(name: st
 
 
 def test_the_dearest_of_two_classes_is_the_dearest_of_both(tmp_path: Path) -> None:
-    """One may ask more for a request, the other for what is read."""
+    """One class can charge more for a request, and the other more for the bytes."""
     prices = load_prices(
         written(tmp_path, MINIMAL + "[classes.COLD]\nget_per_1000 = 0.0001\nretrieval_per_gb = 2\n")
     )
@@ -116,7 +116,7 @@ def test_the_shipped_file_is_an_example_for_ones_own(tmp_path: Path) -> None:
     ids=lambda value: repr(value[-40:]),
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, says: str) -> None:
-    """In one line, that names the file and the place."""
+    """The message is one line that names the file and the place."""
     path = written(tmp_path, text)
     with pytest.raises(FileError) as error:
         load_prices(path)
@@ -152,6 +152,6 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_archived(storage_class: str, restored: bool, archived: bool) -> None:
-    """A restored copy can be read; instant retrieval needs no restoring."""
+    """A restored copy can be read. Instant retrieval needs no restoring."""
     listed = Listed("a", 1, storage_class=storage_class, restored=restored)
     assert listed.archived is archived

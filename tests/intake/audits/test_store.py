@@ -80,7 +80,7 @@ class TestCreating:
         assert (store.get("b"), store.state("b"), store.spec("b")) == (None, None, None)
 
     def test_it_is_not_begun_until_it_is_on_disk(self, unsynced: redis.Redis, unsynced_url: str) -> None:
-        """And whoever finds that another connection began it waits for the same."""
+        """A process that finds that another connection began the audit waits for the same confirmation."""
         with pytest.raises(NotDurableError):
             AuditStore(unsynced, expiry_seconds=3600).create("a", SPEC, ruleset="3:default", scanner="x")
 
@@ -122,7 +122,7 @@ class TestAPage:
         assert store.hold(other)
 
     def test_its_batches_are_on_disk_before_it_counts_as_committed(self, unsynced: redis.Redis) -> None:
-        """A page without batches is waited for by nobody: one that is lost is listed again."""
+        """A page without batches needs no wait: if it is lost, it is listed again."""
         store = AuditStore(unsynced, expiry_seconds=3600)
         with pytest.raises(NotDurableError):
             store.create("a", SPEC, ruleset="3:default", scanner="x")
@@ -169,7 +169,7 @@ class TestAPage:
     def test_no_more_batches_are_taken_than_may_be_outstanding(
         self, store: AuditStore, valkey: redis.Redis
     ) -> None:
-        """And they are in the ledger from that moment on, so that whoever took them may be lost."""
+        """From that moment they are in the ledger, so the process that took them can be lost."""
         ledger = Ledger(valkey, done_seconds=3600)
         batches = tuple(batch(0, number) for number in range(5))
         claim = claimed(store)
@@ -186,7 +186,7 @@ class TestAPage:
         assert audit.outstanding == 2
 
     def test_batches_are_recorded_by_the_ledger_s_clock(self, store: AuditStore, valkey: redis.Redis) -> None:
-        """A server whose clock was set forward is ahead of the ledger's clock."""
+        """If a server's clock is set forward, it is ahead of the ledger's clock."""
         ledger = Ledger(valkey, done_seconds=3600)
         ledger.record(batch(9, 9))
         pass_seconds(valkey, -3600)
@@ -200,9 +200,9 @@ class TestAPage:
     def test_a_batch_that_begins_overtakes_none_that_was_recorded_with_it(
         self, store: AuditStore, valkey: redis.Redis
     ) -> None:
-        """Also where the ledger's clock is behind the server's, as it is once no worker ran for a while.
+        """The ledger's clock can be behind the server's, after a time without workers.
 
-        What is overtaken five times, and only waits, would be given up.
+        A batch that is overtaken five times while it waits would be given up.
         """
         ledger = Ledger(valkey, done_seconds=3600)
         ledger.record(batch(9, 9))
@@ -250,7 +250,7 @@ class TestABatch:
         assert len(list(store.rows("a"))) == 3
 
     def test_the_first_result_of_a_job_counts(self, store: AuditStore) -> None:
-        """A worker was lost when it had noted it."""
+        """A worker was lost after it had recorded the result."""
         entry = batch(0, 0, jobs=1)
         store.commit(claimed(store), PageResult({"queued": 1}, (entry,), cursor="next"))
         job = entry.jobs[0].id
@@ -357,9 +357,9 @@ class TestTurning:
 def test_whatever_is_done_twice_in_whatever_order_the_totals_are_exact(
     valkey: redis.Redis, seed: int, pages: int
 ) -> None:
-    """Pages are committed up to three times, results noted and batches finished again and again."""
+    """Pages are committed up to three times. Results are recorded and batches finished repeatedly."""
     valkey.flushall()
-    chance = random.Random(seed)  # noqa: S311 - a test that repeats
+    chance = random.Random(seed)  # noqa: S311 - a test that can be repeated
     store = AuditStore(valkey, expiry_seconds=None)
     store.create("a", SPEC.model_copy(update={"outstanding": 1000}), ruleset="3", scanner="x")
     expected: dict[Status, int] = {}

@@ -1,4 +1,4 @@
-"""When a verdict still applies to the listed object."""
+"""When an earlier verdict still applies to a listed object."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -30,7 +30,7 @@ def stands(listed: Listed = LISTED, **facts: object) -> bool:
 
 
 def test_it_stands_on_the_same_object_by_the_same_rules() -> None:
-    """A listing knows the time to the millisecond, a header to the second; some give ETags without quotes."""
+    """A listing states milliseconds, and a header seconds. Some servers send ETags without quotes."""
     assert stands()
     assert stands(LISTED._replace(etag="e1"))
 

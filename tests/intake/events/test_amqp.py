@@ -1,4 +1,4 @@
-"""A queue of RabbitMQ's as a source: exchanges, counts, heartbeats, connections that break, TLS."""
+"""A RabbitMQ queue as a source: exchanges, counts, heartbeats, broken connections, TLS."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,21 +24,21 @@ Listen = Callable[..., AmqpSource]
 
 @pytest.fixture
 def relay(rabbitmq: RabbitMQ) -> Iterator[AmqpRelay]:
-    """A way to the broker."""
+    """A relay to the broker."""
     with closing(AmqpRelay(rabbitmq.port)) as relay:
         yield relay
 
 
 @pytest.fixture
 def channel(rabbitmq: RabbitMQ) -> Iterator[Any]:
-    """Another client's actions at the broker."""
+    """A channel for another client's actions."""
     with rabbitmq.channel() as channel:
         yield channel
 
 
 @pytest.fixture
 def queue(channel: Any) -> str:
-    """A queue that is this test's alone."""
+    """A queue that only this test uses."""
     name = uuid4().hex
     channel.queue_declare(name, durable=True, auto_delete=False)
     return name
@@ -46,7 +46,7 @@ def queue(channel: Any) -> str:
 
 @pytest.fixture
 def listen(rabbitmq: RabbitMQ) -> Iterator[Listen]:
-    """Makes sources of a queue, which are closed in the end."""
+    """Makes sources of a queue, and closes them at the end."""
     opened = []
 
     def source(**options: Any) -> AmqpSource:
@@ -61,7 +61,7 @@ def listen(rabbitmq: RabbitMQ) -> Iterator[Listen]:
 
 
 def put(channel: Any, queue: str, *bodies: bytes, exchange: str = "", **headers: Any) -> None:
-    """Publish as a storage does, and see that the broker has it."""
+    """Publish as a storage does, and wait until the broker has the message."""
     for body in bodies:
         message = amqp.Message(body, delivery_mode=2, application_headers=headers)
         channel.basic_publish_confirm(message, exchange=exchange, routing_key=queue)
@@ -77,7 +77,7 @@ def one(source: AmqpSource) -> Message:
 
 
 def several(source: AmqpSource, count: int) -> list[Message]:
-    """This many messages, in any number of calls."""
+    """Receive this many messages, in any number of calls."""
     messages: list[Message] = []
     while len(messages) < count:
         batch = source.receive(count - len(messages), PATIENCE)
@@ -128,7 +128,7 @@ class TestTheQueue:
 
 class TestAnExchange:
     def test_the_queue_is_declared_and_bound(self, listen: Listen, channel: Any) -> None:
-        """As Ceph publishes: to a topic exchange, by the topic's name."""
+        """Ceph publishes to a topic exchange, with the topic's name as routing key."""
         exchange, name = uuid4().hex, uuid4().hex
         channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
         source = listen(queue=name, binding=Binding(exchange, "my.topic"))
@@ -156,11 +156,11 @@ class TestAnExchange:
         put(channel, "key", b"a", exchange=exchange)
 
         assert one(source).body == b"a"
-        # As its publisher declares it, for MinIO does each time: another type or durability is refused.
+        # MinIO declares its exchange each time. Another type or durability would be refused.
         channel.exchange_declare(exchange, kind, durable=True, auto_delete=False)
 
     def test_one_that_is_there_is_taken_as_it_is(self, listen: Listen, channel: Any) -> None:
-        """MinIO's example is a fanout that is not durable."""
+        """The exchange in MinIO's documentation is a fanout that is not durable."""
         exchange = uuid4().hex
         channel.exchange_declare(exchange, "fanout", durable=False, auto_delete=False)
         source = listen(queue=uuid4().hex, binding=Binding(exchange, "", "topic"))
@@ -204,7 +204,10 @@ class TestCounting:
     def test_what_a_sender_claims_counts_for_nothing_new(
         self, listen: Listen, channel: Any, queue: str, claim: object
     ) -> None:
-        """It is the broker's header, but anyone may write it: at first it is not believed."""
+        """The broker sets this header, but every sender can write it.
+
+        So Keyhole does not trust its first value.
+        """
         put(channel, queue, b"a", **{"x-delivery-count": claim, "x-acquired-count": claim})
         source = listen(queue=queue)
 
@@ -219,7 +222,7 @@ class TestHeartbeats:
     def test_are_sent_while_the_listener_is_busy(
         self, listen: Listen, relay: AmqpRelay, channel: Any, queue: str
     ) -> None:
-        """The broker gives up a connection after two seconds of silence here."""
+        """In this test, the broker closes a connection after two seconds of silence."""
         put(channel, queue, b"a")
         source = listen(queue=queue, port=relay.port, heartbeat_seconds=1)
         message = one(source)
@@ -286,7 +289,7 @@ class TestABrokenConnection:
     def test_an_old_receipt_settles_nothing_new(
         self, listen: Listen, relay: AmqpRelay, channel: Any, queue: str
     ) -> None:
-        """A connection counts its deliveries from one: the old numbers are other messages' now."""
+        """A connection numbers its deliveries from one, so old numbers belong to other messages."""
         put(channel, queue, b"a", b"b")
         source = listen(queue=queue, port=relay.port)
         old = several(source, 2)
@@ -384,7 +387,7 @@ class TestAccess:
     def test_of_a_certificate_the_name_counts(
         self, rabbitmq: RabbitMQ, queue: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is good for 127.0.0.1, which is another name than localhost."""
+        """The certificate is valid for 127.0.0.1, which is not the name localhost."""
         monkeypatch.setenv("SSL_CERT_FILE", str(rabbitmq.ca))
         url = rabbitmq.url(scheme="amqps").replace("127.0.0.1", "localhost")
 

@@ -1,4 +1,4 @@
-"""Forgetting: a delete drops the verdict on what is gone, and keeps it wherever that is not certain."""
+"""Forgetting: a delete event drops the verdict on the deleted object, and keeps it if that is uncertain."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 def removed(sequencer: str | None = None, version_id: str | None = None, **more: str | None) -> ObjectEvent:
-    """The event that the object, or a version of it, is gone."""
+    """The event that the object or a version of it was deleted."""
     fields = {"bucket": BUCKET, "key": KEY, "sequencer": sequencer, "version_id": version_id, **more}
     return ObjectEvent.model_validate(
         {"kind": EventKind.REMOVED, "dialect": "aws", "name": "ObjectRemoved:Delete", **fields}
@@ -34,14 +34,14 @@ def removed(sequencer: str | None = None, version_id: str | None = None, **more:
 
 
 class Kept:
-    """Verdicts, and what forgets them; objects lie in a scripted S3."""
+    """Verdicts, and the code that forgets them. The objects are in a scripted S3."""
 
     def __init__(self, valkey: redis.Redis, access: S3Access) -> None:
         self.store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
         self._deleter = VerdictDeleter(Drops(valkey), lambda name: is_gone(lambda: access, name))
 
     def write(self, sequencer: str | None = None, version_id: str | None = None, key: str = KEY) -> None:
-        """A verdict, and the event that led to it."""
+        """Store a verdict, with the event that led to it."""
         report = Report(
             target=f"s3://{BUCKET}/{key}",
             bucket=BUCKET,
@@ -56,7 +56,7 @@ class Kept:
         assert self.store.write(report, job_id=f"{key}{version_id}", sequencer=sequencer)
 
     def forget(self, *events: ObjectEvent) -> tuple[int, int]:
-        """How many verdicts were forgotten, and how many kept."""
+        """Forget verdicts, and return how many were forgotten and how many kept."""
         return self._deleter.delete(events)
 
     def has(self, version_id: str | None = None, key: str = KEY) -> bool:
@@ -99,7 +99,7 @@ class TestBySequencer:
 
 
 class TestWithoutSequencer:
-    """Somebody submitted the object, or the storage sends none."""
+    """A user submitted the object, or the storage sends no sequencer."""
 
     @pytest.mark.parametrize(
         ("scanned", "deleted"), [(None, None), (None, "0A"), ("0A", None), ("0A", "xyz")]

@@ -1,4 +1,4 @@
-"""How each storage writes its events: recorded messages, names, fields."""
+"""The events of each storage: recorded messages, names, fields."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class TestRecordedMessages:
     @pytest.mark.parametrize("way", ["moto-sqs", "moto-sns", "moto-eventbridge", "ceph"])
     @pytest.mark.parametrize("versioned", ["", "versioned "])
     def test_what_was_really_put_and_deleted_is_found(self, way: str, versioned: str) -> None:
-        """The key that `record.py` put, whose every reading is another key."""
+        """The key is the one that `record.py` put. Every wrong decoding gives another key."""
         put = event_of(message(way, f"{versioned}put"))
         assert (put.kind, put.key, put.size) == (EventKind.CREATED, "a/b c+ü%2F.img", 10)
         assert put.etag == "781e5e245d69b566979b86e28d23f2c7"
@@ -72,7 +72,10 @@ class TestRecordedMessages:
     def test_what_is_removed_is_the_version_that_is_gone(
         self, way: str, name: str, version: str | None
     ) -> None:
-        """A delete marker's version is not an object's: the object is gone, but no version of it is."""
+        """A delete marker's version is not a version of the object.
+
+        The object is deleted, but none of its versions.
+        """
         if version == "put":
             version = event_of(message(way, "versioned put")).version_id
             assert version
@@ -140,7 +143,10 @@ class TestRecordedMessages:
         assert event_of(message("documented-eventbridge", name)).kind is EventKind.IGNORED
 
     def test_ceph_tells_what_came_first(self) -> None:
-        """Its sequencers lie there as they lay in memory: as they are, the order would be another."""
+        """Ceph writes its sequencers in the byte order of memory.
+
+        Compared unchanged, their order would be wrong.
+        """
         sequencers = [
             event_of(body_of(sent)).sequencer or ""
             for (way, _), sent in MESSAGES.items()

@@ -1,4 +1,4 @@
-"""From messages to jobs: what is asked for is on its way before a message is taken over, and once."""
+"""From messages to jobs: a job is published once, and before its message is taken over."""
 
 from collections import Counter
 
@@ -89,7 +89,7 @@ class TestItIsKnown:
     def test_after_the_window_what_is_not_done_is_sent_once_more(
         self, intake: Intake, valkey: redis.Redis
     ) -> None:
-        """Whoever took it over may have died before it was on the broker."""
+        """The process that took it over could have died before the message reached the broker."""
         intake.handle(message(record()))
         marker = keys.entry_published(intake.outbox.entries[0].id)
         assert 0 < valkey.ttl(marker) <= WINDOW
@@ -99,7 +99,7 @@ class TestItIsKnown:
         assert intake.ledger.count() == 1
 
     def test_another_change_of_the_same_object_is_not(self, intake: Intake) -> None:
-        """The content may be the same: its tags are gone all the same."""
+        """The content can be the same, but the tags are gone."""
         intake.handle(message(record(sequencer="0A")))
 
         assert intake.counts(message(record(sequencer="0B")))["published"] == 1
@@ -131,7 +131,7 @@ class TestOnlyWhatIsChosen:
         assert handled.counts["not_selected"] == (not chosen)
 
     def test_under_either_reading_of_its_key(self, valkey: redis.Redis) -> None:
-        """What the event calls `a b` may be `a+b`."""
+        """The event's key `a b` can mean the key `a+b`."""
         intake = Intake(valkey, include=("a+b",))
 
         assert intake.counts(message(record("a b")))["published"] == 1
@@ -168,7 +168,7 @@ class TestNothingToScan:
 
 class TestItIsNotUnderstood:
     def test_it_is_given_back_until_it_was_received_so_many_times(self, intake: Intake) -> None:
-        """Nobody counts but we; then it is kept, and the queue has it no longer."""
+        """Only Keyhole counts. Then the message becomes a dead letter and is deleted from the queue."""
         for _ in range(2):
             handled = intake.handle(POISON)
             assert [each.body for each in handled.back] == [POISON]
@@ -194,7 +194,7 @@ class TestItIsNotUnderstood:
         assert [each.body for each in handled.back] == [POISON]
 
     def test_one_bad_record_keeps_its_message_as_a_whole(self, valkey: redis.Redis) -> None:
-        """Retried, it does everything that it asks for."""
+        """A retry then does everything that the message requests."""
         intake = Intake(valkey, dead_after=1)
         body = message(record("good"), {"eventName": "?"}, record("good too"))
 
@@ -223,7 +223,7 @@ class TestItIsNotUnderstood:
 
 class TestSomethingIsAway:
     def test_the_broker_and_then_it_is_not(self, intake: Intake) -> None:
-        """The ledger has the job, and the message comes again."""
+        """The ledger contains the job, and the message comes again."""
         intake.outbox.is_away = True
         with pytest.raises(DeliveryUncertainError):
             intake.handle(message(record()), POISON)
@@ -237,7 +237,7 @@ class TestSomethingIsAway:
         assert intake.ledger.count() == 1
 
     def test_redis_disk(self, unsynced: redis.Redis) -> None:
-        """A dead letter that a crash may lose keeps its message in the queue."""
+        """If a crash could lose the dead letter, the message stays in the queue."""
         intake = Intake(unsynced, allowed=("images",))
 
         for body in POISON, message(record(bucket="payroll")):
@@ -262,7 +262,7 @@ class TestALetterIsRetried:
         assert intake.outbox.keys == ["a", "b"]
 
     def test_what_is_not_is_no_letter_of_its_own_accord(self, intake: Intake) -> None:
-        """Whoever retries it counts."""
+        """The message does not become a dead letter by itself. The code that retries it counts."""
         with pytest.raises(NotUnderstoodError):
             intake.handler.take_over(POISON)
 

@@ -1,4 +1,4 @@
-"""Any bytes as a message lead to events, each with its job, or to a readable reason."""
+"""Every message leads to events, each with its job, or to a readable reason."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,10 @@ Json = Any
 
 
 def parse_hostile(body: bytes) -> tuple[ObjectEvent, ...]:
-    """All events, each with its job, if it asks for one; none where there is a reason, fit for a person."""
+    """Return all events, each with its job if it requests one.
+
+    If there is a reason instead, return none, and assert that the reason is readable.
+    """
     reason = None
     try:
         events = parse(body)
@@ -32,12 +35,12 @@ def parse_hostile(body: bytes) -> tuple[ObjectEvent, ...]:
     return events
 
 
-#: Stands for a number of more digits than Python reads, which it could not write either.
+#: A placeholder for a number with more digits than Python reads, which Python could not write either.
 HUGE = "a huge number"
 
 
 def hostile_body_of(value: Json) -> bytes:
-    """As Python writes it: with NaN and Infinity."""
+    """Write a body as Python does, with NaN and Infinity."""
     return json.dumps(value).encode().replace(json.dumps(HUGE).encode(), b"1" * 5000)
 
 
@@ -91,7 +94,7 @@ def test_random_json(value: Json, envelopes: int) -> None:
 def test_recorded_messages_with_a_value_replaced_or_left_out(
     which: tuple[str, str], data: st.DataObject
 ) -> None:
-    """Every place of every message: what is wrong there is noticed, or does not matter."""
+    """Every place of every message is changed. A wrong value is noticed, or it does not matter."""
     changed = json.loads(json.dumps(MESSAGES[which]))
     holder, name = data.draw(st.sampled_from(list(places(changed))))
     if data.draw(st.booleans()):
@@ -111,7 +114,7 @@ def test_recorded_messages_with_bytes_changed(which: tuple[str, str], data: st.D
 
 
 def places(value: Json) -> Iterator[tuple[Any, Any]]:
-    """Where a value lies in its object or array, of all values within."""
+    """Yield the place of each value in its object or array, with all inner values."""
     entries = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     )

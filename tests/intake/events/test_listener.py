@@ -1,4 +1,4 @@
-"""The listener acknowledges what is taken over and nothing else; what is away comes back; it can stop."""
+"""The listener acknowledges only messages that Keyhole has taken over; it reconnects, and can be stopped."""
 
 import threading
 from collections import Counter
@@ -38,7 +38,7 @@ class Listening:
         self.redis.rpush(LIST, *bodies)
 
     def until(self, enough: Callable[[Poll], bool]) -> None:
-        """Listen until a turn is enough."""
+        """Listen until a turn fulfils a condition."""
 
         def look(turn: Poll) -> None:
             self.turns.append(turn)
@@ -48,7 +48,7 @@ class Listening:
         self.listener.run(self.stop, look)
 
     def until_empty(self) -> Counter[str]:
-        """Listen until there is nothing, and return what was counted."""
+        """Listen until the list is empty, and return the counts."""
         self.listener.run(self.stop, self.turns.append, until_empty=True)
         total = Counter[str]()
         for turn in self.turns:
@@ -57,7 +57,7 @@ class Listening:
 
     @property
     def left(self) -> list[bytes]:
-        """The contents of the list."""
+        """The content of the list."""
         found = self.redis.lrange(LIST, 0, -1)
         assert isinstance(found, list)
         return found
@@ -121,7 +121,7 @@ class TestMessages:
         assert here.left == []
 
     def test_a_turn_is_told_of_though_none_came(self, here: Listening) -> None:
-        """It is a sign of life."""
+        """The report is a sign of life."""
         here.until(lambda turn: not turn.counts)
 
         assert here.turns == [Poll()]
@@ -166,7 +166,7 @@ class TestSomethingIsAway:
     def test_the_queue_when_it_should_hear_that_a_message_is_ours(
         self, here: Listening, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The message comes again, and is known."""
+        """The message comes again, and is recognised."""
         here.push(message(record("a")))
         acknowledge = here.source.acknowledge
 

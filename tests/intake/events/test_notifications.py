@@ -1,4 +1,4 @@
-"""Any key comes through every dialect; the same change is the same job; what is not understood says why."""
+"""Every key survives every dialect, equal changes are one job, and unparsable messages have a reason."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ RULES = "1:default"
 
 Json = Any
 
-#: Keys of S3: up to 1,024 bytes of UTF-8; often with what some reading changes.
+#: Keys of up to 1,024 bytes of UTF-8, often with characters that decoding changes.
 KEYS = st.text(
     st.one_of(st.sampled_from("+% /\n%2Bü"), st.characters(codec="utf-8")), min_size=1, max_size=1024
 ).filter(lambda key: len(key.encode()) <= 1024)
@@ -53,7 +53,7 @@ def test_any_key_comes_through_every_dialect(way: str, key: str) -> None:
 @pytest.mark.parametrize("way", sorted(PLAIN))
 @given(key=KEYS)
 def test_the_other_reading_of_a_plain_key_is_the_decoded_one(way: str, key: str) -> None:
-    """Where it is another key; and a key is UTF-8."""
+    """Only if it is another key, and valid UTF-8."""
     try:
         decoded = unquote_plus(key, errors="strict")
     except UnicodeDecodeError:
@@ -64,7 +64,7 @@ def test_the_other_reading_of_a_plain_key_is_the_decoded_one(way: str, key: str)
 @pytest.mark.parametrize("way", sorted(ENCODERS.keys() - PLAIN - OWN))
 @given(key=KEYS)
 def test_the_other_reading_of_a_form_s_key_is_what_is_written(way: str, key: str) -> None:
-    """Where it is another key, and not longer than one can be."""
+    """Only if it is another key, and not too long for a key."""
     other = event_of(ENCODERS[way](key)).other_key
     assert other is None or (other != key and unquote_plus(other) == key)
     assert other or len(quote_plus(key)) > 1024 or quote_plus(key, safe="/") == key
@@ -77,14 +77,14 @@ def test_our_own_jobs_mean_what_they_say(way: str, key: str) -> None:
 
 
 def test_a_key_that_is_no_form_is_read_as_it_is() -> None:
-    """`%FF` is not UTF-8, so it cannot be an encoded byte of a key."""
+    """`%FF` is not valid UTF-8, so it cannot be an encoded byte of a key."""
     event = event_of(records(record(key="50%FF+1")))
     assert (event.key, event.other_key) == ("50%FF+1", None)
 
 
 class TestJobs:
     def test_whoever_tells_of_a_change_asks_for_the_same_job(self) -> None:
-        """S3's ways carry the same version, ETag and sequencer, though not the same time."""
+        """S3's ways of delivery carry the same version, ETag and sequencer, but different times."""
         told = (
             ["documented-aws", "put 2.1"],
             ["documented-aws", "put 2.6"],
@@ -106,11 +106,11 @@ class TestJobs:
             (record(eTag="1", sequencer="1"), record(eTag="1")),
             (record(eTag="1"), record(sequencer="1")),
             (record(versionId="1"), record(eTag="1")),
-            # Archived, it could not be read.
+            # An archived object could not be read.
             (record(versionId="1"), record(name="ObjectRestore:Completed", versionId="1")),
-            # No sequencer: the time tells them apart.
+            # Without a sequencer, the times distinguish the two events.
             ({**record(eTag="1"), "eventTime": "12:00"}, {**record(eTag="1"), "eventTime": "12:01"}),
-            # Nothing is known: each is scanned.
+            # Nothing is known about the objects, so each is scanned.
             (record(), record()),
             (record(versionId="null"), record(versionId="null")),
             (record(versionId=""), record(versionId="")),
@@ -141,7 +141,7 @@ class TestJobs:
         assert scan_job(event, "1:default").id != scan_job(event, "1:azure").id
 
     def test_the_version_null_is_no_version_but_to_a_job_of_our_own(self) -> None:
-        """Who reads it by its id needs another permission; but a person who names it means it."""
+        """Reading it by its id needs another permission. But a user who names it wants exactly it."""
         assert scan_job(event_of(records(record(versionId="null"))), RULES).version_id is None
         own = body_of({"bucket": "images", "key": "a", "version_id": "null"})
         assert scan_job(event_of(own), RULES).version_id == "null"
@@ -152,7 +152,7 @@ class TestJobs:
             scan_job(event_of(records(record(name=name))), RULES)
 
     def test_the_longest_of_everything_makes_a_job(self) -> None:
-        """What the parser takes, a job takes: it is the job's limits that it knows."""
+        """The parser and the job have the same limits, so a job accepts what the parser accepts."""
         about = {"key": "k" * LONGEST["key"], "versionId": "v" * LONGEST["version"], "sequencer": "f" * 128}
         entry = record(**about)
         entry["s3"]["bucket"]["name"] = "b" * LONGEST["bucket"]
@@ -171,7 +171,7 @@ def deep(opening: str, levels: int = 100_000) -> bytes:
     return opening.encode() * levels
 
 
-#: What storages send that do not write like S3, shortened.
+#: Shortened messages of storages whose format is not S3's.
 FOREIGN: list[tuple[str, Json]] = [
     ("Google Cloud Storage", {"kind": "storage#object", "bucket": "images", "name": "a", "size": "5"}),
     (
@@ -289,7 +289,7 @@ class TestWhatIsNotUnderstood:
         ids=lambda value: repr(value[:40]),
     )
     def test_the_reason_says_what_is_wrong(self, body: bytes, reason: str) -> None:
-        """In one sentence that fits on a line and into a terminal."""
+        """The reason is one sentence that fits on a line and is safe for a terminal."""
         told = reason_of(body)
         assert reason in told
         assert told.isprintable()
@@ -314,7 +314,7 @@ class TestWhatIsNotUnderstood:
 
     @pytest.mark.slow
     def test_a_hundred_thousand_records_are_read(self) -> None:
-        """And the last of them is as good as the first."""
+        """The last record is as valid as the first."""
         one = json.dumps(record(key="k")).encode()
         last = json.dumps(record(key="last")).encode()
         events = parse(b'{"Records": [' + b",".join([one] * 99_999 + [last]) + b"]}")

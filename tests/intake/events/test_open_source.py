@@ -1,4 +1,4 @@
-"""Which URL names which queue, and that no error shows what was wrong with it: it may be a password."""
+"""URLs of queues. No error shows the wrong part of a URL, because it can be a password."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -25,7 +25,7 @@ def _region(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(url: str, **options: str) -> AmqpSource | RedisListSource | SqsSource:
-    """What a URL names. Nothing was connected yet."""
+    """Open a URL without connecting."""
     source = open_source(url, listener_id="test", **options)
     source.close()
     assert isinstance(source, AmqpSource | RedisListSource | SqsSource)
@@ -33,7 +33,7 @@ def opened(url: str, **options: str) -> AmqpSource | RedisListSource | SqsSource
 
 
 def quoted(text: str) -> str:
-    """With each byte quoted that has any meaning in a URL, and some that have none."""
+    """Percent-encode all bytes with a meaning in URLs, and some without."""
     return "".join(
         chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02x}" for byte in text.encode()
     )
@@ -277,7 +277,7 @@ class TestSecrets:
 
     @pytest.mark.parametrize("scheme", ["amqp", "amqps", "redis", "rediss", "unix", "sqs", "https"])
     def test_a_password_that_is_not_quoted_is_not_shown(self, scheme: str) -> None:
-        """It breaks the URL, or is read as something else; not even a part of it is told."""
+        """Such a password breaks the URL or changes its meaning. No part of it is shown."""
         marks = ["/", "@", "#", "?", ":", "%", "[", "]", "\\", " ", "&", "=", "%zz", "%ff"]
         for mark, before in product(marks, ["12", "s3cret"]):
             url = f"{scheme}://user:{before}{mark}s3cret@host/0/queue?key=key"
@@ -294,7 +294,7 @@ class TestSecrets:
 
 
 def texts(url: str) -> Iterator[str]:
-    """What is said of a URL: the name of its queue, or what is wrong with it, and with what caused that."""
+    """All texts about a URL: the queue's name, or the error and its causes."""
     try:
         yield opened(url).name
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A list in Redis as a source: nothing is lost or doubled, even if any process dies or any answer is lost."""
+"""A Redis list as a source: no message is lost or doubled, even if processes die or answers are lost."""
 
 import threading
 from collections import Counter
@@ -27,13 +27,13 @@ Open = Callable[[str], RedisListSource]
 
 @pytest.fixture
 def key() -> str:
-    """A list that is this test's alone."""
+    """A list that only this test uses."""
     return f"events:{uuid4().hex}"
 
 
 @pytest.fixture
 def listen(valkey_url: str, key: str) -> Iterator[Open]:
-    """Makes listeners by their id, which are closed in the end."""
+    """Makes listeners by their id, and closes them at the end."""
     opened = []
 
     def listener(listener_id: str, options: str = "") -> RedisListSource:
@@ -52,7 +52,7 @@ def bodies(messages: object) -> list[bytes]:
 
 
 def lapse(valkey: redis.Redis, key: str, listener_id: str = "") -> None:
-    """Let a listener's sign of life expire, or all listeners'."""
+    """Let the lease of one listener, or of all listeners, expire."""
     for alive in list(valkey.scan_iter(keys.listener_alive(key, f"{listener_id}*"))):
         valkey.delete(alive)
 
@@ -74,7 +74,7 @@ class TestAListenerDies:
         assert sorted(bodies(second.receive(10, 0))) == [b"a", b"b"]
 
     def test_one_that_waits_already_does_so_too(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """It looks again after each of the commands that it waits with, and here they are short."""
+        """It checks again after each blocking command, and these are short in this test."""
         valkey.rpush(key, "a")
         listen("first").receive(10, 0)
         second = listen("second", "?socket_timeout=0.2")
@@ -89,7 +89,7 @@ class TestAListenerDies:
         assert found == [b"a"]
 
     def test_its_messages_go_behind_all_others(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """They may be what it died of."""
+        """They might have been the cause of its death."""
         valkey.rpush(key, "deadly")
         listen("first").receive(10, 0)
         valkey.rpush(key, "a", "b")
@@ -99,7 +99,10 @@ class TestAListenerDies:
         assert bodies(listen("second").receive(10, 0)) == [b"a", b"b", b"deadly"]
 
     def test_one_that_was_only_busy_goes_on(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """For longer than its lease: its message comes to another; what it takes next is its own again."""
+        """It was busy for longer than its lease.
+
+        Its message goes to another listener, but the next message is its own.
+        """
         valkey.rpush(key, "a")
         busy, other = listen("busy"), listen("other")
         first = busy.receive(10, 0)
@@ -129,7 +132,10 @@ class TestAListenerDies:
     def test_whoever_waits_is_alive_when_something_comes(
         self, valkey: redis.Redis, key: str, listen: Open
     ) -> None:
-        """However long it was stopped before it waited: or its message would lie where nobody looks."""
+        """Even if it was stopped for a long time before it waits.
+
+        Otherwise its message would stay in a forgotten list.
+        """
         listener = listen("one")
         listener.receive(1, 0)
         lapse(valkey, key, "one")
@@ -169,7 +175,7 @@ class TestAListenerDies:
 
 class TestAnAnswerGetsLost:
     def test_what_it_brought_is_handed_out_next(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """The message was moved, and the answer was lost."""
+        """The message was moved, but the answer was lost."""
         listener = listen("one")
         listener.receive(1, 0)
         valkey.rpush(key, "a", "b", "c")
@@ -222,7 +228,10 @@ class TestAnAnswerGetsLost:
         monkeypatch: pytest.MonkeyPatch,
         settle: Callable[[RedisListSource, list[Message]], None],
     ) -> None:
-        """As the client does when it got no answer; with a second message of the same bytes to confuse."""
+        """The client repeats a command without an answer.
+
+        A second message with the same bytes must not confuse it.
+        """
         valkey.rpush(key, "same", "same", "same")
         listener = listen("one")
         messages = listener.receive(10, 0)
@@ -235,7 +244,7 @@ class TestAnAnswerGetsLost:
         assert valkey.llen(key) == (1 if settle is RedisListSource.give_back else 0)
 
     def test_connections_that_are_cut_lose_nothing(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """While the listener waits, and while producers push."""
+        """Connections break while the listener waits and while producers push."""
         listener = listen("one", "?socket_timeout=0.5")
         seen: list[bytes] = []
         done = threading.Event()
@@ -314,7 +323,7 @@ class TestTheServer:
         assert "s3cret" not in str(raised.value)
 
     def test_a_hash_is_no_queue(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """What MinIO keeps with `format=namespace`."""
+        """MinIO writes such a hash with `format=namespace`."""
         valkey.hset(key, "images/a.img", "{}")
         listener = listen("one")
 
@@ -324,7 +333,7 @@ class TestTheServer:
             listener.receive(1, 1)
 
     def test_an_old_one_is_named_as_such(self, key: str) -> None:
-        """Before 6.2 it had no LMOVE; this one has it no longer."""
+        """Servers before 6.2 have no LMOVE. This server's LMOVE is disabled."""
         with ValkeyServer(port=free_port(), config={"rename-command": 'LMOVE ""'}) as server:
             source = open_source(f"{server.connection_url}/0/{key}", listener_id="one")
             with pytest.raises(SourceUnavailableError, match=r"6\.2"):
@@ -332,7 +341,7 @@ class TestTheServer:
             source.close()
 
     def test_a_wait_is_longer_than_its_patience_with_an_answer(self, listen: Open) -> None:
-        """`socket_timeout` in seconds: each blocking command is shorter."""
+        """Each blocking command is shorter than `socket_timeout`, which is in seconds."""
         assert listen("one", "?socket_timeout=0.5").receive(1, 1.2) == []
 
     def test_an_answer_ends_after_some_megabytes(
@@ -350,7 +359,10 @@ class TestTheServer:
 
 
 class Life(RuleBasedStateMachine):
-    """Producers push, listeners take, settle, die, are taken for dead, end; of each message one is left."""
+    """Producers push, and listeners take, settle, die, lose their leases and end.
+
+    Every message must be found.
+    """
 
     url = ""
     listeners = Bundle("listeners")
@@ -394,10 +406,10 @@ class Life(RuleBasedStateMachine):
 
     @rule(listener=listeners)
     def lose_an_answer(self, listener: RedisListSource) -> None:
-        """Nothing is out of a kind that could be mistaken for what was moved unknown."""
+        """Lose an answer. The lists must be empty of messages that could be confused with the moved one."""
         if listener in self.alive and not listener._out:
             self.valkey.lmove(self.key, listener._held, "LEFT", "RIGHT")
-            # What the lost request has brought along.
+            # The messages that the lost request moved.
             listener._has_asked = True
             self.valkey.sadd(keys.listeners(self.key), listener._id)
             self.valkey.set(listener._alive, "1")
@@ -439,7 +451,7 @@ class Life(RuleBasedStateMachine):
 
 @pytest.mark.hypothesis
 def test_of_all_that_was_put_what_is_not_acknowledged_is_there(valkey_url: str) -> None:
-    """Whatever happens to whomever, in whichever order."""
+    """This holds for all events in every order."""
     from hypothesis.stateful import run_state_machine_as_test
 
     machine = type("Life", (Life,), {"url": valkey_url})

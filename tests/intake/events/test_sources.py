@@ -1,4 +1,4 @@
-"""What holds for every source of messages, against real servers: moto's SQS, RabbitMQ, Valkey."""
+"""Laws for every source of messages, on real servers: moto's SQS, RabbitMQ, Valkey."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import RabbitMQ
 from tests.slow import slow
 
-#: A listener that is killed while it holds what it received.
+#: A program with a listener that is killed while it holds what it received.
 ANOTHER = """
 import sys
 from keyhole.intake.events.open_source import open_source
@@ -35,7 +35,7 @@ source = open_source(sys.argv[1], listener_id="another")
 print(len(source.receive(int(sys.argv[2]), 30)), flush=True)
 sys.stdin.read()
 """
-#: What SQS takes is what XML can carry, and at least one character.
+#: SQS accepts the characters that XML can contain, and at least one character.
 SQS_TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff")
     | st.sampled_from("\t\n\r"),
@@ -44,20 +44,20 @@ SQS_TEXT = st.text(
 
 
 class Queue(Protocol):
-    """A queue that is this test's alone, and empty."""
+    """A queue that only this test uses, and that is empty."""
 
-    #: As it is given to `keyhole listen`.
+    #: The URL for `keyhole listen`.
     url: str
-    #: What it can carry.
+    #: The bodies that the queue can transport.
     bodies: st.SearchStrategy[bytes]
 
     @abstractmethod
     def put(self, *bodies: bytes) -> None:
-        """A storage's actions."""
+        """Actions of a storage."""
 
     @abstractmethod
     def let_time_pass(self) -> None:
-        """Until a listener that was killed is known to be dead."""
+        """Wait until a killed listener is known to be dead."""
 
 
 class Sqs(Queue):
@@ -94,12 +94,12 @@ class Amqp(Queue):
     def put(self, *bodies: bytes) -> None:
         with self._server.channel("a/b c") as channel:
             for body in bodies:
-                # Whoever says that it is text: it arrives as bytes.
+                # Senders can declare a text. It arrives as bytes.
                 message = amqp.Message(body, delivery_mode=2, content_encoding="utf-8")
                 channel.basic_publish_confirm(message, routing_key=self._name)
 
     def let_time_pass(self) -> None:
-        """The broker knows at once."""
+        """The broker notices it at once."""
 
 
 class RedisList(Queue):
@@ -150,7 +150,7 @@ def source(queue: Queue) -> Iterator[MessageSource]:
 
 
 def receive(source: MessageSource, count: int) -> list[Message]:
-    """This many messages, in any number of calls."""
+    """Receive this many messages, in any number of calls."""
     messages: list[Message] = []
     deadline = time.monotonic() + PATIENCE
     while len(messages) < count:
@@ -168,7 +168,7 @@ def numbered(count: int) -> list[bytes]:
 
 
 def is_empty(queue: Queue) -> bool:
-    """Whether no listener gets anything of the queue, however long it waits for others to die."""
+    """Whether no listener receives a message, even after it has waited until others are known to be dead."""
     queue.let_time_pass()
     source = open_source(queue.url, listener_id="last")
     try:
@@ -179,7 +179,7 @@ def is_empty(queue: Queue) -> bool:
 
 class TestReceiving:
     def test_what_was_put_comes_in_its_order(self, queue: Queue, source: MessageSource) -> None:
-        """The order is not guaranteed, but nothing disturbs it here."""
+        """The order is not guaranteed, but nothing disturbs it in this test."""
         queue.put(*numbered(7))
 
         assert bodies(receive(source, 7)) == numbered(7)
@@ -201,7 +201,7 @@ class TestReceiving:
         assert sorted(body for batch in batches for body in bodies(batch)) == sorted(numbered(30))
 
     def test_many_come_at_once(self, queue: Queue, source: MessageSource) -> None:
-        """All that are there, where the server tells how many; else what comes in one burst."""
+        """One call returns all messages if the server states their number, otherwise one burst."""
         queue.put(*numbered(25))
         receive(source, 5)
 
@@ -214,7 +214,7 @@ class TestReceiving:
         assert calls <= 5
 
     def test_others_get_what_is_beyond_the_limit(self, queue: Queue, source: MessageSource) -> None:
-        """A listener that is busy with its batch keeps nothing in reserve."""
+        """A listener that is busy with its batch holds no further messages."""
         queue.put(*numbered(8))
         first = receive(source, 4)
         other = open_source(queue.url, listener_id="other")
@@ -265,7 +265,7 @@ class TestReceiving:
         law()
 
     def test_a_long_body_arrives(self, queue: Queue, source: MessageSource) -> None:
-        """As long as SQS takes."""
+        """The body has the maximum length of SQS."""
         body = b"0123456789abcdef" * (256 * 1024 // 16)
         queue.put(body, b"and the next")
 
@@ -337,7 +337,7 @@ class TestGivingBack:
         last.close()
 
     def test_what_nobody_can_work_on_holds_up_nothing(self, queue: Queue, source: MessageSource) -> None:
-        """A message that is given back each time, and others behind it."""
+        """One message is given back each time, and the messages after it are delivered."""
         queue.put(b"poison", *numbered(5))
 
         seen: list[bytes] = []

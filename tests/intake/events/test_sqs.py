@@ -1,4 +1,4 @@
-"""An SQS queue as a source: what fails of a batch, what is denied, and how often it asks."""
+"""An SQS queue as a source: partial failures of a batch, denied requests, and the number of requests."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sqs(recorded: RecordedMoto) -> Iterator[Any]:
-    """Another client's actions at SQS."""
+    """A client for another program's actions on SQS."""
     client = boto3.client(
         "sqs",
         endpoint_url=recorded.url,
@@ -37,14 +37,14 @@ def sqs(recorded: RecordedMoto) -> Iterator[Any]:
 
 @pytest.fixture
 def queue(sqs: Any) -> str:
-    """A queue that is this test's alone."""
+    """A queue that only this test uses."""
     url: str = sqs.create_queue(QueueName=uuid4().hex)["QueueUrl"]
     return url
 
 
 @pytest.fixture
 def source(recorded: RecordedMoto, queue: str) -> Iterator[SqsSource]:
-    """A source of that queue's messages, which has asked once."""
+    """A source of that queue's messages. It has sent one request."""
     source = SqsSource(SqsQueue("queue", url=queue, endpoint_url=recorded.url))
     source.receive(1, 0)
     yield source
@@ -57,7 +57,7 @@ def put(sqs: Any, queue: str, count: int) -> None:
 
 
 def count(sqs: Any, queue: str, which: str = "") -> int:
-    """How many messages it has: visible, `NotVisible`."""
+    """The number of messages in the queue: visible by default, or `NotVisible`."""
     name = f"ApproximateNumberOfMessages{which}"
     return int(sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"][name])
 
@@ -65,7 +65,7 @@ def count(sqs: Any, queue: str, which: str = "") -> int:
 def fail(
     source: SqsSource, operation: str, ids: set[str], *, times: int, ours: bool = False
 ) -> list[list[str]]:
-    """Have the first answers to a batch say that these failed. Returns the ids of each batch that is sent."""
+    """Let the first answers to a batch report that these failed. Return the ids in each sent batch."""
     sent: list[list[str]] = []
 
     def note(params: dict[str, Any], **_: object) -> None:
@@ -131,7 +131,7 @@ class TestBatches:
         source.give_back(messages[13:])
 
         assert len(messages) == 25
-        # Three receives, two deletions, two changes.
+        # The requests: three receives, two deletions, two changes.
         assert len(recorded.requests) == 7
         assert count(sqs, queue) == 12
 
@@ -159,7 +159,7 @@ class TestBatches:
 class TestAsking:
     @pytest.mark.slow
     def test_a_wait_is_one_request(self, source: SqsSource, recorded: RecordedMoto) -> None:
-        """Each costs money."""
+        """Each request costs money."""
         recorded.requests.clear()
 
         source.receive(10, 2)
@@ -189,7 +189,7 @@ class TestAsking:
     def test_pollers_in_threads_get_each_message_once(
         self, sqs: Any, queue: str, recorded: RecordedMoto
     ) -> None:
-        """Each has a source of its own, made in its thread at the same time as the others'."""
+        """Each thread makes its own source, at the same time as the other threads."""
         put(sqs, queue, 40)
         seen: list[bytes] = []
         begin = threading.Barrier(4)

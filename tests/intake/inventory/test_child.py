@@ -1,4 +1,4 @@
-"""Failures of the process that reads a part do not spread."""
+"""Failures of the process that reads a part do not affect the listing process."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from keyhole.intake.inventory.conversion import _death, convert
 from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, FileFormat, PartError
 from tests.intake.inventory.inventories import CURRENT, Row, csv_part, in_parquet
 
-#: One byte of a good file was changed; pyarrow 26.0.1 dies of it.
+#: One byte of a good file was changed. pyarrow 26.0.1 crashes when it reads the file.
 KILLER = Path(__file__).with_name("kills_pyarrow_26.orc")
 
 
 @pytest.fixture
 def conversion(tmp_path: Path) -> Callable[..., Conversion]:
-    """What is to be made of a part, which may be no file at all."""
+    """The conversion of a part, which can be an invalid file."""
 
     def of(file_format: FileFormat, body: bytes | None) -> Conversion:
         source = tmp_path / "part"
@@ -63,19 +63,19 @@ def test_what_is_no_such_file_is_refused(
 
 
 def test_a_file_that_kills_its_reader_is_refused(conversion: Callable[..., Conversion]) -> None:
-    # As long as the reader has this bug; without it, the file may be refused in another way, or read
+    # Only while the reader has this bug. Without it, the file is refused in another way, or read.
     with pytest.raises(PartError, match="kills the process that does it \\(Segmentation fault\\)"):
         convert(conversion(FileFormat.ORC, KILLER.read_bytes()))
 
 
 @pytest.mark.slow
 def test_a_small_file_that_is_large_in_memory_is_refused(conversion: Callable[..., Conversion]) -> None:
-    # Given a file that says one long text many times
+    # Given a file that contains one long text many times
     many = 8192
     key = pa.DictionaryArray.from_arrays(pa.array([0] * many, pa.int32()), pa.array(["k" * (1 << 20)]))
     body = in_parquet(pa.table({"bucket": ["images"] * many, "key": key, "size": [1] * many}))
     assert len(body) < 1 << 20
-    # When it is read, then it costs no more than the limit
+    # When it is read, then it needs no more memory than the limit
     with pytest.raises(PartError, match="takes more than 2048 MiB of memory"):
         convert(conversion(FileFormat.PARQUET, body))
 
@@ -92,7 +92,7 @@ def test_a_death_is_told_in_words(returncode: int, words: str) -> None:
     assert _death(returncode) == words
 
 
-# A child that reads a FIFO waits for as long as the test has it open
+# A child that reads a FIFO waits as long as the test has it open
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="the child is found by what Linux has in /proc"
@@ -113,7 +113,7 @@ def reading(part: Conversion) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """A process whose child reads the part, and the child."""
     command = [sys.executable, "-c", SCRIPT, json.dumps(asdict(part))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        descriptor = os.open(part.source, os.O_WRONLY)  # returns once the child has opened it, too
+        descriptor = os.open(part.source, os.O_WRONLY)  # returns when the child has opened it too
         try:
             tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
             (child,) = [int(pid) for task in tasks for pid in task.read_text().split()]

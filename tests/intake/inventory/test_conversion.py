@@ -1,4 +1,4 @@
-"""A part as a table of what is wanted: the same from every format, and from a hostile part an error."""
+"""A part as a table of the needed columns: the same from every format. A hostile part is an error."""
 
 import gzip
 import os
@@ -40,7 +40,7 @@ Convert = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def conversion(tmp_path: Path) -> Callable[..., Conversion]:
-    """What is to be made of a part."""
+    """The conversion of a part."""
 
     def of(file_format: str, body: bytes, columns: tuple[str, ...] = CURRENT, **wanted: Any) -> Conversion:
         source, target = tmp_path / "part", tmp_path / "table"
@@ -55,7 +55,7 @@ def conversion(tmp_path: Path) -> Callable[..., Conversion]:
 
 @pytest.fixture
 def converted(conversion: Callable[..., Conversion]) -> Convert:
-    """The rows of the table that is made of a part, within this process."""
+    """The rows of a part's table, converted in this process."""
 
     def convert_it(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
         part = conversion(*arguments, **options)
@@ -90,7 +90,7 @@ ANY_ROW = st.builds(
 )
 
 
-# Each example writes the part anew.
+# Each example overwrites the part.
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ANY_ROW, max_size=6), st.booleans(), st.text(max_size=1), st.permutations(ALL))
 def test_every_format_says_the_same(
@@ -286,7 +286,7 @@ def test_a_csv_that_is_none_is_refused(converted: Convert, body: bytes, match: s
 
 
 def bomb(line: bytes, megabytes: int) -> bytes:
-    """Many lines, packed as well as can be."""
+    """Many lines, compressed as much as possible."""
     packer = zlib.compressobj(9, wbits=31)
     piece = line * (1_000_000 // len(line))
     return b"".join(packer.compress(piece) for _ in range(megabytes)) + packer.flush()
@@ -317,7 +317,7 @@ BINARY = [pytest.param("Parquet", in_parquet, id="Parquet"), pytest.param("ORC",
 
 
 def columned(**columns: Any) -> pa.Table:
-    """A table of one row, with other columns in place of the right ones, or `None` of them."""
+    """A table of one row with changed columns. `None` removes a column."""
     right = {
         "bucket": pa.array([BUCKET]),
         "key": pa.array(["a"]),
@@ -392,7 +392,7 @@ def test_of_many_rows_the_first_that_makes_no_sense_is_named(
 def test_times_of_any_unit_are_read(converted: Convert, unit: str, value: int, microseconds: int) -> None:
     for zone in (None, "UTC", "Asia/Tokyo"):
         time = pa.array([value]).cast(pa.timestamp(unit, tz=zone))
-        # By their schema, which Arrow stores, these types come back
+        # Arrow stores its schema in the file, so these types come back
         body = in_parquet(columned(last_modified_date=time), store_schema=True)
         (found,) = converted("Parquet", body)
         assert abs(found["modified"] - microseconds) <= 1

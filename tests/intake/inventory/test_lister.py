@@ -1,4 +1,4 @@
-"""What an inventory lists, page by page, in each of its formats."""
+"""The objects that an inventory lists, page by page, in each of its formats."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ ListAll = Callable[..., list[Listed]]
 
 @pytest.fixture(params=[FORMATS[0], *map(slow, FORMATS[1:])])
 def file_format(request: pytest.FixtureRequest) -> str:
-    """Each format in turn; that all of them say the same is a test of the conversion."""
+    """Each format in turn. The tests of the conversion prove that all give the same rows."""
     chosen: str = request.param
     return chosen
 
@@ -191,7 +191,7 @@ def test_the_same_cursor_is_the_same_page_in_another_folder(
     manifest = inventories.write(file_format, [Row(key) for key in "abcde"], [Row("f")])
     first = open_lister(manifest, page_size=2).page(None)
     second = open_lister(manifest, page_size=2).page(first.cursor)
-    # When what was downloaded is gone, or another machine goes on
+    # When the downloaded files are gone, or another machine continues
     folder.rename(folder.with_name("elsewhere"))
     again = open_lister(manifest, page_size=2).page(first.cursor)
     assert (again.objects, again.cursor) == (second.objects, second.cursor)

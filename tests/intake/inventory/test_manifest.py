@@ -1,4 +1,4 @@
-"""What a manifest says, and which manifests are not believed."""
+"""The content of a manifest, and which manifests Keyhole does not trust."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Read = Callable[..., Manifest]
 
 @pytest.fixture
 def read(recorded_access: S3Access, inventories: Inventories) -> Read:
-    """Reads a manifest of the inventories' bucket, or of another."""
+    """Reads a manifest of the inventories' bucket, or of another bucket."""
 
     def read_it(uri: S3Uri, bucket: str | None = None) -> Manifest:
         return read_manifest(recorded_access.client, uri, bucket or inventories.source, counting())

@@ -46,11 +46,11 @@ def refused(call: Callable[[], object], match: str) -> ListingError:
 
 
 def names(folder: Path) -> list[str]:
-    """The kinds of files in a folder."""
+    """The suffixes of the files in a folder."""
     return sorted(path.suffix for path in folder.iterdir())
 
 
-# What is downloaded
+# Downloads
 
 
 def test_a_part_is_downloaded_by_range_each_pinned_to_the_first(
@@ -248,7 +248,7 @@ def test_a_link_in_place_of_a_file_is_not_followed(
     assert not precious.exists()
 
 
-# Several at once
+# Several processes
 
 
 def test_listers_with_one_folder_do_not_clash(
@@ -257,10 +257,10 @@ def test_listers_with_one_folder_do_not_clash(
     # Given an inventory of two parts
     wanted = ["a", "b", "c", "d"]
     manifest = inventories.write("CSV", [Row("a"), Row("b")], [Row("c"), Row("d")])
-    # When two go through it at once, each removing what the other may be reading
+    # When two processes list it at the same time, and each removes files that the other might read
     with ThreadPoolExecutor(2) as pool:
         listings = list(pool.map(lambda size: listed(manifest, page_size=size), [1, 1000]))
-    # Then each lists all
+    # Then each lists all objects
     assert [[found.key for found in listing] for listing in listings] == [wanted] * 2
     assert names(folder) == []
 
@@ -335,7 +335,7 @@ def large_part(file_format: str, bucket: str, count: int) -> bytes:
 def test_memory_does_not_grow_with_a_part(
     inventories: Inventories, moto_url: str, tmp_path: Path, file_format: str
 ) -> None:
-    # Given a part of 300,000 rows, which takes 60 MB as texts
+    # Given a part of 300,000 rows, which needs 60 MB as texts
     count = 300_000
     manifest = inventories.write_parts(file_format, large_part(file_format, inventories.source, count))
     # When it is listed, page by page
@@ -345,7 +345,7 @@ def test_memory_does_not_grow_with_a_part(
     )
     assert done.returncode == 0, done.stderr
     listed, grown, converting = map(int, done.stdout.split())
-    # Then neither who lists it nor the child that converts it holds it; importing pyarrow alone takes 60 MiB
+    # Then neither this process nor the converting child stores the part. Importing pyarrow alone needs 60 MiB
     assert listed == count
     assert grown < 32 * 1024
     assert converting < 200 * 1024
