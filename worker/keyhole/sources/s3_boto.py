@@ -122,7 +122,7 @@ def _read(client: "S3Client", response: Any, pin: Pin, span: Span, meter: Meter)
     finally:
         body.close()
     if passed + len(data) != skipped + length:
-        raise TransientError(Reason.TRUNCATED_BODY, f"the answer to {span.header} ended before its end")
+        raise TransientError(Reason.TRUNCATED_BODY, f"the answer to {span.header} ended too early")
     return Answer(offset, data, _identity(response, size), heeds_range=http_status(response) == 206)
 
 
@@ -150,11 +150,12 @@ def _place(
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with the whole object")
     if size is None:
         raise UnreadableError(
-            Reason.RANGE_IGNORED, "the server ignores ranges, and does not say how long the object is"
+            Reason.RANGE_IGNORED, "the server ignores ranges, and does not state the size of the object"
         )
     if _lies_far(span, size):
         raise UnreadableError(
-            Reason.RANGE_IGNORED, "the server ignores ranges; the object would have to be read from its front"
+            Reason.RANGE_IGNORED,
+            "the server ignores ranges, and Keyhole would have to read the object from its front",
         )
     return int(size), span.placed(size)[0]
 
@@ -181,7 +182,7 @@ def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # 
     if head.get("ETag") != response.get("ETag"):
         raise ObjectChangedError
     if head.get("ContentLength") is None:
-        raise TransientError(Reason.SERVER_ERROR, "the server does not say how long the object is")
+        raise TransientError(Reason.SERVER_ERROR, "the server does not state the size of the object")
     return int(head["ContentLength"])
 
 

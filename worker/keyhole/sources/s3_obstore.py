@@ -121,7 +121,7 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
         raise ObstoreRefusedError(f"obstore panicked: {error}") from error
     if result.range != (offset, offset + length) or len(data) != length:
         raise ObstoreRefusedError(
-            f"{span.header} was answered with {len(data)} bytes, declared as {result.range}"
+            f"the server answered {span.header} with {len(data)} bytes, declared as {result.range}"
         )
     return Answer(
         offset,

@@ -67,8 +67,8 @@ UNREADABLE_CODES = {
         Reason.ACCESS_DENIED,
         (
             "reading is denied, or the object is missing and listing is denied; Keyhole needs s3:GetObject "
-            "(for a version s3:GetObjectVersion), kms:Decrypt if KMS encrypts, and s3:ListBucket to know "
-            "which it is"
+            "(for a version s3:GetObjectVersion), kms:Decrypt if the object is encrypted with KMS, and "
+            "s3:ListBucket to distinguish the two cases"
         ),
     ),
 }
@@ -97,16 +97,16 @@ CREDENTIAL_ERRORS = (
 #: The advice for some of these errors. `SOURCES` is the advice for the others.
 ADVICE: Final = (
     (ProfileNotFound, "set AWS_PROFILE to a profile that ~/.aws/config or ~/.aws/credentials has"),
-    ((ConfigNotFound, ConfigParseError), "correct that file, or name another in AWS_CONFIG_FILE"),
+    ((ConfigNotFound, ConfigParseError), "correct this file, or set AWS_CONFIG_FILE to another file"),
     (
         NoCredentialsError,
         "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached",
     ),
-    (PartialCredentialsError, "set the other half as well"),
+    (PartialCredentialsError, "set the missing value, too"),
     ((SSOError, TokenRetrievalError), "log in again with `aws sso login`"),
 )
 SOURCES: Final = (
-    "check where they come from: the profile's credential_process or role, AWS_WEB_IDENTITY_TOKEN_FILE, "
+    "check their source: the profile's credential_process or role, AWS_WEB_IDENTITY_TOKEN_FILE, or "
     "the environment"
 )
 THROTTLING_CODES = {
@@ -133,7 +133,7 @@ REDIRECT_CODES = {
     "IllegalLocationConstraintException",
 }
 
-_WAY: Final = "check that the server runs, its URL, and any proxy or firewall"
+_WAY: Final = "check that the server runs, and check its URL, the proxy and the firewall"
 
 
 def explain(error: Exception) -> SourceError:
@@ -166,8 +166,8 @@ def _about_tls(said: str) -> str | None:
         return f"the server does not speak TLS; write http:// in its URL, or correct the port: {said}"
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return (
-            f"the server's certificate is not trusted: {said}; add its CA to the system's store, or name its "
-            "file in AWS_CA_BUNDLE"
+            f"the server's certificate is not trusted: {said}; add its CA to the system's store, or set "
+            "AWS_CA_BUNDLE to the CA's file"
         )
     return None
 

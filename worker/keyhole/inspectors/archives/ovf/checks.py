@@ -60,7 +60,7 @@ def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
     name = shown_text(file.href)
     if file.compression not in {*IDENTITY, GZIP}:
         compression = shown_text(file.compression)
-        yield found("unsupported_subformat", f"the OVF says that {name} is compressed by {compression}")
+        yield found("unsupported_subformat", f"the OVF states that {name} is compressed by {compression}")
     if len(there.whole) > 1:
         yield found("ambiguous_format", f"readers open different files of the archive for {name} in the OVF")
     if there.whole:
@@ -85,7 +85,7 @@ def _of_size(file: File, size: int, archive: Archive) -> Iterator[Finding]:
         # DSP0243 defines `size` as the compressed size, but some writers state the uncompressed size.
         sizes |= {one.size for one in member.facts.members if one.size is not None}
     if file.size is not None and file.size not in sizes:
-        message = f"the OVF says that {shown_text(file.href)} has {file.size} bytes, it has {size}"
+        message = f"the OVF states {file.size} bytes for {shown_text(file.href)}, but the file has {size}"
         yield found("size_mismatch", message)
 
 
@@ -93,7 +93,8 @@ def _of_chunks(file: File, there: Found, files: ArchiveFiles) -> Iterator[Findin
     name, length = shown_text(file.href), file.chunk_size
     if not length:
         yield found(
-            "unsupported_subformat", f"the OVF says that {name} is in chunks, but not how large they are"
+            "unsupported_subformat",
+            f"the OVF states that {name} is in chunks, but not how large the chunks are",
         )
         return
     sizes = [files.size(number) for _, number in sorted(there.chunks.items())]
@@ -105,7 +106,7 @@ def _of_chunks(file: File, there: Found, files: ArchiveFiles) -> Iterator[Findin
         yield found("ovf_reference", f"chunk {missing} of {name} is not in the archive")
         return
     if file.size is not None and file.size != sum(sizes):
-        message = f"the OVF says that {name} has {file.size} bytes, its chunks have {sum(sizes)}"
+        message = f"the OVF states {file.size} bytes for {name}, but its chunks have {sum(sizes)}"
         yield found("size_mismatch", message)
     while len(sizes) > 1 and not sizes[-1]:
         sizes.pop()
@@ -113,7 +114,7 @@ def _of_chunks(file: File, there: Found, files: ArchiveFiles) -> Iterator[Findin
     if odd is None and sizes[-1] > length:
         odd = len(sizes) - 1
     if odd is not None:
-        message = f"the OVF says that chunks of {name} have {length} bytes, chunk {odd} has {sizes[odd]}"
+        message = f"the OVF states {length} bytes for chunks of {name}, but chunk {odd} has {sizes[odd]}"
         yield found("size_mismatch", message)
 
 
@@ -121,7 +122,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
     name = shown_text(disk.id)
     if disk.parent:
         parent = shown_text(disk.parent)
-        yield found("parent_image", f"the OVF says that disk {name} is a difference to {parent}")
+        yield found("parent_image", f"the OVF states that disk {name} is based on the disk {parent}")
     if not disk.file:
         # The disk is empty: the hypervisor creates it when it creates the machine.
         return
@@ -130,7 +131,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         # In oVirt, `fileRef` can be a path.
         severity = Severity.CRITICAL if leads_elsewhere(disk.file) else None
         message = (
-            f"disk {name} of the OVF has the file {shown_text(disk.file)}, which is not in its references"
+            f"disk {name} of the OVF refers to {shown_text(disk.file)}, which is not in the OVF's references"
         )
         yield found("ovf_reference", message, severity)
         return
@@ -142,7 +143,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         facts = facts.members[0].facts if facts.members else None
     elif file.compression == GZIP or (file.compression in IDENTITY and facts.format in COMPRESSED):
         said = "compressed by gzip" if file.compression == GZIP else "not compressed"
-        message = f"the OVF says that {shown_text(file.href)} is {said}, but it is {facts.format}"
+        message = f"the OVF states that {shown_text(file.href)} is {said}, but it is {facts.format}"
         yield found("format_mismatch", message)
         return
     if facts is None or facts.format is None:
@@ -150,7 +151,9 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
     yield from _of_capacity(disk, facts)
     stated = next((kind for part, kind in FORMAT_URIS.items() if part in disk.format.lower()), None)
     if stated not in {None, facts.format} and file.compression in {*IDENTITY, GZIP}:
-        yield found("format_mismatch", f"the OVF says that disk {name} is {stated}, but it is {facts.format}")
+        yield found(
+            "format_mismatch", f"the OVF states that disk {name} is {stated}, but it is {facts.format}"
+        )
 
 
 def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
@@ -166,7 +169,9 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
     # capacity that is wrong for some readers and right for others.
     if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
         size = sizes[wrong[0]]
-        message = f"the OVF says that disk {shown_text(disk.id)} has {disk.capacity} bytes, it has {size}"
+        message = (
+            f"the OVF states {disk.capacity} bytes for disk {shown_text(disk.id)}, but the disk has {size}"
+        )
         yield found("size_mismatch", message, readers=() if for_all else wrong)
 
 

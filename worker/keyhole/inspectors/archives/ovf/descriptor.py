@@ -151,7 +151,7 @@ def parse(raw: bytes) -> Descriptor:
     if text.other is not None and _parse(text.other) != descriptor:
         raise OVFError(
             "ambiguous_format",
-            "its byte order mark and its declared encoding differ, and some readers use one, some the other",
+            "its byte order mark and its declared encoding differ, and readers use different ones",
         )
     return replace(descriptor, note=text.note)
 

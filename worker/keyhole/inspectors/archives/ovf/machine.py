@@ -244,7 +244,7 @@ class Machine:
     def _of_chunks(self, kept: Mapping[int, Member]) -> Iterator[Finding]:
         """Yield findings on files whose chunks cannot be joined, and on chunks that begin like a disk."""
         for file in self._left:
-            yield found("unsupported_subformat", f"the chunks of {shown_text(file.href)} cannot be joined")
+            yield found("unsupported_subformat", f"Keyhole cannot join the chunks of {shown_text(file.href)}")
         first = {self._find(file).chunks.get(0) for file in self._chunks.values()}
         for number in sorted(number for number in self._chunks if number not in first):
             by_itself = kept[number].facts.format if number in kept else None

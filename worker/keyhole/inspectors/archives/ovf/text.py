@@ -108,7 +108,7 @@ def decode(raw: bytes) -> Text:
     declared = _declared(text)
     if declared is None or _family(declared) == _family(encoding):
         return Text(text)
-    note = f"the OVF says that it is in {declared}, but it begins as {encoding} does"
+    note = f"the OVF states the encoding {declared}, but it begins like {encoding}"
     return Text(text, _other(raw, text) if encoding == "utf-8" else None, note)
 
 
@@ -120,7 +120,7 @@ def _by_declaration(raw: bytes) -> Text:
     if declared is None:
         return Text(_decoded(raw.rstrip(b"\0"), "utf-8"))
     if _family(declared) in {"utf-16", "utf-32"}:
-        note = f"the OVF says that it is in {declared}, but it is not"
+        note = f"the OVF states the encoding {declared}, but it is not in this encoding"
         return Text(_decoded(raw.rstrip(b"\0"), "utf-8"), note=note)
     return Text(_declared_text(raw.rstrip(b"\0"), declared))
 

@@ -34,7 +34,7 @@ def directory(end: End) -> Walk[list[Entry]]:
     """Read the directory. Return its entries in the order in which the members are in the archive."""
     if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
         message = (
-            f"{end.entries} entries in {end.length} bytes of a ZIP directory are more than Keyhole reads"
+            f"the ZIP directory has {end.entries} entries in {end.length} bytes, more than Keyhole reads"
         )
         raise ZipError("member_limit", message)
     data = (yield ByteRange(end.directory, end.length)) if end.length else b""
