@@ -70,8 +70,8 @@ def vhd_dynamic(
 ) -> Image:
     """Return a dynamic VHD. With `parent_name`, it is a differencing VHD with a parent in the same folder.
 
-    The footer states `virtual_size` as the current size, and the largest geometry that is not larger.
-    `creator` determines whether QEMU uses the size or the geometry.
+    The footer states `virtual_size` as the current size, and the largest geometry that is not larger than
+    `virtual_size`. `creator` determines whether QEMU uses the size or the geometry.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)

@@ -1,7 +1,8 @@
 """The buckets that Keyhole may use, as glob patterns from the setting KEYHOLE_BUCKETS.
 
-Keyhole checks a bucket when it accepts a job, again when a worker starts the job, and again before the S3
-client sends a request (`AllowedBuckets.guard`). So a forged message cannot cause a request to another bucket.
+Keyhole checks a bucket when it accepts a job, again when a worker starts the job, and again before an S3
+client reads the bucket (`S3Access.route`, `AllowedBuckets.guard`). So a forged message cannot cause a request
+to another bucket.
 """
 
 from dataclasses import dataclass

@@ -3,9 +3,9 @@
 Source: OCI Image Format Specification, "Image Layer Filesystem Changeset".
 
 A container image is an archive, and each layer in it is an archive too, often a compressed one. A layer
-contains the files of a file system. Very few of these files are disk images, so Keyhole reports only those. A
-container runtime unpacks each layer into a root folder, and the layer's links are relative to this folder.
-The image's manifests state which archives are layers.
+contains the files of a file system. Very few of these files are disk images, so Keyhole does not report the
+other files. A container runtime unpacks each layer into a root folder, and the layer's links are relative to
+this folder. The image's manifests state which archives are layers.
 """
 
 from dataclasses import replace

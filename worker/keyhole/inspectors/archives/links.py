@@ -10,7 +10,8 @@ extraction folder itself, so a reader that opens `disk` opens `secret` in the fo
   in both ways.
 - Extractors resolve the target of a hard link when they extract the hard link. The folders in this target can
   be links that were extracted before. A hard link to a symbolic link is a second symbolic link with the same
-  target text. If it is in another folder, a relative target leads to another place.
+  target text. If the hard link is in another folder than the first symbolic link, a relative target leads to
+  another place.
 - Keyhole follows the links twice: once with exact names, and once with folded names. The folded forms of two
   names are equal if macOS or Windows treats both names as the same file.
 - Keyhole follows up to 63 links on one path, the highest limit of all operating systems. It also limits the

@@ -2,7 +2,7 @@ r"""Finds files of an archive that have the same name, or names that some file s
 
 If two files have the same name, an extractor overwrites the first file with the second, while some other
 readers open the first file. On macOS and Windows, an extractor also overwrites `disk.img` with `DISK.IMG`,
-because these systems ignore case. They ignore further differences:
+because these systems ignore case. The table below lists all differences that file systems ignore.
 
 Source: Apple File System Reference, "Case-insensitive"; Apple TN1150, "HFS Plus names" (ignored characters);
 Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_win`.

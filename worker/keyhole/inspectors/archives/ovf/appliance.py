@@ -4,12 +4,11 @@ Source for the behaviour of readers: virt-v2v, input/OVA.ml, `find_files`, accep
 folder, but only one such file; VirtualBox, ApplianceImplImport.cpp, `i_readFSOVA`, uses the first such file
 in any folder, with the suffix in upper or lower case. VMware's ovftool and vSphere use the first one, too.
 
-An `.ovf` file is not always the descriptor of the archive:
+Keyhole treats an `.ovf` file in the archive's root as the descriptor, unless the file is an AppleDouble file,
+which macOS adds beside another file. For an `.ovf` file in a folder there are two more conditions:
 
-- An AppleDouble file, which macOS adds beside another file, is not a descriptor.
-- A file in a folder is not a descriptor if it is not XML. OOMMF's vector fields have the suffix `.ovf`, too.
-- A descriptor in a folder does not describe this archive if the archive has none of the files that the
-  descriptor names.
+- It begins like XML. OOMMF's vector fields have the suffix `.ovf`, too, but they are not XML.
+- If it can be parsed and names files, the archive has at least one of these files.
 
 If a descriptor names files of the host, Keyhole reports a finding even if the descriptor does not describe
 this archive.
@@ -29,8 +28,8 @@ SUFFIX = b".ovf"
 MAX_OVF = 1024**2
 #: How many bytes of a longer file Keyhole reads, to find out whether the file is a descriptor.
 FRONT_BYTES = 512
-#: The most descriptors of one archive that Keyhole reads, and the most bytes that these may have together. To
-#: parse one mebibyte of XML elements takes half a second.
+#: The most descriptors of one archive that Keyhole reads, and the most bytes that these may have together.
+#: Keyhole needs half a second to parse one mebibyte of XML elements.
 MAX_OVFS, MAX_BYTES = 32, 4 * 1024**2
 #: Bytes that may precede the first `<` of an XML text: byte order marks, zeros, white space.
 BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"

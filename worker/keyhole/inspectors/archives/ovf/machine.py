@@ -29,8 +29,8 @@ from keyhole.inspectors.text import printable
 
 #: How many first bytes of a chunk Keyhole reads: the bytes by which readers detect a format.
 FRONT_BYTES = 512
-#: Formats that are no finding for a chunk: a chunk can look like one by chance, and neither format can refer
-#: to another file.
+#: The formats that Keyhole does not report for a chunk: a chunk can look like these formats by chance, and
+#: neither of them can refer to another file.
 HARMLESS_CHUNKS = frozenset({"raw", "gzip"})
 NOTHING = Descriptor((), ())
 
@@ -148,7 +148,7 @@ class Machine:
 
     @property
     def is_settled(self) -> bool:
-        """Whether `settle` was called and all files in chunks have been joined or given up."""
+        """Whether `settle` was called and no file in chunks is left to be joined."""
         return self._settled and not self._unjoined
 
     @property

@@ -18,7 +18,8 @@ import codecs
 import re
 from typing import NamedTuple
 
-#: The byte order marks. UTF-32-LE comes before UTF-16-LE, because its mark begins with the mark of UTF-16-LE.
+#: The byte order marks. UTF-32-LE must come before UTF-16-LE, because the mark of UTF-32-LE begins with that
+#: of UTF-16-LE.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -55,7 +56,7 @@ STATELESS = re.compile(
 )
 #: Names of encodings in XML for which Python uses other names, with Python's names.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
-#: Codecs and the larger codecs that readers use in their place.
+#: For some codecs, the superset codec that readers use in its place.
 SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
@@ -63,15 +64,16 @@ SUPERSETS = {
     "gbk": "gb18030",
     "big5": "cp950",
 }
-#: The ASCII characters that XML allows. Keyhole supports a declared encoding only if it contains these
-#: unchanged.
+#: The ASCII characters that XML allows. Keyhole supports a declared encoding only if the encoding contains
+#: these characters unchanged.
 MARKUP = bytes([9, 10, 13, *range(0x20, 0x7F)])
 
 
 class EncodingError(Exception):
     """The text cannot be decoded.
 
-    `unsupported` is true if the text is not proven invalid: Keyhole does not support its encoding.
+    `unsupported` is true if the text can be valid, but Keyhole does not fully support its encoding. It is
+    false if the text is invalid.
     """
 
     def __init__(self, message: str, *, unsupported: bool) -> None:

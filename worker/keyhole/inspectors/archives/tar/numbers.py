@@ -20,7 +20,8 @@ byte, npm's tar continues to read digits in the next field.
 
 import re
 
-#: The first byte of a field in which GNU tar stores a binary number, and of a field with a negative one.
+#: GNU tar stores large and negative numbers in binary form. The first byte of the field marks this form: the
+#: first mark for a number that is not negative, the second for a negative number.
 BINARY, NEGATIVE = 0x80, 0xFF
 #: The largest integer that JavaScript can represent exactly, which limits npm's tar.
 MOST_IN_JAVASCRIPT = 2**53 - 1
@@ -62,8 +63,8 @@ def checksum(field: bytes) -> int | None:
 def possible_checksums(field: bytes, behind: bytes) -> set[int]:
     """Return all numbers that at least one reader could read from a checksum field.
 
-    Python accepts `0o17`, `1_0` and `+17`, and BusyBox accepts base 256. npm's tar continues to read in the
-    bytes `behind`, which follow the field.
+    Python accepts `0o17`, `1_0` and `+17`, and BusyBox accepts base 256. npm's tar continues to read after
+    the field, in the bytes `behind`.
     """
     readings = (field, field.replace(b"_", b""), field + behind)
     numbers = {int(digits[1], 8) for digits in map(SOME_DIGITS.search, readings) if digits}

@@ -10,7 +10,7 @@ Source: GNU tar manual, "Storing Sparse Files": old GNU format, PAX formats 0.0,
 | old GNU, kind `S` | in the header, 4 pairs of numbers at 386; then in blocks of 21 pairs each |
 | 0.0 | extended header: `GNU.sparse.offset` and `GNU.sparse.numbytes` alternate |
 | 0.1 | extended header: `GNU.sparse.map`, numbers separated by commas |
-| 1.0 | before the data, in blocks: decimal numbers, one a line; the first is the number of pairs |
+| 1.0 | before the data, in blocks: decimal numbers, one on each line; the first is the number of pairs |
 
 An old GNU header has two more fields: `extended`, u8 at 482 (nonzero: a block with more pairs follows, which
 has the same field at 504), and the size of the file with its holes, 12 bytes at 483.
@@ -118,8 +118,8 @@ def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair]
     pairs = []
     for start in range(at, at + count * PAIR_BYTES, PAIR_BYTES):
         if not block[start + 12]:
-            # GNU tar ends the map here, and Python continues. Both see the same map only if no more pairs
-            # follow.
+            # GNU tar ends the map here, and Python continues. Both readers see the same map only if no more
+            # pairs follow.
             if extended or any(block[start : at + count * PAIR_BYTES]):
                 raise ambiguous("the map of a sparse file continues where some readers see its end")
             break

@@ -42,7 +42,7 @@ CENTRAL: Final = b"PK\1\2"
 #: The length in bytes of the shortest entry of a directory, which has an empty name.
 LEAST_ENTRY_BYTES: Final = 46
 IN_ZIP64_16, IN_ZIP64_32 = 0xFFFF, 0xFFFFFFFF
-#: The most end records that `records` yields. Only a comment or data made for this purpose contain more.
+#: The most end records that `records` yields. Only a hostile archive has more.
 MAX_RECORDS: Final = 64
 
 

@@ -109,7 +109,7 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
     """Parse the entries of a directory. `count` is the number of entries that the end record states.
 
     Raises:
-    ZipError: The directory has another number of entries, or an entry makes no sense.
+        ZipError: The directory has another number of entries, or an entry makes no sense.
     """
     at = 0
     for number in range(count):

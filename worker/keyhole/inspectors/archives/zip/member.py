@@ -25,7 +25,7 @@ class Unpacking(CompressedInspector):
     Args:
         entry: The member.
         decoder: Decodes the member's data.
-        inside: Makes the inspections of the files in the archive.
+        inside: Creates the inspection of the decompressed member, with the limits for nested files.
     """
 
     DECODER = MemberDecoder
@@ -66,7 +66,7 @@ class Unpacking(CompressedInspector):
             yield found("checksum_mismatch", message)
 
     def _is_compressed(self, replay: Replay) -> bool:  # noqa: ARG002 - it does not matter in an archive
-        """Return false. Compressed data in a member are not a finding, unlike data compressed twice."""
+        """Return false: compressed files in an archive are normal, even if the archive compresses them."""
         return False
 
     def _wrong_size(self, made: str) -> Finding:
