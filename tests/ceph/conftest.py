@@ -10,7 +10,7 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.ceph.notifying import Notifier
 from tests.ceph.record_messages import notifying
 from tests.servers.access import CREDENTIALS, s3_access

@@ -16,7 +16,7 @@ from keyhole.builders import qcow2
 from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import TagDebt
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.ceph_rgw import CephRgw
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from keyhole.builders import qcow2
 from keyhole.intake.listing import Listed, Lister, ObjectLister, VersionLister, list_objects
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import TransientError, UnreadableError
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_obstore import can_name
 from tests.servers.recording_proxy import RecordingProxy
 

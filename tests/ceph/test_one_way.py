@@ -13,7 +13,7 @@ from keyhole.reasons import Status
 from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import TagDebt
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.ceph_rgw import DNS_NAME, CephRgw
 from tests.servers.forward_proxy import forward_proxy

@@ -13,7 +13,8 @@ from keyhole.scan.scanner import MAX_STARTS
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import ObjectChangedError
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import s3_access
 from tests.servers.ceph_rgw import CephRgw
 from tests.servers.recording_proxy import RecordingProxy

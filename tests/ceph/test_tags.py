@@ -14,7 +14,7 @@ from keyhole.results.tag_writer import TagOutcome, TagWriter
 from keyhole.results.tags import TagDebt, own_tags
 from keyhole.scan.report import Report
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import s3_access
 from tests.servers.ceph_rgw import CephRgw
 from tests.servers.recording_proxy import RecordingProxy

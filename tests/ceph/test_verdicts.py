@@ -9,7 +9,7 @@ from keyhole.api import scan_path, scan_s3
 from keyhole.demo.samples import SAMPLES, Sample
 from keyhole.scan.report import Report
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_obstore import can_name
 from tests.servers.recording_proxy import RecordingProxy
 

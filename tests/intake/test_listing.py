@@ -30,7 +30,7 @@ from keyhole.intake.listing import (
 from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
 from keyhole.sources.retries import RETRY_ATTEMPTS
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.request import Request
 from tests.servers.scripted_s3 import BUCKET, Answer, Fault, ScriptedS3, refuse

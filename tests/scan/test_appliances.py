@@ -14,7 +14,7 @@ from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import scan
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.inspectors.archives.appliances.building import (
     DISK,
     DISK_NAME,

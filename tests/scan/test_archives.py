@@ -29,7 +29,7 @@ from keyhole.scan.scanner import scan, scan_stream
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.sources.meter import Budget
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 from tests.slow import slow
 

@@ -11,7 +11,7 @@ from keyhole.scan.report import Report
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources import meter
 from keyhole.sources.meter import Budget
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import s3_access
 from tests.servers.request import Request
 from tests.servers.scripted_s3 import BUCKET, Answer, ScriptedS3, ignore_range, refuse

@@ -24,7 +24,7 @@ from keyhole.scan.settings import FULL_SECONDS, ScanSettings
 from keyhole.settings import Settings
 from keyhole.sources.local import FileSource
 from keyhole.sources.meter import Budget
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.toml_files import FileError
 from tests.inspectors.compression.memory import memory_taken
 from tests.inspectors.compression.packed import GIB, MIB, PACKED, noise, zeros

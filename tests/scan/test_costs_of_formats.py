@@ -5,7 +5,7 @@ import pytest
 from keyhole.api import scan_s3
 from keyhole.inspectors import Wholeness
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.examples import EXAMPLES
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 

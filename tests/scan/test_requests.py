@@ -7,7 +7,7 @@ from keyhole.builders import Image
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.examples import EXAMPLES
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 

@@ -16,7 +16,7 @@ from keyhole.scan.report import Report
 from keyhole.scan.scanner import MAX_STARTS
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.retries import RETRY_ATTEMPTS
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import CREDENTIALS, isolate, s3_access
 from tests.servers.request import Request
 from tests.servers.scripted_s3 import (

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 #: AWS settings of the environment that decide how a client reaches S3.

@@ -10,7 +10,7 @@ from keyhole.intake.listing import list_objects
 from keyhole.reasons import Status
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import SourceError
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 
 WEB_IDENTITY = {

@@ -14,7 +14,8 @@ from keyhole.sources import s3_obstore
 from keyhole.sources.deadline import deadline
 from keyhole.sources.errors import BudgetExhaustedError
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_answer import Pin, Span
 from tests.servers.access import CREDENTIALS, isolate
 
@@ -103,7 +104,7 @@ def test_a_request_of_obstore_ends_by_its_own_timeout(
         meter = Meter(Budget(seconds=60))
 
         with pytest.raises(s3_obstore.ObstoreRefusedError):
-            s3_obstore.get(store, Pin("bucket", "disk.qcow2", None), Span(0, 65536), meter)
+            s3_obstore.get(store, Pin("bucket", "disk.qcow2", None), Span(0, 65536), meter.received)
 
         assert meter.elapsed_seconds < 15
 

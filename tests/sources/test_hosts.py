@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from keyhole.sources.errors import SourceError
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 
 BUCKETS = [

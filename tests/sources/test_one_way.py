@@ -18,7 +18,8 @@ from keyhole.scan.settings import ScanSettings
 from keyhole.sources import trust
 from keyhole.sources.errors import ConfigurationError, SourceError
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import CREDENTIALS, isolate
 from tests.servers.certificates import Authority, make_authority
 from tests.servers.forward_proxy import forward_proxy

@@ -16,7 +16,8 @@ from keyhole.sources import retries as retries_module
 from keyhole.sources.errors import ObjectChangedError, TransientError
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.retries import RETRY_ATTEMPTS, RETRY_SECONDS
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import CREDENTIALS, isolate, s3_access
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse

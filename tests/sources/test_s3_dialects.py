@@ -16,7 +16,8 @@ from keyhole.reasons import Status
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import ObjectChangedError
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_route import STRIKES
 from tests.servers.request import Request
 from tests.servers.scripted_s3 import (

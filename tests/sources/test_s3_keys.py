@@ -12,7 +12,8 @@ from keyhole.api import scan_s3
 from keyhole.builders import qcow2
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.s3 import S3Access, S3Source
+from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_obstore import can_name
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 

@@ -19,7 +19,7 @@ from keyhole.api import scan_s3
 from keyhole.reasons import Status
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.errors import ConfigurationError, TransientError
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_refusal import explain
 from tests.servers.access import s3_access
 from tests.servers.scripted_s3 import BUCKET, Fault, ScriptedS3, refusal, refuse

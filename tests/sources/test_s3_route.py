@@ -8,7 +8,6 @@ import pytest
 from obstore.store import S3Store
 
 from keyhole.sources import s3_obstore, s3_route
-from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.s3_answer import Pin, Span
 from keyhole.sources.s3_client import Place
 from keyhole.sources.s3_obstore import ObstoreRefusedError
@@ -104,4 +103,4 @@ def test_a_panic_of_obstores_is_a_failure_like_any_other(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(s3_obstore, "obstore_get", panic)
     with pytest.raises(ObstoreRefusedError, match="panicked"):
-        s3_obstore.get(cast("S3Store", None), Pin("bucket", "image"), Span(0, 1), Meter(Budget()))
+        s3_obstore.get(cast("S3Store", None), Pin("bucket", "image"), Span(0, 1), lambda _: None)

@@ -9,7 +9,7 @@ from botocore.utils import parse_timestamp as by_botocore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.timestamps import parse_timestamp
 
 

@@ -21,7 +21,7 @@ from keyhole.sources.local import FileSource, open_local
 from keyhole.sources.s3_uri import parse_s3_uri
 
 if TYPE_CHECKING:
-    from keyhole.sources.s3 import S3Access
+    from keyhole.sources.s3_access import S3Access
 
 STREAM_CHUNK_BYTES = 1024 * 1024
 
@@ -29,7 +29,7 @@ STREAM_CHUNK_BYTES = 1024 * 1024
 @cache
 def _access(**options: object) -> "S3Access":
     # Imported here, and not at the top, so that the inspection of local files does not load boto3.
-    from keyhole.sources.s3 import S3Access  # noqa: PLC0415 - see above
+    from keyhole.sources.s3_access import S3Access  # noqa: PLC0415 - see above
 
     return S3Access(**options)  # type: ignore[arg-type] # s3_access has their types
 

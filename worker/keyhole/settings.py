@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         description="How many bytes the first GET of an object reads",
     )
     gap_bytes: int = Field(
-        default=1024 * 1024,
+        default=256 * 1024,
         ge=0,
         le=8 * 1024 * 1024,
         description="Two ranges with at most this many bytes between them are read by one GET",

@@ -17,7 +17,7 @@ from keyhole.results.lookup import Lookup
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.policy import ruleset
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.recorded_moto import RecordedMoto
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from keyhole.results.drop import Drops
 from keyhole.results.lookup import Name
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from tests.servers.access import s3_access
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, Fault, ScriptedS3, refuse

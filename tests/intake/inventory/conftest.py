@@ -9,7 +9,7 @@ import pytest
 
 from keyhole.intake.inventory.lister import InventoryLister
 from keyhole.intake.listing import Listed
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_uri import S3Uri
 from tests.intake.inventory.inventories import Inventories
 

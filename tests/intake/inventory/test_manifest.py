@@ -16,7 +16,7 @@ from keyhole.intake.inventory.manifest import MAX_MANIFEST_BYTES, Manifest, Part
 from keyhole.intake.inventory.part import FileFormat
 from keyhole.sources.errors import TransientError, UnreadableError
 from keyhole.sources.retries import RETRY_ATTEMPTS
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_uri import S3Uri
 from tests.intake.inventory.inventories import ALL, FORMATS, Inventories, Row, digest
 from tests.servers.recorded_moto import RecordedMoto

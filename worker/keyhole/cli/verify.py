@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import click
 from rich.text import Text
@@ -27,7 +28,7 @@ from keyhole.results.tags import STATUS
 from keyhole.results.verification import Agreement, Code, Difference, Verification, compare, look
 from keyhole.settings import Settings
 from keyhole.sources.errors import SourceError
-from keyhole.sources.retries import retries
+from keyhole.sources.retries import retried
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
@@ -92,9 +93,7 @@ class _Verifier:
 
     def _read(self, place: S3Uri, version_id: str | None) -> Verification:
         try:
-            for attempt in retries():
-                with attempt:
-                    seen = look(self._s3, place.bucket, place.key, version_id)
+            seen = retried(partial(look, self._s3, place.bucket, place.key, version_id))
             version_id = version_id if seen is None else seen.version_id
             report = self._store.get(place.bucket, place.key, version_id) if "redis" in self._sinks else None
         except KeyholeError as error:

@@ -29,7 +29,7 @@ from keyhole.fleet.services import services
 from keyhole.reasons import Reason
 from keyhole.sources.deadline import deadline
 from keyhole.sources.errors import ConfigurationError, SourceError, TransientError, UnreadableError
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_metadata import http_status
 from keyhole.sources.s3_refusal import explain
 

@@ -25,7 +25,7 @@ from keyhole.scan.policy import ruleset
 from keyhole.scan.process_lock import ProcessLock
 from keyhole.settings import Settings
 from keyhole.sources.allowed import AllowedBuckets
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.store.connection import connect
 
 #: The longest time in seconds that an event loop waits for an answer from Redis.

@@ -1,7 +1,7 @@
 """A LIST request to S3. It is retried after a transient error.
 
 If the server refuses the optional attribute `RestoreStatus`, the request is sent again without it. The S3
-client itself does not retry (`sources/s3.py`), so this module can count every request.
+client itself does not retry (`sources/s3_client.py`), so this module can count every request.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from botocore.parsers import ResponseParserError
 
 from keyhole.reasons import Reason
 from keyhole.sources.errors import TransientError
-from keyhole.sources.retries import retries
+from keyhole.sources.retries import retried
 from keyhole.sources.s3_metadata import http_status, redirects
 from keyhole.sources.s3_refusal import explain
 
@@ -42,10 +42,7 @@ class ListRequest:
         Raises:
             SourceError: S3 refused the request, or all retries failed.
         """
-        for attempt in retries():
-            with attempt:
-                answer = self._explained(request)
-        return answer
+        return retried(lambda: self._explained(request))
 
     def _explained(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
         try:

@@ -185,8 +185,7 @@ def _inspect(
         if container or thorough:
             widen()
         wanted = _extended(missing, size, settings) if container else merge(missing, settings.gap_bytes)
-        for part in wanted:
-            data = source.tail(part.length) if part.end == size else source.read(part.offset, part.length)
+        for part, data in zip(wanted, source.read_all(wanted), strict=True):
             inspection.feed(part.offset, data)
     raise AssertionError(f"an inspection still needs {inspection.missing()} after {number} rounds")
 

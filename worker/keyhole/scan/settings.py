@@ -24,7 +24,7 @@ class ScanSettings:
     #: (`tests/bench/reads.py --heads`).
     head_bytes: int = 336 * 1024
     #: Two ranges are fetched by one GET if the gap between them has at most this many bytes.
-    gap_bytes: int = 1024 * 1024
+    gap_bytes: int = 256 * 1024
     budget: Budget = field(default_factory=Budget)
     policy: Policy = field(default_factory=lambda: load_policy("default"))
     #: The budget of a container. For each member it covers the header, the first bytes, and the other ranges

@@ -1,12 +1,14 @@
 """Reads ranges of a file on this machine, or of another seekable stream."""
 
 import os
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISBLK, S_ISREG
 from typing import BinaryIO
 from weakref import finalize
 
+from keyhole.inspectors.region import ByteRange
 from keyhole.reasons import Reason
 from keyhole.sources.errors import ObjectChangedError, UnreadableError
 from keyhole.sources.meter import Meter
@@ -44,6 +46,11 @@ class FileSource:
         if len(data) < wanted:
             raise ObjectChangedError("the file became shorter while it was read")
         return data
+
+    def read_all(self, parts: Iterable[ByteRange]) -> Iterator[bytes]:
+        """Yield the bytes of each range, one after the other."""
+        for part in parts:
+            yield self.read(part.offset, part.length)
 
     def tail(self, length: int) -> bytes:
         """Return the last bytes of the file; see `Source.tail`."""

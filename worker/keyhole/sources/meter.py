@@ -108,16 +108,27 @@ class Meter:
             BudgetExhaustedError: They would exceed the budget.
         """
         budget = self._budget
-        for over, what in (
-            (self.requests + requests > budget.requests, f"{budget.requests} requests"),
-            (self.bytes_read + length > budget.bytes, f"{budget.bytes} bytes"),
-            (self._decompressed > budget.decompressed, f"{budget.decompressed} decompressed bytes"),
-            (self.elapsed_seconds >= budget.seconds, f"{budget.seconds:g} seconds"),
-        ):
-            if over:
-                raise BudgetExhaustedError(
-                    Reason.BUDGET, f"the scan's budget of {what} ran out before it could decide"
-                )
+        if self.requests + requests > budget.requests:
+            what = f"{budget.requests} requests"
+        elif self.bytes_read + length > budget.bytes:
+            what = f"{budget.bytes} bytes"
+        elif self._decompressed > budget.decompressed:
+            what = f"{budget.decompressed} decompressed bytes"
+        elif self.elapsed_seconds >= budget.seconds:
+            what = f"{budget.seconds:g} seconds"
+        else:
+            return
+        raise BudgetExhaustedError(
+            Reason.BUDGET, f"the scan's budget of {what} ran out before it could decide"
+        )
+
+    def affords(self, requests: int, length: int) -> bool:
+        """Return whether so many requests, for `length` bytes in all, are within the budget."""
+        try:
+            self.allow(length, requests=requests)
+        except BudgetExhaustedError:
+            return False
+        return True
 
     def work(self) -> None:
         """Check that the scan may continue to compute.

@@ -5,7 +5,9 @@ because the caller reports the final result.
 """
 
 import logging
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
@@ -16,14 +18,39 @@ from keyhole.sources.errors import TransientError
 #: seconds. The scan's budget also limits the number of requests.
 RETRY_ATTEMPTS, RETRY_SECONDS = 5, 45.0
 
+Result = TypeVar("Result")
+
 log = logging.getLogger(__name__)
 
 
-def retries() -> Any:  # noqa: ANN401 - stamina does not name its type
-    """Yield attempts at a request. Only a `TransientError` causes another attempt."""
-    return stamina.retry_context(
-        on=TransientError, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=0.2, wait_max=8.0
+def retried(request: Callable[[], Result]) -> Result:
+    """Return the result of a request. After a `TransientError`, make it again, after growing waits.
+
+    Raises:
+        TransientError: The number of attempts or the time is used up.
+    """
+    began = time.monotonic()
+    try:
+        return request()
+    except TransientError as error:
+        # A context of stamina takes as much CPU time as the rest of a GET, so only a failure opens one.
+        failure = error
+    left = RETRY_SECONDS - (time.monotonic() - began)
+    if left <= 0:
+        raise failure
+    attempts = stamina.retry_context(
+        on=TransientError,
+        attempts=RETRY_ATTEMPTS,
+        timeout=left,
+        wait_initial=0.2,
+        wait_max=8.0,
     )
+    for attempt in attempts:
+        with attempt:
+            if attempt.num == 1:
+                raise failure
+            return request()
+    raise failure
 
 
 def _log_retry(details: RetryDetails) -> None:

@@ -7,7 +7,7 @@ obstore does not change or refuse.
 obstore does not work after a fork. Create the store in the child process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,6 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from keyhole.sources.meter import Meter
 from keyhole.sources.s3_answer import Answer, Pin, Span
 from keyhole.sources.s3_client import CONNECT_SECONDS, READ_SECONDS, Place
 from keyhole.sources.source import Identity
@@ -92,14 +91,12 @@ def open_store(
     )
 
 
-def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
-    """Make one ranged GET.
+def get(store: S3Store, pin: Pin, span: Span, received: Callable[[int], None]) -> Answer:
+    """Make one ranged GET. Call `received` with the number of bytes of each piece that arrives.
 
     Raises:
         ObstoreRefusedError: The request failed, for any reason.
-        BudgetExhaustedError: The request would exceed the budget. It was not sent.
     """
-    meter.request(span.length)
     options: GetOptions = {
         "range": {"suffix": span.length} if span.offset is None else (span.offset, span.offset + span.length),
     }
@@ -111,7 +108,7 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
         result = obstore_get(store, pin.key, options=options)
         size = result.meta["size"]
         offset, length = span.placed(size)
-        data = _body(result, length, meter)
+        data = _body(result, length, received)
     except (BaseError, FileNotFoundError, ValueError, OSError) as error:
         raise ObstoreRefusedError(str(error)) from error
     except BaseException as error:
@@ -139,14 +136,14 @@ def get(store: S3Store, pin: Pin, span: Span, meter: Meter) -> Answer:
     )
 
 
-def _body(result: "GetResult", length: int, meter: Meter) -> bytes:
+def _body(result: "GetResult", length: int, received: Callable[[int], None]) -> bytes:
     """Return the body, but stop soon after `length` bytes, because a server can send bytes without end."""
-    pieces, received = [], 0
+    pieces, total = [], 0
     for piece in result.stream(min_chunk_size=1):
         pieces.append(bytes(piece))
-        received += len(piece)
-        meter.received(len(piece))
-        if received > length:
+        total += len(piece)
+        received(len(piece))
+        if total > length:
             break
     # Join the pieces at the end, so that each byte is copied only once.
     return b"".join(pieces)

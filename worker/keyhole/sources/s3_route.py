@@ -17,7 +17,7 @@ for the first read, so that the server does not redirect them, too.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from obstore.store import S3Store
 
@@ -58,12 +58,18 @@ class Route:
         self.store = open_store(self._place)
         #: Whether the server supports `If-Match`. If not, Keyhole only compares the ETags of the responses.
         self.takes_if_match = True
+        #: Whether obstore has read a range of a pinned object. Only then does Keyhole request several ranges
+        #: at once, so that a single request finds out what the server does not support.
+        self.reads_pinned = False
         #: Whether the server has sent only the requested range in at least one response.
         self.heeds_ranges = False
 
-    @contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def first_alone(self) -> AbstractContextManager[None]:
         """Run the bucket's first read alone. All other reads begin after it has ended or failed."""
+        return nullcontext() if self._known.is_set() else self._alone()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         with self._lock:
             first, self._begun = not self._begun, True
         if not first:

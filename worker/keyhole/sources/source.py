@@ -1,8 +1,11 @@
 """The interface of a source of bytes, and the identity of the object that it reads."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from keyhole.inspectors.region import ByteRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Source(Protocol):
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from the absolute `offset` on; fewer only if the object ends before."""
+
+    def read_all(self, parts: Iterable[ByteRange]) -> Iterator[bytes]:
+        """Yield the bytes of each range, in order; several ranges may be fetched at once."""
 
     def tail(self, length: int) -> bytes:
         """Return the last `length` bytes of the object, or all its bytes if the object is shorter."""

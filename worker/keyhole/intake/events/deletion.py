@@ -23,7 +23,7 @@ from keyhole.results.lookup import Name
 from keyhole.sources import s3_boto
 from keyhole.sources.errors import SourceError
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.s3 import S3Access
+from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_answer import Pin, Span
 
 log = logging.getLogger(__name__)

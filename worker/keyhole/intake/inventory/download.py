@@ -14,7 +14,7 @@ from keyhole.sources.errors import (
     UnreadableError,
 )
 from keyhole.sources.meter import Budget, Meter
-from keyhole.sources.retries import retries
+from keyhole.sources.retries import retried
 from keyhole.sources.s3_answer import Answer, Pin, Span
 from keyhole.sources.s3_uri import S3Uri
 
@@ -70,9 +70,7 @@ def read_pieces(client: "S3Client", uri: S3Uri, size: int, meter: Meter) -> Iter
 def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     name = shown(S3Uri(pin.bucket, pin.key))
     try:
-        for attempt in retries():
-            with attempt:
-                answer = s3_boto.get(client, pin, span, meter)
+        answer = retried(lambda: s3_boto.get(client, pin, span, meter))
         pin.check(answer.identity)
     except ObjectChangedError as error:
         raise ListingError(f"{name} was replaced while it was read; start over") from error
