@@ -198,7 +198,9 @@ class Inspection:
         names = [str(inspector) for inspector in matches]
         names += [name for name in self._unsupported.names if name not in names]
         if len(names) > 1:
-            findings.append(found("ambiguous_format", f"the object is {' and '.join(names)} at once"))
+            findings.append(
+                found("ambiguous_format", f"the object is valid as {' and '.join(names)} at once")
+            )
         for inspector in matches:
             spend()
             if inspector in self._errors:

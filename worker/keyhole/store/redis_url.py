@@ -87,9 +87,8 @@ def _wrong_scheme(scheme: str) -> str:
     if "cluster" in scheme:
         return "Keyhole cannot use a cluster; write the URL of a single Redis, redis://:password@host:6379/0"
     if scheme in {"valkey", "valkeys"}:
-        return (
-            f"write redis{scheme[6:]}:// for a Valkey, too, such as redis{scheme[6:]}://:password@host:6379/0"
-        )
+        known = f"redis{scheme[6:]}://"
+        return f"write {known} instead of {scheme}://, as in {known}:password@host:6379/0"
     return "it is not a Redis URL; write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path"
 
 

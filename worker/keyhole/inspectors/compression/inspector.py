@@ -267,7 +267,7 @@ class CompressedInspector(ContainerInspector):
     def _nested(self) -> Finding:
         if self.inside.decompression.within_another:
             return found("decompression_bomb", "the data are compressed three times or more")
-        return found("nested_compression", f"the {self} data contain data that are compressed again")
+        return found("nested_compression", f"the {self} data contain data that are also compressed")
 
     def _end(self, unseen: str | None, *findings: Finding) -> None:
         self._ended = self._known(unseen, findings)
