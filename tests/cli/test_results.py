@@ -154,7 +154,7 @@ class TestShow:
         printed = keyhole("show", "s3://images/a.qcow2", KEYHOLE_REDIS_URL=kept)
 
         assert printed.code == 0
-        assert "1 times slow_down" in " ".join(printed.out.split())
+        assert "attempts that failed with slow_down: 1" in " ".join(printed.out.split())
 
     def test_what_was_never_scanned(self, keyhole: Keyhole, kept: str) -> None:
         printed = keyhole("show", "s3://images/never", KEYHOLE_REDIS_URL=kept)

@@ -104,7 +104,7 @@ def test_the_tags_are_owed(verified: Verified, scanned: Report) -> None:
     verified.debts.postpone(hold, "slow_down", "the server asks to slow down")
 
     assert verified() == (1, ["other_tags", "tags_owed"])
-    assert "1 times slow_down" in verified.told()
+    assert "attempts that failed with slow_down: 1" in verified.told()
 
 
 def test_there_is_no_object(verified: Verified) -> None:
