@@ -28,10 +28,10 @@ def test_of_an_audit_that_is_done_there_is_nothing_to_warn() -> None:
             False,
             None,
             "Still running",
-            ["of 2026-05-01 12:05 UTC", "not listed to its end, and 3 listed objects have no verdict"],
+            ["from 2026-05-01 12:05 UTC", "not completely listed, and 3 listed objects have no verdict"],
         ),
-        (AuditState.RUNNING, True, None, "Still running", ["is listed to its end, and 3 listed objects"]),
-        (AuditState.RUNNING, False, "slow down", "Still running", ["Slow down. These are"]),
+        (AuditState.RUNNING, True, None, "Still running", ["is completely listed, and 3 listed objects"]),
+        (AuditState.RUNNING, False, "slow down", "Still running", ["Slow down. The figures are"]),
         (AuditState.PAUSED, False, None, "Paused", ["keyhole audit --resume 20260501-images"]),
         (AuditState.CANCELLED, False, None, "Cancelled before it was done", ["are not included"]),
         (
@@ -67,14 +67,14 @@ def test_of_any_other_it_says_why_the_figures_are_not_all(
 def test_where_nothing_waits_it_says_so() -> None:
     notice = contents.notice(sample.audit(state=AuditState.STOPPED), NOW)
     assert notice is not None
-    assert notice.text.endswith("The whole bucket is listed, and every queued object has a verdict.")
+    assert notice.text.endswith("The whole bucket is listed, and every object to scan has a verdict.")
 
 
 @pytest.mark.parametrize(
     ("statuses", "sentence"),
     [
         ({}, "There are no verdicts."),
-        ({Status.SAFE: 1}, "The one object is safe to import."),
+        ({Status.SAFE: 1}, "The only object is safe to import."),
         ({Status.SAFE: 1200}, "All 1,200 objects are safe to import."),
         ({Status.UNSAFE: 1}, "No object is safe to import: 1 unsafe."),
         ({Status.FAILED: 2, Status.UNSAFE: 1}, "No object is safe to import: 1 unsafe, 2 failed."),
@@ -129,10 +129,10 @@ def test_the_figures_are_those_of_the_totals() -> None:
         "Objects": ("990", "1,000 listed, 10 left out"),
         "Safe": ("90.9%", "900 objects"),
         "Not safe": ("90", "9.1%"),
-        "Bytes stored": ("1 TiB", "in the objects listed"),
-        "Bytes read": ("1 GiB", "0.10% of those stored"),
-        "Requests": ("1,200", "1 of them to list"),
-        "Cost": ("$0.25", "by the table of prices"),
+        "Bytes stored": ("1 TiB", "in the listed objects"),
+        "Bytes read": ("1 GiB", "0.10% of the stored bytes"),
+        "Requests": ("1,200", "1 of them for listing"),
+        "Cost": ("$0.25", "estimated from the price table"),
     }
 
 
@@ -154,11 +154,11 @@ def test_costs_are_told_in_all_and_for_each() -> None:
     shown = {figure.label: (figure.value, figure.note) for figure in contents.costs(audit, NOW)}
 
     assert shown["Requests"] == ("1,502", "at most 5,000")
-    assert shown["to list"] == ("2", "2 pages")
-    assert shown["for objects and their tags"] == ("1,500", "1.50 for each that was scanned")
-    assert shown["Bytes read"] == ("2 MiB", "2 KiB of each that was scanned")
-    assert shown["Cost"] == ("$0.0020", "$1.00 for a million objects, at most $1.00")
-    assert shown["Time"] == ("1 min 40 s", "20 verdicts a second")
+    assert shown["for listing"] == ("2", "2 pages")
+    assert shown["for objects and their tags"] == ("1,500", "1.50 per scanned object")
+    assert shown["Bytes read"] == ("2 MiB", "2 KiB per scanned object")
+    assert shown["Cost"] == ("$0.0020", "$1.00 per million objects, at most $1.00")
+    assert shown["Time"] == ("1 min 40 s", "20 verdicts per second")
     assert shown["unchanged"][0] == "1,000"
 
 
@@ -198,18 +198,18 @@ def test_what_was_asked_names_all_that_is_not_as_usual() -> None:
         "Ended": "2026-05-01 12:03 UTC",
         "Rules": "3/default",
         "Scanner": "keyhole/0.1.0",
-        "Keys like": "*.raw",
-        "Keys not like": "tmp/*",
+        "Keys matching": "*.raw",
+        "Keys not matching": "tmp/*",
         "Suffixes": ".raw",
-        "Size from": "1 bytes",
-        "Size up to": "1,048,576 bytes",
+        "Minimum size": "1 bytes",
+        "Maximum size": "1,048,576 bytes",
         "Sample": "1% of the keys",
         "Limit": "5 objects",
         "Versions": "all, not only the current ones",
-        "Unchanged objects": "scanned as well",
+        "Unchanged objects": "also scanned",
         "Tags": "compared with the verdicts",
         "Inventory": "s3://inventory/manifest.json",
-        "Pace": "at most 2.5 requests a second",
+        "Rate": "at most 2.5 requests per second",
         "Schedule": "nightly",
     }
     assert list(contents.selected(sample.audit())) == []

@@ -207,7 +207,7 @@ def test_an_audit_that_is_not_done_says_so_before_anything_else() -> None:
 
 def test_a_selection_is_told_at_the_top() -> None:
     browser = parsed(html(spec=AuditSpec(bucket="images", limit=5)))
-    assert "Only a selection: limit 5 objects." in words(browser.one("header").text)
+    assert "This audit covers only selected objects: limit 5 objects." in words(browser.one("header").text)
     assert "selection" not in parsed(html()).one("header").text
 
 
@@ -245,7 +245,7 @@ def test_the_list_has_what_needs_attention_first_and_says_what_it_leaves_out(
     assert left_out[0] == (
         "This page has 40 objects, the most urgent first. It leaves out 2 damaged, 14 rejected, "
         "7 inconclusive, 7 failed, 8 unreadable, 14 unrecognized, 98 safe. "
-        "All of them: keyhole report 20260501-images -o keyhole-audit-20260501-images.csv"
+        "To get all objects: keyhole report 20260501-images -o keyhole-audit-20260501-images.csv"
     )
 
 
@@ -270,7 +270,7 @@ def test_a_list_that_is_not_of_all_objects_that_were_counted_says_so() -> None:
     browser = parsed(html(objects, totals=sample.totals(sample.objects())))
 
     left_out = [words(one.text) for one in browser.all("p", "left-out")]
-    assert left_out == ["50 objects are known individually, but the figures above count 191."]
+    assert left_out == ["This section is about 50 objects. The figures above count 191."]
 
 
 def test_findings_about_the_bucket_are_told_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,8 @@ def test_findings_about_the_bucket_are_told_up_to_a_number(monkeypatch: pytest.M
     (table,) = browser.all("table", "findings")
     assert "gone build/images/debian-11.qcow2 the verdict is safe, of 2026-03-02" in words(table.text)
     assert any(
-        words(one.text) == "1 more finding not shown here. All: keyhole report 20260501-images --format jsonl"
+        words(one.text) == "This page leaves out 1 other finding. To get all findings: "
+        "keyhole report 20260501-images --format jsonl"
         for one in browser.all("p", "left-out")
     )
 
@@ -300,7 +301,7 @@ def test_a_row_of_many_findings_says_that_there_are_more() -> None:
 def test_an_object_that_was_scanned_again_since_says_so() -> None:
     report = sample.verdict("a.raw", Status.SAFE)
     again = AuditedObject(how=How.SCANNED, status=Status.UNSAFE, report=report)
-    assert "scanned again since: safe" in parsed(html([again])).one("main").text
+    assert "scanned again after the audit, now safe" in parsed(html([again])).one("main").text
 
 
 def test_sizes_are_for_people_and_exact_in_the_title() -> None:

@@ -1,1 +1,1 @@
-"""The demo: a local S3 with sample images, some of them hostile, and everything that scans them."""
+"""The demo's local S3, and its sample images, some of which are hostile."""

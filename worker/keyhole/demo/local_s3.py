@@ -1,6 +1,6 @@
-"""A local S3 for the demo: moto's server, which keeps its objects in memory, filled with the samples.
+"""A local S3 for the demo: moto's server, which stores objects in memory, filled with the sample images.
 
-`python -m keyhole.demo.local_s3 --host 0.0.0.0 --port 9000` serves it until it is told to stop.
+`python -m keyhole.demo.local_s3 --host 0.0.0.0 --port 9000` runs the server until SIGTERM or Ctrl-C.
 """
 
 import argparse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "demo-images"
-#: moto accepts any credentials, so these are not secret.
+#: The credentials for moto, which accepts all credentials, so these are not secret.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "demo",
     "AWS_SECRET_ACCESS_KEY": "demo",
@@ -30,8 +30,8 @@ CREDENTIALS = {
 
 @contextmanager
 def local_s3(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Run the server in a thread and yield its URL; port 0 takes a free one."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - an extra, needed only by the demo
+    """Run the server in a thread and yield its URL. Port 0 means a free port."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - optional; only the demo needs it
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
@@ -44,7 +44,7 @@ def local_s3(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
 
 
 def demo_client(endpoint_url: str) -> "S3Client":
-    """A client of the local S3."""
+    """Return a client for the local S3."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint_url,
@@ -56,7 +56,7 @@ def demo_client(endpoint_url: str) -> "S3Client":
 
 
 def fill(client: "S3Client", done: Callable[[Sample], object]) -> None:
-    """Create the bucket and put every sample into it, calling `done` after each one."""
+    """Create the bucket and upload every sample. Call `done` after each upload."""
     client.create_bucket(Bucket=BUCKET)
     for sample in SAMPLES:
         put(client, sample)
@@ -64,12 +64,12 @@ def fill(client: "S3Client", done: Callable[[Sample], object]) -> None:
 
 
 def put(client: "S3Client", sample: Sample) -> None:
-    """Put a sample into the bucket."""
+    """Upload a sample to the bucket."""
     client.put_object(Bucket=BUCKET, Key=sample.key, Body=sample.build().to_bytes())
 
 
 def notify(client: "S3Client") -> str:
-    """Let the bucket send events of new objects to a queue, and return the queue's URL."""
+    """Configure the bucket to send events about new objects to an SQS queue, and return the queue's URL."""
     sqs = boto3.client(
         "sqs",
         endpoint_url=client.meta.endpoint_url,
@@ -89,8 +89,10 @@ def notify(client: "S3Client") -> str:
 
 
 def serve() -> None:
-    """Serve the filled S3 in the foreground until SIGTERM or Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Serve an S3 with the demo's sample images.")
+    """Run the server with all samples in the foreground until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        description="Run a local S3 server that contains the demo's sample images."
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9000)
     arguments = parser.parse_args()

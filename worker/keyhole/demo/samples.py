@@ -1,4 +1,4 @@
-"""The demo's objects: usual disk images, and some hostile ones."""
+"""The sample objects of the demo: ordinary disk images, and some hostile ones."""
 
 import gzip
 from collections.abc import Callable
@@ -46,24 +46,24 @@ def _plain(data: bytes) -> Image:
 
 
 def _two_formats() -> Image:
-    """A qcow2 that is also a raw disk: its first sector has a partition table after the header."""
+    """Return a qcow2 that is also a raw disk: its first sector contains the header and a partition table."""
     return qcow2(GIB, version=2).patched(446, mbr_disk(128 * 1024, [(0x83, 8, 200)]).read(446, 66))
 
 
 def _hosts_file() -> Image:
-    """A sparse VMDK whose descriptor says that its content is a file of the host."""
+    """Return a sparse VMDK whose descriptor names a file of the host as its content."""
     return vmdk_sparse(GIB, create_type="monolithicFlat", extent_line='RW 2097152 FLAT "/etc/shadow" 0')
 
 
 def _hybrid_disc() -> Image:
-    """A disc that also boots from a USB stick: its unused first sector has a partition table."""
+    """Return an ISO that also boots from a USB stick: its unused first sector contains a partition table."""
     disc = iso(8192, name="INSTALLER", joliet=True, el_torito=True, rock_ridge=True)
     table = mbr_disk(disc.size, [(0x17, 64, disc.size // 512 - 64)])
     return disc.patched(446, table.read(446, 66))
 
 
 def _descriptor() -> Image:
-    """The text of a VMDK with two files, the second of which is a file of the host."""
+    """Return a VMDK descriptor that names two extent files. The second file is a file of the host."""
     return vmdk_flat_descriptor(
         '# Disk DescriptorFile\nversion=1\nCID=6b657968\nparentCID=ffffffff\ncreateType="monolithicFlat"\n\n'
         'RW 1966080 FLAT "web-flat.vmdk" 0\nRW 131072 FLAT "/etc/shadow" 0\n'
@@ -71,7 +71,7 @@ def _descriptor() -> Image:
 
 
 def _appliance() -> Image:
-    """A virtual machine with two disks, as VMware exports it."""
+    """Return a virtual machine with two disks, as VMware exports it."""
     disks = [
         OVADisk("disk1.vmdk", vmdk_stream_optimized(20 * GIB, allocated=16), 20 * GIB),
         OVADisk("disk2.vmdk", vmdk_stream_optimized(100 * GIB, allocated=4), 100 * GIB),
@@ -80,7 +80,7 @@ def _appliance() -> Image:
 
 
 def _linked_appliance() -> Image:
-    """An appliance whose second disk is a link to a file of the host."""
+    """Return an appliance whose second disk is a symbolic link to a file of the host."""
     disks = [
         OVADisk("disk1.vmdk", vmdk_stream_optimized(20 * GIB, allocated=16), 20 * GIB),
         OVADisk("disk2.vmdk", "/etc/shadow", GIB),
@@ -89,13 +89,17 @@ def _linked_appliance() -> Image:
 
 
 def _for_compute_engine() -> Image:
-    """A disk in the format of Google's Compute Engine."""
+    """Return a disk in the format that Google Compute Engine imports."""
     disk = gpt_disk(48 * MIB)
     return _plain(gzip.compress(tar([("disk.raw", disk)]).to_bytes(), 1, mtime=0))
 
 
 def _two_archives() -> Image:
-    """A good disk for readers of the directory; readers of a stream see another disk, with a backing file."""
+    """Return a ZIP archive that contains different disks for different programs.
+
+    A program that reads the central directory finds a good disk. A program that reads the archive as a stream
+    also finds a disk with a backing file.
+    """
     good, hostile = qcow2(GIB), qcow2(GIB, backing_file="/etc/shadow")
     archive = zip_archive([("disk.qcow2", hostile), ("disk.qcow2", good)])
     end = archive.read(archive.size - 22, 22)
@@ -108,7 +112,7 @@ def _two_archives() -> Image:
 
 
 def _bomb() -> Image:
-    """A quarter of a GiB of zeros."""
+    """Return 256 MiB of zeros, compressed with gzip."""
     return _plain(gzip.compress(bytes(8 * MIB), 9, mtime=0) * 32)
 
 

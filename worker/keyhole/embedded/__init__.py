@@ -1,1 +1,1 @@
-"""The embedded default: a Valkey and a worker that start if nothing is configured."""
+"""Runs an embedded Valkey and a worker for commands if no Redis and no broker are configured."""

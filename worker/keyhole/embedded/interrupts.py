@@ -1,22 +1,24 @@
-"""Defers signals while child processes start, so that none is left behind."""
+"""Defers signals while child processes start, so that no child process is left running."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: The signals that end a command: Ctrl-C, a service manager, a terminal that closes.
+#: The signals that end a command. They come from Ctrl-C, a service manager, or a closed terminal.
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Defer signals that would end this process until the block has ended.
+    """Defer the signals that end this process until the block has ended.
 
-    An exception between the start of a child and the assignment of its handle would leave the child behind.
-    Use it in the main thread only, like all handling of signals.
+    A signal handler can raise an exception. If it did so between the start of a child process and the
+    assignment of its handle, nothing would end the child. Use this in the main thread only: Python allows
+    signal handlers only there.
     """
     arrived: list[int] = []
-    # Ignored signals and those with the default handler stay so, because a child inherits ignored ones.
+    # Change only signals that have a Python handler. A child process inherits which signals are ignored, so
+    # that must not change.
     handlers = {number: signal.getsignal(number) for number in ENDINGS}
     changed = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in changed:
@@ -32,7 +34,7 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def children_ignore_sigint() -> Iterator[None]:
-    """Block SIGINT for children that start in the block, which inherit the signal mask."""
+    """Block SIGINT for the child processes that start within the block: they inherit the signal mask."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

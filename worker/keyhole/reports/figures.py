@@ -1,15 +1,21 @@
-"""Figures for people: sizes, shares, money, times. Rounding never turns a part into all or nothing."""
+"""Formats figures for people: sizes, shares, money, times.
+
+A share is never rounded to 0% or 100% unless it is exactly that.
+"""
 
 from datetime import UTC, datetime, timedelta
 
 import humanize
 
-#: 2**100 bytes. No disk is larger; a header can claim to be.
+#: 2**100 bytes. No real disk is larger, but a header can claim a larger size.
 _LARGEST = 1024**10
 
 
 def size(count: int | None) -> str:
-    """Return bytes in powers of 1024, with one decimal below 100."""
+    """Format a number of bytes with a unit in powers of 1024, such as `1.5 GiB`.
+
+    There is at most one decimal, and none from 100 units on. `None` becomes `-`.
+    """
     if count is None:
         return "-"
     if count >= _LARGEST:
@@ -21,22 +27,26 @@ def size(count: int | None) -> str:
 
 
 def exact(count: int | None) -> str:
-    """Return the exact number of bytes."""
+    """Format the exact number of bytes; `None` becomes `unknown`."""
     return "unknown" if count is None else f"{count:,} bytes"
 
 
 def number(count: int) -> str:
-    """Return a count, with separators between thousands."""
+    """Format a count with separators between thousands."""
     return f"{count:,}"
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
-    """Return a count with its noun."""
+    """Format a count with its noun in the singular or plural. `nouns` is the plural if it is irregular."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def share(part: float, whole: float) -> str:
-    """Return a share as a percentage. It is 100% only if it is all, and 0% only if it is nothing."""
+    """Format a share as a percentage.
+
+    The result is `100%` only if the part is the whole, and `0%` only if the part is zero. If the whole is
+    zero, the result is `-`.
+    """
     if not whole:
         return "-"
     percent = 100 * part / whole
@@ -48,7 +58,7 @@ def share(part: float, whole: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Return an amount of money: to the cent, or with two digits if it is less than ten cents."""
+    """Format an amount of US dollars: to the cent, or with two significant digits below ten cents."""
     if amount == 0 or amount >= 0.1:
         return f"${amount:,.2f}"
     if amount < 0.000001:
@@ -60,7 +70,7 @@ def dollars(amount: float) -> str:
 
 
 def duration(length: timedelta) -> str:
-    """Return a length of time, in its two largest units."""
+    """Format a length of time in its two largest units, such as `2 h 5 min`."""
     seconds = max(0, round(length.total_seconds()))
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
@@ -75,12 +85,12 @@ def duration(length: timedelta) -> str:
 
 
 def moment(when: datetime | None) -> str:
-    """Return a point in time, to the minute."""
+    """Format a point in time in UTC, to the minute; `None` becomes `-`."""
     return "-" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def span(start: datetime, end: datetime | None) -> str:
-    """Return a time span, to the minute."""
+    """Format a span of time in UTC, to the minute. If it has no end, format its start only."""
     if end is None:
         return moment(start)
     until = moment(end)

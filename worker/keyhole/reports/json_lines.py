@@ -1,9 +1,9 @@
-"""An audit as JSON Lines, for programs: one JSON object a line.
+"""Writes an audit as JSON Lines, for programs: one JSON object per line.
 
-The first line is the audit, `{"type": "audit", …}` with the fields of `Audit`. Then come the objects,
-`{"type": "object", "how": …, "status": …, "report": {…}}`, with the same report as everywhere in Keyhole.
-The last lines are findings about the bucket, `{"type": "finding", "kind": …, …}`. All is ASCII; other
-characters are escaped.
+The first line describes the audit: `{"type": "audit", …}`, with the fields of `Audit`. Then there is a line
+for each object: `{"type": "object", "how": …, "status": …, "report": {…}}`, where `report` is a `Report`. The
+last lines are the findings about the bucket: `{"type": "finding", "kind": …, …}`. The output is ASCII. Other
+characters are written as JSON escapes.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding
 def write_jsonl(
     audit: Audit, objects: Iterable[AuditedObject], findings: Iterable[BucketFinding], out: BinaryIO
 ) -> None:
-    """Write an audit, its objects and its findings."""
+    """Write an audit, its objects and its findings to `out`."""
     out.write(_line("audit", audit))
     out.writelines(_line("object", audited) for audited in objects)
     out.writelines(_line("finding", finding) for finding in findings)

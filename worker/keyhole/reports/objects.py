@@ -1,4 +1,4 @@
-"""The objects of an audit, joined with their stored reports. The audit itself keeps only their ids."""
+"""Joins the objects of an audit with their reports. An audit stores only the ids of its objects."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,12 +8,12 @@ from keyhole.intake.audits.audit import AuditedObject
 from keyhole.intake.audits.store import AuditStore
 from keyhole.results.lookup import Lookup
 
-#: Records in one answer: a few megabytes at most, as a report has some kilobytes.
+#: Records per request. A report has a few kilobytes, so Redis's answer has at most a few megabytes.
 _PAGE: Final = 500
 
 
 def audited_objects(audits: AuditStore, lookup: Lookup, audit_id: str) -> Iterator[AuditedObject]:
-    """Yield all objects of an audit in the order in which it took them, with their current reports."""
+    """Yield all objects of an audit, in the order in which they were stored, with their current reports."""
     rows = audits.rows(audit_id)
     while page := list(islice(rows, _PAGE)):
         reports = lookup.reports_by_id([row.object_id for row in page])

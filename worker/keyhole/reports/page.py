@@ -1,11 +1,11 @@
-"""An audit as one self-contained HTML page, for screens and for print.
+"""Writes an audit as one self-contained HTML page, for screens and for printing.
 
-Keys, messages and all other text from outside is shown as text: Jinja escapes it, and invisible characters
-(controls, marks that change the direction of writing) are shown as escapes. The page's Content Security
-Policy forbids it to load anything, and allows only its own style and script. Without scripts, only the filter
-is missing.
+Keys, messages and other foreign text cannot become HTML, because Jinja escapes them. Invisible characters,
+such as control characters and marks that change the direction of writing, are shown as escapes. The page's
+Content Security Policy allows only the page's own style and script, and forbids the page to load anything. If
+scripts are turned off, only the filter is missing.
 
-A page shows some thousands of objects, the most urgent first, and says how many it leaves out.
+A page shows up to `SHOWN_OBJECTS` objects, the most urgent first, and states how many objects it leaves out.
 """
 
 from base64 import b64encode
@@ -26,13 +26,15 @@ from keyhole.reasons import STATUSES, URGENCY, Status, meaning
 from keyhole.reports import contents, figures
 from keyhole.reports.summary import ReasonTally, summarize
 
-#: Rows of objects on a page: some megabytes, which a browser still searches quickly.
+#: The maximum number of objects on a page. The page then has a few megabytes, which a browser still searches
+#: quickly.
 SHOWN_OBJECTS: Final = 5000
-#: Findings about the bucket on a page.
+#: The maximum number of findings about the bucket on a page.
 SHOWN_FINDINGS: Final = 1000
-#: Sentences in a row. One descriptor can name hundreds of foreign files.
+#: The maximum number of sentences in the row of an object. One descriptor can name hundreds of foreign files,
+#: and each leads to a finding.
 SHOWN_SENTENCES: Final = 5
-#: Pieces of the template that are written at once.
+#: The number of pieces of the template that are written to the output together.
 _BUFFERED: Final = 200
 
 
@@ -44,7 +46,7 @@ def write_html(
     *,
     now: datetime,
 ) -> None:
-    """Write the page. `now` is the time of the figures if the audit has not ended."""
+    """Write the page to `out`. `now` is the current time; it is the end of an audit that is still running."""
     summary = summarize(objects, SHOWN_OBJECTS)
     others = iter(findings)
     shown = list(islice(others, SHOWN_FINDINGS))
@@ -110,18 +112,21 @@ def _environment() -> Environment:
 
 
 def _seen(value: object) -> object:
-    """Return what a template prints, with escapes for invisible characters."""
+    """Return a value that the template prints. Invisible characters in a text are replaced by escapes."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return shown(value)
 
 
 def _block(name: str) -> Markup:
-    """Return the page's style or script. It is our own file, so it does not end its element early."""
+    """Return the page's style or script, without escaping. Both are files of this package."""
     text = resources.files("keyhole.reports").joinpath("templates", name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704 - a file of the package
 
 
 def _source(block: Markup) -> str:
-    """Return the source expression that allows exactly this text (Content Security Policy 3, 2.3.1)."""
+    """Return the source expression that allows exactly this style or script.
+
+    Source: Content Security Policy Level 3, section 2.3.1.
+    """
     return f"'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'"

@@ -1,9 +1,10 @@
-"""An audit's objects as Parquet, for queries over many objects.
+"""Writes the objects of an audit as Parquet, for queries over many objects.
 
-The columns are those of the CSV, with types: sizes and counts int64, times UTC in microseconds, lists as
-lists. A disk can be larger than an int64 holds: VMDK's header can claim 2**73 bytes. Then `virtual_size` is
-null and `virtual_size_text` has the digits, which is null for all other disks. If both are null, the size is
-unknown. The file's metadata has the audit itself as JSON, under `keyhole.audit`.
+The file has the same columns as the CSV, with types: sizes and counts are int64, times are UTC in
+microseconds, and lists are lists. A virtual size can be too large for an int64, because a VMDK header can
+claim 2**73 bytes. In this case, `virtual_size` is null, and the column `virtual_size_text` contains the
+number as text. For all other objects that column is null. If both columns are null, the virtual size is
+unknown. The file's metadata contain the audit as JSON, with the key `keyhole.audit`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,13 +19,14 @@ from keyhole.reports.rows import Row, row_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Rows that are held in memory and written as one row group: tens of megabytes if all reports are long.
+#: The number of rows that are collected in memory and then written as one row group. If all reports are long,
+#: they take tens of megabytes.
 GROUP_ROWS: Final = 10_000
 _INT64_MAX: Final = 2**63 - 1
 
 
 class PyarrowMissingError(KeyholeError):
-    """Parquet is written by pyarrow, which is not installed."""
+    """The library pyarrow, which writes Parquet, is not installed."""
 
     is_usage = True
 
@@ -33,14 +35,14 @@ class PyarrowMissingError(KeyholeError):
 
 
 def write_parquet(audit: Audit, objects: Iterable[AuditedObject], out: BinaryIO) -> None:
-    """Write a row for each object, a row group at a time.
+    """Write a row for each object to `out`.
 
     Raises:
         PyarrowMissingError: pyarrow is not installed. Nothing was written.
     """
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, and slower to import than most reports are to write
-        from pyarrow import parquet  # noqa: PLC0415 - the same
+        import pyarrow as pa  # noqa: PLC0415 - optional, and importing it takes longer than writing most reports
+        from pyarrow import parquet  # noqa: PLC0415 - as above
     except ImportError as error:
         raise PyarrowMissingError from error
 

@@ -1,4 +1,4 @@
-"""The columns of one audited object, for every kind of table."""
+"""The columns of one audited object, which CSV, Parquet and the HTML page share."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -10,11 +10,12 @@ from keyhole.scan.report import Report
 
 
 class Row(NamedTuple):
-    """One object; the fields are the columns. Sizes in bytes, times in UTC.
+    """The row of one object. The fields are the columns. Sizes are in bytes, times in UTC.
 
-    `status` is from the time of the audit. All columns between it and `how` come from the current verdict,
-    whose status is `status_now`; they are `None` or empty if no verdict is kept any longer. `findings` are
-    the sentences of all findings, or of the error because of which the object could not be read.
+    `status` is the object's status in the audit, and `how` states how the audit got it. All other columns
+    come from the object's current verdict, which can be newer than the audit; `status_now` is its status. If
+    that verdict has expired, they are `None` or empty. `findings` contains the sentences of all findings, and
+    the error message if the object could not be read.
     """
 
     status: Status
@@ -40,7 +41,7 @@ class Row(NamedTuple):
 
 
 def row_of(audited: AuditedObject) -> Row:
-    """Return the row of an object."""
+    """Return the row of an audited object."""
     report = audited.report
     if report is None:
         return Row(

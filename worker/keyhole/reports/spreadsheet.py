@@ -1,22 +1,25 @@
-r"""An audit's objects as CSV. No key can become a formula in a spreadsheet or a control code in a terminal.
+r"""Writes the objects of an audit as CSV that is safe to open in spreadsheets and terminals.
 
-The format is RFC 4180: commas, CRLF, quotes around every text, quotes within a text doubled. The encoding is
-UTF-8 with a byte order mark, without which Excel assumes another encoding. Lists are joined: codes by spaces,
-sentences by semicolons. Times are UTC, to the second.
+The format follows RFC 4180: fields are separated by commas, lines by CRLF, every text is quoted, and quotes
+within a text are doubled. The encoding is UTF-8 with a byte order mark, because Excel otherwise assumes
+another encoding. In a list, codes are joined by spaces, and sentences by semicolons. Times are UTC, to the
+second.
 
-Spreadsheets treat a cell that begins with `=`, `+`, `-` or `@` as a formula, and formulas read files and send
-requests. OWASP (CSV Injection) and ASVS 1.2.10 advise an apostrophe before these characters, before tab, line
-breaks and NUL, and care with separators and quotes. So Keyhole inserts an apostrophe
+An uploader chooses the keys of objects, so a key can be an attack. A spreadsheet treats a cell that begins
+with `=`, `+`, `-` or `@` as a formula, and a formula can read files and send requests. OWASP (CSV Injection)
+and ASVS 1.2.10 recommend to insert an apostrophe before these characters, and before tab, line breaks and
+NUL. They also warn of separators and quotes. So Keyhole inserts an apostrophe
 
-- at the front of a cell that begins with one of these, full width or not, even after characters that a reader
-  may drop: spaces, quotes, invisible characters;
-- within a text, after each `;`, tab and line break that one of these follows. Where the comma is the decimal
-  separator, spreadsheets split lines at `;` and ignore our quotes.
+- at the beginning of a cell that begins with one of these characters or with a full-width form of one. This
+  also applies if the character follows spaces, quotes or invisible characters, because a program can drop
+  these;
+- within a text, after each `;`, tab and line break that is followed by such a character. In countries with a
+  decimal comma, spreadsheets separate fields at `;` and ignore the quotes.
 
-A text that already looks marked is marked again. Then invisible characters (controls, marks that change the
-direction of writing, and others) become Python's escapes such as `\x1b`, and a backslash becomes two. So the
-text can be restored: read the escapes, then remove one apostrophe from each such place. JSON Lines and
-Parquet are for programs and hold every text unchanged.
+If a text already has an apostrophe in such a place, Keyhole inserts another one. Then it replaces invisible
+characters, such as control characters and marks that change the direction of writing, by Python escapes such
+as `\x1b`, and it doubles every backslash. So a program can restore the text: it decodes the escapes, and then
+removes one apostrophe from each such place. JSON Lines and Parquet contain every text unchanged.
 """
 
 import codecs
@@ -30,8 +33,8 @@ from keyhole.inspectors.text import escaped
 from keyhole.intake.audits.audit import AuditedObject
 from keyhole.reports.rows import Row, row_of
 
-_FORMULA: Final = r"=+\-@＝＋－＠"  # noqa: RUF001 - full width, as East Asian keyboards write them
-#: White space, control, format and quote characters, which a reader may drop.
+_FORMULA: Final = r"=+\-@＝＋－＠"  # noqa: RUF001 - East Asian keyboards write the full-width forms
+#: White space, control, format and quote characters, which a program can drop when it reads the file.
 _DROPPED: Final = r"\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\"'"
 _DANGER: Final = re.compile(
     rf"\A(?=[{_DROPPED}]*[{_FORMULA}\t\r\n\0])|(?<=[;\t\r\n])(?=[{_DROPPED}]*[{_FORMULA}])"
@@ -39,7 +42,7 @@ _DANGER: Final = re.compile(
 
 
 def write_csv(objects: Iterable[AuditedObject], out: BinaryIO) -> None:
-    """Write a row for each object; the columns are the fields of `Row`."""
+    """Write a row for each object to `out`. The columns are the fields of `Row`."""
     text = codecs.getwriter("utf-8-sig")(out)
     table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
     table.writerow(Row._fields)
@@ -56,9 +59,10 @@ def _cells(row: Row) -> list[str | int]:
 
 
 def _cell(value: object) -> str | int:
-    """Return a number, or a text that no spreadsheet treats as a formula.
+    """Return the value of a cell: a number, or a text that no spreadsheet treats as a formula.
 
-    Our numbers are counts, so none is negative. A negative one would be marked like a text.
+    All numbers of a row are counts, so they are not negative. A negative number would become a text, because
+    it begins with `-`.
     """
     if isinstance(value, int) and value >= 0:
         return value

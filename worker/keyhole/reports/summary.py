@@ -1,7 +1,8 @@
-"""A summary of an audit's objects for the page, made in one pass over any number of objects.
+"""Summarizes the objects of an audit for the HTML page, in one pass and with bounded memory.
 
-Memory holds the rows that are shown, and a few counts for each format and each reason. Formats and reasons
-are Keyhole's own names, so their number is bounded. Subformats come from images, so they are not counted.
+The summary holds the rows that the page shows, and a few counts for each format and each reason. The names of
+formats and reasons are Keyhole's own, so their number is bounded. Subformats are not counted, because images
+can contain arbitrary subformats.
 """
 
 import heapq
@@ -15,13 +16,13 @@ from keyhole.reasons import URGENCY, Status
 from keyhole.reports.rows import Row, row_of
 from keyhole.scan.report import Report
 
-#: How many objects are named as examples of a reason.
+#: The maximum number of objects that the page shows as examples of a reason.
 EXAMPLES: Final = 3
 
 
 @dataclass(slots=True)
 class FormatTally:
-    """The counts of one format. `stored` and `virtual` in bytes."""
+    """The counts for one format. `stored` and `virtual` are sums of sizes in bytes."""
 
     objects: int = 0
     safe: int = 0
@@ -30,7 +31,7 @@ class FormatTally:
 
 
 class Example(NamedTuple):
-    """An object whose most serious reason this is, and a sentence about what was found in it."""
+    """An example of an object with a reason: the object's key, and the message of the finding or error."""
 
     key: str
     sentence: str
@@ -38,7 +39,10 @@ class Example(NamedTuple):
 
 @dataclass(slots=True)
 class ReasonTally:
-    """The counts of one reason with one status. An object counts for its most serious reason only."""
+    """The number of objects with a status and a reason, and some examples.
+
+    An object is counted only for its most serious reason.
+    """
 
     objects: int = 0
     examples: list[Example] = field(default_factory=list)
@@ -46,7 +50,7 @@ class ReasonTally:
 
 @dataclass(slots=True)
 class Summary:
-    """The rows to show, the most urgent first, and counts of all objects."""
+    """The rows that the page shows, most urgent first, and the counts of all objects."""
 
     rows: list[Row] = field(default_factory=list)
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -54,24 +58,24 @@ class Summary:
     reasons: defaultdict[tuple[Status, str], ReasonTally] = field(
         default_factory=lambda: defaultdict(ReasonTally)
     )
-    #: Objects whose verdict is no longer kept, so that not even their names are known.
+    #: For each status, the number of objects whose verdict has expired, so that even their names are unknown.
     expired: Counter[Status] = field(default_factory=Counter)
 
     @property
     def hidden(self) -> Counter[Status]:
-        """Return the statuses of the named objects that are left out of the rows."""
+        """Return, for each status, the number of objects with a known name that `rows` leaves out."""
         return self.statuses - self.expired - Counter(row.status for row in self.rows)
 
 
 def summarize(objects: Iterable[AuditedObject], limit: int) -> Summary:
-    """Count all objects, and keep up to `limit` of them to show."""
+    """Count all objects, and select the `limit` most urgent ones for the page."""
     summary = Summary()
     summary.rows = heapq.nsmallest(limit, _counted(objects, summary), key=_urgency)
     return summary
 
 
 def _counted(objects: Iterable[AuditedObject], summary: Summary) -> Iterator[Row]:
-    """Count each object, and yield the rows of those whose name is known."""
+    """Add each object to the summary's counts, and yield its row if its verdict has not expired."""
     for audited in objects:
         summary.statuses[audited.status] += 1
         report = audited.report
@@ -93,7 +97,7 @@ def _counted(objects: Iterable[AuditedObject], summary: Summary) -> Iterator[Row
 
 
 def _sentence(report: Report) -> str:
-    """Return the sentences about a report's most serious reason."""
+    """Return the message of the first finding with the report's most serious reason, or its error message."""
     found = [finding.message for finding in report.findings if finding.check == report.reasons[0]]
     return found[0] if found else str(report.details.get("error", ""))
 
