@@ -47,8 +47,8 @@ class Durability:
         """Execute a pipeline that is not a transaction. Return its responses once the data are on disk.
 
         Raises:
-            NotDurableError: The wait timed out. The data are in the server's memory, and a crash can lose
-            them. redis.RedisError: A command or the wait failed. The data may be lost.
+            NotDurableError: The wait timed out. The data are only in the server's memory.
+            redis.RedisError: A command or the wait failed. The data may be lost.
         """
         if not self._waits:
             return list(pipe.execute())

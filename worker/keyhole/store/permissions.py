@@ -117,7 +117,7 @@ def lacking(client: redis.Redis, *, is_broker: bool) -> list[str]:
 
 
 def refused(client: redis.Redis, commands: Iterable[Sequence[str]]) -> str | None:
-    """Return the server's error for the first of these commands that the user must not run, or `None`.
+    """Return the server's error for the first command that the user is not allowed to run, or `None`.
 
     Raises:
         redis.RedisError: Redis did not respond.
