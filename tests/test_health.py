@@ -107,7 +107,7 @@ class TestACheck:
         os.utime(heartbeat.path, (past, past))
 
         assert check("worker") == 1
-        assert capsys.readouterr().err.startswith("the worker was last alive 9")
+        assert capsys.readouterr().err.startswith("the worker sent its last heartbeat 9")
 
     def test_of_one_that_says_that_it_is_unwell(
         self, heartbeat: HeartbeatFile, capsys: pytest.CaptureFixture[str]

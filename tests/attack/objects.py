@@ -146,7 +146,7 @@ def events_full_of_commands(site: Site) -> str:
     for arguments in (("dead", "list"), ("dead", "show", letter.id)):
         harmless(on_a_terminal(site, arguments), shown=False)
     refused = on_a_terminal(site, ("dead", "show", letter.id, "--body"))
-    assert "may contain control codes" in refused
+    assert "can contain control codes" in refused
     return "escapes in the tables; raw bytes go to no terminal"
 
 

@@ -48,7 +48,7 @@ class TestAnOperator:
 
         done = commands.keyhole("dead", "retry", "--all", env=site.env)
         assert done.returncode == 3
-        assert b"it is not signed; look at it, and retry it by its id if it is genuine" in done.stderr
+        assert b"it is not signed; inspect it, and retry it by its id if it is genuine" in done.stderr
         assert site.dead.get(letter.id) is not None
 
         done = commands.keyhole("dead", "retry", letter.id, env=site.env)

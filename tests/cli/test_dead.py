@@ -129,7 +129,7 @@ class TestShow:
 
         printed = keyhole("dead", "show", letter_id, KEYHOLE_REDIS_URL=redis_url)
 
-        assert "(16,777,217 bytes); the first 64 KiB are kept" in printed.out
+        assert "(16,777,217 bytes); only the first 64 KiB are stored" in printed.out
         assert "--body" in printed.lines[-1]
 
     def test_as_json_it_has_its_body(self, keyhole: Keyhole, dead: DeadLetters, redis_url: str) -> None:
@@ -187,13 +187,13 @@ class TestRetryAMessage:
         body = message(record("a"), record("b"))
         letter_id = kept(dead, Dead.message(body, SOURCE, "an earlier version did not know it"))
 
-        assert retry(letter_id) == (0, f"{letter_id[:12]} is gone: 2 objects queued\n", "")
+        assert retry(letter_id) == (0, f"{letter_id[:12]} is removed: 2 objects queued\n", "")
 
         assert dead.count() == 0
         assert sorted(job.key for entry in retry.queued(EVENTS) for job in entry.jobs) == ["a", "b"]
 
         dead.add(Dead.message(body, SOURCE, "?"))
-        told = f"{letter_id[:12]} is gone: 0 objects queued, 2 already known\n"
+        told = f"{letter_id[:12]} is removed: 0 objects queued, 2 already known\n"
         assert retry("--all", KEYHOLE_EVENTS_BUCKETS="images") == (0, told, "")
 
     @pytest.mark.slow
@@ -208,7 +208,7 @@ class TestRetryAMessage:
         code, gone, stays = retry("--all")
 
         assert code == 3
-        assert gone == f"{understood[:12]} is gone: 1 object queued\n"
+        assert gone == f"{understood[:12]} is removed: 1 object queued\n"
         assert sorted(line.split()[0] for line in stays.splitlines()) == sorted(
             each[:12] for each in (poison, cut, unknown)
         )
@@ -224,7 +224,7 @@ class TestRetryAJob:
         old = Entry("batch", JOBS, AUDITS, audit="a1")
         letter_id = kept(dead, Dead.entry(old, "lost"))
 
-        assert retry(letter_id) == (0, f"{letter_id[:12]} is gone: 2 objects queued\n", "")
+        assert retry(letter_id) == (0, f"{letter_id[:12]} is removed: 2 objects queued\n", "")
 
         assert dead.count() == 0
         (entry,) = retry.queued(AUDITS)
@@ -249,7 +249,7 @@ def test_tags_are_owed_again(dead: DeadLetters, retry: Retry, valkey: redis.Redi
     debt = TagDebt("images", "a", None, "abc", {"keyhole-status": "safe"})
     letter_id = kept(dead, Dead.tags(debt, "its tags cannot be written"))
 
-    assert retry(letter_id) == (0, f"{letter_id[:12]} is gone: its tags will be written\n", "")
+    assert retry(letter_id) == (0, f"{letter_id[:12]} is removed: its tags will be written\n", "")
 
     debts = TagDebts(valkey)
     (object_id,) = debts.take_due(10)
@@ -299,7 +299,7 @@ class TestDrop:
             "dead", "drop", "--all", *arguments, env=env | {"KEYHOLE_REDIS_URL": valkey_url}
         ) as screen:
             if answer:
-                commands.until(lambda: "Drop 1 letter for good?" in screen.printed)
+                commands.until(lambda: "Delete 1 letter permanently?" in screen.printed)
                 screen.type(f"{answer}\n")
             code = screen.ended()
 

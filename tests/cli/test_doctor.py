@@ -70,7 +70,7 @@ class TestWork:
 
         ((state, message),) = told(keyhole, "jobs")
         assert state == "advice"
-        assert "1 open, the oldest silent for 10,0" in message
+        assert "1 open, the longest without progress for 10,0" in message
         assert "no worker has checked them for 10,0" in message
         assert "keyhole.housekeeping" in message
 
@@ -91,8 +91,8 @@ class TestWork:
         assert hangs == (
             "bad",
             (
-                f"host/1:8:1 has been busy with an entry for 99,999 s, and the limit is {limit:g} s: it "
-                "hangs; restart its worker, and look at its log"
+                f"host/1:8:1 has been busy with an entry for 99,999 s, but the limit is {limit:g} s: it "
+                "hangs; restart its worker, and check its log"
             ),
         )
         assert lost[0] == "advice"
@@ -150,7 +150,7 @@ class TestWork:
         ((state, message),) = told(keyhole, "tags owed")
 
         assert state == "advice"
-        assert message.startswith("1 could not be written yet")
+        assert message.startswith("not written yet for 1 object;")
 
     def test_an_audit_that_does_not_get_on_is_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         store = AuditStore(valkey, expiry_seconds=None)
@@ -205,7 +205,7 @@ class TestRedis:
         ((state, message),) = told(keyhole, "redis disk")
 
         assert state == "bad"
-        assert "none is accepted" in message
+        assert "Keyhole accepts no jobs" in message
         valkey.config_set("appendfsync", "everysec")
 
     def test_one_that_is_full(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
@@ -217,13 +217,13 @@ class TestRedis:
         assert state == "bad"
         assert message.startswith("full, ")
         assert told(keyhole, "jobs")[0][1].startswith("1 open")
-        assert "broker refuses it" in told(keyhole, "workers")[0][1]
+        assert "broker refuses the ping" in told(keyhole, "workers")[0][1]
         assert self.all_is_told(keyhole)
 
     def test_one_that_evicts(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         valkey.config_set("maxmemory-policy", "allkeys-lru")
 
-        assert "drops jobs silently" in told(keyhole, "redis memory")[0][1]
+        assert "silently deletes jobs" in told(keyhole, "redis memory")[0][1]
 
     def test_one_that_is_a_replica(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
         port = free_port()
@@ -232,14 +232,14 @@ class TestRedis:
         ((state, message),) = told(keyhole, "redis role")
 
         assert state == "bad"
-        assert message.startswith(f"a replica of 127.0.0.1:{port}, which accepts no jobs")
+        assert message.startswith(f"a replica of 127.0.0.1:{port}, which accepts no writes")
         assert self.all_is_told(keyhole)
 
     @pytest.mark.parametrize(
         ("denied", "expected", "words"),
         [
             ([], "ok", "accepted jobs are on disk (WAITAOF)"),
-            (["-waitaof"], "advice", "the server does not say whether it has WAITAOF"),
+            (["-waitaof"], "advice", "it is unknown whether the server has WAITAOF"),
         ],
     )
     def test_one_that_is_managed_does_not_tell_all(
@@ -261,7 +261,7 @@ class TestRedis:
         ((state, message),) = told(keyhole, "redis disk", KEYHOLE_REDIS_URL=url)
 
         assert state == expected
-        assert "the server does not say what a crash loses" in message
+        assert "the doctor cannot tell what a crash loses" in message
         assert words in message
         assert told(keyhole, "redis", KEYHOLE_REDIS_URL=url)[0][1].endswith(f"redis://***@127.0.0.1:{port}")
         valkey.acl_deluser("managed")
@@ -366,7 +366,7 @@ class TestAnyTrouble:
             "bad",
             (
                 "the check took longer than 0.1 s; "
-                "the server does not answer in time: check that it runs, and any firewall"
+                "the server does not answer in time: check that it runs, and check the firewall"
             ),
         )
 

@@ -188,7 +188,7 @@ class TestHealth:
         printed = keyhole("listen", "--check")
 
         assert printed.code == 1
-        assert "was last alive" in printed.error
+        assert "sent its last heartbeat" in printed.error
         listener.send_signal(signal.SIGCONT)
 
     @pytest.mark.slow

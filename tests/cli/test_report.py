@@ -126,7 +126,7 @@ class TestWhere:
         printed = keyhole("report", AUDIT, "-o", "a.txt", KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 2
-        assert printed.error.startswith("a.txt does not tell the format: use .html")
+        assert printed.error.startswith("a.txt has no known suffix: use .html")
         assert list(folder.iterdir()) == []
 
     def test_on_a_terminal_it_is_a_file_by_the_audits_name(
@@ -143,7 +143,9 @@ class TestWhere:
             "report", AUDIT, "--format", "parquet", "-o", "-", env=env | {"KEYHOLE_REDIS_URL": url}
         )
 
-        assert printed.strip() == "Error: Parquet is not for a terminal; write it to a file with -o FILE"
+        assert (
+            printed.strip() == "Error: Parquet cannot be shown on a terminal; write it to a file with -o FILE"
+        )
         assert list(folder.iterdir()) == []
 
     def test_a_pipe_gets_parquet(self, url: str, env: dict[str, str]) -> None:
@@ -221,7 +223,7 @@ class TestWhat:
     def test_a_table_says_what_it_has_no_room_for(self, keyhole: Keyhole, url: str, name: str) -> None:
         printed = keyhole("report", AUDIT, "-o", name, KEYHOLE_REDIS_URL=url)
         assert printed.err.splitlines()[1:] == [
-            "This does not include 2 findings about the bucket: --format html and jsonl do."
+            "Not included: 2 findings about the bucket; use --format html or jsonl."
         ]
 
     def test_an_object_whose_record_has_expired_is_in_it_without_its_name(
@@ -242,7 +244,7 @@ class TestWhat:
 
         printed = keyhole("report", "running", KEYHOLE_REDIS_URL=redis_url)
 
-        assert (printed.code, printed.err) == (0, "The audit is running; this is what it found so far.\n")
+        assert (printed.code, printed.err) == (0, "The audit is running; the report is incomplete.\n")
         assert "Still running." in printed.out
 
 

@@ -92,7 +92,7 @@ class TestWithoutAScheduler:
 
     def test_an_interval_has_not_begun(self, schedules: Run) -> None:
         assert as_json(schedules)["often"]["next_run"] is None
-        assert "not begun" in schedules().out
+        assert "unknown yet" in schedules().out
 
     def test_what_was_due_meanwhile_is_overdue(
         self, schedules: Run, file: Path, valkey: redis.Redis, redis_url: str
@@ -175,7 +175,7 @@ class TestTheLastAudit:
         begin(valkey, "nightly", "first")
         valkey.delete(keys.audit("first"))
 
-        assert "no longer kept" in schedules().out
+        assert "no longer stored" in schedules().out
         assert as_json(schedules)["nightly"]["last_audit"] == "first"
 
 
@@ -202,7 +202,7 @@ class TestErrors:
 
         assert printed.code == 2
         assert printed.error == (
-            "no schedules: set KEYHOLE_SCHEDULES to a file of them; `keyhole schedules --help` shows one"
+            "no schedules: set KEYHOLE_SCHEDULES to a file; `keyhole schedules --help` shows an example"
         )
 
     @pytest.mark.parametrize("command", ["schedules", "scheduler", "worker"])

@@ -79,7 +79,7 @@ def refused(printed: Printed, code: int, words: str) -> None:
 
 
 class TestSentinel:
-    WORDS = "this is a sentinel, which keeps no data"
+    WORDS = "this is a sentinel, which stores no data"
 
     @pytest.mark.parametrize("command", [*WRITES, *READS])
     def test_as_the_store(self, keyhole: Keyhole, sentinel_url: str, command: tuple[str, ...]) -> None:
@@ -109,7 +109,7 @@ class TestReplica:
     def test_it_takes_no_jobs(
         self, keyhole: Keyhole, primary: RedisServer, replica: RedisServer, command: tuple[str, ...]
     ) -> None:
-        words = f"the Redis is a replica of 127.0.0.1:{primary.port}, which accepts no jobs"
+        words = f"the Redis is a replica of 127.0.0.1:{primary.port}, which accepts no writes"
 
         refused(keyhole(*command, KEYHOLE_REDIS_URL=replica.url()), 3, words)
         as_broker = keyhole(*command, KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_BROKER_URL=replica.url())

@@ -113,7 +113,10 @@ def test_there_is_no_object(verified: Verified) -> None:
 
 def test_there_are_no_records(verified: Verified, scanned: Report) -> None:
     assert verified(KEYHOLE_SINKS="tags") == (0, [])
-    assert verified.told(KEYHOLE_SINKS="tags") == f"0 agree   {verified.uri}: {scanned.status} by its tags\n"
+    assert (
+        verified.told(KEYHOLE_SINKS="tags")
+        == f"0 agree   {verified.uri}: {scanned.status}, according to its tags\n"
+    )
 
 
 def test_s3_is_away(verified: Verified, monkeypatch: pytest.MonkeyPatch) -> None:

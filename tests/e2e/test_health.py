@@ -28,7 +28,7 @@ def test_a_worker_that_is_frozen_is_not(faulty_site: Site) -> None:
         done = commands.keyhole("worker", "--check", env=env)
 
         assert (done.returncode, done.stdout) == (1, b"")
-        assert done.stderr.startswith(b"the worker was last alive ")
+        assert done.stderr.startswith(b"the worker sent its last heartbeat ")
         worker.send_signal(signal.SIGCONT)
         commands.until(lambda: commands.keyhole("worker", "--check", env=env).returncode == 0)
         worker.terminate()

@@ -105,4 +105,4 @@ def test_a_worker_that_ends_by_itself_says_so_in_another_line(faulty_site: Site)
 
     assert "Unrecoverable error: AttributeError('a bug')" in faulty_site.log.read_text()
     line = faulty_site.log.read_text().splitlines()[-1]
-    assert line.startswith("Error: the worker ended by itself, though S3 could be used when it started")
+    assert line.startswith("Error: the worker ended although nobody stopped it")

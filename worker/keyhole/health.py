@@ -134,7 +134,7 @@ def _trouble(role: str, file: HeartbeatFile) -> str:
     if age is None:  # the process has just ended
         return f"no {role} runs here"
     if age > STALE_SECONDS:
-        return f"the {role} was last alive {age:.0f} s ago"
+        return f"the {role} sent its last heartbeat {age:.0f} s ago"
     text = file.text()
     return f"the {role} {text.removeprefix(UNHEALTHY_PREFIX)}" if text.startswith(UNHEALTHY_PREFIX) else ""
 

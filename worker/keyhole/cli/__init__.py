@@ -17,7 +17,11 @@ from keyhole.masking import masked
 
 
 class _Command(NamedTuple):
-    """A command NAME is `keyhole.cli.MODULE.NAME_command`; `help` is the first sentence of its own help."""
+    """Where a command is, and its short help.
+
+    The command NAME is the object `keyhole.cli.MODULE.NAME_command`. `help` repeats the first sentence of the
+    command's own help text.
+    """
 
     module: str
     help: str
@@ -54,14 +58,14 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is needed. Its help imports none."""
+    """A group that imports a command only when the command runs. The group's help imports no command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
-        """Return the command of a name."""
+        """Import and return the command with this name; `None` if there is none."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name].module}")
@@ -69,7 +73,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a line for each command."""
+        """Write one line for each command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
 
@@ -77,7 +81,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="keyhole")
 def keyhole() -> None:
-    """Find out what the disk images in S3 really are, and whether they are whole and safe.
+    """Find out which format disk images in S3 really have, and whether they are whole and safe.
 
     \b
     Try it without any setup:         keyhole demo
@@ -87,15 +91,21 @@ def keyhole() -> None:
     Read the reference:               keyhole docs
 
     Settings are environment variables; `keyhole docs settings` lists them. Keyhole finds credentials for S3
-    where the AWS command line finds them.
+    in the same places as the AWS command line.
     """
-    # Verdicts and the command's own error tell what goes wrong. A worker logs more, by its own settings.
+    # Commands report problems in verdicts and in their own error messages, so they log only errors. A worker
+    # logs more, according to KEYHOLE_LOG_LEVEL.
     logs.configure("error")
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 all safe, 1 some are not, 2 usage, 3 could not look or decide."""
-    # A closing terminal and a service manager end the command like Ctrl-C: all that it started is ended.
+    """Run the command line.
+
+    Exit codes: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 Keyhole could not read an object
+    or decide about it.
+    """
+    # If the terminal closes or a service manager stops the command, the command ends as on Ctrl-C: it also
+    # stops the processes that it started.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # `nohup` ignores it
             signal.signal(ending, _interrupt)
@@ -112,11 +122,12 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`). Python would complain again when it closes stdout.
+        # The program that read our output has ended (`| head`). Without this assignment, Python would report
+        # the error again when it closes stdout.
         sys.stdout = None
         sys.exit(1)
     except KeyholeError as error:
-        # One line, without control codes for the terminal.
+        # Print one line, without control codes for the terminal.
         click.echo(f"Error: {shown(first_line(error))}", err=True)
         sys.exit(exit_code_of(error))
     except Exception:

@@ -30,8 +30,9 @@ from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: Seconds between two looks at a followed audit, and before the hint that no worker seems to run.
+#: Seconds between two reads of a followed audit.
 LOOK_SECONDS = 0.25
+#: Seconds without progress before the hint that no worker seems to run.
 PATIENCE_SECONDS = 15.0
 #: The actions on an audit, and the state that each leads to.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
@@ -51,11 +52,11 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 @click.option(
     "--sample",
     type=parsed("SHARE", parse_share),
-    help="Only a share of the keys, such as 1%; always the same ones.",
+    help="Only this share of the keys, such as 1%; each run selects the same keys.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Audit at most this many objects.")
 @click.option("--full", is_flag=True, help="Also scan objects that are unchanged since their verdict.")
-@click.option("--versions", is_flag=True, help="Scan every version.")
+@click.option("--versions", is_flag=True, help="Scan every version of each object.")
 @click.option("--check-tags", is_flag=True, help="Compare tags with verdicts, with one request per object.")
 @click.option(
     "--inventory", metavar="S3-URI", help="Take the objects from this manifest.json of an S3 Inventory."
@@ -71,7 +72,7 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
     type=click.FloatRange(0, min_open=True),
     help="Stop before the audit costs more than this.",
 )
-@click.option("--dry-run", is_flag=True, help="Estimate requests and costs, and read nothing.")
+@click.option("--dry-run", is_flag=True, help="Estimate requests and costs without reading objects.")
 @click.option("--detach", is_flag=True, help="Start the audit without following it.")
 @click.option("--follow", metavar="ID", help="Follow an audit.")
 @click.option("--pause", metavar="ID", help="Pause an audit; queued objects are still scanned.")
@@ -87,9 +88,10 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     keyhole audit s3://images/uploads/ --suffix .qcow2 --sample 1% --rate 50
     keyhole audit --follow 3f0c9a1b2c4d
 
-    The command follows the audit until it ends; after Ctrl-C the audit continues. An object that is
-    unchanged since its verdict (ETag, size, last modification, rules) is only listed. The exit code is that
-    of `keyhole inspect` for all verdicts together, or 3 instead of 0 if the audit did not reach its end.
+    The command shows the audit's progress until the audit ends. After Ctrl-C, the audit continues. The audit
+    does not scan an object that is unchanged since its verdict: its ETag, size, time of last modification,
+    and the rules must be the same. The exit code is that of `keyhole inspect` for all verdicts together. If
+    the audit stopped before its end, the exit code is 3 instead of 0.
     """
     settings = load_settings()
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
@@ -194,7 +196,7 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
     from keyhole.tasks import audit_work
 
     if embedded:
-        # The workers that were busy with it ended with the command that started it.
+        # The workers of this audit ended together with the command that started it.
         audit_work().resume(audit_id)
     hint_at = time.monotonic() + PATIENCE_SECONDS
     try:
@@ -204,7 +206,7 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
                 tell(audit)
                 if not audit.totals.pages and not audit.reason and time.monotonic() > hint_at:
                     hint_at = float("inf")
-                    click.echo("No page is listed yet: is a worker running (`keyhole worker`)?", err=True)
+                    click.echo("Nothing is listed yet: is a worker running (`keyhole worker`)?", err=True)
                 if audit.state.ended or audit.state is AuditState.PAUSED:
                     break
                 time.sleep(LOOK_SECONDS)

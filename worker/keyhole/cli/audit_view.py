@@ -1,4 +1,4 @@
-"""The view of a running audit: live on a terminal, else a line every ten seconds."""
+"""Shows a running audit: as a live display on a terminal, otherwise as a line every ten seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState, Totals
 from keyhole.reports.figures import dollars, duration, size
 
-#: Seconds between two lines without a terminal.
+#: Seconds between two lines if there is no terminal.
 LINE_SECONDS = 10.0
 STATE_STYLES = {
     AuditState.RUNNING: "cyan",
@@ -31,7 +31,7 @@ STATE_STYLES = {
 
 
 class Speed:
-    """The objects a second that an audit completes, as measured by a follower."""
+    """Measures how many objects an audit completes per second."""
 
     def __init__(self) -> None:
         self._began: tuple[float, int] | None = None
@@ -48,14 +48,17 @@ class Speed:
             self.objects_per_second = (done - at_first) / (now - began)
 
     def seconds_left(self, audit: Audit) -> float | None:
-        """Return the seconds until all objects are done; `None` during listing, or without progress."""
+        """Return the estimated seconds until all objects are done.
+
+        Returns `None` while the audit is still listing, and if it makes no progress.
+        """
         if not audit.listed_all or not self.objects_per_second:
             return None
         return (audit.totals.queued - audit.totals.scanned) / self.objects_per_second
 
 
 def done_of(totals: Totals) -> int:
-    """Return how many objects need no more work."""
+    """Return how many listed objects need no further work."""
     return totals.left_out + totals.unchanged + totals.archived + totals.scanned
 
 
@@ -65,12 +68,12 @@ def target(audit: Audit) -> str:
 
 
 def lasted(audit: Audit) -> timedelta:
-    """Return how long an audit took, so far if it has not ended."""
+    """Return how long an audit took; if it has not ended, how long it has been running."""
     return (audit.ended_at or datetime.now(UTC)) - audit.started_at
 
 
 def one_line(audit: Audit, speed: Speed | None = None) -> str:
-    """Return an audit in a line."""
+    """Return one line about an audit."""
     totals = audit.totals
     parts = [
         f"{audit.state.value}",
@@ -93,7 +96,7 @@ def one_line(audit: Audit, speed: Speed | None = None) -> str:
 
 
 def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
-    """Return an audit in full, for a terminal of 80 columns."""
+    """Return all facts about an audit, for a terminal with 80 columns."""
     totals = audit.totals
     head = Text.assemble(
         (f"audit {audit.id}  ", "bold"), target(audit), "  ", (audit.state.value, STATE_STYLES[audit.state])
@@ -133,7 +136,7 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
 
 @contextmanager
 def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
-    """Yield a function to call with the audit several times a second, and once at its end."""
+    """Yield a function that shows an audit. Call it several times per second, and once at the audit's end."""
     speed = Speed()
     console = SafeConsole(stderr=True)
     if as_json or not console.is_terminal:

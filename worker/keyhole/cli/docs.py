@@ -1,4 +1,4 @@
-"""`keyhole docs`: prints the reference, which is part of the package."""
+"""`keyhole docs`: prints pages of the reference, which is part of the package."""
 
 import difflib
 import re
@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from keyhole.cli.errors import USAGE, CommandError
 from keyhole.cli.terminal import SafeConsole
 
-#: The folder of the pages, one Markdown file a topic. Each begins with its title and, below it, its summary.
+#: The folder of the pages. Each topic has one Markdown file, which begins with a title and a summary.
 PAGES = resources.files("keyhole").joinpath("docs")
 _LINK = re.compile(r"\[([^]]+)\]\((\w[\w-]*)\.md(?:#[\w-]+)?\)")
 
@@ -21,8 +21,8 @@ _LINK = re.compile(r"\[([^]]+)\]\((\w[\w-]*)\.md(?:#[\w-]+)?\)")
 def docs_command(*, topic: str | None) -> None:
     """Print a page of the reference: formats, checks, policies, settings, operations and others.
 
-    Without TOPIC, it lists the topics. On a terminal, the page is rendered, and shown in a pager if it is
-    longer than the screen. In a pipe, it is printed as Markdown.
+    Without TOPIC, the command lists the topics. On a terminal, it renders the page, and uses a pager if the
+    page is longer than the screen. In a pipe, it prints Markdown.
 
     \b
     keyhole docs                         list the topics
@@ -52,10 +52,10 @@ def _list_topics() -> None:
 
 
 def _page(topic: str) -> str:
-    """Return the Markdown of a page.
+    """Return the Markdown text of a page.
 
     Raises:
-        CommandError: There is no such page; the message names those with similar names, or all.
+        CommandError: There is no such page. The message suggests topics with similar names, or lists all.
     """
     if topic not in topics():
         similar = difflib.get_close_matches(topic.lower(), topics())
@@ -67,7 +67,7 @@ def _page(topic: str) -> str:
 def _show(text: str) -> None:
     """Render a page on the terminal, in a pager if it is longer than the screen."""
     console = SafeConsole()
-    # A terminal cannot follow a link to another page, but its reader can type a command.
+    # Replace a link to another page by the command that prints that page.
     rendered = Markdown(_LINK.sub(r"\1 (`keyhole docs \2`)", text), hyperlinks=False)
     with console.capture() as capture:
         console.print(rendered)

@@ -1,4 +1,4 @@
-"""`keyhole doctor`: checks the configuration, the servers and the permissions, and says how to fix them."""
+"""`keyhole doctor`: checks the configuration, the servers and the permissions, and gives advice."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ from keyhole.masking import masked
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: After a finding that begins with this, the server gets no more requests.
+#: If a finding begins with one of these texts, the doctor sends the server no further requests.
 OF_NO_USE = ("this is a sentinel", "the Redis belongs to a cluster")
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 
@@ -42,22 +42,23 @@ STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 def doctor_command(*, uri: str | None, as_json: bool) -> None:
     """Check what is configured, reachable and permitted.
 
-    For every problem, it says what to do about it.
+    For every problem, the command prints what to do. It changes nothing.
 
     \b
     keyhole doctor
-    keyhole doctor s3://images/debian.qcow2    also tries the requests of a scan
-    keyhole doctor s3://images/                tries them on the first object there
+    keyhole doctor s3://images/debian.qcow2    also tries to read this object and its tags
+    keyhole doctor s3://images/                also tries to list, and to read the first object
 
-    It changes nothing. Exit code: 0 all is well, 3 there is a problem.
+    Exit code: 0 there is no problem, 3 there is a problem.
     """
     try:
         place = parse_s3_uri(uri) if uri else None
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
-    # Celery is imported once settings are known to be right, and not by two checks at once.
-    import keyhole.fleet.pool_process  # noqa: F401 - for the checks, as said
+    # Import Celery only after the settings have been validated, and before the checks start: two checks must
+    # not import it at the same time.
+    import keyhole.fleet.pool_process  # noqa: F401 - for the checks, see above
 
     first = [
         Check("settings", lambda: _settings(settings)),
@@ -92,7 +93,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         )
     elif "redis" not in settings.sinks:
         yield Finding(
-            "sinks", ADVICE, "verdicts go to tags only; `keyhole results` and --wait need redis, too"
+            "sinks", ADVICE, "verdicts go only to tags; `keyhole results` and --wait also need redis"
         )
     from keyhole.cli.doctor_work import of_confinement, of_guards, of_schedules
 
@@ -102,7 +103,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _services(settings: Settings) -> list[Finding]:
-    """Return findings on Redis, the broker and the work. A failed check does not hide the others."""
+    """Return findings on Redis, the broker and the work. If one check fails, the others still run."""
     findings = []
     if is_embedded(settings):
         findings.append(
@@ -121,7 +122,7 @@ def _services(settings: Settings) -> list[Finding]:
 
 
 def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
-    """Return findings on Redis and the broker; if they can be used, also on the work."""
+    """Return findings on Redis and the broker and, if these servers can be used, on the work."""
     from keyhole.app import app, configure
     from keyhole.cli import doctor_broker
     from keyhole.cli.doctor_work import of_work
@@ -160,13 +161,13 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
 
 
 def _is_usable(findings: list[Finding]) -> bool:
-    """Return whether a server answers and can be used, so that more can be checked."""
+    """Return whether a server answers and Keyhole can use it, so that further checks make sense."""
     answers = bool(findings) and findings[0].state != BAD
     return answers and not any(finding.message.startswith(OF_NO_USE) for finding in findings)
 
 
 def _bucket(settings: Settings, place: S3Uri) -> list[Finding]:
-    """Yield what is permitted at a place in S3, tried with one request each."""
+    """Return findings on the permissions at a place in S3. Each check sends one request."""
     refused = why_not_tried(settings, place)
     if refused is not None:
         return [refused]

@@ -1,4 +1,4 @@
-"""The doctor's checks of the broker: whether it answers, its queues, and the workers behind it."""
+"""The doctor's checks of the broker, its queues and the workers that are connected to it."""
 
 import json
 import time
@@ -20,23 +20,26 @@ from keyhole.jobs.queues import QUEUES
 from keyhole.masking import masked_url
 from keyhole.settings import Settings
 
-#: Seconds to wait for answers of workers, which answer between two tasks.
+#: Seconds to wait for the answers of workers.
 PING_SECONDS = 2.0
-#: Schemes of URLs of a Redis.
+#: The URL schemes of Redis.
 REDIS: Final = frozenset({"redis", "rediss", "unix"})
-#: A message that waits longer than this many seconds is late.
+#: After so many seconds in a queue, a message is late.
 LATE: Final = 600.0
-#: Errors of a broker that kombu passes on.
+#: The errors that kombu raises if the broker fails.
 TROUBLE: Final = (KombuError, OperationalError, amqp.AMQPError, redis.RedisError, OSError)
 
 
 def be_impatient() -> None:
-    """Limit the application's wait for the broker to the doctor's. The application must be configured."""
+    """Let the Celery application wait for the broker only as long as the doctor does.
+
+    The application must already be configured.
+    """
     app.conf.broker_transport_options = with_timeout(app.conf.broker_transport_options, ANSWER_SECONDS)
 
 
 def of_broker(settings: Settings) -> Iterator[Finding]:
-    """Yield whether the broker answers, and what it is. The last finding is bad if it cannot be used."""
+    """Yield findings on whether the broker answers and can be used. If not, the last finding is bad."""
     url = str(settings.broker_url or settings.redis_url)
     if url.partition(":")[0] in REDIS and url != settings.redis_url:
         yield from of_redis_broker(url, "KEYHOLE_BROKER_URL")
@@ -52,24 +55,24 @@ def of_broker(settings: Settings) -> Iterator[Finding]:
 
 
 def of_workers(*, embedded: bool) -> Iterator[Finding]:
-    """Yield which workers answer a ping."""
+    """Yield a finding on the workers that answer a ping."""
     try:
         answers = app.control.ping(timeout=PING_SECONDS) or []
     except TROUBLE as error:
-        yield Finding("workers", BAD, f"cannot be asked, because the broker refuses it: {one_line(error)}")
+        yield Finding("workers", BAD, f"unknown, because the broker refuses the ping: {one_line(error)}")
         return
     names = sorted(name for answer in answers for name in answer)
     if names:
         yield Finding("workers", GOOD, f"{len(names)} running: {', '.join(names)}")
     elif embedded:
-        yield Finding("workers", GOOD, "none running; `keyhole submit` starts its own")
+        yield Finding("workers", GOOD, "none running; `keyhole submit` starts one")
     else:
         advice = "start one with `keyhole worker`"
         yield Finding("workers", BAD, f"none answered within {PING_SECONDS:g} s; {advice}")
 
 
 def of_queues(settings: Settings) -> Iterator[Finding]:
-    """Yield how many messages wait in each queue, and for how long."""
+    """Yield a finding for each queue: how many messages wait, and how long the oldest has waited."""
     url = str(settings.broker_url or settings.redis_url)
     prefix = app.conf.broker_transport_options.get("global_keyprefix")
     with ExitStack() as stack:
@@ -79,12 +82,12 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
                 if client is None:
                     length, oldest = _length(queue), None
                 else:
-                    # Messages enter on the left and leave on the right.
+                    # Messages enter the list on the left and leave it on the right.
                     key = prefix + queue
                     length = client.llen(key)
                     oldest = _age(cast("bytes | None", client.lindex(key, -1)))
             except TROUBLE as error:
-                yield Finding("queue", BAD, f"{queue} cannot be looked at: {one_line(error)}")
+                yield Finding("queue", BAD, f"{queue} cannot be read: {one_line(error)}")
                 continue
             told = f"{queue}: {length:,} waiting"
             if oldest is None:
@@ -99,19 +102,19 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
 
 
 def _length(queue: str) -> int:
-    """Return how many messages wait. Only Redis tells for how long."""
+    """Return how many messages wait in a queue of RabbitMQ."""
     with (
         app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection,
         connection.channel() as channel,
     ):
         try:
             return int(app.amqp.queues[queue].bind(channel).queue_declare(passive=True).message_count)
-        except amqp.NotFound:  # the first worker or publisher declares it
+        except amqp.NotFound:  # no worker or publisher has declared the queue yet
             return 0
 
 
 def _age(item: bytes | None) -> float | None:
-    """Return how long ago a message was sent; `None` if it is unknown or there is no message."""
+    """Return how many seconds ago a message was sent; `None` if this is unknown or there is no message."""
     try:
         headers: dict[str, Any] = json.loads(item or b"")["headers"]
         return max(0.0, time.time() - float(headers[SENT_AT]))

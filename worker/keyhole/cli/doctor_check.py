@@ -1,8 +1,8 @@
 """Runs the doctor's checks. A check that fails or hangs does not affect the others.
 
-A check may raise anything, even panics of Rust libraries, and it may hang. So each runs in its own thread,
-and the doctor abandons it at its deadline. Independent checks run at the same time, so several slow ones take
-no longer than one.
+A check can raise any exception, even a panic of a Rust library, and it can hang. Each check therefore runs in
+its own thread, and the doctor abandons it at its deadline. Independent checks run at the same time, so
+several slow checks take no longer than one.
 """
 
 import queue
@@ -15,11 +15,12 @@ from keyhole.cli.findings import BAD, Finding
 
 #: Seconds that a check may take.
 DEADLINE: Final = 5.0
-#: Seconds for which a check waits for an answer or a connection: less than its deadline, so it can report it.
+#: Seconds for which a check waits for an answer or a connection: less than `DEADLINE`, so that the check
+#: itself can report that there was no answer.
 ANSWER_SECONDS: Final = 3.5
-#: Advice about a check that takes too long, by the check's subject.
-SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and any firewall"
-_S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, and any proxy or firewall"
+#: The advice if a check takes too long: the default, and the advice for each subject of a check.
+SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and check the firewall"
+_S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall"
 SLOW: Final = {
     "settings": "this machine is busy",
     "s3": "the source of the credentials does not answer: a credential_process, or a role's server",
@@ -36,9 +37,9 @@ class Check:
     """A check that starts to run when it is created.
 
     Args:
-        what: Its subject, for a finding about the check itself.
-        check: Yields its findings.
-        seconds: How long it may take.
+        what: The subject of the check, for a finding about the check itself.
+        check: A function that yields findings.
+        seconds: How long the check may take.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class Check:
         try:
             for finding in self._check():
                 self._found.put(finding)
-        except BaseException as error:  # noqa: BLE001 - a panic of pyo3's is not an Exception
+        except BaseException as error:  # noqa: BLE001 - a panic in pyo3 is not an Exception
             self._found.put(error)
         else:
             self._found.put(None)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield its findings, and a bad one if it fails or does not end in time."""
+        """Yield the check's findings, and a bad finding if the check fails or does not end in time."""
         while True:
             try:
                 finding = self._found.get(timeout=max(0.0, self._ends_at - time.monotonic()))
@@ -77,6 +78,6 @@ class Check:
 
 
 def checked(*checks: tuple[str, Callable[[], Iterable[Finding]]]) -> list[list[Finding]]:
-    """Run checks at the same time, each named by its subject, and return the findings of each."""
+    """Run checks at the same time, and return the findings of each. A check is a subject and a function."""
     running = [Check(what, check, seconds=DEADLINE) for what, check in checks]
     return [list(check.findings()) for check in running]

@@ -1,4 +1,4 @@
-"""The doctor's check of the event queue: whether it exists and can be read. It takes no message."""
+"""The doctor's check of the event queue: whether it exists and can be read. The check receives no message."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +16,7 @@ def of_events(settings: Settings) -> Iterator[Finding]:
     """Yield findings on the queue of KEYHOLE_EVENTS_URL."""
     url = settings.events_url
     if url is None:
-        yield Finding("events", GOOD, "not configured; KEYHOLE_EVENTS_URL names a queue for `keyhole listen`")
+        yield Finding("events", GOOD, "no queue; set KEYHOLE_EVENTS_URL to use `keyhole listen`")
         return
     try:
         source = open_source(

@@ -1,7 +1,7 @@
-"""The doctor's checks of a Redis: whether it keeps data, and what it refuses. They write nothing.
+"""The doctor's checks of a Redis: what a crash would lose, and what the server refuses. They write nothing.
 
-`CONFIG` shows passwords, so managed Redis servers refuse it, and so do the least rules of a user. Values that
-only `CONFIG` shows are then reported as unknown.
+The command `CONFIG` shows passwords. Managed Redis servers therefore refuse it, and the rules that Keyhole
+recommends for its user do not include it. The doctor then reports values that only `CONFIG` shows as unknown.
 
 Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
 """
@@ -22,7 +22,7 @@ from keyhole.store.durability import NO_COMMAND
 from keyhole.store.permissions import OPTIONAL, lacking
 
 SETTING: Final = "KEYHOLE_REDIS_URL"
-#: From this share of `maxmemory` on, its use is a problem.
+#: If Redis uses at least this share of `maxmemory`, the doctor gives advice.
 NEARLY_FULL: Final = 0.8
 
 
@@ -32,7 +32,7 @@ def ask(url: str) -> redis.Redis:
 
 
 def of_redis(url: str) -> Iterator[Finding]:
-    """Yield findings on the Redis of the verdicts. The first one is bad if it does not answer."""
+    """Yield findings on the Redis that stores verdicts. If it does not answer, the first finding is bad."""
     with ask(url) as client:
         info = yield from _answering("redis", client, url, SETTING)
         if info is None or unusable(info, SETTING):
@@ -42,7 +42,10 @@ def of_redis(url: str) -> Iterator[Finding]:
 
 
 def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
-    """Yield findings on a Redis that is only the broker. The ledger has everything that it may lose."""
+    """Yield findings on a Redis that is only the broker.
+
+    Its durability is not checked, because the ledger can repeat every message that it loses.
+    """
     with ask(url) as client:
         info = yield from _answering("broker", client, url, setting)
         if info is not None and not unusable(info, setting):
@@ -50,7 +53,7 @@ def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
 
 
 def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
-    """Yield a finding on the rules of the user; none if Redis does not answer."""
+    """Yield a finding on the permissions of the Redis user; none if Redis does not answer."""
     try:
         with ask(url) as client:
             missing = lacking(client, is_broker=is_broker)
@@ -58,15 +61,19 @@ def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
         return
     if missing:
         state = ADVICE if OPTIONAL.issuperset(missing) else BAD
-        yield Finding(what, state, f"it lacks {' '.join(missing)}; grant these with ACL SETUSER")
+        yield Finding(what, state, f"the user lacks {' '.join(missing)}; grant these with ACL SETUSER")
     else:
-        yield Finding(what, GOOD, "it has all permissions that it needs")
+        yield Finding(what, GOOD, "the user has all permissions that Keyhole needs")
 
 
 def _answering(
     what: str, client: redis.Redis, url: str, setting: str
 ) -> Generator[Finding, None, dict[str, Any] | None]:
-    """Yield whether it answers, and whether it accepts writes; return its `INFO`, if it gives it."""
+    """Yield findings on whether the Redis answers and accepts writes.
+
+    Returns:
+        The result of `INFO`; `None` if Redis does not answer or refuses the command.
+    """
     try:
         info: dict[str, Any] = client.info()
     except redis.exceptions.NoPermissionError:
@@ -87,7 +94,7 @@ def _answering(
 
 
 def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str) -> Iterator[Finding]:
-    """Yield whether it accepts writes."""
+    """Yield findings on whether the Redis accepts writes."""
     replica = replica_of(info, setting)
     if replica is not None:
         yield Finding(f"{what} role", BAD, replica)
@@ -96,7 +103,7 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
         yield Finding(
             f"{what} role", GOOD, f"primary, {replicas} {'replica' if replicas == 1 else 'replicas'}"
         )
-    # It states these only if it requires some.
+    # `INFO` has this field only if `min-replicas-to-write` is set.
     good, wanted = info.get("min_slaves_good_slaves"), _config(client, "min-replicas-to-write")
     if good is not None and wanted is not None and int(good) < int(wanted):
         yield Finding(
@@ -108,32 +115,32 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
     failed = {
         "rdb_last_bgsave_status": "the last snapshot",
         "aof_last_write_status": "the last write to the append-only file",
-        "aof_last_bgrewrite_status": "the last rewriting of the append-only file",
+        "aof_last_bgrewrite_status": "the last rewrite of the append-only file",
     }
     for field, failure in failed.items():
         if info.get(field, "ok") != "ok":
             yield Finding(
                 f"{what} disk",
                 BAD,
-                f"{failure} failed, so writes may be refused; look at its disk and its log",
+                f"{failure} failed, so Redis may refuse writes; check its disk and its log",
             )
 
 
 def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
-    """Yield how full it is, and what it does when it is full."""
+    """Yield findings on how full the Redis is, and on what it does when it is full."""
     policy = info.get("maxmemory_policy", "unknown")
     if policy not in {"noeviction", "unknown"}:
         yield Finding(
             f"{what} memory",
             BAD,
-            f"maxmemory-policy is {policy}: it drops jobs silently; set it to noeviction",
+            f"maxmemory-policy is {policy}: a full Redis silently deletes jobs; set it to noeviction",
         )
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if not most:
         yield Finding(
             f"{what} memory",
             GOOD,
-            f"{size(used)} in use, no limit (maxmemory); the host's memory is the limit",
+            f"{size(used)} in use; maxmemory is not set, so the host's memory is the limit",
         )
         return
     told = f"{size(used)} of {size(most)} in use"
@@ -141,17 +148,17 @@ def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             f"{what} memory",
             BAD,
-            f"full, {told}: it refuses jobs and verdicts; raise maxmemory, or let verdicts expire "
+            f"full, {told}: Redis refuses jobs and verdicts; raise maxmemory, or let verdicts expire "
             "(KEYHOLE_RECORD_SECONDS)",
         )
     elif used >= NEARLY_FULL * most:
-        yield Finding(f"{what} memory", ADVICE, f"{told}; when it is full it refuses jobs and verdicts")
+        yield Finding(f"{what} memory", ADVICE, f"{told}; when Redis is full, it refuses jobs and verdicts")
     else:
         yield Finding(f"{what} memory", GOOD, told)
 
 
 def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what a crash of the server loses."""
+    """Yield a finding on what a crash of the server would lose."""
     if not info.get("aof_enabled"):
         yield Finding(
             "redis disk",
@@ -165,15 +172,15 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "redis disk",
             BAD,
-            "appendfsync is no, so the server never confirms that jobs are on disk, and none is accepted; "
-            "set it to everysec",
+            "appendfsync is no, so the server never confirms that jobs are on disk, and Keyhole accepts no "
+            "jobs; set appendfsync everysec",
         )
         return
     loses = {
         "always": "a crash loses nothing",
         "everysec": "a crash loses up to 2 s of verdicts, whose objects are scanned again",
-        "no": "a crash of the host loses some 30 s of verdicts; set it to everysec",
-        None: "the server does not say what a crash loses",
+        "no": "a crash of the host loses about 30 s of verdicts; set appendfsync everysec",
+        None: "the doctor cannot tell what a crash loses",
     }
     told = f"append-only file, appendfsync {fsync or 'unknown'}: {loses.get(fsync, loses[None])}"
     if waits:
@@ -182,13 +189,13 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("redis disk", GOOD, told)
     else:
         lacks = (
-            "the server lacks WAITAOF" if waits is False else "the server does not say whether it has WAITAOF"
+            "the server lacks WAITAOF" if waits is False else "it is unknown whether the server has WAITAOF"
         )
-        yield Finding("redis disk", ADVICE, f"{told}; {lacks}: the last accepted jobs may be lost with them")
+        yield Finding("redis disk", ADVICE, f"{told}; {lacks}: a crash can also lose the last accepted jobs")
 
 
 def _config(client: redis.Redis, name: str) -> str | None:
-    """Return a setting of the server; `None` if the server does not tell."""
+    """Return a setting of the server; `None` if the server refuses to show it."""
     try:
         return client.config_get(name).get(name)
     except redis.RedisError:
@@ -196,16 +203,16 @@ def _config(client: redis.Redis, name: str) -> str | None:
 
 
 def _has_waitaof(client: redis.Redis) -> bool | None:
-    """Return whether the server waits for its disk when this user asks it to; `None` if it does not tell.
+    """Return whether the server supports `WAITAOF`; `None` if this user may not run it, or Redis fails.
 
-    It is asked to wait for no disk and for no replica, which takes no time.
+    `WAITAOF 0 0 0` waits for no disk and no replica, so it returns immediately.
     """
     try:
         client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's
     except redis.exceptions.NoPermissionError:
         return None
     except redis.ResponseError as error:
-        return NO_COMMAND not in str(error).lower()  # a replica has it and refuses it
+        return NO_COMMAND not in str(error).lower()  # a replica has the command, but refuses it
     except redis.RedisError:
         return None
     return True

@@ -1,6 +1,6 @@
-"""The doctor's checks of S3: the credentials, and whether a place can be listed, read and tagged.
+"""The doctor's checks of S3: the credentials, and the permissions to list, to read and to read tags.
 
-Each of the last three is one request. Nothing is changed.
+The checks of listing, reading and tags send one request each. They change nothing.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from keyhole.sources.s3 import S3Source
 from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 from keyhole.sources.s3_uri import S3Uri
 
-#: The error of a request that took too long.
+#: The error that is reported for a request that took too long.
 UNANSWERED = TransientError(
     Reason.NETWORK,
     f"no answer within {ANSWER_SECONDS:g} s; check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall",
@@ -28,7 +28,7 @@ _SEE_DOCTOR = "; see `keyhole doctor`"
 
 
 def of_s3(settings: Settings) -> Iterator[Finding]:
-    """Yield the endpoint and the credentials. The first finding is bad if S3 cannot be used at all."""
+    """Yield findings on the endpoint and the credentials. If S3 cannot be used, the first finding is bad."""
     access = s3_access(settings)
     try:
         client = access.client
@@ -47,14 +47,14 @@ def of_s3(settings: Settings) -> Iterator[Finding]:
 
 
 def why_not_tried(settings: Settings, place: S3Uri) -> Finding | None:
-    """Return why a bucket gets no requests; `None` if it may get them."""
+    """Return a finding that says why Keyhole may not access a bucket; `None` if it may."""
     if settings.allowed_buckets.allow(place.bucket):
         return None
     return Finding("bucket", BAD, str(BucketNotAllowedError(place.bucket)))
 
 
 def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Finding]:
-    """Yield whether the bucket can be listed; add the first key to `keys`."""
+    """Yield a finding on whether the bucket can be listed, and add the first listed key to `keys`."""
     try:
         with deadline(ANSWER_SECONDS) as timer:
             page = s3_access(settings).client.list_objects_v2(
@@ -63,7 +63,7 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
     except BOTO_ERRORS as error:
         found = UNANSWERED if timer.expired else explain(error)
         if found.reason == Reason.ACCESS_DENIED:
-            advice = "s3:ListBucket is needed for -r, and to distinguish missing from denied"
+            advice = "Keyhole needs s3:ListBucket for -r, and to distinguish missing from denied objects"
             yield Finding("list", ADVICE, f"{told(found)}; {advice}")
         else:
             yield Finding("list", BAD, told(found))
@@ -73,7 +73,7 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
 
 
 def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Yield whether an object can be read, by the first GET of a scan."""
+    """Yield a finding on whether an object can be read, with the first GET of a scan."""
     meter = Meter(Budget(seconds=ANSWER_SECONDS))
     try:
         source = S3Source(s3_access(settings), bucket, key, version_id=None, meter=meter)
@@ -90,7 +90,7 @@ def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
 
 
 def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Yield whether an object's tags can be read."""
+    """Yield a finding on whether an object's tags can be read."""
     try:
         with deadline(ANSWER_SECONDS) as timer:
             count = len(s3_access(settings).client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
@@ -100,13 +100,13 @@ def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
         yield Finding(
             "tags",
             BAD if fault else ADVICE,
-            f"cannot be read ({told(found)}); s3:GetObjectTagging is needed",
+            f"cannot be read ({told(found)}); Keyhole needs s3:GetObjectTagging",
         )
         return
     yield Finding(
         "tags",
         GOOD,
-        f"{count} of 10 in use; writing (s3:PutObjectTagging) is not tried, because it changes them",
+        f"{count} of 10 in use; the doctor does not try to write tags (s3:PutObjectTagging)",
     )
 
 

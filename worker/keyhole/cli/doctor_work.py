@@ -12,7 +12,7 @@ from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
 
-#: Workers sweep every ten seconds. After so many seconds without a sweep, open jobs are unattended.
+#: Workers sweep the ledger every ten seconds. After so many seconds without a sweep, the doctor gives advice.
 UNSWEPT: Final = 60.0
 
 
@@ -30,7 +30,8 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
         yield Finding(
             "tags owed",
             ADVICE,
-            f"{owed:,} could not be written yet, and will be retried; `keyhole show` says why for an object",
+            f"not written yet for {owed:,} object{'' if owed == 1 else 's'}; workers will retry; "
+            "`keyhole show` prints an object's last error",
         )
     dead = DeadLetters(services.redis).count()
     if dead:
@@ -47,7 +48,9 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
 
 def _jobs(status: WorkStatus) -> Finding:
     count, silence, swept = status.count(), status.longest_idle(), status.swept_seconds_ago()
-    waiting = f"{count:,} open" + (f", the oldest silent for {silence:,.0f} s" if silence is not None else "")
+    waiting = f"{count:,} open" + (
+        f", the longest without progress for {silence:,.0f} s" if silence is not None else ""
+    )
     if not count or (swept is not None and swept < UNSWEPT):
         return Finding("jobs", GOOD, waiting)
     since = (
@@ -58,26 +61,26 @@ def _jobs(status: WorkStatus) -> Finding:
     return Finding(
         "jobs",
         ADVICE,
-        f"{waiting}; {since}: start a worker that serves keyhole.housekeeping, as all do by default",
+        f"{waiting}; {since}: start a worker that serves keyhole.housekeeping (the default)",
     )
 
 
 def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
-    """Yield the processes that hold work, and which of them hang or are lost."""
+    """Yield findings on the processes that hold entries of the ledger, and on those that hang or are lost."""
     busy = status.busy()
     for process in busy:
         if process.silent_seconds > LEASE_SECONDS:
             silence = f"{process.silent_seconds:,.0f} s"
             told = f"{process.name} holds {process.entries:,} entries, and has been silent for {silence}"
             yield Finding(
-                "work in hand", ADVICE, f"{told}: it was killed or frozen, and a sweep takes them back"
+                "work in hand", ADVICE, f"{told}: it was killed or is frozen; a worker will send them again"
             )
         elif process.busy_seconds is not None and process.busy_seconds > limit:
             told = f"{process.name} has been busy with an entry for {process.busy_seconds:,.0f} s"
             yield Finding(
                 "work in hand",
                 BAD,
-                f"{told}, and the limit is {limit:g} s: it hangs; restart its worker, and look at its log",
+                f"{told}, but the limit is {limit:g} s: it hangs; restart its worker, and check its log",
             )
     if not busy:
         yield Finding("work in hand", GOOD, "no process is busy")
@@ -88,7 +91,7 @@ def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
 
 
 def _failures(status: WorkStatus) -> Iterator[Finding]:
-    """Yield why scans failed in the last minutes, by bucket."""
+    """Yield a finding for each bucket on why scans failed in the last minutes."""
     failures = status.failures()
     for bucket, reasons in sorted(failures.items()):
         told = ", ".join(f"{times:,} times {reason}" for reason, times in reasons.most_common())
@@ -102,7 +105,7 @@ def _failures(status: WorkStatus) -> Iterator[Finding]:
 
 
 def of_confinement(services: Services) -> Finding:
-    """Yield how this machine's kernel confines the processes of a worker."""
+    """Return a finding on how the kernel of this machine would confine the processes of a worker."""
     from keyhole.fleet.pool_process import confinement
 
     words = confinement(services)
@@ -111,7 +114,7 @@ def of_confinement(services: Services) -> Finding:
 
 
 def of_guards(settings: Settings) -> Iterator[Finding]:
-    """Yield which buckets are allowed, and whether messages are signed."""
+    """Yield findings on which buckets are allowed, and on whether messages are signed."""
     if settings.buckets:
         yield Finding("buckets", GOOD, f"only {', '.join(settings.buckets)}")
     else:
@@ -128,7 +131,7 @@ def of_guards(settings: Settings) -> Iterator[Finding]:
 
 
 def of_schedules(settings: Settings) -> Iterator[Finding]:
-    """Yield which schedules are configured, if any."""
+    """Yield a finding on the file of schedules, if it is configured."""
     if settings.schedules is not None:
         yield Finding(
             "schedules", GOOD, f"in {settings.schedules}; `keyhole schedules` says whether a scheduler runs"

@@ -59,7 +59,7 @@ def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
 
 def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
     console = SafeConsole()
-    console.print(Text(f"s3://{spec.bucket}/{spec.prefix}: a dry run; no object was read."))
+    console.print(Text(f"s3://{spec.bucket}/{spec.prefix}: dry run; no object was read."))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -71,7 +71,7 @@ def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
         table.add_row("archived", f"{totals.archived:,}: they must be restored before they can be read")
     table.add_row("to be scanned", f"{totals.queued:,}")
     for name, of_class in estimate.classes.items():
-        note = "" if of_class.priced else ", without a price: estimated at the highest price"
+        note = "" if of_class.priced else ", which has no price: estimated at the highest price"
         table.add_row("", Text(f"{shown(name)}: {of_class.objects:,}, {size(of_class.bytes)}{note}"))
     console.print(table)
     costs = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -80,7 +80,7 @@ def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
     for name, expected, most in _rows(estimate.expected, estimate.most):
         costs.add_row(name, expected, most)
     console.print(costs)
-    note = f"Prices of {estimate.region}, {estimate.prices_date}; transfer out of the region is not included."
+    note = f"Prices: {estimate.region}, {estimate.prices_date}; transfer out of the region is not included."
     click.echo(note)
 
 

@@ -1,4 +1,4 @@
-"""Errors that end a command: one line that says what to do, and an exit code."""
+"""Errors that end a command: a one-line message that says what to do, and an exit code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ from keyhole.errors import KeyholeError
 if TYPE_CHECKING:
     from keyhole.settings import Settings
 
-#: Exit codes.
+#: Exit codes of commands.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
-#: The exit code of a worker that ended without being told to (`EX_SOFTWARE` of sysexits.h).
+#: The exit code of a worker that ended although nobody stopped it (`EX_SOFTWARE` in sysexits.h).
 ENDED_BY_ITSELF = 70
 #: The exit code that shells use for Ctrl-C.
 INTERRUPTED = 130
 
 
 class CommandError(KeyholeError):
-    """A command cannot go on; the message is one line."""
+    """A command cannot continue. The message is one line."""
 
     def __init__(self, message: str, exit_code: int = UNDECIDED) -> None:
         super().__init__(message)
@@ -26,10 +26,10 @@ class CommandError(KeyholeError):
 
 
 def load_settings(*, policy: str | None = None) -> "Settings":
-    """Return the settings from the environment, except for the policy if another is named.
+    """Return the settings from the environment. `policy`, if given, replaces the policy from the environment.
 
     Raises:
-        CommandError: One of them is wrong; the message names it.
+        CommandError: A setting is wrong; the message names it.
     """
     from pydantic import ValidationError
 
@@ -41,7 +41,7 @@ def load_settings(*, policy: str | None = None) -> "Settings":
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        if not first["loc"]:  # it is about several
+        if not first["loc"]:  # the error concerns several settings
             raise CommandError(message, USAGE) from None
         field = str(first["loc"][0])
         name = "--policy" if policy is not None and field == "policy" else f"KEYHOLE_{field.upper()}"
@@ -51,7 +51,7 @@ def load_settings(*, policy: str | None = None) -> "Settings":
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn the errors of Redis and of the broker into one line that says what to do."""
+    """Turn errors of Redis and of the broker into a `CommandError`, whose message says what to do."""
     try:
         yield
     except Exception as error:
@@ -63,7 +63,7 @@ def one_line_errors() -> Iterator[None]:
 
 def _ending(error: Exception) -> CommandError | None:
     """Return the error that ends the command if Redis or the broker failed; `None` for any other error."""
-    # Imported here: a command that meets no error pays for none of these.
+    # Imported here, so that a command without an error does not spend time on these imports.
     import redis
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
     from kombu.exceptions import OperationalError
@@ -88,7 +88,7 @@ def _ending(error: Exception) -> CommandError | None:
 
 
 def _about_broker(error: Exception) -> str:
-    """Return what the broker says, and what to do about it."""
+    """Return one line with the broker's error and advice."""
     advice = (
         "the Redis of KEYHOLE_BROKER_URL is full: raise its maxmemory"
         if "maxmemory" in str(error)
@@ -98,7 +98,7 @@ def _about_broker(error: Exception) -> str:
 
 
 def exit_code_of(error: KeyholeError) -> int:
-    """Return the exit code of a command that an error ends."""
+    """Return the exit code of a command that ends with this error."""
     if isinstance(error, CommandError):
         return error.exit_code
     return USAGE if error.is_usage else UNDECIDED

@@ -1,4 +1,4 @@
-"""The handler of events, by the settings, as `keyhole listen` and `keyhole dead` need it."""
+"""Creates the event handler that `keyhole listen`, `keyhole dead` and `keyhole demo` use."""
 
 from keyhole.app import configure
 from keyhole.fleet.services import services, use_settings
@@ -10,7 +10,7 @@ from keyhole.tasks import publisher
 
 
 def event_handler(settings: Settings) -> Handler:
-    """Return the handler of a process that has these settings."""
+    """Configure this process with the given settings, and return a handler of events."""
     configure(settings)
     use_settings(settings)
     here = services()

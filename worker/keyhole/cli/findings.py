@@ -1,4 +1,4 @@
-"""A finding of the doctor: one line."""
+"""The findings of the doctor."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ GOOD, ADVICE, BAD = "ok", "advice", "bad"
 
 
 class Finding(NamedTuple):
-    """One line of the doctor's: what was looked at, how it is, and what there is to say or to do."""
+    """One line of the doctor's output: what was checked, its state, and a message, often with advice."""
 
     what: str
     state: str

@@ -18,7 +18,7 @@ from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: Scans that wait for a thread: enough to keep all busy, few enough for a listing of millions.
+#: Waiting scans per thread: enough to keep all threads busy, and few enough for a listing of millions.
 WAITING = 4
 
 
@@ -33,7 +33,8 @@ def inspect_command(
 ) -> None:
     """Scan objects in S3, files, or a stream on standard input (-).
 
-    It reads a few kilobytes of each, and never opens files that an image refers to.
+    The command usually reads a few hundred kilobytes of each object. It never opens files that an image
+    refers to.
 
     \b
     keyhole inspect s3://images/debian.qcow2
@@ -41,11 +42,12 @@ def inspect_command(
     keyhole inspect -r --policy azure s3://images/uploads/
     zcat disk.vhd.gz | keyhole inspect -
 
-    Exit code: 0 all are safe, 1 some are not, 2 usage, 3 some could not be read or decided.
+    Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 Keyhole could not read an object
+    or decide about it.
     """
     settings = load_settings(policy=policy)
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
-        raise click.UsageError("--version-id goes with one s3:// object")
+        raise click.UsageError("--version-id can only be used with one s3:// object")
     console = SafeConsole(soft_wrap=False)
     statuses = []
     with one_line_errors():
@@ -73,7 +75,7 @@ def inspect_command(
 def _scans(
     targets: tuple[str, ...], settings: Settings, *, recursive: bool, version_id: str | None
 ) -> Iterator[Callable[[], Report]]:
-    """Yield a call for each object, while the listing goes on."""
+    """Yield a function for each object, which scans it. Objects are listed while the scans run."""
     for target in targets:
         if target == "-":
             yield partial(inspect_stream, sys.stdin.buffer, settings=settings)
@@ -104,7 +106,7 @@ def _parsed(target: str) -> S3Uri:
 
 
 def _at_once(scans: Iterator[Callable[[], Report]], threads: int) -> Iterator[Report]:
-    """Make the calls in threads and yield what they return, in order."""
+    """Call the functions in threads, and yield the reports in order."""
     with ThreadPoolExecutor(threads) as pool:
         under_way: list[Future[Report]] = [pool.submit(scan) for scan in islice(scans, threads * WAITING)]
         try:

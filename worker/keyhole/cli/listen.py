@@ -58,7 +58,7 @@ SIZE = parsed("SIZE", parse_size)
     help="The number of threads that receive messages.",
 )
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty.")
-@click.option("--check", is_flag=True, help="Check whether a listener to this queue runs here and is well.")
+@click.option("--check", is_flag=True, help="Check the health of this host's listener to the queue.")
 def listen_command(
     url: str | None, *, pollers: int, until_empty: bool, check: bool, **chosen: tuple[str, ...] | int | None
 ) -> None:
@@ -68,13 +68,14 @@ def listen_command(
     keyhole listen https://sqs.eu-central-1.amazonaws.com/123456789012/queue
     keyhole listen amqp://user:password@host/vhost/queue --suffix .qcow2
     keyhole listen redis://:password@host:6379/0/key --bucket 'uploads-*'
-    keyhole listen --check                     exit code 0: it is well, 1: it is not
+    keyhole listen --check                     exit code 0: healthy, 1: unhealthy
 
-    KEYHOLE_EVENTS_URL is the default URL, and KEYHOLE_EVENTS_… are the defaults of the options; --bucket,
-    --include, --exclude and --suffix may be repeated. Keyhole understands S3's events, also in SNS and
-    EventBridge messages, and those of MinIO and Ceph. A message is deleted when its objects are queued for
-    the workers. Messages that are not understood go to `keyhole dead`. On Ctrl-C or SIGTERM the listener
-    finishes its batch; a second signal ends it immediately.
+    KEYHOLE_EVENTS_URL is the default URL, and the settings KEYHOLE_EVENTS_… are the defaults of the options.
+    The options --bucket, --include, --exclude and --suffix can be repeated. Keyhole understands events of S3,
+    also in SNS and EventBridge messages, and events of MinIO and Ceph. It deletes a message after it has
+    queued the message's objects for the workers. Messages that it does not understand become dead letters
+    (`keyhole dead`). On Ctrl-C or SIGTERM, the listener finishes its batch; a second signal ends it
+    immediately.
     """
     settings = load_settings()
     settings = settings.model_copy(
@@ -100,7 +101,7 @@ def _open(url: str, settings: Settings) -> MessageSource:
             url, listener_id=f"{socket.gethostname()}:{os.getpid()}", region=settings.s3_region
         )
     except ValueError as error:
-        raise CommandError(f"this is not a queue to listen to: {error}", USAGE) from error
+        raise CommandError(f"the URL does not name a queue of events: {error}", USAGE) from error
 
 
 def _check(heartbeat: HeartbeatFile, name: str) -> int:
@@ -108,7 +109,7 @@ def _check(heartbeat: HeartbeatFile, name: str) -> int:
     if age is None:
         raise CommandError(f"no listener to {name} runs here", UNHEALTHY)
     if age > STALE_SECONDS:
-        raise CommandError(f"the listener to {name} was last alive {age:.0f} s ago", UNHEALTHY)
+        raise CommandError(f"the listener to {name} sent its last heartbeat {age:.0f} s ago", UNHEALTHY)
     click.echo(f"the listener to {name} is healthy")
     return HEALTHY
 
@@ -139,7 +140,7 @@ def _listen(
 
 
 class Pollers:
-    """Listeners, each in its own thread. When one fails, all stop."""
+    """Several listeners, each in its own thread. If one fails, all stop."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -147,7 +148,7 @@ class Pollers:
         self._errors: list[Exception] = []
 
     def start(self, run: Callable[[], None]) -> None:
-        """Start one."""
+        """Start a listener."""
 
         def poll() -> None:
             try:
@@ -160,7 +161,7 @@ class Pollers:
                 self._errors.append(error)
                 self._stop.set()
 
-        # After a second stop, nobody waits for them.
+        # The threads are daemons, so that a second signal ends the process without waiting for them.
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -169,8 +170,8 @@ class Pollers:
         """Wait until all have ended, and call `tick` several times a second.
 
         Raises:
-            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: One of them ended with this.
-            CommandError: One of them ended because of a bug.
+            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: A listener failed with this.
+            CommandError: A listener ended because of a bug.
         """
         for thread in self._threads:
             while thread.is_alive():
@@ -179,7 +180,7 @@ class Pollers:
         for error in self._errors:
             if isinstance(error, TROUBLE):
                 raise error
-            raise CommandError("the listener ended by itself; its log says why") from error
+            raise CommandError("a bug in Keyhole ended the listener; the log shows the error") from error
 
 
 @contextmanager
@@ -192,7 +193,7 @@ def _told_to_stop() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    # Ignored signals stay ignored, as with `nohup`.
+    # Signals that are ignored, for example because of `nohup`, stay ignored.
     before = {number: handler for number in ENDINGS if callable(handler := signal.getsignal(number))}
     for number in before:
         signal.signal(number, handle)

@@ -1,4 +1,4 @@
-"""The view of a listener: live counts on a terminal, else a line of JSON every ten seconds."""
+"""Shows what a listener does: live counts on a terminal, otherwise a line of JSON every ten seconds."""
 
 import sys
 import threading
@@ -32,13 +32,13 @@ from keyhole.intake.events.handling import (
 from keyhole.intake.events.listener import Poll
 from keyhole.logs.lines import get_structured_logger
 
-#: Seconds between two lines without a terminal, and between two looks at the counts.
+#: Seconds between two lines if there is no terminal, and between two reads of the counts.
 LINE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.25
-#: Seconds over which the speed is measured.
+#: The speed is an average over so many seconds.
 SPEED_SECONDS: Final = 10.0
 
-#: The label of each count that is shown.
+#: The counts that are shown, and their labels.
 ROWS: Final = {
     RECEIVED: "messages",
     PUBLISHED: "objects to scan",
@@ -53,7 +53,7 @@ ROWS: Final = {
 
 
 class Tally:
-    """The counts of this process since its start, and its current trouble. Threads may share it."""
+    """The counts of this process since its start, and its current problem. Threads can share an instance."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class Tally:
 
     @property
     def trouble(self) -> str | None:
-        """Return what was unreachable at the last attempt."""
+        """Return the error of the last poll; `None` if it had none."""
         with self._lock:
             return self._trouble
 
@@ -86,7 +86,7 @@ class Tally:
         return time.monotonic() - self._began
 
     def speed(self) -> float:
-        """Return the messages a second, over the last seconds."""
+        """Return how many messages per second arrived in the last seconds."""
         now, received = time.monotonic(), self.counts[RECEIVED]
         self._looks.append((now, received))
         while len(self._looks) > 2 and self._looks[1][0] <= now - SPEED_SECONDS:
@@ -113,10 +113,13 @@ class View:
 
     @contextmanager
     def shown(self, log_level: str) -> Iterator[None]:
-        """Show it, and its final state at the end. Logs go above it, or to the same stream."""
+        """Show the tally until the block ends, and its final state then.
+
+        On a terminal, logs appear above the tally. Otherwise the tally is part of the log.
+        """
         if sys.stderr.isatty():
             with Live(console=SafeConsole(stderr=True), get_renderable=self.page, refresh_per_second=4):
-                # The view has the counts, so the log only needs the problems.
+                # The display shows the counts, so the log only needs to report problems.
                 logs.configure("warning")
                 try:
                     yield
@@ -130,7 +133,7 @@ class View:
             self._line("listened")
 
     def tick(self) -> None:
-        """Print a line if there is no terminal and it is time; called several times a second."""
+        """Log a line if there is no terminal and a line is due. Call this several times per second."""
         if not sys.stderr.isatty() and time.monotonic() >= self._told_at + LINE_SECONDS:
             self._line("listening")
 
@@ -147,7 +150,7 @@ class View:
         )
 
     def page(self) -> RenderableType:
-        """Return the whole view, for a terminal of 80 columns."""
+        """Return the whole display, for a terminal with 80 columns."""
         counts = self._tally.counts
         head = Text.assemble(("listening to ", "bold"), shown(self._source))
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -162,9 +165,7 @@ class View:
         if trouble:
             parts.append(Text(f"unreachable, retrying: {shown(trouble)}", style="red"))
         if self._stop.is_set() and not self._ended:
-            parts.append(
-                Text("It finishes its batch; press Ctrl-C again to end it immediately.", style="dim")
-            )
+            parts.append(Text("Finishing the batch; press Ctrl-C again to end immediately.", style="dim"))
         return Group(*parts)
 
     def _note(self, name: str, counts: Counter[str]) -> Text:

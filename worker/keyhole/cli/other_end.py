@@ -1,7 +1,7 @@
-"""Finds out whether a connection failed because only one end uses TLS.
+"""Finds out whether a connection failed because only the client or only the server uses TLS.
 
-In that case both ends wait for each other, or one closes the connection silently, so the error does not show
-it.
+In this case, client and server wait for each other, or one of them closes the connection without a message.
+The error of the connection therefore does not show the cause.
 """
 
 import socket
@@ -9,18 +9,18 @@ import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
-#: Seconds for the test of a URL.
+#: The timeout in seconds for the test of a server.
 LOOK_SECONDS: Final = 0.5
 _TLS: Final = frozenset({"rediss", "amqps"})
 _PORTS: Final = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
-#: Messages that a server without TLS answers immediately: a PING, and AMQP's own header.
+#: Messages that a server without TLS answers immediately: a PING for Redis, and the protocol header for AMQP.
 _GREETINGS: Final = {"rediss": b"PING\r\n", "amqps": b"AMQP\x00\x00\x09\x01"}
 
 
 def other_end(url: str) -> str:
-    """Return advice to add to an error's message if only one end uses TLS; else an empty text.
+    """Return advice for an error message if only the client or only the server uses TLS; else an empty text.
 
-    Only the URL's host and port are used.
+    The test uses the URL's scheme, host and port, and sends no password.
     """
     try:
         parts = urlsplit(url)
@@ -34,19 +34,23 @@ def other_end(url: str) -> str:
 
 
 def _greets(place: tuple[str, int], scheme: str) -> bool:
-    """Return whether a server answers without TLS."""
+    """Return whether a server answers a message that was sent without TLS."""
     try:
         with socket.create_connection(place, LOOK_SECONDS) as connection:
             connection.sendall(_GREETINGS[scheme])
             answer = connection.recv(1)
     except OSError:
         return False
-    # Redis answers +PONG or -NOAUTH; AMQP sends a frame of type 1, or AMQP. A TLS alert is 0x15.
+    # Redis answers +PONG or -NOAUTH. An AMQP server answers with a frame of type 1, or with the text AMQP. A
+    # TLS server would answer with an alert, whose first byte is 0x15.
     return answer in {b"+", b"-", b"\x01", b"A"}
 
 
 def _shakes_hands(place: tuple[str, int]) -> bool:
-    """Return whether a server answers with TLS. Its certificate is not checked: it is sent nothing."""
+    """Return whether a server completes a TLS handshake.
+
+    The certificate is not verified, because no data are sent.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -56,5 +60,5 @@ def _shakes_hands(place: tuple[str, int]) -> bool:
             context.wrap_socket(connection),
         ):
             return True
-    except OSError:  # ssl.SSLError is one
+    except OSError:  # ssl.SSLError is a subclass
         return False

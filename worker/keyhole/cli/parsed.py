@@ -1,4 +1,4 @@
-"""Types of options that a function parses."""
+"""Makes types of command-line options from parsing functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,9 @@ import click
 
 
 def parsed(name: str, parse: Callable[[str], Any]) -> "click.types.FuncParamType[str, Any]":
-    """Return the type of an option that `parse` reads. Its `ValueError` becomes a usage error."""
+    """Return the type of an option whose value `parse` parses. A `ValueError` becomes a usage error."""
 
-    def convert(text: str) -> Any:  # noqa: ANN401 - whatever the function makes
+    def convert(text: str) -> Any:  # noqa: ANN401 - `parse` can return any type
         try:
             return parse(text)
         except ValueError as error:

@@ -19,7 +19,7 @@ def policy_command() -> None:
 
 @policy_command.command("list")
 def list_command() -> None:
-    """List the profiles that come with Keyhole."""
+    """List the profiles that are part of Keyhole."""
     for name in PROFILES:
         click.echo(name)
 
@@ -34,7 +34,7 @@ def show_command(*, profile: str) -> None:
 @policy_command.command("check")
 @click.argument("file")
 def check_command(*, file: str) -> None:
-    """Check whether a policy is valid. Exit code: 0 it is, 2 it is not."""
+    """Check whether a policy is valid. Exit code: 0 valid, 2 not valid."""
     policy = load_policy(file)
     rules = len(policy.rules) - 1
     click.echo(f"{policy.name}: valid, {rules} rule{'' if rules == 1 else 's'} before the profile")

@@ -9,11 +9,11 @@ from keyhole.masking import masked
 
 CLUSTER: Final = "the Redis belongs to a cluster, which Keyhole cannot use; name a single Redis in {setting}"
 SENTINEL: Final = (
-    "this is a sentinel, which keeps no data, and Keyhole does not use sentinels; name the primary itself, "
-    "or an address that follows it, in {setting}"
+    "this is a sentinel, which stores no data, and Keyhole does not use sentinels; set {setting} to the "
+    "primary, or to an address that always leads to the primary"
 )
-REPLICA: Final = "a replica{of}, which accepts no jobs and no verdicts; set {setting} to the primary"
-#: The meaning of each type of error.
+REPLICA: Final = "a replica{of}, which accepts no writes; set {setting} to the primary"
+#: The message for each type of error.
 _KINDS: Final = (
     ((ClusterError, ClusterCrossSlotError, MovedError), CLUSTER),
     (redis.AuthenticationError, "Redis refuses the login ({error}); correct user and password in {setting}"),
@@ -23,15 +23,18 @@ _KINDS: Final = (
     ),
     (
         redis.ReadOnlyError,
-        "Redis accepts no writes, because it is " + REPLICA.format(of="", setting="{setting}"),
+        "Redis is " + REPLICA.format(of="", setting="{setting}"),
     ),
     (
         redis.OutOfMemoryError,
         "Redis is full ({error}); raise its maxmemory, or let verdicts expire; {doctor}",
     ),
-    (MasterDownError, "Redis is a replica that has lost its primary ({error}); set {setting} to the primary"),
+    (
+        MasterDownError,
+        "Redis is a replica without a connection to its primary ({error}); set {setting} to the primary",
+    ),
 )
-#: The same for errors without a type of their own, by their messages.
+#: The message for errors that redis-py gives no separate type, identified by a part of the error's text.
 _WORDS: Final = (
     ("NOAUTH", _KINDS[1][1]),
     ("Authentication required", _KINDS[1][1]),
@@ -40,13 +43,13 @@ _WORDS: Final = (
         "MISCONF",
         "Redis accepts no writes, because it cannot write to its disk ({error}); check its disk and its log",
     ),
-    ("unknown command", "Redis lacks a command ({error}): it is too old, or a sentinel; {doctor}"),
+    ("unknown command", "Redis lacks a command ({error}), because it is too old or a sentinel; {doctor}"),
 )
 _DOCTOR: Final = "see `keyhole doctor`"
 
 
 def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -> str:
-    """Return one line about an error of the Redis that a setting names."""
+    """Return one line about an error of a Redis. `setting` is the setting that contains its URL."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     known = [line for kinds, line in _KINDS if isinstance(error, kinds)]
     known += [line for words, line in _WORDS if words in said]
@@ -55,7 +58,7 @@ def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -
 
 
 def is_refused(error: redis.RedisError) -> bool:
-    """Return whether waiting for Redis is useless: it refuses the login, or its certificate is untrusted."""
+    """Return whether Redis refuses the connection, for example the login, so that waiting would not help."""
     return (
         isinstance(error, redis.AuthenticationError)
         or (isinstance(error, redis.ResponseError) and not isinstance(error, redis.BusyLoadingError))
@@ -64,7 +67,7 @@ def is_refused(error: redis.RedisError) -> bool:
 
 
 def unusable(info: dict[str, Any], setting: str) -> str | None:
-    """Return why Keyhole cannot use a Redis with this `INFO`; `None` if it can."""
+    """Return why Keyhole cannot use a Redis with this result of `INFO`; `None` if it can use it."""
     if info.get("redis_mode") == "sentinel":
         return SENTINEL.format(setting=setting)
     if info.get("cluster_enabled"):
@@ -73,7 +76,7 @@ def unusable(info: dict[str, Any], setting: str) -> str | None:
 
 
 def replica_of(info: dict[str, Any], setting: str) -> str | None:
-    """Return what to do about a Redis that is a replica; `None` if it is not."""
+    """Return a description and advice if a Redis is a replica; `None` if it is not."""
     if info.get("role") != "slave":
         return None
     return REPLICA.format(of=f" of {info.get('master_host')}:{info.get('master_port')}", setting=setting)

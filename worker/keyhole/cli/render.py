@@ -1,4 +1,4 @@
-"""Reports for people: a table that fits 80 columns, a page, and the exit code for all."""
+"""Shows reports on a terminal, as a table or one report in full, and chooses a command's exit code."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -27,12 +27,16 @@ STYLES = {
     Status.FAILED: "magenta",
 }
 UNDECIDED_STATUSES = {Status.INCONCLUSIVE, Status.UNREADABLE, Status.FAILED}
-#: From this many columns on, a table has room for the reasons.
+#: If the terminal has at least so many columns, the table has a separate column for the reasons.
 WIDE = 110
 
 
 def exit_code(statuses: Iterable[Status]) -> int:
-    """Return 0 if all are safe, 3 if the others are only undecided, else 1."""
+    """Return the exit code for a set of verdicts.
+
+    It is 0 if all are safe. It is 3 if every other status is `inconclusive`, `unreadable` or `failed`.
+    Otherwise it is 1.
+    """
     not_safe = {status for status in statuses if status is not Status.SAFE}
     if not not_safe:
         return ALL_SAFE
@@ -40,7 +44,7 @@ def exit_code(statuses: Iterable[Status]) -> int:
 
 
 def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:
-    """Return reports as a table. The reasons get their own column if there is room."""
+    """Return a table of reports. With `costs`, it shows the requests and the bytes read."""
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("object", overflow="fold", ratio=1, min_width=12)
@@ -73,7 +77,7 @@ def report_table(reports: Iterable[Report], console: Console, *, costs: bool = T
 
 
 def report_page(report: Report, owed: "Owed | None" = None) -> Table:
-    """Return one report in full, a line a fact. With `owed`, its tags could not be written yet."""
+    """Return one report in full, one line for each fact. `owed` describes tags that are not written yet."""
     page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     page.add_column(no_wrap=True, style="bold")
     page.add_column(overflow="fold")
@@ -109,13 +113,13 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
         page.add_row("last attempt", Text(text + (f" ({shown(attempt.error)})" if attempt.error else "")))
     if owed is not None and owed.since is not None:
         since = owed.since.isoformat(timespec="seconds")
-        page.add_row("tags", Text(f"owed since {since}: {shown(str(owed.history))}"))
+        page.add_row("tags", Text(f"not written since {since}: {shown(str(owed.history))}"))
     page.add_row("cost", Text(_cost(report)))
     return page
 
 
 def _share_read(report: Report) -> str:
-    """Return how much of the object was read. It is at most all, even if parts were read twice."""
+    """Return the share of the object that was read: at most 100 %, even if parts were read twice."""
     whole = report.size or 0
     return share(min(report.bytes_read, whole), whole)
 

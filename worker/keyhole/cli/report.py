@@ -1,4 +1,4 @@
-"""`keyhole report`: writes an audit's results as a page, a table or lines of JSON."""
+"""`keyhole report`: writes the results of an audit as an HTML page, CSV, Parquet or JSON Lines."""
 
 import sys
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reports.figures import counted, size
 
-#: The formats, and the suffixes of their files.
+#: The formats of reports, and the suffixes of their files.
 SUFFIXES = {
     "html": (".html", ".htm"),
     "csv": (".csv",),
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet", ".pq"),
 }
-#: Formats that are tables of objects, without findings about the bucket.
+#: The formats that contain only a table of objects, and no findings about the bucket.
 TABLES = {"csv", "parquet"}
 STDOUT = "-"
 
@@ -35,34 +35,34 @@ STDOUT = "-"
     "--format",
     "format_name",
     type=click.Choice(list(SUFFIXES)),
-    help="The format; by default from the suffix of FILE, or html.",
+    help="The format; the default follows from the suffix of FILE, or is html.",
 )
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
-    help="The file to write; - is standard output. The default is keyhole-audit-ID.html (.csv, …) in this "
-    "folder, or standard output if that is a pipe or a file.",
+    help="The file to write; - is standard output. The default is keyhole-audit-ID.html (.csv, …) in the "
+    "current folder, or standard output if it is redirected.",
 )
 def report_command(*, audit_id: str, format_name: str | None, output: str | None) -> None:
     """Write a report of an audit, which may still be running. `keyhole audits` lists audits.
 
     \b
-    keyhole report 3f0c9a1b2c4d                  # a page for people
+    keyhole report 3f0c9a1b2c4d                  # an HTML page
     keyhole report 3f0c9a1b2c4d -o found.csv     # for a spreadsheet, one row per object
     keyhole report 3f0c9a1b2c4d -o found.parquet
     keyhole report 3f0c9a1b2c4d --format jsonl | jq 'select(.status == "unsafe")'
 
-    The JSON Lines have everything: the audit, every object, and the findings about the bucket. The page
-    shows up to 5,000 objects, the most urgent first. In CSV, an apostrophe precedes text that a spreadsheet
-    would treat as a formula.
+    JSON Lines contain the audit, every object, and the findings about the bucket. The HTML page shows up to
+    5,000 objects, the most urgent first. In CSV, an apostrophe precedes text that a spreadsheet would treat
+    as a formula.
     """
     settings = load_settings()
     format_name = format_name or _format_of(output)
     if output is None:
         output = f"keyhole-audit-{audit_id}.{format_name}" if sys.stdout.isatty() else STDOUT
     if output == STDOUT and format_name == "parquet" and sys.stdout.isatty():
-        raise CommandError("Parquet is not for a terminal; write it to a file with -o FILE", USAGE)
+        raise CommandError("Parquet cannot be shown on a terminal; write it to a file with -o FILE", USAGE)
     with one_line_errors(), backend(settings, work=False) as ready:
         use_settings(ready)
         audit = services().audits.get(audit_id)
@@ -74,14 +74,14 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
 
 
 def _format_of(output: str | None) -> str:
-    """Return the format for a file's name."""
+    """Return the format that the suffix of a file's name stands for."""
     if output in {None, STDOUT}:
         return "html"
     for name, suffixes in SUFFIXES.items():
         if str(output).lower().endswith(suffixes):
             return name
     raise CommandError(
-        f"{shown(str(output))} does not tell the format: use .html, .csv, .jsonl or .parquet, or --format",
+        f"{shown(str(output))} has no known suffix: use .html, .csv, .jsonl or .parquet, or --format",
         USAGE,
     )
 
@@ -108,7 +108,7 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
 
 @contextmanager
 def _opened(output: str) -> Iterator[BinaryIO]:
-    """Yield standard output, or a file that appears only when it is complete."""
+    """Yield standard output, or a temporary file that replaces the file `output` once it is complete."""
     if output == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -133,12 +133,12 @@ def _opened(output: str) -> Iterator[BinaryIO]:
 
 
 def _tell(audit: Audit, format_name: str, output: str) -> None:
-    """Print what the file does not contain."""
+    """Print the size of the report, and what it does not contain."""
     if output != STDOUT:
         click.echo(f"{shown(output)} ({size(Path(output).stat().st_size)})", err=True)
     if audit.state is not AuditState.DONE:
-        click.echo(f"The audit is {audit.state.value}; this is what it found so far.", err=True)
+        click.echo(f"The audit is {audit.state.value}; the report is incomplete.", err=True)
     findings = audit.totals.gone + audit.totals.tag_mismatches
     if findings and format_name in TABLES:
         missing = counted(findings, "finding")
-        click.echo(f"This does not include {missing} about the bucket: --format html and jsonl do.", err=True)
+        click.echo(f"Not included: {missing} about the bucket; use --format html or jsonl.", err=True)

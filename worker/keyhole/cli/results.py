@@ -49,9 +49,7 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
                 click.echo(report.model_dump_json(ensure_ascii=True))
             return
         if not reports:
-            click.echo(
-                "no verdicts" + (" like that" if status or format_name else " yet; try `keyhole submit`")
-            )
+            click.echo("no verdicts" + (" match" if status or format_name else " yet; try `keyhole submit`"))
             return
         console = SafeConsole()
         console.print(report_table(reports, console, costs=False))
@@ -61,12 +59,12 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
         click.echo("All: " + ", ".join(f"{count} {of.value}" for of, count in counts.items() if count))
         owed = TagDebts(connect(str(settings.redis_url))).count()
         if owed:
-            click.echo(f"The tags of {owed:,} objects could not be written yet; workers retry that.")
+            click.echo(f"The tags of {owed:,} objects could not be written yet; workers will retry.")
 
 
 @click.command("show")
 @click.argument("uri", metavar="S3-URI")
-@click.option("--version-id", help="The version; by default the newest that was scanned.")
+@click.option("--version-id", help="The version; by default the newest scanned version.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
 def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
     """Show the verdict on one object, with all findings. The exit code is that of `keyhole inspect`.

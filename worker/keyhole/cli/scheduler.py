@@ -8,25 +8,23 @@ from keyhole import health, logs
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 
-#: The message of a command that finds no schedules.
-NONE_CONFIGURED = (
-    "no schedules: set KEYHOLE_SCHEDULES to a file of them; `keyhole schedules --help` shows one"
-)
+#: The error message if no schedules are configured.
+NONE_CONFIGURED = "no schedules: set KEYHOLE_SCHEDULES to a file; `keyhole schedules --help` shows an example"
 
 
 @click.command("scheduler")
-@click.option("--check", is_flag=True, help="Check whether the schedulers that run here are well.")
+@click.option("--check", is_flag=True, help="Check the health of this host's schedulers.")
 def scheduler_command(*, check: bool) -> None:
     """Start the audits of KEYHOLE_SCHEDULES when they are due, until stopped.
 
     \b
     KEYHOLE_SCHEDULES=schedules.toml keyhole scheduler
-    keyhole scheduler --check                  exit code 0: it is well, 1: it is not
+    keyhole scheduler --check                  exit code 0: healthy, 1: unhealthy
 
-    The scheduler reads the file once, at its start; `keyhole schedules` shows the next runs. Only one
-    scheduler is active. Others wait, and take over immediately when it ends, or 30 s after it was killed. If
-    an audit was due while no scheduler ran, it is started once when a scheduler runs again. Workers do the
-    audits. With nothing configured, the scheduler starts the embedded Valkey and a worker.
+    The scheduler reads the file once, when it starts; `keyhole schedules` shows the next runs. If several
+    schedulers run, only one is active. When it ends, another takes over immediately; if it was killed, after
+    about 30 s. If an audit was due while no scheduler was running, the next scheduler starts it once. Workers
+    carry out the audits. If no Redis is configured, the scheduler starts the embedded Valkey and a worker.
     """
     if check:
         sys.exit(health.check("scheduler"))

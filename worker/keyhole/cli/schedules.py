@@ -1,4 +1,4 @@
-"""`keyhole schedules`: lists scheduled audits with their next and their last run."""
+"""`keyhole schedules`: lists schedules with their next and their last run."""
 
 import json
 from collections.abc import Sequence
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The state of a schedule. Times in UTC."""
+    """The state of a schedule. Times are in UTC."""
 
     schedule: "Schedule"
-    #: `None`: one interval after a scheduler first reads it.
+    #: `None` if no scheduler has read the schedule yet. The first run is then one interval after that.
     next_run: datetime | None
-    #: The audit that it started last, if it is still kept.
+    #: The id of the last audit of this schedule; `None` if there was none.
     last_id: str | None
+    #: The last audit itself; `None` if it is no longer stored.
     last: Audit | None
-    #: How many times it was due while its last audit was still running.
+    #: How many times the schedule was due while its last audit was still running.
     skipped: int
 
 
@@ -59,7 +60,7 @@ def schedules_command(*, file: str | None, as_json: bool) -> None:
     bucket = "images"
     prefix = "uploads/"
     crontab = "15 3 * * *"        # in UTC; or every = "6h"
-    suffix = [".qcow2", ".vmdk"]  # and all other options of `keyhole audit`, - written _
+    suffix = [".qcow2", ".vmdk"]  # any option of `keyhole audit`, with _ instead of -
     max_dollars = 2.5
     """
     if file is not None:
@@ -113,7 +114,7 @@ def _standing(client: redis.Redis, schedule: "Schedule", now: datetime) -> Stand
 
 
 def _unread(client: redis.Redis, schedules: "Sequence[Schedule]") -> list[str]:
-    """Return the names of schedules that differ from what the scheduler has read."""
+    """Return the names of the schedules that have changed since the scheduler read the file."""
     from keyhole.fleet.scheduling import beat_entry, known_names
 
     entries = {schedule.name: beat_entry(client, schedule.name) for schedule in schedules}
@@ -163,7 +164,7 @@ def _table(standings: Sequence[Standing], now: datetime) -> Table:
 
 def _next(standing: Standing, now: datetime) -> Text:
     if standing.next_run is None:
-        return Text("not begun")
+        return Text("unknown yet")
     if standing.next_run <= now:
         return Text("overdue", style="yellow")
     wait = humanize.naturaldelta(standing.next_run - now)
@@ -174,7 +175,7 @@ def _last(standing: Standing) -> Text:
     if standing.last_id is None:
         return Text("-")
     if standing.last is None:
-        return Text(f"{standing.last_id}\nno longer kept")
+        return Text(f"{standing.last_id}\nno longer stored")
     audit = standing.last
     statuses = audit.totals.statuses
     safe = statuses.get(Status.SAFE, 0)

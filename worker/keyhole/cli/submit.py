@@ -21,11 +21,11 @@ from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: Jobs that are recorded and published together.
+#: How many jobs are recorded and published together.
 CHUNK = 10_000
-#: Seconds to wait for the tags of the last verdicts: a worker writes them shortly after the verdict.
+#: Seconds to wait for the tags of the last verdicts. A worker writes tags shortly after the verdict.
 SETTLING = 5.0
-#: Silent half seconds before the hint that no worker seems to run.
+#: How many waits of half a second without a verdict pass before the hint that no worker seems to run.
 PATIENCE = 20
 
 
@@ -34,7 +34,7 @@ PATIENCE = 20
 @click.option("-r", "--recursive", is_flag=True, help="Submit everything below a prefix.")
 @click.option("--version-id", help="The version of the object; only with one object.")
 @click.option(
-    "--wait", is_flag=True, help="Wait for the verdicts and print them; exit as `keyhole inspect` does."
+    "--wait", is_flag=True, help="Wait for the verdicts, print them, and exit like `keyhole inspect`."
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line: a job, or with --wait a verdict."
@@ -48,12 +48,12 @@ def submit_command(
     keyhole submit s3://images/debian.qcow2
     keyhole submit -r --wait s3://images/uploads/
 
-    With nothing configured, it starts a worker of its own, and waits. With --wait, if some tags could not be
-    written yet, it lists them and exits with 3 instead of 0.
+    If no Redis is configured, the command starts a worker and waits for the verdicts. With --wait, if some
+    tags could not be written yet, the command reports them and exits with 3 instead of 0.
     """
     settings = load_settings()
     if version_id and (len(uris) > 1 or recursive):
-        raise click.UsageError("--version-id goes with one object")
+        raise click.UsageError("--version-id can only be used with one object")
     wait = wait or is_embedded(settings)
     with one_line_errors(), backend(settings, work=True) as settings:
         jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
@@ -65,7 +65,7 @@ def submit_command(
 
 
 def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
-    """Submit jobs; with --wait, print their verdicts."""
+    """Submit jobs. If `wait` is true, print the verdicts and return the reports; else return no reports."""
     from keyhole.app import configure
     from keyhole.fleet.services import services, use_settings
     from keyhole.tasks import submit
@@ -135,7 +135,7 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
             progress.advance(bar)
             if arrived.report is None:
                 target = shown(f"s3://{arrived.job.bucket}/{arrived.job.key}")
-                click.echo(f"{target} is done; Redis has no verdict", err=True)
+                click.echo(f"{target} was scanned, but Redis has no verdict on it", err=True)
                 continue
             reports.append(arrived.report)
             if as_json:
@@ -144,7 +144,7 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
 
 
 def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
-    """Print which verdicts' tags are not written yet, and why. Return whether there are any."""
+    """Print how many objects' tags are not written yet, with one example. Return whether there are any."""
     from keyhole.fleet.services import services
 
     objects = [(str(report.bucket), str(report.key), report.version_id) for report in reports]
@@ -153,7 +153,7 @@ def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
     while objects:
         found = list(zip(objects, services().tag_debts.owed_among(objects), strict=True))
         owed += [(name, debt) for name, debt in found if debt is not None and debt.times]
-        # A worker is writing these.
+        # A worker is writing the tags of these objects for the first time.
         objects = [name for name, debt in found if debt is not None and not debt.times]
         if time.monotonic() > until:
             break
@@ -161,8 +161,8 @@ def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
     if owed:
         (bucket, key, _), debt = owed[0]
         click.echo(
-            f"The tags of {len(owed)} of {len(reports)} objects are not written yet; of "
-            f"{shown(f's3://{bucket}/{key}')}: {shown(str(debt.history))}. Workers keep trying.",
+            f"The tags of {len(owed)} of {len(reports)} objects are not written yet, for example "
+            f"{shown(f's3://{bucket}/{key}')}: {shown(str(debt.history))}. Workers will retry.",
             err=True,
         )
     return bool(owed)

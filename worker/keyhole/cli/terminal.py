@@ -1,4 +1,4 @@
-"""A console on which text from outside cannot control the terminal."""
+"""A console that prevents untrusted text from controlling the terminal."""
 
 from collections.abc import Iterable
 
@@ -9,14 +9,15 @@ from keyhole.inspectors.text import escaped_lines
 
 
 class SafeConsole(Console):
-    """A console that prints escapes instead of control characters, except for its own colours and movements.
+    """A console that prints escapes instead of control characters in text.
 
-    Rich lets most of them through. Keys and errors in a table should be escaped before (`shown`), so that
-    their width is right; this console catches the forgotten ones.
+    Rich itself prints most control characters unchanged. The console's own colours and cursor movements still
+    work. Escape keys and errors with `shown` before you put them into a table, so that the table's widths are
+    right. This console escapes the text that a caller forgot to escape.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render an object, as `Console.render`."""
+        """Render an object like `Console.render`, with escapes instead of control characters."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment

@@ -33,7 +33,8 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: How many times an object that differs is read: a scan may have been about to record its verdict.
+#: How many times an object that differs is compared: at the first time, a scan may have been about to record
+#: its verdict.
 READINGS = 2
 
 
@@ -44,17 +45,18 @@ READINGS = 2
 def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bool) -> None:
     """Compare objects with their verdicts and their tags.
 
-    It makes two requests for each object, for its ETag and its tags, and does not read the object itself.
+    The command sends two requests for each object, for its ETag and its tags. It does not read the content.
 
     \b
     keyhole verify s3://images/debian.qcow2
     keyhole verify --json s3://images/a.vmdk s3://images/b.vmdk | jq .differences
 
-    Exit code: 0 all agree, 1 some differ, 2 usage, 3 some cannot be compared: no verdict, or no answer.
+    Exit code: 0 all agree, 1 some differ, 2 wrong usage, 3 some could not be compared, because there is no
+    verdict or a server did not answer.
     """
     places = [_parsed(uri) for uri in uris]
     if version_id and len(places) > 1:
-        raise click.UsageError("--version-id goes with one object")
+        raise click.UsageError("--version-id can only be used with one object")
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as ready:
         verifier = _Verifier(ready)
@@ -70,7 +72,7 @@ def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bo
 
 
 class _Verifier:
-    """Verifies objects with a command's settings."""
+    """Compares objects with their verdicts and tags. Calling it with an object returns the result."""
 
     def __init__(self, settings: Settings) -> None:
         client = connect(str(settings.redis_url))
@@ -84,7 +86,7 @@ class _Verifier:
         self._sinks = settings.sinks
 
     def __call__(self, place: S3Uri, version_id: str | None) -> Verification:
-        """Return the result for an object."""
+        """Return the result for one object. If it differs, compare it again."""
         for _ in range(READINGS):
             found = self._read(place, version_id)
             if found.state is not Agreement.DIFFER:
@@ -102,7 +104,8 @@ class _Verifier:
         differences = compare(seen, report, records="redis" in self._sinks, tags="tags" in self._sinks)
         owed = self._debts.owed(place.bucket, place.key, version_id)
         if owed is not None and owed.since is not None and differences:
-            message = f"its tags are owed since {owed.since.isoformat(timespec='seconds')}: {owed.history}"
+            since = owed.since.isoformat(timespec="seconds")
+            message = f"its tags could not be written since {since}: {owed.history}"
             differences = (*differences, Difference(code=Code.TAGS_OWED, message=message))
         return Verification.of(str(place), seen, report, differences)
 
@@ -113,7 +116,7 @@ def _line(found: Verification) -> Text:
     if found.differences:
         told = "; ".join(difference.message for difference in found.differences)
     else:
-        told = found.status.value if found.status else f"{found.tags[STATUS]} by its tags"
+        told = found.status.value if found.status else f"{found.tags[STATUS]}, according to its tags"
     return text.append(shown(told), style="default")
 
 

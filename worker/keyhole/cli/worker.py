@@ -1,4 +1,4 @@
-"""`keyhole worker`: a Celery worker."""
+"""`keyhole worker`: runs a Celery worker."""
 
 import os
 import signal
@@ -22,26 +22,26 @@ from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one
     type=click.IntRange(1, 512),
     help="The number of processes; by default one for each core.",
 )
-@click.option("--queue", "queues", multiple=True, help="Take work only from this queue; may be repeated.")
-@click.option("--check", is_flag=True, help="Check whether the workers that run here are well.")
-@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="When stdin ends, stop as on SIGTERM.")
+@click.option("--queue", "queues", multiple=True, help="Take work only from this queue; can be repeated.")
+@click.option("--check", is_flag=True, help="Check the health of this host's workers.")
+@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop when stdin ends, as on SIGTERM.")
 def worker_command(
     *, concurrency: int | None, queues: tuple[str, ...], check: bool, until_stdin_ends: bool
 ) -> None:
     """Scan queued objects, until stopped.
 
-    On Ctrl-C or SIGTERM it finishes its current work.
+    On Ctrl-C or SIGTERM, the worker finishes its current work.
 
     \b
     keyhole worker
     keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
-    keyhole worker --check                     exit code 0: it is well, 1: it is not
+    keyhole worker --check                     exit code 0: healthy, 1: unhealthy
 
-    Exit code: 3 if S3 or another server that it needs could not be used at its start, 70 if it ended without
-    being told to.
+    Exit code: 3 if the worker could not use S3 or another server when it started, 70 if it ended although
+    nobody stopped it.
 
-    Each process scans KEYHOLE_SCAN_THREADS objects of a batch at the same time. With nothing configured, it
-    starts the embedded Valkey, which `keyhole submit` then uses.
+    Each process scans KEYHOLE_SCAN_THREADS objects of a batch at the same time. If no Redis is configured,
+    the worker starts the embedded Valkey, which `keyhole submit` then also uses.
     """
     if check:
         sys.exit(health.check("worker"))
@@ -73,15 +73,15 @@ def worker_command(
         if unconfined is not None:
             raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")
         worker = configure(settings).Worker(
-            # Unique, even with several workers on a host: commands to workers use their names.
+            # Unique, even if several workers run on a host, because remote commands address workers by name.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
             pool_cls="prefork",
             concurrency=concurrency,
             queues=queues or QUEUES,
             loglevel=settings.log_level,
-            # No banner: the log consists of JSON lines.
+            # No banner, because the log consists of JSON lines.
             quiet=True,
-            # Nothing uses the messages between workers.
+            # Keyhole does not use Celery's messages between workers.
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -94,14 +94,17 @@ def worker_command(
             worker.start()
     if not told_to_stop.is_set():
         raise CommandError(
-            "the worker ended by itself, though S3 could be used when it started; its log says why",
+            "the worker ended although nobody stopped it; its log shows why",
             ENDED_BY_ITSELF,
         )
 
 
 @contextmanager
 def _stops_while_it_starts() -> Iterator[None]:
-    """Exit with 0 on SIGTERM, like a running worker. Once it runs, Celery installs its own handler."""
+    """Exit with 0 on SIGTERM during the start, like a running worker.
+
+    When the worker runs, Celery replaces this handler.
+    """
 
     def stop(_signal: int, _frame: object) -> None:
         sys.exit(0)
@@ -115,7 +118,10 @@ def _stops_while_it_starts() -> Iterator[None]:
 
 
 def _stop_with_stdin() -> None:
-    """Stop when stdin ends: its other end belongs to our parent, which may be killed without notice."""
+    """Stop the worker when stdin ends.
+
+    Our parent process holds the other end of the pipe. If the parent is killed, stdin ends.
+    """
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
