@@ -1,4 +1,4 @@
-"""`keyhole audit` and `keyhole audits`: all of a bucket, by workers that are there or the command's own."""
+"""`keyhole audit` and `keyhole audits`: audits of a bucket, by running workers or by the command's own."""
 
 import json
 import os
@@ -26,7 +26,7 @@ GIB = 1024**3
 
 @pytest.fixture
 def images(s3: "S3Client", bucket: str) -> str:
-    """A bucket with a safe image, one that is not, and a text."""
+    """A bucket with a safe image, an unsafe image, and a text."""
     s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=qcow2(GIB).to_bytes())
     s3.put_object(Bucket=bucket, Key="unsafe.qcow2", Body=qcow2(GIB, backing_file="/x").to_bytes())
     s3.put_object(Bucket=bucket, Key="notes/readme.txt", Body=b"hello")
@@ -35,7 +35,7 @@ def images(s3: "S3Client", bucket: str) -> str:
 
 @pytest.fixture
 def store(redis_url: str, valkey: redis.Redis, env: dict[str, str]) -> AuditStore:
-    """Audits in a Redis that the command uses, too; no worker is there."""
+    """The audits in the Redis that the command uses. No worker runs."""
     env["KEYHOLE_REDIS_URL"] = redis_url
     return AuditStore(valkey, expiry_seconds=None)
 
@@ -57,7 +57,7 @@ def test_one_that_is_not_on_the_servers_disk_gets_no_id(keyhole: Keyhole, unsync
 
 
 class TestWithNothingConfigured:
-    """In a worker of its own."""
+    """The command starts its own worker."""
 
     @pytest.mark.slow
     def test_it_scans_all_and_then_nothing_that_is_unchanged(self, env: dict[str, str], images: str) -> None:
@@ -110,7 +110,7 @@ class TestWithNothingConfigured:
 class TestLettingGo:
     @pytest.fixture
     def held(self, s3_server: "HeldS3", env: dict[str, str]) -> Iterator["HeldS3"]:
-        """A local S3 that holds back a scan."""
+        """A local S3 that can delay the answers to a scan."""
         env["KEYHOLE_S3_ENDPOINT_URL"] = s3_server.url
         s3_server.hold()
         yield s3_server

@@ -32,7 +32,7 @@ def dead(valkey: redis.Redis) -> DeadLetters:
 
 
 def kept(dead: DeadLetters, letter: Dead) -> str:
-    """The id of a letter that is kept."""
+    """The id of a dead letter."""
     dead.add(letter)
     return letter.id
 
@@ -154,7 +154,7 @@ class TestShow:
 
 
 class Retry:
-    """Retries letters in a process of its own: which broker Celery knows is a process's matter."""
+    """Runs `keyhole dead retry` in its own process, because Celery has one broker per process."""
 
     def __init__(self, env: dict[str, str], valkey: redis.Redis, url: str) -> None:
         self._env = env | {"KEYHOLE_REDIS_URL": url}
@@ -162,12 +162,12 @@ class Retry:
         self.ledger = Ledger(valkey, done_seconds=3600)
 
     def __call__(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
-        """Its exit code, and what it printed as result and as complaint."""
+        """Return the exit code, and the output on stdout and stderr."""
         done = commands.keyhole("dead", "retry", *arguments, env=self._env | settings)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def queued(self, queue: str) -> list[Entry]:
-        """The messages that wait in a queue of the broker; each is noted, too."""
+        """The messages that wait in a queue of the broker. Each is recorded in the ledger."""
         messages = self._redis.lrange(f"keyhole:broker:{queue}", 0, -1)
         assert isinstance(messages, list)
         bodies = [json.loads(b64decode(json.loads(text)["body"])) for text in messages]
@@ -183,7 +183,7 @@ def retry(env: dict[str, str], valkey: redis.Redis, valkey_url: str) -> Retry:
 
 class TestRetryAMessage:
     def test_that_is_understood_by_now_is_queued_and_gone(self, dead: DeadLetters, retry: Retry) -> None:
-        """As if it had just come: what is known is not queued twice."""
+        """The message is handled like a new one, and a known job is not queued twice."""
         body = message(record("a"), record("b"))
         letter_id = kept(dead, Dead.message(body, SOURCE, "an earlier version did not know it"))
 
@@ -198,7 +198,7 @@ class TestRetryAMessage:
 
     @pytest.mark.slow
     def test_that_is_not_stays_and_counts(self, dead: DeadLetters, retry: Retry) -> None:
-        """And so does one that was cut, and a job of another version; others are gone all the same."""
+        """Truncated letters and jobs of a later version stay too. The other letters are dropped."""
         poison = kept(dead, Dead.message(POISON, SOURCE, "no JSON", 3))
         cut = kept(dead, Dead.message(b"x" * (LONGEST_BODY + 1), SOURCE, "too long"))
         job = Dead.entry(Entry("batch", JOBS), "lost")
@@ -220,7 +220,7 @@ class TestRetryAMessage:
 
 class TestRetryAJob:
     def test_it_is_queued_under_new_ids(self, dead: DeadLetters, retry: Retry) -> None:
-        """Its attempts are spent and its old verdict stands; neither may swallow it."""
+        """The old id has no attempts left, and its old verdict is stored. Neither can affect the new id."""
         old = Entry("batch", JOBS, AUDITS, audit="a1")
         letter_id = kept(dead, Dead.entry(old, "lost"))
 
@@ -245,7 +245,7 @@ class TestRetryAJob:
 
 @pytest.mark.slow
 def test_tags_are_owed_again(dead: DeadLetters, retry: Retry, valkey: redis.Redis) -> None:
-    """Nobody scans for that."""
+    """No object is scanned for that."""
     debt = TagDebt("images", "a", None, "abc", {"keyhole-status": "safe"})
     letter_id = kept(dead, Dead.tags(debt, "its tags cannot be written"))
 

@@ -43,7 +43,7 @@ def test_a_topic_that_resembles_none_brings_the_list(keyhole: Keyhole) -> None:
 
 @contextmanager
 def page_in(pager: str, topic: str, env: dict[str, str]) -> Iterator[Terminal]:
-    """A page on a terminal of 80 columns and 24 rows, with a pager."""
+    """A page on a terminal of 80 columns and 24 rows, shown by a pager."""
     with terminal("docs", topic, env=env | {"PAGER": pager}) as screen:
         yield screen
 

@@ -1,4 +1,4 @@
-"""`keyhole doctor`: its findings about the existing work."""
+"""`keyhole doctor`: its findings about a running site."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 
 @pytest.fixture
 def env(env: dict[str, str], redis_url: str) -> dict[str, str]:
-    """An environment with a Redis and an S3, and no worker."""
+    """An environment with a Redis and an S3, and without a worker."""
     env["KEYHOLE_REDIS_URL"] = redis_url
     return env
 
@@ -45,7 +45,7 @@ def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def told(keyhole: Keyhole, what: str, **settings: object) -> list[tuple[str, str]]:
-    """The doctor's lines about something: how it is, and what there is to say."""
+    """The doctor's lines about a subject: the state and the text."""
     found = [json.loads(line) for line in keyhole("doctor", "--json", **settings).lines]
     return [(one["state"], one["message"]) for one in found if one["what"] == what]
 
@@ -65,7 +65,7 @@ class TestWork:
         ledger.claim_sweep(9)
         assert told(keyhole, "jobs")[0][0] == "ok"
 
-        # The ledger's clock does not advance without workers.
+        # Without workers, the ledger's clock does not advance.
         valkey.hincrbyfloat(keys.LEDGER_CLOCK, "server", -10_000)
 
         ((state, message),) = told(keyhole, "jobs")
@@ -172,7 +172,7 @@ class TestRedis:
 
     @staticmethod
     def all_is_told(keyhole: Keyhole) -> bool:
-        """Whether there is something about everything else, whatever is wrong with Redis."""
+        """Assert that the doctor reports every other subject, whatever is wrong with Redis."""
         about = {json.loads(line)["what"] for line in keyhole("doctor", "--json").lines}
         return about >= {
             "jobs",
@@ -286,7 +286,7 @@ class TestRedis:
 class TestS3:
     @pytest.fixture(autouse=True)
     def _anew(self) -> Iterator[None]:
-        """A process makes its way to S3 once; here several commands are of one process."""
+        """A process makes its S3 client once, but here several commands run in one process."""
         api._access.cache_clear()
         yield
         api._access.cache_clear()
@@ -324,10 +324,10 @@ class TestIntakes:
 
 
 class TestAnyTrouble:
-    """If a check raises any exception, the others are still reported."""
+    """If a check raises an exception of any kind, the other checks are still reported."""
 
     class PanicError(BaseException):
-        """Like pyo3's, which is not an `Exception`."""
+        """An error like pyo3's, which is not an `Exception`."""
 
     @pytest.mark.parametrize(
         "check",

@@ -1,4 +1,4 @@
-"""`keyhole doctor`: the queue of events is looked at, and no message is taken."""
+"""`keyhole doctor`: it checks the queue of events, and receives no message."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ from tests.servers.silent import silent_server
 
 @pytest.fixture
 def env(env: dict[str, str], redis_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An environment with a Redis and an S3, and no worker."""
+    """An environment with a Redis and an S3, and without a worker."""
     monkeypatch.setattr("keyhole.cli.doctor_broker.PING_SECONDS", 0.05)
     env["KEYHOLE_REDIS_URL"] = redis_url
     return env
@@ -31,7 +31,7 @@ def env(env: dict[str, str], redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @contextmanager
 def refusing_sqs(code: str) -> Iterator[str]:
-    """Yield the URL of an SQS that refuses everything, as AWS does and moto does not."""
+    """Yield the URL of an SQS that refuses every request, as AWS does and moto does not."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -52,7 +52,7 @@ def refusing_sqs(code: str) -> Iterator[str]:
 
 
 def told(keyhole: Keyhole, url: str, **settings: object) -> tuple[str, str]:
-    """The doctor's line about a queue: how it is, and what there is to say."""
+    """The doctor's line about a queue: the state and the text."""
     printed = keyhole("doctor", "--json", KEYHOLE_EVENTS_URL=url, **settings)
     (found,) = [found for found in map(json.loads, printed.lines) if found["what"] == "events"]
     assert "jobs" in {found["what"] for found in map(json.loads, printed.lines)}
@@ -62,7 +62,7 @@ def told(keyhole: Keyhole, url: str, **settings: object) -> tuple[str, str]:
 class TestSqs:
     @pytest.fixture
     def sqs(self, moto_url: str) -> Iterator[Any]:
-        """What somebody else does at SQS."""
+        """A client for another program's actions on SQS."""
         client = boto3.client(
             "sqs",
             endpoint_url=moto_url,
@@ -75,7 +75,7 @@ class TestSqs:
 
     @pytest.fixture
     def queue(self, sqs: Any) -> str:
-        """A queue that is this test's alone."""
+        """A queue that only this test uses."""
         url: str = sqs.create_queue(QueueName=uuid4().hex)["QueueUrl"]
         return url
 
@@ -173,7 +173,7 @@ class TestRedis:
 
     @pytest.mark.parametrize("slots", [8000, 16384])
     def test_a_cluster_is_bad(self, keyhole: Keyhole, slots: int) -> None:
-        """Whether it serves the key or not."""
+        """This holds whether or not the node serves the key."""
         with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
             with server.client() as client:
                 client.execute_command("CLUSTER ADDSLOTS", *range(slots))

@@ -1,4 +1,4 @@
-"""`keyhole inspect`: verdicts at once, and what a script or a person makes of them."""
+"""`keyhole inspect`: verdicts without a queue, for scripts and for people."""
 
 import io
 import tarfile
@@ -19,14 +19,14 @@ from tests.e2e import commands
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# A file is closed when its source is collected.
+# A file is closed when its source is garbage-collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 GIB = 1024**3
 SAFE = qcow2(GIB).to_bytes()
 UNSAFE = qcow2(GIB, backing_file="/etc/shadow").to_bytes()
 
-#: Keys that a terminal would obey, or that take more columns than they have characters.
+#: Keys that a terminal would execute, or that use more columns than they have characters.
 HOSTILE_KEYS = (
     "\x1b[2J\x1b[31mred.qcow2",
     "\x1b]0;title\x07.qcow2",
@@ -42,7 +42,7 @@ HOSTILE_KEYS = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a safe image and, below it, one that is not."""
+    """A folder with a safe image, and an unsafe image in a subfolder."""
     folder = tmp_path / "images"
     (folder / "below").mkdir(parents=True)
     (folder / "safe.qcow2").write_bytes(SAFE)
@@ -52,19 +52,19 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def images(s3: "S3Client", bucket: str) -> str:
-    """A bucket with a safe image and one that is not."""
+    """A bucket with a safe image and an unsafe image."""
     s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=SAFE)
     s3.put_object(Bucket=bucket, Key="below/unsafe.qcow2", Body=UNSAFE)
     return bucket
 
 
 def reports(lines: list[str]) -> list[Report]:
-    """Every line is one report, and nothing else."""
+    """The reports in an output that must have one report per line, and nothing else."""
     return [Report.model_validate_json(line) for line in lines]
 
 
 class Pipe(io.BytesIO):
-    """A stream that can't seek."""
+    """A stream that does not support seeking."""
 
     def seekable(self) -> bool:
         return False
@@ -90,7 +90,7 @@ class TestExitCode:
         assert keyhole("inspect", folder / "missing").code == 3
 
     def test_1_rather_than_3(self, keyhole: Keyhole, folder: Path, images: str) -> None:
-        """What is decided says more than what is not."""
+        """A decided verdict is more important than an undecided one."""
         assert keyhole("inspect", folder / "below" / "unsafe.qcow2", f"s3://{images}/missing").code == 1
 
     def test_0_help(self, keyhole: Keyhole) -> None:
@@ -257,7 +257,7 @@ class TestWhatIsPrinted:
 
 
 def obeyed(character: str) -> bool:
-    """Whether a terminal does something else with a character than show it."""
+    """Whether a terminal executes a character instead of showing it."""
     return character != "\n" and unicodedata.category(character) in {"Cc", "Cf"}
 
 

@@ -1,4 +1,4 @@
-"""`keyhole listen`: which queue, what of it, how it looks, whether it is well, and how it ends."""
+"""`keyhole listen`: the queue, its counts, its output, its health, and how it ends."""
 
 import json
 import os
@@ -29,7 +29,7 @@ QUEUE = "keyhole:broker:keyhole.events"
 
 @pytest.fixture
 def env(env: dict[str, str], valkey_url: str, valkey: redis.Redis, tmp_path: Path) -> dict[str, str]:
-    """An environment with a Redis that is empty, in which events lie, too."""
+    """An environment with an empty Redis, which also contains the queue of events."""
     valkey.ping()
     here = {"KEYHOLE_REDIS_URL": valkey_url, "KEYHOLE_EVENTS_URL": f"{valkey_url}/{LIST}"}
     return env | here | {"XDG_RUNTIME_DIR": str(tmp_path)}
@@ -42,7 +42,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def listener(env: dict[str, str], log: Path) -> "Iterator[Popen[bytes]]":
-    """A listener that listens."""
+    """A running listener."""
     with commands.started("listen", env=env, log=log) as process:
         commands.until(lambda: log.exists() and b"listening" in log.read_bytes())
         yield process
@@ -54,13 +54,13 @@ def lines(log: Path) -> list[dict[str, Any]]:
 
 
 def first_sign(folder: Path) -> Path:
-    """The heartbeat of the listener, which it gives a moment after it says that it listens."""
+    """The first heartbeat of the listener, which follows its first line by a moment."""
     (sign,) = commands.until(lambda: list((folder / "keyhole").glob("*")))
     return Path(sign)
 
 
 def queued(valkey: redis.Redis) -> int:
-    """How many jobs wait for workers."""
+    """The number of jobs that wait for workers."""
     return valkey.llen(QUEUE)
 
 
@@ -232,7 +232,7 @@ class TestWithNothingConfigured:
     def test_it_scans_by_itself_and_waits_for_the_verdicts(
         self, env: dict[str, str], valkey: redis.Redis, s3: "S3Client", bucket: str
     ) -> None:
-        """In a Valkey and a worker of its own, which end with it."""
+        """It uses its own Valkey and worker, which end with it."""
         s3.put_object(Bucket=bucket, Key="a.qcow2", Body=qcow2(1024**3).to_bytes())
         valkey.rpush(LIST, message(record("a.qcow2", bucket=bucket)))
         del env["KEYHOLE_REDIS_URL"]

@@ -1,4 +1,4 @@
-"""`keyhole report`: where it writes, what, and that it never leaves half of it."""
+"""`keyhole report`: where it writes which files, and that it never leaves an incomplete file."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ NOWHERE = "redis://127.0.0.1:1"
 
 @pytest.fixture
 def audits(valkey: redis.Redis) -> AuditStore:
-    """Audits, one of which is done: it found the sample's objects, all but the one that is forgotten."""
+    """Audits, one of which is done. It found all objects of the sample except the forgotten one."""
     verdicts = RedisStore(valkey, expiry_seconds=None, stream_length=1000)
     store = AuditStore(valkey, expiry_seconds=None)
     rows = []
@@ -58,14 +58,14 @@ def audits(valkey: redis.Redis) -> AuditStore:
 
 @pytest.fixture
 def url(audits: AuditStore, redis_url: str) -> str:
-    """The URL of the Redis in which that audit is."""
+    """The URL of the Redis with that audit."""
     assert audits.get(AUDIT) is not None
     return redis_url
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the command runs, which is empty."""
+    """The folder in which the command runs. It is empty."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""`keyhole results` and `keyhole show`: the verdicts that are kept, and errors where they can't be had."""
+"""`keyhole results` and `keyhole show`: the stored verdicts, and errors if they cannot be read."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -46,14 +46,14 @@ def store(valkey: redis.Redis) -> RedisStore:
 
 @pytest.fixture
 def kept(store: RedisStore, redis_url: str) -> str:
-    """The URL of a Redis in which verdicts are kept, the last of them the latest."""
+    """The URL of a Redis with verdicts. The last verdict is the latest."""
     for minutes, (key, (image_format, status)) in enumerate(VERDICTS.items()):
         store.write(report(key, image_format, status, minutes), job_id=key, sequencer=None)
     return redis_url
 
 
 def listed(keyhole: Keyhole, url: str, *arguments: str) -> list[str | None]:
-    """The keys of the verdicts that are listed."""
+    """The keys of the listed verdicts."""
     printed = keyhole("results", "--json", *arguments, KEYHOLE_REDIS_URL=url)
     assert (printed.code, printed.err) == (0, "")
     return [Report.model_validate_json(line).key for line in printed.lines]
@@ -145,7 +145,7 @@ class TestShow:
         assert keyhole("show", "--version-id", "1", "s3://images/v", KEYHOLE_REDIS_URL=redis_url).code == 1
 
     def test_tags_that_are_owed_are_told(self, keyhole: Keyhole, kept: str, valkey: redis.Redis) -> None:
-        """And why: of whatever version the verdict is."""
+        """The output states why, whatever version the verdict is about."""
         debts = TagDebts(valkey)
         hold = debts.hold(TagDebt("images", "a.qcow2"))
         assert hold is not None

@@ -1,4 +1,4 @@
-"""`keyhole schedules`: what is next, what came of the last; and what `keyhole scheduler` needs to start."""
+"""`keyhole schedules` shows the next run and the last result; `keyhole scheduler` checks its settings."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def schedules(keyhole: Keyhole, file: Path, redis_url: str) -> Run:
-    """Runs `keyhole schedules` on that file and an empty Redis."""
+    """Runs `keyhole schedules` with that file and an empty Redis."""
 
     def run(*arguments: str | Path, **settings: object) -> Printed:
         here = {"KEYHOLE_SCHEDULES": file, "KEYHOLE_REDIS_URL": redis_url} | settings
@@ -46,7 +46,7 @@ def schedules(keyhole: Keyhole, file: Path, redis_url: str) -> Run:
 
 
 def as_json(schedules: Run) -> dict[str, dict[str, Any]]:
-    """The printed JSON, by the schedules' names."""
+    """The printed JSON, by the names of the schedules."""
     printed = schedules("--json")
     assert (printed.code, printed.err) == (0, "")
     return {line["name"]: line for line in map(json.loads, printed.lines)}
@@ -67,7 +67,7 @@ def end(client: redis.Redis, audit_id: str, **counts: int) -> None:
 
 
 def read_by_a_scheduler(client: redis.Redis, url: str, file: Path, last: datetime) -> None:
-    """Have all of a file been due last at a moment, as a scheduler saw it that is gone."""
+    """Simulate a former scheduler for which all schedules of a file were last due at this time."""
     schedules = parse_schedules(file.read_text(), str(file))
     scheduling = Scheduling(client, url)
     scheduling.scheduler(*schedules)

@@ -1,4 +1,4 @@
-"""What a command imports before it answers: a person waits for it, and scripts call it often."""
+"""Imports of a command before it answers: people wait for it, and scripts call it often."""
 
 import subprocess
 import sys
@@ -12,12 +12,12 @@ from keyhole.builders import qcow2
 from keyhole.cli import COMMANDS
 from keyhole.cli import keyhole as group
 
-#: Libraries that take a tenth of a second of CPU or more to import.
+#: Libraries whose import needs at least 0.1 s of CPU time.
 HEAVY = {
     *("boto3", "botocore", "celery", "kombu", "pydantic"),
     *("pydantic_settings", "redis", "rich", "structlog"),
 }
-#: Runs the command, and prints which modules that took.
+#: Runs the command, and prints the imported modules.
 RUN = """
 import sys
 from keyhole.__main__ import main
@@ -29,7 +29,7 @@ finally:
 
 
 def imported_by(*args: str) -> set[str]:
-    """The modules that a command has imported by its end."""
+    """The modules that a command has imported when it ends."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, *args], capture_output=True, check=True, text=True, timeout=60
     )

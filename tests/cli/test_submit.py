@@ -28,7 +28,7 @@ GIB = 1024**3
 
 @pytest.fixture
 def images(s3: "S3Client", bucket: str) -> str:
-    """A bucket with a safe image and one that is not."""
+    """A bucket with a safe image and an unsafe image."""
     s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=qcow2(GIB).to_bytes())
     s3.put_object(Bucket=bucket, Key="unsafe.qcow2", Body=qcow2(GIB, backing_file="/x").to_bytes())
     return bucket
@@ -36,7 +36,7 @@ def images(s3: "S3Client", bucket: str) -> str:
 
 @pytest.fixture
 def runtime(env: dict[str, str], tmp_path: Path) -> Path:
-    """Where the command puts its temporary folders."""
+    """The folder in which the command makes its temporary folders."""
     folder = tmp_path / "t"
     folder.mkdir()
     env["TMPDIR"] = str(folder)
@@ -45,7 +45,7 @@ def runtime(env: dict[str, str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def marker(env: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """A text that marks all processes that the command starts: a folder of this test's alone."""
+    """A text that identifies all processes of the command: the name of a folder that only this test uses."""
     env["KEYHOLE_TEST_MARKER"] = str(tmp_path)
     yield str(tmp_path)
     for pid in commands.marked(str(tmp_path)):
@@ -160,7 +160,10 @@ class TestInterrupted:
         send: Callable[[int, int], None],
         how: signal.Signals,
     ) -> None:
-        """A terminal tells all that run in it, the embedded Valkey included; a service manager tells us."""
+        """A terminal signals all its processes, including the embedded Valkey.
+
+        A service manager signals only the command.
+        """
         log = tmp_path / "log"
         with commands.started("submit", f"s3://{images}/held/a", env=env, log=log) as submit:
             held.await_request()
@@ -176,7 +179,7 @@ class TestInterrupted:
     def test_a_second_time_it_ends_at_once(
         self, env: dict[str, str], images: str, held: "HeldS3", runtime: Path, marker: str, tmp_path: Path
     ) -> None:
-        """Somebody does not want to wait for a scan that takes long; the next worker does it."""
+        """The user does not want to wait for a long scan. The next worker does it."""
         log = tmp_path / "log"
         with commands.started("submit", f"s3://{images}/held/a", env=env, log=log) as submit:
             held.await_request()

@@ -1,4 +1,4 @@
-"""The command on a terminal, and where its output goes to a program that has seen enough."""
+"""The command on a terminal, and with a reader that closes the pipe early."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with more images than a pipe holds reports of."""
+    """A folder with so many images that their reports do not fit into a pipe."""
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(150):
@@ -43,7 +43,7 @@ def test_whoever_wants_no_colours_gets_none(folder: Path, env: dict[str, str]) -
 def test_a_reader_that_has_seen_enough_is_no_error(
     folder: Path, env: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
-    """As `keyhole inspect … | head -1`."""
+    """An example is `keyhole inspect … | head -1`."""
     with subprocess.Popen(
         [*commands.KEYHOLE, "inspect", "-r", *arguments, folder],
         env=env,
@@ -86,7 +86,7 @@ def test_a_worker_takes_no_unknown_queue(env: dict[str, str]) -> None:
 
 
 def test_a_key_that_is_no_text_is_an_error_in_one_line(env: dict[str, str]) -> None:
-    """A shell's arguments need not be UTF-8; S3's keys are."""
+    """A shell's arguments need not be UTF-8, but S3's keys are."""
     done = subprocess.run(
         [*commands.KEYHOLE, "inspect", b"s3://bucket/\xff"], env=env, capture_output=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Mistakes of operators, on real servers: one line that says what to do, and no traceback."""
+"""Mistakes of operators, on real servers: one line states what to do, without a traceback."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from tests.servers.silent import silent_server
 from tests.slow import slow
 
 OBJECT = "s3://images/k"
-#: Commands that queue jobs, or look at verdicts.
+#: Commands that queue jobs or read verdicts.
 WRITES = (
     ("submit", OBJECT),
     slow(("submit", "--wait", OBJECT)),
@@ -36,7 +36,7 @@ def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _anew() -> Iterator[None]:
-    """A process makes its way to S3 once; here several commands are of one process."""
+    """A process makes its S3 client once, but here several commands run in one process."""
     api._access.cache_clear()
     yield
     api._access.cache_clear()
@@ -44,7 +44,7 @@ def _anew() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[RedisServer]:
-    """A Redis that can be used."""
+    """A usable Redis."""
     with redis_server() as server:
         yield server
 
@@ -58,13 +58,13 @@ def replica(primary: RedisServer) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def sentinel_url(primary: RedisServer) -> Iterator[str]:
-    """A sentinel that watches it, at its own port."""
+    """The URL of a Sentinel that monitors it, on the Sentinel's port."""
     with sentinel(primary) as port:
         yield f"redis://127.0.0.1:{port}/0"
 
 
 def bad(keyhole: Keyhole, *place: str, **settings: object) -> dict[str, str]:
-    """What the doctor finds bad, by what it looked at. It looked at everything else, too."""
+    """The subjects that the doctor reports as bad. It must report all other subjects too."""
     printed = keyhole("doctor", "--json", *place, **settings)
     assert printed.code == 3
     assert printed.err == ""
@@ -74,7 +74,7 @@ def bad(keyhole: Keyhole, *place: str, **settings: object) -> dict[str, str]:
 
 
 def refused(printed: Printed, code: int, words: str) -> None:
-    """It ended with a code and one line."""
+    """Assert that a command ended with this code and one line."""
     assert (printed.code, words in printed.error) == (code, True), printed
 
 
@@ -194,7 +194,10 @@ class TestTls:
     def test_a_redis_that_does_not_speak_it(
         self, keyhole: Keyhole, primary: RedisServer, command: tuple[str, ...]
     ) -> None:
-        """It waits for the end of a line, and we for its certificate: that took 3 minutes and 37 seconds."""
+        """The server waits for the end of a line, and the client for a certificate.
+
+        Without a timeout this took 3 minutes and 37 seconds.
+        """
         url = primary.url().replace("redis:", "rediss:")
         began = time.monotonic()
 
@@ -226,7 +229,7 @@ class TestTls:
 
 @pytest.mark.slow
 class TestSilence:
-    """A firewall swallows what is sent: commands end within their deadline, and say at what."""
+    """A firewall drops all packets. Commands end within their deadline, and state what they waited for."""
 
     @pytest.mark.parametrize("swallows", [False, True])
     @pytest.mark.parametrize("command", [("submit", OBJECT), ("results",), ("show", OBJECT)])
@@ -270,13 +273,13 @@ class TestSilence:
             took = time.monotonic() - began
         found = {one["what"] for one in map(json.loads, printed.lines) if one["state"] == "bad"}
         assert (printed.code, found) == (3, {"redis", "broker", "events", "list", "read"})
-        # Servers and events at the same time, then a listing, then an object.
+        # The doctor checks servers and events at the same time, then a listing, then an object.
         assert took < 17
 
 
 @pytest.mark.slow
 class TestAlarm:
-    """RabbitMQ is short of memory."""
+    """RabbitMQ has too little memory, and blocks publishers."""
 
     @pytest.fixture(autouse=True)
     def _alarm(self, rabbitmq: RabbitMQ) -> Iterator[None]:
@@ -346,7 +349,10 @@ class TestAwsConfiguration:
 
     @staticmethod
     def told(keyhole: Keyhole, words: str, **settings: object) -> None:
-        """The doctor and two commands say it in one line each, and the doctor says all else."""
+        """Assert that the doctor and two commands report it in one line each.
+
+        The doctor must report all other subjects too.
+        """
         printed = keyhole("doctor", "--json", OBJECT, **settings)
         found = [json.loads(line) for line in printed.lines]
         assert (printed.code, printed.err) == (3, "")
@@ -381,7 +387,7 @@ class TestEndpoint:
 
     @pytest.mark.slow
     def test_a_certificate_that_nobody_vouches_for(self, keyhole: Keyhole, primary: RedisServer) -> None:
-        """Any server does for a handshake: this one's is no S3."""
+        """Any server with TLS is enough for the handshake. This one is not an S3."""
         url = f"https://127.0.0.1:{primary.tls_port}"
 
         found = bad(keyhole, "s3://images/k", KEYHOLE_REDIS_URL=primary.url(), KEYHOLE_S3_ENDPOINT_URL=url)
@@ -405,7 +411,7 @@ class TestEndpoint:
 
 
 class TestEmbedded:
-    """Nothing is configured, and the data folder cannot be made. (The superuser may write to any.)"""
+    """Nothing is configured, and the data folder cannot be created. The superuser can write everywhere."""
 
     @pytest.mark.parametrize("place", ["/proc/nobody", "/dev/null"])
     @pytest.mark.parametrize("command", [*WRITES, *READS])
@@ -426,7 +432,7 @@ class TestEmbedded:
 def test_settings_that_are_wrong_are_told_by_a_process_of_its_own(
     env: dict[str, str], command: tuple[str, ...]
 ) -> None:
-    """Celery's application reads settings when it is imported, and would show all that they hold."""
+    """Celery's application reads the settings when it is imported, and would show all their values."""
     env["KEYHOLE_REDIS_URL"] = "redis://:p?s3cret@127.0.0.1:1/0"
 
     done = commands.keyhole(*command, env=env)

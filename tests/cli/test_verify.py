@@ -1,4 +1,4 @@
-"""`keyhole verify` confirms that an object, its verdict and its tags agree, or tells how they differ."""
+"""`keyhole verify` confirms that an object, its verdict and its tags agree, or shows the differences."""
 
 import json
 from datetime import UTC, datetime
@@ -31,11 +31,11 @@ class Verified:
 
     @property
     def uri(self) -> str:
-        """Its name."""
+        """The object's URI."""
         return f"s3://{self.bucket}/{KEY}"
 
     def upload(self, body: bytes = b"image", status: Status = Status.SAFE) -> Report:
-        """Put it, and scan it."""
+        """Upload and scan the object."""
         answer = self.s3.put_object(Bucket=self.bucket, Key=KEY, Body=body)
         return Report(
             target=self.uri,
@@ -54,17 +54,17 @@ class Verified:
         assert self._store.write(report, job_id=f"{report.status}-{report.version_id}", sequencer=None)
 
     def tag(self, report: Report) -> None:
-        """Write a verdict's tags."""
+        """Write the tags of a verdict."""
         TagWriter(self.s3).write(TagDebt.of(report))
 
     def __call__(self, *arguments: str, **settings: str) -> tuple[int, list[str]]:
-        """The exit code, and the codes of what differs."""
+        """Return the exit code, and the codes of the differences."""
         printed = self._keyhole("verify", "--json", self.uri, *arguments, **self._settings | settings)
         (line,) = printed.lines
         return printed.code, [difference["code"] for difference in json.loads(line)["differences"]]
 
     def told(self, *arguments: str, **settings: str) -> str:
-        """The text that a person sees."""
+        """The text for a user."""
         printed = self._keyhole("verify", *(arguments or (self.uri,)), **self._settings | settings)
         return f"{printed.code} {printed.out}"
 

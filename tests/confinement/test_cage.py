@@ -1,4 +1,4 @@
-"""A confined process can do what its work takes, and nothing else."""
+"""A confined process can do what its work needs, and nothing else."""
 
 import signal
 from pathlib import Path
@@ -81,7 +81,7 @@ with ThreadPoolExecutor(1) as pool:
 
     @pytest.mark.slow
     def test_a_mounted_token_may_rotate(self, folder: Path) -> None:
-        """Kubernetes mounts a folder of links, and replaces what they lead to."""
+        """Kubernetes mounts a folder of symbolic links, and replaces the folder to which they lead."""
         mount = folder / "serviceaccount"
         (mount / "first").mkdir(parents=True)
         (mount / "first" / "token").write_text("old")
@@ -114,7 +114,7 @@ print(json.dumps([found.access_key, str(allowed.replaced())]))
 
     @pytest.mark.slow
     def test_it_can_tell_that_a_file_was_replaced_that_it_may_not_read(self, folder: Path) -> None:
-        """If the folder has other files, only the file itself is allowed."""
+        """If the folder contains other files, only the file itself is allowed."""
         bundle = folder / "home" / "bundle.pem"
         bundle.write_text("old")
         replace = f"cd {bundle.parent}; printf new > tmp; mv tmp bundle.pem"

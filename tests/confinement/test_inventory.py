@@ -1,4 +1,4 @@
-"""Listing an inventory starts a process that reads its parts, and is confined like the one that starts it."""
+"""Listing an inventory starts a process that reads its parts and is confined like its parent."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a process may read follows from where its settings and credentials are."""
+"""The files that a process can read follow from the paths of its settings and credentials."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_little_is_written(home: Path, tmp_path: Path) -> None:
 def test_no_whole_folder_is_read_that_others_share() -> None:
     read = {rule.path for rule in found().rules if rule.access & Access.READ_FILE}
 
-    assert not read & {Path("/"), Path("/etc"), Path("/tmp"), Path("/root"), Path.cwd()}  # noqa: S108 - none is made
+    assert not read & {Path("/"), Path("/etc"), Path("/tmp"), Path("/root"), Path.cwd()}  # noqa: S108 - the file is not created
 
 
 @pytest.mark.usefixtures("home")
@@ -59,13 +59,13 @@ def test_no_whole_folder_is_read_that_others_share() -> None:
     [
         ("/var/run/secrets/eks.amazonaws.com/serviceaccount/token", None),
         ("/etc/token", "/etc/token"),
-        ("/tmp/token", "/tmp/token"),  # noqa: S108 - none is made
+        ("/tmp/token", "/tmp/token"),  # noqa: S108 - the file is not created
     ],
 )
 def test_a_file_that_a_variable_names(
     monkeypatch: pytest.MonkeyPatch, named: str, allowed: str | None
 ) -> None:
-    """With the folder that is there for it alone, or without."""
+    """The whole folder is allowed if it exists only for that file."""
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", named)
 
     assert Path(allowed or Path(named).parent) in places(found())

@@ -1,4 +1,4 @@
-"""The sparse value behaves like the bytes that it represents."""
+"""A sparse image behaves like the bytes that it represents."""
 
 import pytest
 from hypothesis import given

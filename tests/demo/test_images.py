@@ -1,4 +1,4 @@
-"""The images that the builders write are what they say: qemu is asked, or where it declines, the bytes."""
+"""The builders' images are correct: according to qemu, or to their bytes if qemu does not open them."""
 
 import struct
 import zlib
@@ -22,19 +22,19 @@ SIZES = (7 * MIB, 512 * MIB, 513 * MIB, 2057 * MIB, TIB)
 
 @dataclass(frozen=True)
 class Case:
-    """A builder with its options, qemu's name of what it builds, and the bytes it allocates at once."""
+    """A builder with its options, qemu's name of the format, and the size of its blocks in bytes."""
 
     name: str
     qemu_format: str
     block_size: int
     build: Callable[..., Image]
-    #: Whether `qemu-img check` knows the format.
+    #: Whether `qemu-img check` supports the format.
     checked: bool = True
-    #: The largest disk asked for: what the format, or qemu's patience, takes.
+    #: The largest disk that is tested. The format or the time that qemu needs limits it.
     largest: int = TIB
 
     def blocks(self, size: int) -> tuple[int, ...]:
-        """The last block, the first and another: stored out of order."""
+        """The last block, the first block and another one, stored out of order."""
         last = -(-size // self.block_size) - 1
         return tuple(dict.fromkeys((last, 0, last // 2)))
 
@@ -73,7 +73,7 @@ def vhd_differencing(size: int, allocated: Sequence[int]) -> Image:
 CASES = (
     qcow2_case("qcow2"),
     qcow2_case("qcow2-v2", version=2),
-    # An L1 table may have 32 MiB in qemu: with clusters of 512 bytes that is a disk of 128 GiB.
+    # In qemu an L1 table can have 32 MiB: with clusters of 512 bytes, this is a disk of 128 GiB.
     qcow2_case("qcow2-cluster-512", cluster_bits=9, largest=2057 * MIB),
     qcow2_case("qcow2-cluster-2m", cluster_bits=21),
     qcow2_case("qcow2-extended-l2", incompatible=1 << 4),
@@ -89,7 +89,7 @@ CASES = (
     vhdx_case("vhdx-metadata-first", block_size=32 * MIB, metadata_offset=MIB),
     vhdx_case("vhdx-metadata-last", block_size=32 * MIB, metadata_offset=40 * MIB),
     vhdx_case("vhdx-bat-first", block_size=32 * MIB, metadata_offset=40 * MIB, bat_offset=MIB),
-    # Checking these two goes through every grain or block, allocated or not.
+    # Checking these two reads every grain or block, allocated or not.
     Case("vmdk-sparse", "vmdk", 64 << 10, images.vmdk_sparse, largest=2057 * MIB),
     Case("vmdk-stream-optimized", "vmdk", 64 << 10, images.vmdk_stream_optimized, largest=2057 * MIB),
     Case("vdi", "vdi", MIB, images.vdi),
@@ -120,7 +120,7 @@ def test_qemu_reads_the_image_as_it_was_meant(case: Case, size: int, qemu_img: A
 
 
 def sectors(qemu_img: Any, case: Case, path: Path, first: int, count: int) -> bytes:
-    """What the guest reads, padded with zeros where the disk ends."""
+    """The bytes that the guest reads, padded with zeros after the disk's end."""
     target = path.with_name("sectors")
     qemu_img.run(
         "dd",
@@ -141,7 +141,7 @@ def test_whole_disk_converts_to_what_the_guest_wrote(case: Case, qemu_img: Any, 
     qemu_img.run("compare", "-f", "raw", "-F", "raw", raw, wanted.write_to(tmp_path / "wanted"))
 
 
-# A fixed VHD has its magic number at the end, where qemu does not look for it.
+# A fixed VHD has its magic number at the end, where qemu does not search for it.
 PROBED = [case for case in CASES if not case.name.startswith("vhd-fixed")]
 
 
@@ -160,7 +160,7 @@ def test_qemu_believes_the_geometry_of_other_creators(
 ) -> None:
     cylinders, heads, per_track = images.vhd_geometry(size // 512)
     geometry_size = cylinders * heads * per_track * 512
-    # The largest geometry says nothing but "at least".
+    # The largest geometry only means that the disk has at least this size.
     wanted = size if (cylinders, heads, per_track) == (65535, 16, 255) else geometry_size
     path = build(size, creator=b"vpc ").write_to(tmp_path / "image")
     assert qemu_img(path, "vpc")["virtual-size"] == wanted
@@ -273,7 +273,7 @@ def test_vhdx_locator_leads_to_the_parent() -> None:
 
 
 def entry_of(metadata: bytes, item: UUID) -> int:
-    """The offset that the metadata table gives for an item."""
+    """The offset of an item according to the metadata table."""
     at = metadata.index(item.bytes_le)
     offset: int = struct.unpack_from("<I", metadata, at + 16)[0]
     return offset

@@ -1,4 +1,4 @@
-"""CI says plainly what was audited; an audit that could check nothing is not good news."""
+"""CI states clearly what was audited. An audit that could not check anything is an error."""
 
 import importlib.util
 import json

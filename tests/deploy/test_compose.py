@@ -1,4 +1,4 @@
-"""The Compose files and the Dockerfile say what the code says."""
+"""The Compose files and the Dockerfile agree with the code."""
 
 import os
 import re
@@ -19,9 +19,9 @@ from tests.tools import give_up
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 SERVICES = services(MAIN, **{PASSWORD_NAME: PASSWORD})
 OF_DEMO = services(DEMO)
-#: The services that talk to the Valkey of docker-compose.yml.
+#: The services that use the Valkey of docker-compose.yml.
 CLIENTS = ("worker", "listener", "scheduler")
-#: Every service, by its name in a test's.
+#: Every service, by its name in test ids.
 ALL = SERVICES | {f"demo-{name}": service for name, service in OF_DEMO.items()}
 OURS = [name for name, service in ALL.items() if service["image"].startswith("keyhole:")]
 FILES = (MAIN, DEMO, TLS, SIGNING)
@@ -43,7 +43,7 @@ def test_it_runs_a_valkey_and_two_workers_and_with_a_profile_more() -> None:
 def test_a_service_of_ours_can_write_nothing_and_become_nobody(name: str) -> None:
     service = ALL[name]
     assert service["read_only"] is True
-    assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - a folder of the container's own
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - a folder within the container
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -60,7 +60,7 @@ def test_only_the_services_that_need_the_queue_share_a_network_with_it() -> None
     assert networks == {
         "valkey": ["queue"],
         "scheduler": ["queue"],
-        # These ask S3 and its queues of events.
+        # These connect to S3 and to its queues of events.
         "worker": ["queue", "default"],
         "listener": ["queue", "default"],
     }
@@ -105,7 +105,7 @@ def test_of_the_queues_users_keyhole_alone_gets_in_and_may_do_no_more_than_it_mu
 
 @pytest.mark.parametrize("files", [(MAIN,), (MAIN, TLS)], ids=["plain", "tls"])
 def test_the_password_is_in_no_command_line(files: tuple[str, ...]) -> None:
-    """Every user of the host can read these while the container runs."""
+    """Every user of the host can read command lines while the container runs."""
     valkey = services(*files, **{PASSWORD_NAME: PASSWORD})["valkey"]
     assert PASSWORD not in str([valkey["command"], valkey["healthcheck"]])
     assert PASSWORD not in valkey["environment"].get("VALKEY_EXTRA_FLAGS", "")
@@ -190,7 +190,7 @@ def test_the_image_runs_as_a_user_with_a_fixed_number() -> None:
     users = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
     assert users == ["10001:10001"]
     assert "--uid 10001" in DOCKERFILE
-    # Whose the signing key must be.
+    # The user who must own the signing key.
     assert "chown 10001 secrets/signing.key" in (ROOT / SIGNING).read_text()
 
 
@@ -214,7 +214,7 @@ def test_all_that_the_image_copies_is_let_into_its_context() -> None:
 
 
 def _config(no_settings: Path, *files: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """What Compose makes of some files, whatever is in the `.env` of this folder: its own answer."""
+    """The configuration that Compose itself derives from some files, whatever `.env` contains."""
     no_settings.touch()
     compose = shutil.which("docker-compose")
     if compose is None:
@@ -241,7 +241,7 @@ def _config(no_settings: Path, *files: str, **variables: str) -> subprocess.Comp
 
 
 def _told(service: Service) -> dict[str, Any]:
-    """What these tests, and the Valkey that they start, take from a service."""
+    """The parts of a service that these tests and their Valkey use."""
     return {name: service.get(name) for name in ("command", "environment")} | {
         "healthcheck": service.get("healthcheck", {}).get("test"),
         "profiles": service.get("profiles"),

@@ -1,7 +1,7 @@
-"""What the Compose files describe, started as it stands there: its Valkey, a worker and a `submit`.
+"""The services of the Compose files, started without containers: the Valkey, a worker and a `submit`.
 
-Only containers are missing, so paths, the host `valkey` and its port are this machine's. The wheel's Valkey
-knows no TLS; Debian's Redis does.
+Without containers, paths, the host `valkey` and its port are replaced by those of this machine. The wheel's
+Valkey has no TLS, so Debian's Redis replaces it for TLS.
 """
 
 import json
@@ -73,7 +73,7 @@ def running(valkey: Valkey, url: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL that a worker is given of the running Valkey."""
+    """The URL of the running Valkey that a worker uses."""
     found = services(MAIN, **{PASSWORD_NAME: PASSWORD})
     folder = tmp_path_factory.mktemp("valkey")
     valkey = Valkey(found["valkey"], folder, server=get_binary_path(), secrets=NO_SECRETS)
@@ -125,7 +125,7 @@ class TestAnotherUser:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    """The folder `secrets` for a server `localhost`, made by the commands of the reference and of Compose."""
+    """The folder `secrets` for a server `localhost`, made by the reference's and Compose's commands."""
     folder = tmp_path / "secrets"
     folder.mkdir()
     make_certificates(folder, "valkey")
@@ -135,17 +135,17 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def environment(valkey: Valkey, service: Service, moto_url: str, **host: str) -> dict[str, str]:
-    """A service's environment, with an S3 for the host's, and what else the host gives."""
+    """A service's environment, with a local S3 and the host's other variables."""
     given = {**commands.S3_CREDENTIALS, "KEYHOLE_S3_ENDPOINT_URL": moto_url, "KEYHOLE_SINKS": "redis,tags"}
     found = valkey.environment_of(service, **given, **host)
-    # Where heartbeats are, and nobody else's.
+    # A folder with only this service's heartbeats.
     return commands.environment(**found, XDG_RUNTIME_DIR=valkey.log.parent)
 
 
 def check_the_way_of_an_object(
     env: dict[str, str], s3: "S3Client", bucket: str, command: list[str], log: Path
 ) -> None:
-    """Submit an object to a worker; it must get its verdict and its tag."""
+    """Submit an object to a worker, and assert that it gets its verdict and its tag."""
     s3.put_object(Bucket=bucket, Key="a.qcow2", Body=SAFE)
     with commands.started(*command, env=env, log=log):
         done = commands.keyhole("submit", "--wait", "--json", f"s3://{bucket}/a.qcow2", env=env)
@@ -177,7 +177,7 @@ def test_a_worker_and_a_submit_work_together(
 
 @dataclass
 class Site:
-    """The services by TLS and with signed messages, and their running Valkey."""
+    """The services with TLS and signed messages, and their running Valkey."""
 
     services: dict[str, Service]
     valkey: Valkey
@@ -190,7 +190,7 @@ class Site:
 
     @contextmanager
     def started(self, name: str, env: Mapping[str, str]) -> Iterator[None]:
-        """A service that is well, as its health check says."""
+        """A service that is healthy according to its health check."""
         service = self.services[name]
         _, program, *check = service["healthcheck"]["test"]
         assert program == "keyhole"
@@ -204,7 +204,7 @@ class Site:
 
 @pytest.fixture
 def site(moto_url: str, secrets: Path, tmp_path: Path) -> Iterator[Site]:
-    """A site, on Debian's Redis."""
+    """A site with Debian's Redis."""
     if not REDIS.exists():
         give_up("Redis is not there: install redis-server")
     found = services(MAIN, TLS, SIGNING, **{PASSWORD_NAME: PASSWORD})
@@ -282,7 +282,7 @@ def test_the_demo_with_nothing_set(tmp_path: Path) -> None:
         | {"KEYHOLE_S3_ENDPOINT_URL": f"http://localhost:{port}"}
         for name in ("worker", "submit")
     }
-    # On loopback; its container listens on all addresses.
+    # It listens on the loopback interface. In its container it listens on all addresses.
     s3 = [*found["s3"]["entrypoint"][1:], "--port", port]
     _, _, *check = [part.replace("9000", port) for part in found["s3"]["healthcheck"]["test"]]
 

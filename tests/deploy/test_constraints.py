@@ -1,4 +1,4 @@
-"""deploy/constraints.txt pins what is installed, and the README's test command installs by it."""
+"""deploy/constraints.txt pins all packages, and the README's test command installs with it."""
 
 import re
 import subprocess

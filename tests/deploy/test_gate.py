@@ -1,7 +1,7 @@
 """The bucket policies that prevent everyone from reading objects that are not safe.
 
-That of Ceph is tried on a real server (`tests/ceph/test_gate.py`). That of AWS is checked here: its actions
-by the list of cfn-lint, its logic by the rules of AWS for the few operators that it uses.
+The policy for Ceph is tested on a real server (`tests/ceph/test_gate.py`). The policy for AWS is checked
+here: its actions with cfn-lint's list, and its logic with AWS's rules for the few operators that it uses.
 """
 
 import json
@@ -18,7 +18,7 @@ DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 GATES = {name: json.loads((DEPLOY / name).read_text()) for name in ("gate.json", "gate-ceph.json")}
 KEYHOLE = "arn:aws:iam::111122223333:role/keyhole"
 SOMEBODY = "arn:aws:iam::111122223333:user/somebody"
-#: Keys of conditions, from the Service Authorization Reference of AWS; of Ceph's from its documentation.
+#: Condition keys, from AWS's Service Authorization Reference, and for Ceph from its documentation.
 CONDITION_KEYS = {
     "gate.json": {f"s3:ExistingObjectTag/{STATUS}", "s3:RequestObjectTagKeys", "aws:PrincipalArn"},
     "gate-ceph.json": {
@@ -56,7 +56,7 @@ def test_its_actions_and_conditions_are_known(name: str) -> None:
 
 
 def denies(action: str, principal: str, context: Mapping[str, str] | None = None) -> bool:
-    """Whether AWS denies a request by the policy."""
+    """Whether the policy makes AWS deny a request."""
     context = {"aws:PrincipalArn": principal, **(context or {})}
     return any(
         action in statement["Action"] and all(holds(*one, context) for one in statement["Condition"].items())
@@ -65,7 +65,7 @@ def denies(action: str, principal: str, context: Mapping[str, str] | None = None
 
 
 def holds(operator: str, wanted: Mapping[str, str], context: Mapping[str, str]) -> bool:
-    """Whether a condition holds: a negated operator does if there is no such key in the request."""
+    """Whether a condition is true. A negated operator is true if the request does not contain the key."""
     for key, value in wanted.items():
         if operator == "Null":
             if (key not in context) != (value == "true"):

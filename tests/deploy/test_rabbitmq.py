@@ -1,4 +1,4 @@
-"""RabbitMQ as the reference configures it: with TLS, and a user with the least permissions."""
+"""RabbitMQ as the reference configures it: with TLS, and a user with the fewest permissions."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ SAFE = qcow2(1024**3).to_bytes()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A server by the reference's certificates and configuration, which tests can ask without TLS as well."""
+    """A server with the reference's certificates and configuration. Tests can also connect without TLS."""
     folder = tmp_path_factory.mktemp("certificates")
     make_certificates(folder, "rabbit")
     with rabbitmq_server() as server:
@@ -53,9 +53,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 
 def add_user(server: RabbitMQ, folder: Path, *, vhost_options: str, readable: str) -> str:
-    """Run the reference's commands, and return the URL that they are for."""
+    """Run the reference's commands, and return the URL of the user that they create."""
     control = f"{SERVER.parent}/rabbitmqctl --node {server._env['RABBITMQ_NODENAME']}"
-    # Every command reads what is typed, and one asks for it.
+    # All commands share standard input, and one of them reads a password from it.
     (folder / "rabbitmqctl").write_text(f'#!/bin/sh\necho {PASSWORD} | {control} "$@"\n')
     (folder / "rabbitmqctl").chmod(0o755)
     script = block("rabbitmqctl add_vhost").replace("add_vhost keyhole", f"add_vhost keyhole {vhost_options}")

@@ -1,4 +1,4 @@
-"""Redis as the reference configures it: TLS alone, and one user."""
+"""Redis as the reference configures it: only TLS, and one user."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""If the processes that work on an audit are killed, the audit still ends and counts every object once."""
+"""If processes that work on an audit are killed, the audit still ends and counts every object once."""
 
 import os
 import random
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 
 BUCKET = "images"
 MANY, FEW = 20_000, 3000
-#: Seed of the moments, kinds and targets of the kills.
+#: The seed for the times, kinds and targets of the kills.
 SEED = 4
-#: A killed worker's messages are redelivered after this many seconds without a heartbeat.
+#: After this many seconds without a heartbeat, a killed worker's messages are delivered again.
 RESEND_SECONDS = 30
 
 
@@ -45,7 +45,7 @@ def site(s3: SyntheticS3, tmp_path: Path) -> Iterator[AuditSite]:
 
 
 class Workers:
-    """Workers of a site, which a test kills and starts."""
+    """The workers of a site, which a test kills and starts."""
 
     def __init__(self, site: AuditSite, stack: ExitStack) -> None:
         self._site = site
@@ -53,20 +53,20 @@ class Workers:
         self._processes: list[Popen[bytes]] = []
 
     def start(self) -> None:
-        """Start another one."""
+        """Start another worker."""
         self._processes.append(self._stack.enter_context(self._site.worker(concurrency=1)))
 
     def kill_one(self, by: random.Random) -> None:
-        """Kill a worker with its processes."""
+        """Kill a worker and its processes."""
         self._kill(self._processes.pop(by.randrange(len(self._processes))))
 
     def kill_all(self) -> None:
-        """Kill all workers with their processes."""
+        """Kill all workers and their processes."""
         while self._processes:
             self._kill(self._processes.pop())
 
     def kill_a_child(self, by: random.Random) -> None:
-        """Kill a process that works for a worker, which starts another one."""
+        """Kill a worker's process. The worker starts another one."""
         worker = by.choice(self._processes)
         os.kill(by.choice(commands.until(lambda: commands.children(worker.pid))), signal.SIGKILL)
 
@@ -78,35 +78,35 @@ class Workers:
 
 @pytest.fixture
 def workers(site: AuditSite) -> Iterator[Workers]:
-    """No workers yet."""
+    """An empty set of workers."""
     with ExitStack() as stack:
         yield Workers(site, stack)
 
 
 def choice(seed: int = 0) -> random.Random:
-    """Chance that is the same every time."""
-    return random.Random(seed)  # noqa: S311 - it chooses whom to kill
+    """Random choices that are the same in every run."""
+    return random.Random(seed)  # noqa: S311 - to choose which process to kill
 
 
 def let_the_page_be_lost(site: AuditSite, audit_id: str) -> None:
-    """Let the time pass in which whoever lists a page would have given a heartbeat."""
+    """Let so much time pass that a living process that lists a page would have sent a heartbeat."""
     site.redis.delete(keys.audit(audit_id, "page"))
 
 
 def grow_old(site: AuditSite) -> None:
-    """Let the time pass in which whoever works on batches would have given a heartbeat."""
+    """Let so much time pass that a living process that works on batches would have sent a heartbeat."""
     for entry_id in site.redis.zrange(keys.ledger_open(AUDITS), 0, -1):
         site.redis.zincrby(keys.ledger_open(AUDITS), -1000, entry_id)
 
 
 class Chaos:
-    """Kills who works on an audit, in the middle of it."""
+    """Kills processes that work on an audit."""
 
     def __init__(self, site: AuditSite, workers: Workers, audit_id: str, chance: random.Random) -> None:
         self._site, self._workers, self._audit_id, self._chance = site, workers, audit_id, chance
 
     def a_process(self) -> None:
-        """Kill a process that scans or lists; its worker starts another one."""
+        """Kill a process that scans or lists. Its worker starts another one."""
         self._workers.kill_a_child(self._chance)
 
     def a_worker(self) -> None:
@@ -122,7 +122,7 @@ class Chaos:
         self._all()
 
     def whoever_has_listed(self) -> None:
-        """Kill all workers when one of them has committed a page, and is about to publish its batches."""
+        """Kill all workers when one of them has committed a page but not published its batches."""
         page = self._site.audits.place(self._audit_id).page
         self._site.sweeping_until(self._audit_id, lambda: self._site.audits.place(self._audit_id).page > page)
         self._all()
@@ -160,7 +160,7 @@ class TestManyAreKilled:
 
 class TestRedisIsKilled:
     def test_an_audit_goes_on_when_it_is_back(self, s3: SyntheticS3, tmp_path: Path) -> None:
-        """With every write on disk before its answer: what it forgets, it forgets of its own records, too."""
+        """Every write is on disk before Redis answers, so a crash loses no confirmed write."""
         s3.fill(BUCKET, FEW)
         server = ValkeyServer(
             port=free_port(), data_dir=tmp_path / "valkey", appendonly="yes", appendfsync="always"
@@ -187,7 +187,7 @@ class TestRedisIsKilled:
 
 class TestNobodyIsKilled:
     def test_what_waits_in_its_queue_is_not_sent_again(self, site: AuditSite) -> None:
-        """However long it waits there."""
+        """This is true however long they wait."""
         site.s3.fill(BUCKET, 30)
         audit_id = site.begin(BUCKET, batch_size=10)
         with commands.started("worker", "--queue", HOUSEKEEPING, env=site.env, log=site.log):
@@ -227,7 +227,7 @@ class TestOneIsKilled:
         asked = site.s3.counts()["LIST"]
 
         workers.kill_a_child(choice())
-        # The killed process asks no more, so the next LIST is another's.
+        # The killed process sends no further request, so another process sends the next LIST.
         commands.until(lambda: site.s3.counts()["LIST"] > asked and site.s3.held())
         site.s3.release()
 

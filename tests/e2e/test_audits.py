@@ -1,4 +1,4 @@
-"""Audits from end to end: what is unchanged costs no GET, limits hold as the server counts them."""
+"""Audits from end to end: unchanged objects cost no GET, and the server's counts confirm the limits."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditSite]:
 
 @pytest.fixture
 def audits(running: AuditSite) -> Iterator[AuditSite]:
-    """The same, whose S3 answers at once and has counted nothing."""
+    """The same site, whose S3 answers at once and has reset its counts."""
     running.s3.forget()
     yield running
     running.s3.release()
@@ -40,7 +40,7 @@ def audits(running: AuditSite) -> Iterator[AuditSite]:
 
 @pytest.fixture
 def bucket() -> str:
-    """The name of a bucket of this test's own."""
+    """The name of a bucket that only this test uses."""
     return f"test-{uuid4().hex}"
 
 
@@ -103,7 +103,7 @@ class TestRepeated:
 class TestSeveralAtOnce:
     @pytest.mark.slow
     def test_each_counts_its_own(self, audits: AuditSite, bucket: str) -> None:
-        """Two of the same bucket, both of all objects, and two of others."""
+        """Two audits are of the same bucket, both of all objects, and two of other buckets."""
         others = [f"{bucket}-{number}" for number in range(2)]
         for name in (bucket, *others):
             audits.s3.fill(name, 300)
@@ -138,7 +138,7 @@ class TestWhatWaits:
             in_ledger = audits.redis.zcard(keys.ledger_open(AUDITS))
             samples.append((audit.outstanding, audits.waiting(AUDITS), in_ledger))
             cut = audits.redis.hlen(keys.audit(audit_id, "outstanding"))
-            # A page's batches at most wait in Redis, beside those that are outstanding.
+            # In addition to the outstanding batches, Redis contains at most the batches of one page.
             assert cut <= 3 + 1000 // 50
             return audit.state.ended
 
@@ -146,7 +146,7 @@ class TestWhatWaits:
 
         assert len(samples) > 10
         outstanding, waiting, in_ledger = map(max, zip(*samples, strict=True))
-        # What is finished is struck from the ledger a moment later, by each of two processes.
+        # A finished batch is removed from the ledger a moment later, by each of two processes.
         assert (outstanding, waiting) <= (3, 3)
         assert in_ledger <= 3 + 2
         assert_all_scanned_once(audits, audit_id, all_keys(3000))
@@ -154,7 +154,7 @@ class TestWhatWaits:
 
     @pytest.mark.slow
     def test_an_upload_does_not_wait_for_an_audit(self, audits: AuditSite, bucket: str) -> None:
-        """Though a hundred batches are queued, its job waits for the few that are in hand."""
+        """A hundred batches are queued, but the upload's job waits only for the few in progress."""
         audits.s3.fill(bucket, 2000)
         audits.s3.slow_down("GET", 0.02)
         audit_id = audits.begin(bucket, outstanding=100, batch_size=20)
@@ -179,7 +179,10 @@ class TestLimits:
     def test_no_more_requests_a_second_than_the_rate(
         self, audits: AuditSite, bucket: str, audits_at_once: int
     ) -> None:
-        """All audits of a bucket share it; after a silence a second's worth may come at once."""
+        """All audits of a bucket share the rate.
+
+        After a silence, the requests of one second can come at once.
+        """
         rate, objects = 100.0, 300
         audits.s3.fill(bucket, objects)
         began = time.monotonic()
@@ -224,7 +227,7 @@ class TestLimits:
         assert audits.s3.counts() == {"LIST": 5}
 
     def test_of_requests_where_every_seventh_fails(self, audits: AuditSite, bucket: str) -> None:
-        """What was tried again is counted, and all get their verdict."""
+        """Repeated requests are counted too, and all objects get their verdict."""
         audits.s3.fill(bucket, 100)
         audits.s3.fail_every(7)
 
@@ -271,7 +274,7 @@ class TestTurned:
         )
 
     def _in_the_middle(self, audits: AuditSite, bucket: str) -> str:
-        """Begin an audit whose first two batches wait for an answer of S3."""
+        """Start an audit whose first two batches wait for an answer of S3."""
         audits.s3.fill(bucket, 400)
         audits.s3.hold("GET")
         audit_id = audits.begin(bucket, batch_size=10, outstanding=2)
@@ -281,7 +284,7 @@ class TestTurned:
 
 @pytest.fixture
 def tagged(site: Site) -> AuditSite:
-    """The site with moto, whose worker writes tags, too."""
+    """The site with moto. Its worker also writes tags."""
     return AuditSite(site.settings, site.env, None, site.log)  # type: ignore[arg-type] # no synthetic S3
 
 

@@ -1,7 +1,7 @@
-"""The same, whatever the broker is: RabbitMQ, Valkey, or SQS by moto. All by the command line, as it runs.
+"""The same behaviour with each broker: RabbitMQ, Valkey, and SQS (moto), through the command line.
 
-Verdicts, the ledger and the records are in a Valkey in each case. From SQS, Celery takes messages by pycurl
-alone, so it is skipped where that is not installed; and there it asks no workers how they are.
+The verdicts, the ledger and the records are always in a Valkey. Celery needs pycurl for SQS, so the tests of
+SQS are skipped if pycurl is not installed. On SQS, `keyhole doctor` cannot ask the workers for their state.
 """
 
 import json
@@ -46,7 +46,7 @@ HELD = "held/a.qcow2"
 VHOST = "keyhole"
 
 
-#: Publish, say how many, and stay.
+#: Publishes jobs, prints how many, and does not end.
 PUBLISHER = """
 import sys
 from keyhole.tasks import scan
@@ -55,7 +55,7 @@ for number in range(20):
 print(number + 1, flush=True)
 sys.stdin.read()
 """
-#: Publish, but wait for the broker's answers for a shorter time than Keyhole does, in seconds.
+#: Publishes jobs, but waits for the broker's answers for less time than Keyhole, in seconds.
 IMPATIENT = """
 from keyhole.tasks import app, scan
 options = app.conf.broker_transport_options
@@ -66,21 +66,21 @@ scan.delay("s3://bucket/key")
 
 
 class Broker(Protocol):
-    """Where jobs are queued."""
+    """The broker of the jobs."""
 
     url: str
 
     @abstractmethod
     def waiting(self) -> int:
-        """Messages of `keyhole.jobs` that no worker has in hand."""
+        """The number of messages in `keyhole.jobs` that no worker has received."""
 
     @abstractmethod
     def in_hand(self) -> int:
-        """Messages that a worker has in hand, and has not acknowledged."""
+        """The number of messages that a worker has received but not acknowledged."""
 
     @abstractmethod
     def let_time_pass(self) -> None:
-        """Until a worker that was killed is known to be dead."""
+        """Wait until a killed worker is known to be dead."""
 
 
 class ByRabbitMQ(Broker):
@@ -93,14 +93,14 @@ class ByRabbitMQ(Broker):
             return int(channel.queue_declare(JOBS, passive=True).message_count)
 
     def in_hand(self) -> int:
-        """The queues' own tool says it; AMQP doesn't."""
+        """The number, from the administration tool, because AMQP does not state it."""
         counts = self._server.control(
             "list_queues", "-p", self._vhost, "--no-table-headers", "messages_unacknowledged"
         )
         return sum(map(int, counts.split()))
 
     def let_time_pass(self) -> None:
-        """It knows at once."""
+        """RabbitMQ notices it at once."""
 
 
 class ByValkey(Broker):
@@ -166,7 +166,7 @@ class Site:
     folder: Path
 
     def bucket(self, objects: Mapping[str, bytes]) -> str:
-        """A new bucket with these objects."""
+        """Make a bucket with these objects."""
         name = f"test-{uuid4().hex}"
         self.s3.create_bucket(Bucket=name)
         for key, body in objects.items():
@@ -177,23 +177,23 @@ class Site:
         return self.folder / f"{name}.log"
 
     def submit(self, *arguments: str) -> list[dict[str, Any]]:
-        """Submit, and return what it prints."""
+        """Submit objects, and return the output."""
         done = commands.keyhole("submit", "--json", *arguments, env=self.env)
         assert done.returncode in {0, 1}, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def announced(self, bucket: str) -> list[str]:
-        """The keys of the bucket's objects, as their verdicts were announced."""
+        """The keys of the bucket's objects, in the order of their verdicts in the stream."""
         reports = [json.loads(fields[b"report"]) for _, fields in self.redis.xrange(keys.VERDICTS)]
         return sorted(report["key"] for report in reports if report["bucket"] == bucket)
 
     def doctor(self) -> dict[str, dict[str, str]]:
-        """The doctor's findings, by their subjects."""
+        """The doctor's findings, by subject."""
         done = commands.keyhole("doctor", "--json", env=self.env)
         return {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}
 
     def is_idle(self) -> bool:
-        """Whether all work is done, and no message left."""
+        """Whether all work is done, and no message is left."""
         open_entries = sum(self.redis.zcard(keys.ledger_open(queue)) for queue in QUEUES)
         return not open_entries and not self.broker.waiting() and not self.broker.in_hand()
 
@@ -221,7 +221,7 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
             broker = BySqs(request.getfixturevalue("moto_url"))
             stack.callback(broker.close)
         else:
-            # Another database than the verdicts'.
+            # It uses another database than the verdicts.
             url = f"{valkey.connection_url}/1"
             broker = ByValkey(stack.enter_context(connect(url)), url)
         env = commands.environment(
@@ -262,7 +262,7 @@ class TestVerdicts:
         assert site.announced(bucket) == sorted(objects)
 
     def test_workers_share_the_work_and_finish_what_they_have(self, site: Site) -> None:
-        """Two on one host, as many as anybody likes. A busy one keeps nothing in reserve."""
+        """Two workers run on one host, but more could. A busy worker holds no further messages."""
         bucket = site.bucket({HELD: SAFE, "b.qcow2": SAFE, "c.qcow2": SAFE})
         site.submit(f"s3://{bucket}/{HELD}")
         assert site.broker.waiting() == 1
@@ -317,7 +317,7 @@ class TestTheDoctor:
 
 
 class TestRabbitMQ:
-    """What is its own."""
+    """Behaviour that only RabbitMQ has."""
 
     @pytest.fixture
     def env(self, rabbitmq: RabbitMQ, valkey_url: str, s3_server: HeldS3) -> dict[str, str]:
@@ -331,7 +331,10 @@ class TestRabbitMQ:
     def test_what_was_published_survives_its_being_killed(
         self, rabbitmq: RabbitMQ, env: dict[str, str]
     ) -> None:
-        """Whoever has published has it on the broker's disk, though the connection stays open."""
+        """When a publish returns, the messages are on the broker's disk.
+
+        This is true even if the connection stays open.
+        """
         with subprocess.Popen(
             [sys.executable, "-c", PUBLISHER], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as publisher:
@@ -362,9 +365,9 @@ class TestRabbitMQ:
     def test_a_worker_that_connects_again_is_not_refused(
         self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
     ) -> None:
-        """While to the broker its old connection is still there, as after a fault of the network.
+        """To the broker, the worker's old connection still exists, as after a network fault.
 
-        What the broker has sent there already comes again when it misses two heartbeats.
+        When the old connection misses two heartbeats, the broker delivers its messages again.
         """
         with closing(AmqpRelay(rabbitmq.port)) as relay, connect(env["KEYHOLE_REDIS_URL"]) as client:
             direct = env["KEYHOLE_BROKER_URL"]
@@ -382,7 +385,7 @@ class TestRabbitMQ:
     def test_queues_for_commands_are_classic_where_others_are_quorum_queues(
         self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
     ) -> None:
-        """RabbitMQ 3.10 never serves a quorum queue again that was declared just before it was killed."""
+        """After a kill, RabbitMQ 3.10 never serves a quorum queue that was declared just before."""
         rabbitmq.add_quorum_vhost()
         env |= {"KEYHOLE_BROKER_URL": rabbitmq.url(QUORUM_VHOST)}
         with commands.worker(env, tmp_path / "worker.log"):
@@ -391,11 +394,11 @@ class TestRabbitMQ:
         _delete_queues(rabbitmq, QUORUM_VHOST)
         types = dict(line.split() for line in listed.splitlines())
         assert {types.pop(queue) for queue in QUEUES} == {"quorum"}
-        # Of the worker, and for answers to the doctor.
+        # The queues of the worker, and for answers to the doctor.
         assert list(types.values()) == ["classic", "classic"]
 
     def test_one_that_takes_no_messages_is_told_of(self, rabbitmq: RabbitMQ, env: dict[str, str]) -> None:
-        """Short of memory or disk it lets publishers wait, for as long as they like."""
+        """If it has too little memory or disk, it blocks publishers without a limit."""
         rabbitmq.control("set_vm_memory_high_watermark", "0.00001")
         try:
             done = subprocess.run(

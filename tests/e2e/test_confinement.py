@@ -1,4 +1,4 @@
-"""The processes of a real worker are confined, say so, and are replaced when that no longer fits."""
+"""A real worker's processes are confined, report that, and are replaced when it no longer fits."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ SAFE = qcow2(1024**3).to_bytes()
 
 @with_landlock
 def test_a_process_is_replaced_with_a_file_that_it_may_read(faulty_site: Site, tmp_path: Path) -> None:
-    """And the job that it was given is done by the next one."""
+    """The next process does the old process's job."""
     site = faulty_site
     site.held.release()
     bucket = site.bucket()
@@ -67,7 +67,7 @@ def test_a_worker_that_must_be_confined_and_cannot_says_why(faulty_site: Site, t
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])
 def test_a_pool_without_processes_is_not_confined(faulty_site: Site, pool: str) -> None:
-    """It says so, and works."""
+    """The worker reports that, and works."""
     site = faulty_site
     site.held.release()
     bucket = site.bucket()

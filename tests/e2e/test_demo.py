@@ -1,4 +1,4 @@
-"""`keyhole demo`: every sample gets the verdict that it is there to show, and nothing is left behind."""
+"""`keyhole demo`: every sample gets its intended verdict, and nothing is left behind."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.e2e import commands
 
 @pytest.fixture
 def env(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Nothing is configured, and everything that the demo starts can be found by its environment."""
+    """Nothing is configured, and the environment identifies every process that the demo starts."""
     temporary = tmp_path / "t"
     temporary.mkdir()
     yield commands.environment(TMPDIR=temporary, KEYHOLE_DATA_DIR=tmp_path / "data")
@@ -24,7 +24,7 @@ def env(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def left_behind(env: dict[str, str]) -> list[object]:
-    """Processes and folders of the demo's."""
+    """The demo's remaining processes and folders."""
     return [
         *commands.marked(env["TMPDIR"]),
         *Path(env["TMPDIR"]).iterdir(),
@@ -60,12 +60,12 @@ def test_its_tables_show_verdicts_and_tags_and_fit_80_columns(env: dict[str, str
 
 
 def is_uploading(env: dict[str, str]) -> bool:
-    """Whether the worker has been started, as it is before the first sample is built."""
+    """Whether the worker has been started, which is before the first sample is built."""
     return any(Path(env["TMPDIR"]).glob("keyhole-demo-*/worker.log"))
 
 
 def is_scanning(env: dict[str, str]) -> bool:
-    """Whether the worker has taken a job."""
+    """Whether the worker has received a job."""
     return any(
         b" received" in log.read_bytes() for log in Path(env["TMPDIR"]).glob("keyhole-demo-*/worker.log")
     )

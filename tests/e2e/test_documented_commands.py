@@ -1,7 +1,7 @@
-"""The commands that the README and the reference show run as they stand, one after the other.
+"""The commands in the README and the reference run unchanged, one after the other.
 
-A page's commands are one script for a shell, in a folder that looks like a fresh clone with an environment in
-`.venv`. Before those of the reference stand the README's commands that start a local S3.
+The commands of a page are one shell script, in a folder that looks like a fresh clone with a virtual
+environment in `.venv`. Before the commands of the reference, the README's commands start a local S3.
 """
 
 import re
@@ -22,7 +22,7 @@ PAGES = {
     **REFERENCE,
     "CONTRIBUTING": (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8"),
 }
-#: Commands that are not run here, by how they begin, and why.
+#: The beginnings of commands that are not run here, with the reasons.
 NOT_RUN = {
     "python3 -m venv .venv && .venv/bin/pip install -q -c deploy/constraints.txt '.[embedded]'": (
         "it installs packages from a registry; test_demo.py runs the demo"
@@ -39,19 +39,19 @@ NOT_RUN = {
     "rabbitmqctl": "tests/deploy/test_rabbitmq.py runs it",
     "export KEYHOLE_BROKER_URL=": "the same, with a server that has these certificates",
 }
-#: Commands that run until they are told to stop. They are, once their health check says that they are well.
+#: Commands that run until they are stopped. They are stopped when their health check succeeds.
 ENDLESS = ("keyhole listen", "keyhole scheduler")
-#: Commands whose exit code may be 1: some of the objects are not safe.
+#: Commands that can exit with 1, because some of the objects are not safe.
 JUDGING = r"keyhole (inspect|submit|show|audit)\b"
-#: The URL of a Redis, as the README shows one.
+#: The URL of a Redis in the README.
 REDIS = "redis://redis.example:6379/0"
-#: The id of an audit, as the pages show one.
+#: The id of an audit in the pages.
 AUDIT = "3f0c9a1b2c4d"
 LATEST_AUDIT = '"$(keyhole audits --json | python -c \'import json; print(json.loads(input())["id"])\')"'
 #: The README's commands that start the local S3.
 SET_UP = block(". .venv/bin/activate")
 
-#: The queue of events that a page names; on AWS, S3's notifications would come from it.
+#: The queue of events that a page names. On AWS, S3 sends its notifications to that queue.
 MAKE_QUEUE = """import boto3
 boto3.client("sqs", endpoint_url="http://127.0.0.1:{port}", region_name="us-east-1",
              aws_access_key_id="demo", aws_secret_access_key="demo").create_queue(QueueName="uploads")
@@ -59,19 +59,19 @@ boto3.client("sqs", endpoint_url="http://127.0.0.1:{port}", region_name="us-east
 
 
 class Command(NamedTuple):
-    """A command of a page, or a program in Python that it shows."""
+    """A command of a page, or a Python program in it."""
 
     language: str
     text: str
 
     @property
     def reason(self) -> str | None:
-        """Why it is not run."""
+        """The reason for not running it."""
         return next((why for start, why in NOT_RUN.items() if self.text.startswith(start)), None)
 
 
 def shown(page: str) -> list[Command]:
-    """What a page shows in its fenced blocks."""
+    """The fenced blocks of a page."""
     found = []
     for language, text in re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         if language == "python":
@@ -91,7 +91,7 @@ RUN = {
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder as a fresh clone is, with what the pages say that a reader has put there."""
+    """A folder like a fresh clone, with the files that the pages tell the reader to create."""
     folder = tmp_path / "clone"
     bin_folder = folder / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
@@ -106,7 +106,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def as_run(command: Command, stand_ins: dict[str, str]) -> str:
-    """A command for the shell, with what is here in place of what the page names."""
+    """A command for the shell, with this machine's servers instead of those that the page names."""
     if command.language == "python":
         return f"python -c {shlex.quote(command.text)}"
     text = command.text
@@ -122,7 +122,7 @@ def as_run(command: Command, stand_ins: dict[str, str]) -> str:
 
 
 def script(page: list[Command], stand_ins: dict[str, str]) -> str:
-    """The commands, each with a check of its exit code."""
+    """A script of the commands. It checks each exit code."""
     lines = []
     for command in page:
         most = 1 if re.search(JUDGING, command.text) else 0

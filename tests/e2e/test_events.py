@@ -1,4 +1,4 @@
-"""Events end to end: an object that S3 reports as new gets one verdict, even if processes die meanwhile."""
+"""Events end to end: each object that S3 reports as new gets one verdict, even if processes die."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ ODD_KEYS = (
 
 @contextmanager
 def listening(site: Site, url: str, log: Path, **settings: str) -> "Iterator[Popen[bytes]]":
-    """A listener that listens."""
+    """A running listener."""
     env = {**site.env, "XDG_RUNTIME_DIR": str(log.parent), **settings}
     with commands.started("listen", url, env=env, log=log) as process:
         commands.until(lambda: log.exists() and b"listening" in log.read_bytes())
@@ -58,13 +58,13 @@ def list_url(site: Site) -> str:
 
 
 def until_empty(site: Site, url: str, **settings: str) -> None:
-    """Listen until nothing comes any more."""
+    """Listen until no message comes."""
     done = commands.keyhole("listen", "--until-empty", url, env={**site.env, **settings})
     assert done.returncode == 0, done.stderr
 
 
 class Queue:
-    """An SQS queue to which a bucket of the site's tells what happens in it."""
+    """An SQS queue that receives the events of one of the site's buckets."""
 
     def __init__(self, site: Site) -> None:
         access = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
@@ -79,12 +79,12 @@ class Queue:
         )
 
     def send(self, body: bytes) -> None:
-        """Send a message that is not S3's."""
+        """Send a message that is not from S3."""
         self._sqs.send_message(QueueUrl=self.url, MessageBody=body.decode())
 
     @property
     def left(self) -> int:
-        """How many messages are in the queue, those included that somebody has received."""
+        """The number of messages in the queue, including received ones."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
@@ -114,7 +114,7 @@ class TestS3TellsSqs:
 
         assert site.store.get(queue.bucket, ODD_KEYS[0]) is not None
         told = json.loads((tmp_path / "log").read_text().splitlines()[-1])
-        # Keyhole's own tags are events, too, and so are those that nobody wrote: moto tells of both.
+        # moto also sends events about Keyhole's own tags, and about tags that no client wrote.
         assert told["ignored"] >= len(ODD_KEYS)
         assert (told["published"], told["forgotten"], told["dead"]) == (len(ODD_KEYS), 1, 0)
 
@@ -128,7 +128,7 @@ class TestS3TellsSqs:
         until_empty(site, queue.url)
 
         assert commands.until(lambda: site.store.get(queue.bucket, "a.qcow2")).status is Status.SAFE
-        # The tags of the verdict are an event, too, and may come when nobody listens any more.
+        # The tags of the verdict cause an event too, which can come when no listener runs.
         until_empty(site, queue.url)
         assert queue.left == 0
         listed = commands.keyhole("dead", "list", "--json", env=site.env)
@@ -160,7 +160,7 @@ class TestAListInRedis:
     def test_the_same_message_twice_is_one_scan(
         self, faulty_site: Site, recorded: RecordedMoto, tmp_path: Path
     ) -> None:
-        """Counted where it is read: before the verdict, and after it."""
+        """The message is read before the verdict, and again after it."""
         site, bucket = faulty_site, faulty_site.bucket()
         for key in ("a.qcow2", "b.qcow2"):
             site.s3.put_object(Bucket=bucket, Key=key, Body=SAFE)
@@ -174,7 +174,7 @@ class TestAListInRedis:
             with commands.worker(env, site.log):
                 commands.until(lambda: site.store.get(bucket, "a.qcow2"))
                 commands.until(lambda: site.ledger.count() == 0)
-                # What comes after it is scanned after it, so all is done that there was of it.
+                # A later message is scanned later, so all work for this object is done.
                 site.redis.rpush(LIST, body, message(record("b.qcow2", bucket=bucket)))
                 commands.until(lambda: site.store.get(bucket, "b.qcow2"))
 
@@ -213,8 +213,8 @@ class TestAListenerIsKilled:
 
     @pytest.mark.slow
     def test_nothing_is_lost_wherever_it_was(self, faulty_site: Site, tmp_path: Path) -> None:
-        """What it held comes again once it has given no heartbeat; here the test lets that time pass."""
-        site, random = faulty_site, Random(4)  # noqa: S311 - a moment, no secret
+        """Its messages are delivered again when its heartbeats stop. The test lets that time pass."""
+        site, random = faulty_site, Random(4)  # noqa: S311 - to choose a moment, not a secret
         names = {f"{number}.qcow2" for number in range(self.COUNT)}
         site.redis.rpush(LIST, *(message(record(name)) for name in sorted(names)))
 
@@ -261,6 +261,6 @@ def queued(client: redis.Redis) -> set[str]:
 
 
 def held(client: redis.Redis) -> list[bytes]:
-    """Where listeners hold messages of the list, and their heartbeats."""
+    """The lists in which listeners hold messages, and their heartbeats."""
     places = keys.listener_holds(LIST, ""), keys.listener_alive(LIST, "")
     return [key for place in places for key in client.scan_iter(f"{place}*")]

@@ -1,4 +1,4 @@
-"""Processes are killed, connections die, workers are told to stop: every object gets its one verdict."""
+"""Processes are killed, connections break, workers are stopped: every object gets exactly one verdict."""
 
 import json
 import os
@@ -24,13 +24,13 @@ from tests.slow import slow
 SAFE = qcow2(1024**3).to_bytes()
 HELD = "held/a.qcow2"
 
-#: Seconds in which a worker that is told to stop is gone, once its scans have ended.
+#: A worker that is told to stop must end this many seconds after its scans.
 PROMPTLY = 10.0
 
 
 @pytest.fixture
 def bucket(faulty_site: Site) -> str:
-    """A bucket with an object whose GET is held back, and two that are answered at once."""
+    """A bucket with one object whose GET is delayed, and two that are answered at once."""
     name = faulty_site.bucket()
     for key in (HELD, "b.qcow2", "c.qcow2"):
         faulty_site.s3.put_object(Bucket=name, Key=key, Body=SAFE)
@@ -38,7 +38,7 @@ def bucket(faulty_site: Site) -> str:
 
 
 def announcements(site: Site, bucket: str) -> list[str]:
-    """The keys of the bucket's objects, as their verdicts were announced."""
+    """The keys of the bucket's objects, in the order of their verdicts in the stream."""
     reports = [json.loads(fields[b"report"]) for _, fields in site.redis.xrange(keys.VERDICTS)]
     return [report["key"] for report in reports if report["bucket"] == bucket]
 
@@ -79,7 +79,7 @@ class TestAProcessIsKilled:
 class TestAWorkerIsKilled:
     @pytest.mark.slow
     def test_its_processes_end_and_another_worker_does_the_job(self, faulty_site: Site, bucket: str) -> None:
-        """The broker delivers again what was not acknowledged in time; here the test lets the time pass."""
+        """The broker delivers unacknowledged messages again after a timeout. The test lets that time pass."""
         site = faulty_site
         with commands.worker(site.env, site.log) as lost:
             entry = submit(site, bucket, HELD)
@@ -147,7 +147,7 @@ class TestTheEmbeddedWorker:
     def test_ctrl_c_lets_it_finish_with_the_valkey_that_it_started(
         self, faulty_site: Site, bucket: str, tmp_path: Path
     ) -> None:
-        """A terminal sends it to all that run in it."""
+        """A terminal sends the signal to all its processes."""
         site = faulty_site
         env = {name: value for name, value in site.env.items() if name != "KEYHOLE_REDIS_URL"}
         env["KEYHOLE_DATA_DIR"] = str(tmp_path / "data")
@@ -168,7 +168,10 @@ class TestTheEmbeddedWorker:
 
 
 class TestWhatIsNoMessage:
-    """Anybody may have put anything into the broker's list: it is kept, and the worker goes on."""
+    """Everyone with access can write to the broker's list.
+
+    Keyhole stores such an item, and the worker continues.
+    """
 
     ITEMS = (
         (b"no message", "not a message"),
@@ -211,7 +214,7 @@ class TestWhatIsNoMessage:
     def test_what_a_later_version_understands_can_be_sent_again(
         self, faulty_site: Site, faulty_worker: Popen[bytes]
     ) -> None:
-        """This version does not, so it is a dead letter again."""
+        """This version cannot parse it, so it becomes a dead letter again."""
         site = faulty_site
         letters = DeadLetters(site.redis)
         site.redis.lpush("keyhole:broker:keyhole.jobs", message("keyhole.later", [[], {}, {}]))

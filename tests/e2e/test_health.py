@@ -39,7 +39,7 @@ def test_a_worker_that_is_frozen_is_not(faulty_site: Site) -> None:
 
 @pytest.mark.slow
 def test_a_worker_whose_broker_is_away_is_well(faulty_site: Site) -> None:
-    """A restart would not bring the broker back."""
+    """Restarting the worker would not help."""
     env, log = faulty_site.env, faulty_site.log
     with commands.worker(env, log):
         (heartbeat,) = (log.parent / "keyhole").glob("worker-*")

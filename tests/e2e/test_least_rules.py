@@ -1,6 +1,6 @@
-"""Every role of Keyhole works over TLS as a user with the least permissions, and no command is refused.
+"""Every role of Keyhole works over TLS as a Redis user with the fewest permissions. No command is refused.
 
-On Redis and on Valkey, and with messages that are signed.
+The tests run on Redis and on Valkey, with signed messages.
 """
 
 import json
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SAFE = qcow2(1024**3).to_bytes()
-#: The key of a list of events, which needs a rule of its own.
+#: The key of a list of events, which needs its own rule.
 EVENTS = "uploads"
-#: Seconds after which tags that cannot be written are given up.
+#: Tags that cannot be written are given up after this many seconds.
 UNDECIDED = 30
 
 
 @dataclass
 class Site:
-    """A Redis whose user has the least rules, and an S3, with a worker."""
+    """A Redis whose user has the fewest rules, an S3, and a worker."""
 
     server: RedisServer
     admin: redis.Redis
@@ -62,7 +62,7 @@ class Site:
     folder: Path
 
     def bucket(self, *names: str) -> str:
-        """A new bucket with images of these names."""
+        """Make a bucket with images under these names."""
         bucket = f"least-{uuid4().hex}"
         self.s3.create_bucket(Bucket=bucket)
         for name in names:
@@ -70,13 +70,13 @@ class Site:
         return bucket
 
     def keyhole(self, *arguments: str, code: int = 0) -> str:
-        """Run a command to its end, with this exit code, and return what it printed."""
+        """Run a command, check its exit code, and return its output."""
         done = commands.keyhole(*arguments, env=self.env)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done.stdout.decode()
 
     def json(self, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
-        """The same of one that prints JSON."""
+        """Run a command that prints JSON, and return the parsed output."""
         return [json.loads(line) for line in self.keyhole(*arguments, "--json", code=code).splitlines()]
 
     def status(self, bucket: str, key: str) -> str | None:
@@ -116,20 +116,20 @@ def running_site(
         )
         admin = stack.enter_context(server.client())
         site = Site(server, admin, s3_server, s3, env, folder)
-        # Two, so that one is idle while a test holds back what the other asks for.
+        # Two processes, so that one is idle while a test delays the other's request.
         stack.enter_context(commands.worker(env, folder / "worker.log", concurrency=2))
         yield site
 
 
 @pytest.fixture
 def site(running_site: Site) -> Iterator[Site]:
-    """The site, whose user is refused nothing by the end of the test."""
+    """The site. At the end of the test, Redis must have refused the user nothing."""
     yield running_site
     running_site.held.reset()
     running_site.held.release()
     letters = DeadLetters(running_site.admin)
     letters.drop(letters.ids())
-    # The doctor asks for it, and says that it is not told.
+    # The doctor sends this command, and reports that it is refused.
     assert running_site.server.refused() <= {"config|get"}
     assert QUOTED.encode() not in (running_site.folder / "worker.log").read_bytes()
 
@@ -223,7 +223,7 @@ def test_schedulers(site: Site) -> None:
     runs, audits = ScheduleRuns(site.admin), AuditStore(site.admin, expiry_seconds=None)
 
     def scheduled(before: str | None = None) -> str:
-        """Have it due, and wait for the end of its audit."""
+        """Let the schedule be due, and wait until its audit ends."""
         commands.until(lambda: beat_entry(site.admin, bucket))
         due_last(site.admin, bucket, datetime.now(UTC) - timedelta(days=1))
         commands.until(lambda: (run := runs.last(bucket).audit_id) and run != before)
@@ -235,7 +235,7 @@ def test_schedulers(site: Site) -> None:
         commands.until(lambda: site.admin.exists(keys.BEAT_LOCK))
         with commands.started("scheduler", env=env, log=site.folder / "second.log"):
             audit_id = scheduled()
-            # The first one releases its lock, and the second one works.
+            # The first scheduler releases its lock, and the second one works.
             first.terminate()
             assert first.wait(commands.PATIENCE) == 0
             scheduled(before=audit_id)
@@ -254,7 +254,7 @@ def test_tags_that_are_owed_given_up_and_owed_again(site: Site) -> None:
     site.keyhole("submit", "--wait", uri, code=3)
     assert debts.owed(bucket, "a.qcow2", None) is not None
     assert "owed" in site.keyhole("show", uri)
-    # Its next attempt is due, and the last one.
+    # The next attempt is due, which is the last one.
     pass_seconds(site.admin, 2 * UNDECIDED)
     commands.until(letters.count)
     site.held.reset()
@@ -269,7 +269,7 @@ def test_dead_letters(site: Site) -> None:
     bucket = site.bucket("a.qcow2", "b.qcow2")
     letters = DeadLetters(site.admin)
     jobs = [ScanJob(id=uuid4().hex, bucket=bucket, key=key) for key in ("a.qcow2", "b.qcow2")]
-    # Of a job, of a message without a signature, and of no message at all
+    # Dead letters of a job, of a message without a signature, and of an invalid message
     letters.add(Dead.entry(Entry(jobs[0].id, (jobs[0],)), "a test says so"))
     unsigned = Entry(jobs[1].id, (jobs[1],))
     argument = ENTRY.dump_python(unsigned, mode="json", exclude_none=True)
@@ -280,7 +280,7 @@ def test_dead_letters(site: Site) -> None:
     listed = site.json("dead", "list")
     for letter in listed:
         site.keyhole("dead", "show", letter["id"])
-    # A forged one and one that is no message stay, unless the first is named
+    # The unsigned and the invalid message stay, unless the first is named
     site.keyhole("dead", "retry", "--all", code=3)
     forged = next(letter["id"] for letter in listed if "signed" in letter["reason"])
     site.keyhole("dead", "retry", forged)

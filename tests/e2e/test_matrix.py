@@ -1,15 +1,16 @@
-"""Keyhole on each broker and store that the README names, by TLS, and as the Redis user with the least rules.
+"""Keyhole on each broker and store in the README, over TLS, as the Redis user with the fewest rules.
 
 | row | broker | verdicts and ledger | S3 |
 |---|---|---|---|
 | valkey | Valkey 9.1 | the same | moto |
 | redis | Redis 7.0 | the same | moto |
 | rabbitmq | RabbitMQ 3.10, a virtual host of quorum queues | Redis 7.0 | moto |
-| ceph | Redis 7.0 | the same | Ceph's RGW 16.2 by HTTPS, with a CA of its own |
+| ceph | Redis 7.0 | the same | Ceph's RGW 16.2 over HTTPS, with its own CA |
 
-In each row objects go the whole way to verdict and tag, while the worker is killed, and then all servers at
-once, which start again on their data. What is not as in production: the wheel's Valkey was built without TLS,
-so a proxy before it speaks that; moto has no TLS, and is not killed, for it keeps everything in memory.
+In each row, objects get their verdicts and tags although the worker is killed, and then all servers at once,
+which start again with their data. Two things differ from production. The wheel's Valkey was built without
+TLS, so a proxy in front of it terminates TLS. moto has no TLS, and is not killed because it stores everything
+in memory.
 """
 
 import json
@@ -52,14 +53,14 @@ BODIES = {
 BUCKET, FIRST = "images", "first.qcow2"
 #: The other objects, and the status of each.
 STATUSES = {f"{number:02}.qcow2": "unsafe" if number % 5 == 0 else "safe" for number in range(40)}
-#: Objects in a message.
+#: The number of objects in a message.
 BATCH = 5
-#: The entries that stay in the ledger when all work is done.
+#: Entries that stay in the ledger when all work is done.
 LASTING = {"begun", "clock", "done"}
 
 
 class Server(Protocol):
-    """A server that starts again on its data."""
+    """A server that can be started again with its data."""
 
     def start(self) -> None: ...
 
@@ -68,10 +69,10 @@ class Server(Protocol):
 
 @dataclass
 class Row:
-    """Servers, and the settings of everyone who uses them.
+    """Servers, and the settings of all their users.
 
-    `servers` are to be killed, `gate` is the way of all but the test's own `s3` to S3. What the doctor gives
-    `advice` about is right.
+    The test kills the `servers`. All clients except the test's own `s3` reach S3 through `gate`. The doctor's
+    `advice` about these subjects is right.
     """
 
     env: dict[str, str]
@@ -84,7 +85,7 @@ class Row:
     advice: set[str]
 
     def keyhole(self, *arguments: str) -> list[dict[str, Any]]:
-        """Run a command to its end, which must be a good one, and return what it printed."""
+        """Run a command, assert that it succeeds, and return its output."""
         done = commands.keyhole(*arguments, "--json", env=self.env)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -95,7 +96,7 @@ class Row:
         return {tag["Key"]: tag["Value"] for tag in tags}.get("keyhole-status")
 
     def hold_in_flight(self, admin: redis.Redis) -> None:
-        """Wait for another verdict, and then hold back what workers ask of S3, until one asks."""
+        """Wait for another verdict, and then delay the workers' requests to S3 until one is delayed."""
         before = admin.xlen(keys.VERDICTS)
         commands.until(lambda: admin.xlen(keys.VERDICTS) > before)
         self.gate.hold()
@@ -103,7 +104,7 @@ class Row:
         assert admin.hlen(keys.LEDGER_ENTRIES) > 0
 
     def is_idle(self, admin: redis.Redis) -> bool:
-        """Whether all work is done, no message is left, and no tags are owed. What is owed is made due."""
+        """Whether all work is done, no message is left, and no tags are owed. Owed tags are made due."""
         if admin.hlen(keys.LEDGER_ENTRIES) or admin.hlen(UNACKNOWLEDGED) or self._in_rabbitmq():
             return False
         owed = sum(map(admin.zcard, (keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE)))
@@ -154,7 +155,7 @@ def row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
         env = commands.environment(
             KEYHOLE_SINKS="redis,tags", KEYHOLE_BATCH_SIZE=BATCH, **commands.S3_CREDENTIALS, **settings
         )
-        # Redis 7.0 has no WAITAOF, and this user may not ask how it writes to its disk.
+        # Redis 7.0 has no WAITAOF, and this user must not read the configuration of the append-only file.
         advice = set() if name == "valkey" else {"redis disk"}
         yield Row(env, store, servers, rabbitmq, way, s3, tmp_path / "worker.log", advice)
 
@@ -177,27 +178,27 @@ def test_each_object_gets_its_verdict_and_its_tag_though_worker_and_servers_are_
         row.s3.put_object(Bucket=BUCKET, Key=key, Body=BODIES[status])
 
     with commands.worker(row.env, row.log) as worker, row.store.client() as admin:
-        # When an object goes the whole way
+        # When an object is submitted
         (report,) = row.keyhole("submit", "--wait", f"s3://{BUCKET}/{FIRST}")
-        # Then it has its verdict and its tag, and the doctor is content
+        # Then it has its verdict and its tag, and the doctor reports no problem
         assert (report["status"], row.tag(FIRST)) == ("safe", "safe")
         told = row.keyhole("doctor", f"s3://{BUCKET}/{FIRST}")
         assert {finding["what"] for finding in told if finding["state"] != "ok"} == row.advice
 
-        # When the worker is killed in the midst of others
+        # When the worker is killed while it works on further objects
         row.keyhole("submit", *(f"s3://{BUCKET}/{key}" for key in STATUSES))
         row.hold_in_flight(admin)
         scanning = commands.children(worker.pid)
         worker.send_signal(signal.SIGKILL)
         commands.until(lambda: not any(map(commands.is_alive, scanning)))
         row.gate.release()
-        # And so long passes that all know it
+        # And so much time passes that all processes notice it
         pass_seconds(admin, LOST_SECONDS)
         for delivery in admin.zrange(UNACKNOWLEDGED_SINCE, 0, -1):
             admin.zincrby(UNACKNOWLEDGED_SINCE, -VISIBILITY, delivery)
 
     with commands.worker(row.env, row.log), row.store.client() as admin:
-        # And the servers are killed in the midst of what the next worker does
+        # And the servers are killed while the next worker works
         row.hold_in_flight(admin)
         refused = row.store.refused()
         for server in row.servers:
@@ -206,7 +207,7 @@ def test_each_object_gets_its_verdict_and_its_tag_though_worker_and_servers_are_
         for server in row.servers:
             server.start()
 
-        # Then each object has its verdict and its tag, once, and nothing is left over
+        # Then each object has one verdict and its tag, and nothing is left over
         commands.until(lambda: row.is_idle(admin))
         assert {report["key"]: report["status"] for report in row.keyhole("results")} == {
             FIRST: "safe",
@@ -219,6 +220,6 @@ def test_each_object_gets_its_verdict_and_its_tag_though_worker_and_servers_are_
         assert ledger <= LASTING
         assert row.keyhole("dead", "list") == []
         row.keyhole("doctor")
-    # The doctor asks for this alone, and says that it is not told.
+    # The doctor sends only this command, and reports that it is refused.
     assert refused | row.store.refused() <= {"config|get"}
     assert QUOTED.encode() not in row.log.read_bytes()

@@ -1,4 +1,4 @@
-"""A worker of two processes stays below 512 MiB, whatever comes, and by any policy."""
+"""A worker with two processes uses less than 512 MiB for all objects and with all policies."""
 
 import json
 import random
@@ -19,29 +19,29 @@ from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 MIB = 1 << 20
 MOST = 512 * MIB
-#: Objects in a message, so that both processes take some at once.
+#: The number of objects in a message, so that both processes get some.
 BATCH = 10
-#: Has all maps read, and as much decompressed as takes any window.
+#: A policy that reads all maps, and decompresses so much that every window is filled.
 IN_FULL = """
 [[rules]]
 wholeness = "proven"
 decompress = "1 GiB"
 """
-#: Seconds between two looks.
+#: Seconds between two measurements.
 EVERY = 0.02
 
 
 class Looks:
-    """What a worker and its processes hold in memory: the sum of what each has, shared or not."""
+    """The memory of a worker and its processes: the sum over all processes, including shared memory."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self.most = 0
-        #: Of the processes, at that moment.
+        #: The memory of each process at that moment.
         self.each: list[int] = []
 
     def look(self) -> None:
-        """Look once."""
+        """Measure once."""
         held = []
         for process in (self._process, *self._process.children(recursive=True)):
             try:
@@ -54,7 +54,7 @@ class Looks:
 
 @contextmanager
 def looking(pid: int) -> Iterator[Looks]:
-    """Look again and again."""
+    """Measure repeatedly."""
     looks, over = Looks(pid), threading.Event()
 
     def run() -> None:
@@ -86,7 +86,7 @@ def looking(pid: int) -> Iterator[Looks]:
 def test_a_worker_of_two_processes_stays_below_512_mib(
     scripted: ScriptedS3, tmp_path: Path, policy: str, copies: dict[str, int]
 ) -> None:
-    # Given objects of all kinds that are made to take memory, in any order
+    # Given objects of all kinds that are made to need much memory, in random order
     (tmp_path / "policy.toml").write_text(policy)
     names, kinds = [], GREEDY | GREEDY_IN_FULL
     for number, (kind, build) in enumerate(kinds.items()):
@@ -114,7 +114,7 @@ def test_a_worker_of_two_processes_stays_below_512_mib(
             done = commands.keyhole(
                 "submit", "--json", "--wait", *uris, env=env, timeout=4 * commands.PATIENCE
             )
-    # Then each has a verdict, and all processes together held less
+    # Then each has a verdict, and all processes together used less
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     slowest = max(reports, key=lambda one: one["cpu_ms"])
     print(f"idle {idle / MIB:.0f}, at most {looks.most / MIB:.0f} MiB: {[one // MIB for one in looks.each]}")

@@ -1,4 +1,4 @@
-"""Objects that kill or hang the process that scans them end as poison, and affect no other object."""
+"""Objects that kill or hang the process that scans them end as `poison`, and affect no other object."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PROCESSES = 2
 
 
 def fill(site: Site, *poison: str, innocents: int) -> tuple[str, list[str], list[str]]:
-    """A bucket with objects that misbehave, mixed with others; its name, and the keys of both."""
+    """Make a bucket with objects that misbehave among others. Return its name, and the keys of both kinds."""
     bucket = site.bucket()
     good = [f"poison-free/{number:03}.qcow2" for number in range(innocents)]
     for key in (*poison, *good):
@@ -34,7 +34,7 @@ def submit(site: Site, bucket: str, keys: Sequence[str]) -> None:
 
 
 def verdicts(site: Site, bucket: str, keys: Sequence[str]) -> dict[str, Report]:
-    """The verdicts of all these objects, once there are all."""
+    """The verdicts on all these objects, when there are all."""
 
     def found() -> dict[str, Report] | None:
         reports = {key: site.store.get(bucket, key) for key in keys}
@@ -45,7 +45,7 @@ def verdicts(site: Site, bucket: str, keys: Sequence[str]) -> dict[str, Report]:
 
 
 def mixed(poison: Sequence[str], good: Sequence[str]) -> list[str]:
-    """All keys, the one kind spread among the other."""
+    """All keys, with the keys of one kind spread among the others."""
     every = len(good) // len(poison)
     keys: list[str] = []
     for number, key in enumerate(poison):
@@ -55,10 +55,11 @@ def mixed(poison: Sequence[str], good: Sequence[str]) -> list[str]:
 
 class TestThirtyAmongAHundred:
     def test_innocents_have_their_verdicts_before_the_poison_is_tried_again(self, faulty_site: Site) -> None:
-        """Each poison costs three processes. The innocents wait for one of these, so for a minute at most.
+        """Each poisonous object costs three processes. The others wait for one of these, at most a minute.
 
-        Until the last innocent has its verdict, the processes of the batch and of its parts are lost, and one
-        for each poison that goes on alone. 39 lost processes took 37 seconds, on two cores with a load of 8.
+        Until the last good object has its verdict, the processes of the batch and of its parts are lost, and
+        one process for each poisonous object that continues alone. 39 lost processes took 37 seconds, on two
+        cores with a load of 8.
         """
         site = faulty_site
         site.held.release()
@@ -78,7 +79,8 @@ class TestThirtyAmongAHundred:
             (Status.FAILED, ("poison",))
         }
         assert DeadLetters(site.redis).count() == len(poison)
-        # The other process goes on while one works on the last innocent, and until this test looks.
+        # The other process continues while this one works on the last good object, and until this test
+        # checks.
         meanwhile = 2 * PROCESSES
         assert lost <= 1 + PARTS + len(poison) + meanwhile
 

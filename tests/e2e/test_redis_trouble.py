@@ -1,4 +1,4 @@
-"""Redis is frozen, full or read-only for a while: the worker stays alive, and nothing is lost."""
+"""Redis is frozen, full or read-only for some time: the worker stays alive, and nothing is lost."""
 
 import os
 import signal
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
 SAFE = qcow2(1024**3).to_bytes()
 OBJECTS = 60
 QUEUE = "keyhole:broker:keyhole.jobs"
-#: Seconds that Redis is in trouble.
+#: How long the trouble with Redis lasts, in seconds.
 TROUBLED = 20.0
-#: Seconds that the event loop may be silent meanwhile: it waits 3 s for an answer; machines are busy.
+#: Seconds for which the event loop can be silent: it waits 3 s for an answer, and machines can be busy.
 LONGEST_SILENCE = 6.0
 
 
@@ -45,7 +45,7 @@ def frozen(client: redis.Redis) -> Iterator[None]:
 
 @contextmanager
 def frozen_and_cut_off(client: redis.Redis) -> Iterator[None]:
-    """All connect again, and nobody is answered."""
+    """All clients connect again, and get no answer."""
     pid = int(client.info("server")["process_id"])
     client.client_kill_filter(_type="pubsub")
     client.client_kill_filter(_type="normal")
@@ -65,14 +65,14 @@ def full(client: redis.Redis) -> Iterator[None]:
 
 @contextmanager
 def read_only(client: redis.Redis) -> Iterator[None]:
-    """As after a fail-over: a replica, whose primary is gone."""
+    """After a fail-over, the server can be a replica whose primary no longer runs."""
     client.replicaof("127.0.0.1", free_port())
     yield
     client.replicaof("NO", "ONE")
 
 
 class Watch:
-    """Looks at a worker's heartbeat all the time; `longest` is the longest time without one."""
+    """Reads a worker's heartbeat continuously; `longest` is the longest time without a heartbeat."""
 
     def __init__(self, folder: Path) -> None:
         (self._sign,) = folder.glob("worker-*")
@@ -123,10 +123,10 @@ def test_the_worker_stays_alive_and_nothing_is_lost(
 
 
 def test_a_scan_goes_on_when_the_connections_to_the_broker_die(faulty_site: Site) -> None:
-    """Its process is not ended, or it would count as lost with the object."""
+    """The process is not stopped. Otherwise it would be recorded as lost with the object."""
     site, bucket = faulty_site, faulty_site.bucket()
     site.s3.put_object(Bucket=bucket, Key="held/a.qcow2", Body=SAFE)
-    # One of its processes is idle, or it would have no connection that waits for messages.
+    # One process is idle. Otherwise the worker would have no connection that waits for messages.
     with commands.worker(site.env, site.log, concurrency=2) as worker:
         commands.keyhole("submit", f"s3://{bucket}/held/a.qcow2", env=site.env)
         site.held.await_request()
@@ -158,7 +158,7 @@ def test_what_is_refused_while_redis_is_full_is_a_dead_letter_later(
 ) -> None:
     site = faulty_site
     letters = DeadLetters(site.redis)
-    # It says that it is ready a moment before it takes from its queues.
+    # The worker logs that it is ready a moment before it reads its queues.
     commands.until(lambda: site.redis.info("clients")["blocked_clients"])
     os.kill(faulty_worker.pid, signal.SIGSTOP)
     site.redis.lpush(QUEUE, item)

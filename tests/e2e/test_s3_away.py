@@ -1,4 +1,4 @@
-"""S3 is away for a while: nothing fails, nothing is lost, and the worker takes no work meanwhile."""
+"""S3 is unreachable for some time: nothing fails or is lost, and the worker takes no work meanwhile."""
 
 import sys
 import threading
@@ -18,7 +18,7 @@ from tests.e2e.conftest import Site
 
 SAFE = qcow2(1024**3).to_bytes()
 OBJECTS = 30
-#: The command, with a bug in what makes its consumer.
+#: The command, with a bug in the code that makes its consumer.
 BROKEN = (
     sys.executable,
     "-c",
@@ -37,7 +37,7 @@ REFUSAL = b"<Error><Code>ExpiredToken</Code><Message>the token has expired</Mess
 
 
 class SwitchedS3:
-    """A proxy of an application that refuses everything while it is told to."""
+    """A proxy of a WSGI application. It can be told to refuse everything."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
         self._application = application
@@ -52,7 +52,7 @@ class SwitchedS3:
 
 @contextmanager
 def switched(site: Site) -> Iterator[tuple[SwitchedS3, str]]:
-    """The site's S3 behind a switch, and its URL."""
+    """The site's S3 with a switch, and its URL."""
     application = SwitchedS3(site.held)
     server = make_server("127.0.0.1", 0, application, threaded=True)
     server.daemon_threads = True

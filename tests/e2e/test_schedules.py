@@ -1,4 +1,4 @@
-"""End to end: a scheduler tells of what is due, workers make the audit, another scheduler takes over."""
+"""End to end: a scheduler publishes what is due, workers do the audit, and another scheduler takes over."""
 
 import json
 import signal
@@ -26,7 +26,7 @@ from tests.e2e.conftest import Site
 from tests.fleet.beat import due_last
 
 GIB = 1024**3
-#: The command, whose lock runs out after so many seconds without a heartbeat.
+#: The command, with a lock that expires after this many seconds without a heartbeat.
 WITH_LOCK_SECONDS = """
 from functools import partial
 from worker import cli, scheduling
@@ -36,7 +36,7 @@ cli.main()
 
 
 class Desk:
-    """A Redis on which schedulers work, and a file of one schedule."""
+    """A Redis for schedulers, and a file with one schedule."""
 
     def __init__(self, client: redis.Redis, env: dict[str, str], folder: Path, bucket: str) -> None:
         self.client, self.log = client, folder / "scheduler.log"
@@ -47,25 +47,25 @@ class Desk:
         self.env = env | {"KEYHOLE_SCHEDULES": str(file)}
 
     def scheduler(self, log: Path | None = None) -> AbstractContextManager[Popen[bytes]]:
-        """A scheduler, of which it is not known yet whether it works."""
+        """Start a scheduler, which might only wait."""
         return commands.started("scheduler", env=self.env, log=log or self.log)
 
     def lock(self) -> bytes | None:
-        """The token of the scheduler that works."""
+        """The token of the working scheduler's lock."""
         return self.client.get(keys.BEAT_LOCK)  # type: ignore[return-value] # bytes, as `connect` asks
 
     def make_due(self) -> None:
-        """Have it been due last long ago, and not since; but let the scheduler note first when it was."""
+        """Set the last due time to long ago. First wait until the scheduler has recorded it."""
         recently = datetime.now(UTC) - timedelta(hours=1)
         until(lambda: (entry := beat_entry(self.client, self.name)) and entry.due_before > recently)
         due_last(self.client, self.name, datetime.now(UTC) - timedelta(days=1))
 
     def last(self) -> LastRun:
-        """What the schedule began last."""
+        """The schedule's last audit."""
         return ScheduleRuns(self.client).last(self.name)
 
     def next_audit(self, before: str | None = None) -> Audit:
-        """Wait for an audit after the one of this id, and for its end."""
+        """Wait until the audit after the one with this id has ended."""
         until(lambda: self.last().audit_id != before)
         return until(
             lambda: (audit := self.audits.get(str(self.last().audit_id))) and audit.state.ended and audit
@@ -74,7 +74,7 @@ class Desk:
 
 @pytest.fixture
 def desk(site: Site, tmp_path: Path) -> Iterator[Desk]:
-    """On the site with a worker, where nothing is scheduled yet."""
+    """A desk on the site with a worker. Nothing is scheduled yet."""
     for key in site.redis.scan_iter(f"{keys.BEAT_PREFIX}*"):
         site.redis.delete(key)
     bucket = site.bucket()
@@ -117,7 +117,7 @@ def test_what_is_due_while_the_last_goes_on_is_not_begun(desk: Desk, site: Site)
 
         for times in (1, 2):
             desk.make_due()
-            until(lambda: desk.last().skipped == times)  # noqa: B023 - within this turn
+            until(lambda: desk.last().skipped == times)  # noqa: B023 - used only in this iteration
 
         site.held.release()
         assert desk.next_audit().id == first
@@ -129,7 +129,7 @@ def test_what_is_due_while_the_last_goes_on_is_not_begun(desk: Desk, site: Site)
 class TestTwoSchedulers:
     @pytest.fixture
     def pair(self, desk: Desk, tmp_path: Path) -> Iterator[tuple[Popen[bytes], Popen[bytes], bytes]]:
-        """One that works, one that waits, and the token of the first one's lock."""
+        """A working scheduler, a waiting one, and the token of the first one's lock."""
         second_log = tmp_path / "second.log"
         with desk.scheduler() as first:
             token = until(desk.lock)
@@ -143,7 +143,7 @@ class TestTwoSchedulers:
 
     @pytest.fixture
     def _long_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Longer than anybody waits here."""
+        """The lock lasts longer than every wait in these tests."""
         script = WITH_LOCK_SECONDS.format(int(PATIENCE * 10))
         monkeypatch.setattr(commands, "KEYHOLE", (sys.executable, "-c", script))
 
@@ -191,7 +191,7 @@ class TestTwoSchedulers:
 
 @pytest.mark.slow
 def test_with_nothing_configured_it_brings_all_along(site: Site, tmp_path: Path) -> None:
-    """A Valkey and a worker, which end with it."""
+    """It starts a Valkey and a worker, which end with it."""
     bucket = site.bucket()
     site.s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=qcow2(GIB).to_bytes())
     data = tmp_path / "data"

@@ -1,4 +1,4 @@
-"""A worker that is told to stop ends, whatever hangs, with exit code 0, and others finish what it had."""
+"""A worker that is told to stop ends with exit code 0, whatever hangs. Other workers finish its work."""
 
 import json
 import os
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.slow
 
 SAFE = qcow2(1024**3).to_bytes()
 GOOD = [f"{number}.qcow2" for number in range(8)]
-#: Seconds in which a worker must be gone.
+#: A worker must end within this many seconds.
 IN_TIME = 45.0
 
 
 @pytest.fixture
 def site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
-    """A site whose Valkey has on disk what it answered."""
+    """A site whose Valkey writes to disk before it answers."""
     server = ValkeyServer(
         port=free_port(), data_dir=tmp_path / "valkey", appendonly="yes", appendfsync="always"
     )
@@ -47,7 +47,7 @@ def site(s3_server: HeldS3, tmp_path: Path) -> Iterator[Site]:
 
 
 def submitted(site: Site, *others: str) -> str:
-    """A bucket with eight usual objects and others, all submitted as one batch."""
+    """A bucket with eight ordinary objects and others, all submitted as one batch."""
     bucket = site.bucket()
     names = [*others, *GOOD]
     for key in names:
@@ -62,12 +62,12 @@ def decided(site: Site, bucket: str, *others: str) -> bool:
 
 
 def announced(site: Site) -> list[str]:
-    """The keys of all verdicts, as they were announced."""
+    """The keys of all verdicts, in the order of the stream."""
     return sorted(json.loads(fields[b"report"])["key"] for _, fields in site.redis.xrange(keys.VERDICTS))
 
 
 def stopped(worker: Popen[bytes]) -> int:
-    """The exit code of a worker that is told to stop, once it and its processes are gone."""
+    """Stop a worker, wait until it and its processes have ended, and return its exit code."""
     processes = commands.children(worker.pid)
     began = time.monotonic()
     worker.terminate()
@@ -127,7 +127,7 @@ def test_redis_is_gone(site: Site) -> None:
 
         assert stopped(worker) == 0
     site.held.release()
-    with suppress(Exception):  # it was killed, which is what it finds
+    with suppress(Exception):  # it was killed, and the sweep finds that
         site.valkey.stop()  # type: ignore[attr-defined] # as above
     site.valkey.start()  # type: ignore[attr-defined] # as above
 
@@ -138,7 +138,7 @@ def test_redis_is_gone(site: Site) -> None:
 
 @pytest.fixture
 def by_rabbitmq(site: Site, rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
-    """The site's broker, from now on."""
+    """Use RabbitMQ as the site's broker from now on."""
     site.env["KEYHOLE_BROKER_URL"] = rabbitmq.url()
     yield rabbitmq
     with rabbitmq.channel() as channel:
@@ -182,7 +182,7 @@ def test_rabbitmq_is_gone_and_a_scan_hangs(
 
 
 def test_the_limits_that_a_message_states_do_not_count(site: Site) -> None:
-    """Neither those that would end its scan, nor those that would never do."""
+    """This holds for limits that would end its scan and for limits that never would."""
     bucket = site.bucket()
     names = ["held/a.qcow2", "b.qcow2"]
     for key in names:

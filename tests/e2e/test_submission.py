@@ -1,4 +1,4 @@
-"""Whatever is published is in the ledger first, so that what a broker does not take is not lost."""
+"""Every published job is in the ledger first, so a job that the broker does not accept is not lost."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from keyhole.store import keys
 from tests.e2e.conftest import Site
 from tests.slow import slow
 
-#: Publish one object in each way that Celery has, and say what came of it.
+#: Publishes one object with each method of Celery, and prints the result.
 EVERY_WAY = """
 import json
 from celery import signature
@@ -37,7 +37,7 @@ for name, publish in ways.items():
 print(json.dumps(said))
 """
 
-#: Publish so many objects, in bulk or one by one.
+#: Publishes this many objects, in bulk or one by one.
 MANY = """
 import sys
 from keyhole.jobs.job import ScanJob
@@ -52,7 +52,7 @@ else:
 
 
 def run(site: Site, script: str, *arguments: str, **settings: str) -> str:
-    """Run a script as a producer of the site's, and return what it prints."""
+    """Run a script that publishes on the site, and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         env={**site.env, **settings},
@@ -99,7 +99,7 @@ def test_in_bulk_many_are_sent_in_one_round_trip(faulty_site: Site) -> None:
         run(faulty_site, MANY, how, str(count))
         trips[how] = faulty_site.redis.info("stats")["total_reads_processed"] - before
 
-    # One read of the server's may hold many commands, but a long pipeline takes several reads.
+    # The server can read many commands at once, but a long pipeline needs several reads.
     assert trips["one by one"] > count
     assert trips["in bulk"] < trips["one by one"] / 5
     assert faulty_site.ledger.count() == 2 * count

@@ -1,4 +1,4 @@
-"""Tags that could not be written, and workers that are killed while they write: others make it good."""
+"""Tags that could not be written, and workers killed while writing: other workers write the tags."""
 
 from collections.abc import Iterator
 from threading import Event
@@ -47,13 +47,13 @@ def test_a_worker_that_is_killed_after_its_write_leaves_no_safe_on_an_object_tha
     with commands.worker(site.env, site.log) as process:
         entry = submit(site, bucket, "a")
         assert written.wait(commands.PATIENCE)
-        # When the process is killed before it has looked again, and nobody scans the new object
+        # When the process is killed before it checks again, and the new object is not scanned
         site.ledger.complete(entry)
         kill_who_scans(process)
         assert site.tags(bucket, "a")["keyhole-status"] == "safe"
         site.held.reset()
         released.set()
-        # Then the sweep finds what it left behind
+        # Then the sweep finds the wrong tags
         pass_seconds(site.redis, LOST_SECONDS)
         commands.until(lambda: not site.tags(bucket, "a"))
 
@@ -66,7 +66,7 @@ def test_tags_that_are_refused_for_a_while_are_written_later_without_another_sca
     site.held.refuses_tags = lambda _: True
     site.held.reads.clear()
     with commands.worker(site.env, site.log, concurrency=2):
-        # Given jobs that are done while no tags can be written
+        # Given jobs that are done while tags cannot be written
         entry = submit(site, bucket, *names)
         site.completed(entry)
         debts = TagDebts(site.redis)
@@ -76,11 +76,11 @@ def test_tags_that_are_refused_for_a_while_are_written_later_without_another_sca
         commands.until(lambda: debts.count() == len(names))
         reads = len(site.held.reads)
 
-        # When they can be written again
+        # When tags can be written again
         site.held.reset()
         pass_seconds(site.redis, 60)
 
-        # Then they are, and no object was read for that
+        # Then they are written, and no object is read for that
         commands.until(
             lambda: all(site.tags(bucket, name).get("keyhole-status") == Status.SAFE for name in names)
         )

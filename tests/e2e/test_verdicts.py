@@ -1,4 +1,4 @@
-"""End to end: each submitted object gets its verdict once, in Redis and on the object."""
+"""End to end: each submitted object gets its verdict once, in Redis and as tags."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,12 +35,12 @@ def bucket(site: Site) -> Iterator[str]:
 
 
 def entry(result: Any) -> Entry:
-    """What was submitted by a task, which says its id alone."""
+    """An entry that a task submitted. Only the id is known."""
     return Entry(result.id, (ScanJob(id=result.id, bucket="-", key="-"),))
 
 
 def verdict(site: Site, result: Any) -> Report:
-    """The verdict on the one object of a task."""
+    """The verdict on the only object of a task."""
     (report,) = site.verdicts(entry(result)).values()
     return report
 
@@ -129,7 +129,7 @@ class TestManyObjects:
 
 class TestTheSameAgain:
     def test_a_message_twice_changes_nothing(self, site: Site, bucket: str) -> None:
-        """As when a broker delivers again what was done but not acknowledged."""
+        """A broker delivers a message again if it was processed but not acknowledged."""
         (done,) = submit([ScanJob(bucket=bucket, key="unsafe.qcow2")], batch_size=1)
         site.verdicts(done)
         site.completed(done)
@@ -143,7 +143,7 @@ class TestTheSameAgain:
         assert traces(site, bucket) == before
 
     def test_a_verdict_is_written_once_even_where_the_marks_are_gone(self, site: Site, bucket: str) -> None:
-        """The ledger's marks expire; the record knows its job all the same."""
+        """The ledger's marks expire, but the record contains the job's id."""
         (done,) = submit([ScanJob(bucket=bucket, key="unsafe.qcow2")], batch_size=1)
         site.verdicts(done)
         site.completed(done)
@@ -164,7 +164,7 @@ class TestTheSameAgain:
 
 
 def traces(site: Site, bucket: str) -> tuple[object, ...]:
-    """What the work on the bucket's one hostile object has left: record, announcements, writes of tags."""
+    """The results for the bucket's only hostile object: record, verdicts in the stream, tag writes."""
     announced = [
         fields
         for _, fields in site.redis.xrange(keys.VERDICTS)
@@ -176,7 +176,7 @@ def traces(site: Site, bucket: str) -> tuple[object, ...]:
 
 
 def flush(site: Site, bucket: str) -> None:
-    """Wait until all that was sent before is done: each process has had something to do after it."""
+    """Wait until all earlier work is done: each process has worked on a later job."""
     entries = submit([ScanJob(bucket=bucket, key=f"nothing-{number}") for number in range(8)], batch_size=1)
     site.verdicts(*entries)
     until(lambda: site.redis.hlen(UNACKNOWLEDGED) == 0)
@@ -217,7 +217,7 @@ class TestForeignMessages:
         ],
     )
     def test_a_queue_of_no_such_name_is_refused(self, site: Site, publish: Callable[[], object]) -> None:
-        """Or its jobs would wait for ever for a worker."""
+        """Otherwise its jobs would wait forever for a worker."""
         with pytest.raises(QueueNotFound, match=r"keyhole\.job"):
             publish()
 

@@ -1,4 +1,4 @@
-"""Signals that arrive while a process is being started are not lost, and no process is left behind."""
+"""Signals that arrive while a process is being started are not lost, and no process is left over."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ class EndedError(Exception):
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    """Every ending raises, as Ctrl-C does."""
+    """Every signal that ends the process raises, as Ctrl-C does."""
 
     def end(number: int, _: object) -> None:
         raise EndedError(signal.Signals(number).name)
@@ -52,7 +52,7 @@ def test_a_failure_goes_before_a_signal() -> None:
 
 
 def test_what_is_ignored_stays_ignored() -> None:
-    """As `nohup` has it, for us and for what we start."""
+    """This is what `nohup` sets for the command and for the processes that it starts."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     with defer_signals():

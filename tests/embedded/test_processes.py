@@ -1,4 +1,4 @@
-"""A worker of a command's own: there for as long as the command is, and not a moment longer."""
+"""A worker that a command starts runs exactly as long as the command."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.e2e import commands
 from tests.ports import free_port
 from tests.servers.access import isolate
 
-#: A command that brings its own worker, and is killed.
+#: A command that starts its own worker and is then killed.
 COMMAND = """
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _usable_s3(monkeypatch: pytest.MonkeyPatch, moto_url: str) -> None:
-    """A worker that cannot use S3 does not start."""
+    """A usable S3, because a worker that cannot use S3 does not start."""
     isolate(monkeypatch, **commands.S3_CREDENTIALS)
     monkeypatch.setenv("KEYHOLE_S3_ENDPOINT_URL", moto_url)
 
@@ -49,7 +49,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def family(worker: subprocess.Popen[bytes], log: Path) -> list[int]:
-    """A worker and its processes, once it is ready."""
+    """Return a worker and its processes, when it is ready."""
     commands.until(lambda: (log.exists() and commands.READY in log.read_bytes()) or worker.poll() is not None)
     assert worker.poll() is None, log.read_text()
     found = commands.children(worker.pid)
@@ -101,7 +101,7 @@ def test_one_that_does_not_end_is_killed(redis_url: str, log: Path, monkeypatch:
 def test_one_is_killed_by_whoever_does_not_want_to_wait(
     redis_url: str, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second Ctrl-C while a worker finishes what it does."""
+    """The user sends a second Ctrl-C while a worker finishes its work."""
     running = worker_process(Settings(redis_url=redis_url), log, concurrency=1)
     worker = running.__enter__()
     pids = family(worker, log)
@@ -118,7 +118,7 @@ def test_one_is_killed_by_whoever_does_not_want_to_wait(
 
 @pytest.mark.slow
 def test_it_ends_with_a_command_that_is_killed(redis_url: str, log: Path) -> None:
-    """Nobody is left to tell it."""
+    """No process is left that could tell it to stop."""
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND, redis_url, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as command:
@@ -133,7 +133,7 @@ def test_it_ends_with_a_command_that_is_killed(redis_url: str, log: Path) -> Non
 
 
 def test_it_is_out_of_reach_of_the_terminal(redis_url: str, log: Path) -> None:
-    """Ctrl-C reaches the command, which ends the worker in its own time."""
+    """Ctrl-C reaches only the command, which then stops the worker."""
     with worker_process(Settings(redis_url=redis_url), log, concurrency=1) as worker:
         assert os.getsid(worker.pid) == worker.pid != os.getsid(0)
 

@@ -1,4 +1,4 @@
-"""The embedded Valkey: one server for a data folder, whoever comes first, and whatever happens to them."""
+"""The embedded Valkey: one server for each data folder, whichever process starts it and whatever happens."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ with embedded_valkey(Path(sys.argv[1])) as url:
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where sockets go: a folder of the test's own, with a short path."""
+    """The folder of the sockets: only this test uses it, and its path is short."""
     folder = tmp_path / "t"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -39,7 +39,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def another_process(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that uses the Valkey of a data folder, and the URL that it was given."""
+    """Start a process that uses the Valkey of a data folder, and return it with the Valkey's URL."""
     process = subprocess.Popen(
         [sys.executable, "-c", ANOTHER, str(data)],
         stdin=subprocess.PIPE,
@@ -61,7 +61,7 @@ class TestTheServer:
     def test_it_starts_where_temporary_files_have_long_paths(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A socket's path is limited to about 100 bytes."""
+        """The path of a socket is limited to about 100 bytes."""
         long = tmp_path / ("long" * 25)
         long.mkdir()
         monkeypatch.setenv("TMPDIR", str(long))
@@ -97,7 +97,7 @@ class TestTheServer:
         assert modes == {0o700}
 
     def test_it_keeps_everything_that_it_is_given(self, tmp_path: Path) -> None:
-        """A ledger that is evicted, or lost with a crash, is none."""
+        """A ledger must neither be evicted nor lost in a crash."""
         with embedded_valkey(tmp_path / "data") as url:
             server = connect(url)
 
@@ -111,12 +111,12 @@ class TestTheServer:
         assert list(runtime.iterdir()) == []
 
     def test_it_outlives_what_a_terminal_sends_to_all(self, tmp_path: Path) -> None:
-        """Ctrl-C reaches the server, too, and a worker that stops still has verdicts to write."""
+        """Ctrl-C reaches the server too, and a worker that stops must still write verdicts."""
         with embedded_valkey(tmp_path / "data") as url:
             client = connect(url)
             os.kill(server_pid(url), signal.SIGINT)
 
-            # It would end within a tenth of a second, and take this connection with it.
+            # Otherwise the server would end within 0.1 s, and close this connection.
             assert client.blpop("nothing", timeout=0.5) is None
 
     def test_it_ends_with_an_owner_that_is_interrupted_while_it_starts(
@@ -157,7 +157,7 @@ class TestSeveralProcesses:
     def test_who_comes_after_an_owner_was_killed_starts_anew_on_the_same_data(
         self, tmp_path: Path, runtime: Path
     ) -> None:
-        """The server outlives its owner. Two must never write the same files."""
+        """The server outlives its owner. Two servers must never write the same files."""
         with another_process(tmp_path / "data") as (owner, url):
             connect(url).set("key", "value")
             orphan = server_pid(url)
