@@ -100,8 +100,8 @@ def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with local_s3(arguments.host, arguments.port) as url:
-        fill(demo_client(url), lambda sample: print(f"put s3://{BUCKET}/{sample.key}", flush=True))  # noqa: T201 - its log
-        print(f"serving s3://{BUCKET}/ at {url}", flush=True)  # noqa: T201 - its log
+        fill(demo_client(url), lambda sample: print(f"put s3://{BUCKET}/{sample.key}", flush=True))  # noqa: T201 - the log of this server
+        print(f"serving s3://{BUCKET}/ at {url}", flush=True)  # noqa: T201 - the log of this server
         stop.wait()
 
 

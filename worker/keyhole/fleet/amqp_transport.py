@@ -11,7 +11,7 @@ import logging
 from typing import Any, Final
 
 from amqp import spec  # type: ignore[import-untyped] # kombu's driver; it has no types
-from amqp.exceptions import (  # type: ignore[import-untyped] # the same
+from amqp.exceptions import (  # type: ignore[import-untyped] # as above
     AccessRefused,
     IrrecoverableConnectionError,
     NotAllowed,
@@ -58,7 +58,7 @@ class Connection(pyamqp.Connection):
     """A connection that remembers why RabbitMQ is blocked."""
 
     Channel = Channel
-    _METHODS = {**pyamqp.Connection._METHODS, spec.Connection.Blocked: _BLOCKED}  # noqa: RUF012, SLF001 - py-amqp's table
+    _METHODS = {**pyamqp.Connection._METHODS, spec.Connection.Blocked: _BLOCKED}  # noqa: RUF012, SLF001 - extends a table of py-amqp
     #: Why RabbitMQ is blocked; `None` if it is not.
     blocked_reason: str | None = None
 

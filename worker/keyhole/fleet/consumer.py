@@ -61,7 +61,7 @@ _UNKNOWN_TASK: Final = "it is for the task {!r}, which this version of Keyhole d
 class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
     """Celery's consumer, extended: it stores the messages that it refuses as dead letters."""
 
-    def create_task_handler(self, *args: Any, **options: Any) -> Handler:  # noqa: ANN401 - Celery's
+    def create_task_handler(self, *args: Any, **options: Any) -> Handler:  # noqa: ANN401 - Celery has no types
         """Return the function that Celery calls with every message."""
         handle: Handler = super().create_task_handler(*args, **options)
 
@@ -144,11 +144,11 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         attempt, conn.ensure_connection = conn.ensure_connection, ensure
         return super().ensure_connected(conn)
 
-    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's signature
         """Refuse a message whose task Celery finds invalid."""
         self.refuse(message, f"its task is invalid: {exc}")
 
-    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
+    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery has no types
         """Refuse a message that Celery cannot decode."""
         self.refuse(message, why_invalid(message.headers, message.body) or f"it cannot be decoded: {exc}")
 

@@ -3,8 +3,8 @@
 A pool process is confined before its first task. When it ends, Celery starts another one in its place.
 
 The worker's main process is not confined: it reads no content of images, it starts the pool processes, and it
-needs access to more files than they do. A pool without processes of its own (`--pool solo`, `--pool threads`)
-is not confined either.
+needs access to more files than they do. A pool that runs in the main process (`--pool solo`, `--pool
+threads`) is not confined either.
 
 Only workers import this module. A program that submits jobs must not confine its own processes.
 """
@@ -64,12 +64,12 @@ def confinement(services: Services) -> str:
     return "files (Landlock), privileges and limits" if why is None else f"only limits: {why}"
 
 
-def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery has no types
     """Log how the worker will confine its pool processes."""
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:
-        log.warning("scans are not confined: the pool has no processes of its own")
+        log.warning("scans are not confined, because the pool runs in the worker's main process")
 
 
 def _end_worker(**_: object) -> None:
@@ -84,7 +84,7 @@ def _end_worker(**_: object) -> None:
 
 def _begin_process(**_: object) -> None:
     """Confine this pool process, and start to watch its threads."""
-    global _allowed, _stuck  # noqa: PLW0603 - one per process is the point
+    global _allowed, _stuck  # noqa: PLW0603 - each process needs exactly one
     if current_process().name == "MainProcess":
         return
     _stuck = StuckWatch(LEASE_SECONDS)

@@ -173,7 +173,7 @@ class QoS(kombu_redis.QoS):
 
     def _note(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
         info = message.delivery_info
-        noted = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu does
+        noted = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - kombu reads it like this, too
         try:
             with self._client.pipeline() as pipe:
                 pipe.zadd(self.unacked_index_key, {delivery_tag: time.time()})

@@ -150,7 +150,7 @@ _services: Services | None = None
 
 def services() -> Services:
     """Return the services of this process. A forked process gets new services with its parent's settings."""
-    global _services  # noqa: PLW0603 - one per process is the point
+    global _services  # noqa: PLW0603 - each process needs exactly one
     if _services is None:
         _services = Services(Settings(), os.getpid())
     elif _services.pid != os.getpid():
@@ -172,5 +172,5 @@ def use_settings(
     Commands with an embedded Valkey use this. The arguments are the fields of `Services`. A worker's main
     process uses short timeouts, because it has an event loop. Its pool processes do not.
     """
-    global _services  # noqa: PLW0603 - one per process is the point
+    global _services  # noqa: PLW0603 - each process needs exactly one
     _services = Services(settings, os.getpid(), on_trouble, short_timeouts, process_lock)

@@ -14,8 +14,8 @@ def stop_in_time(**_: object) -> None:
     """Start the timers for a cold shutdown after `SHUTDOWN` seconds and a kill after `LAST_SHUTDOWN` seconds.
 
     Call this when a warm shutdown begins, which waits for the running tasks without a limit. Celery has a
-    limit of its own, the soft shutdown. But it sleeps in the signal handler for its full duration, so every
-    shutdown with a running task would take that long, and tasks that finish in that time would not be
+    time limit for this, the soft shutdown. But it sleeps in the signal handler for its full duration, so
+    every shutdown with a running task would take that long, and tasks that finish in that time would not be
     acknowledged. The cold shutdown can hang, too, if pool processes hang or the broker does not answer. So
     the kill follows.
     """

@@ -3,8 +3,8 @@
 Without signing keys, this module signs nothing and refuses nothing. With keys, it signs every message that
 Celery publishes in this process: jobs, entries that the sweep sends again, audits, schedules and retries.
 
-An attacker can copy a signed message and send it again. Such a replay has no effect while the ledger contains
-the message's work: as open until it is done, and then as done for another `done_seconds`. After that, a
+An attacker can copy a signed message and send it again. The ledger records the work of a message as open
+until it is done, and then as done for `done_seconds`. During this time a replay has no effect. After that, a
 replay would cause a new scan. So a message is refused if it was signed more than `done_seconds` ago and its
 work is not open. A message whose work is open is accepted at any age, because a backlog can last for days.
 

@@ -54,7 +54,7 @@ class _Attempt:
 
     Args:
         reason: The outcome, or the reason of the failure, as a code.
-        error: The error message if the attempt failed; `None` if the tags are correct or cannot be written.
+        error: The error message if the attempt failed; `None` if there is nothing left to do.
         unanswered: Whether a write got no answer, so that it can still take effect later.
     """
 

@@ -23,7 +23,7 @@ _SENDER: Final = ThreadPoolExecutor(1, thread_name_prefix="lost")
 class Request(request.Request):  # type: ignore[misc] # Celery has no types
     """Celery's request, extended: it sends a lost task again in a thread."""
 
-    def _retry_worker_lost(self, exc: Exception, exc_info: Any) -> bool:  # noqa: ANN401 - Celery's
+    def _retry_worker_lost(self, exc: Exception, exc_info: Any) -> bool:  # noqa: ANN401 - Celery has no types
         loop = get_event_loop()
         if loop is None:
             return bool(super()._retry_worker_lost(exc, exc_info))

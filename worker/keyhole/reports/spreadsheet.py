@@ -7,7 +7,7 @@ second.
 
 An uploader chooses the keys of objects, so a key can be an attack. A spreadsheet treats a cell that begins
 with `=`, `+`, `-` or `@` as a formula, and a formula can read files and send requests. OWASP (CSV Injection)
-and ASVS 1.2.10 recommend to insert an apostrophe before these characters, and before tab, line breaks and
+and ASVS 1.2.10 recommend inserting an apostrophe before these characters, and before tab, line breaks and
 NUL. They also warn of separators and quotes. So Keyhole inserts an apostrophe
 
 - at the beginning of a cell that begins with one of these characters or with a full-width form of one. This

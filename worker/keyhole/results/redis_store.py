@@ -158,7 +158,7 @@ class RedisStore:
     def find(
         self, status: Status | None = None, *, limit: int | None = None, offset: int = 0
     ) -> Iterator[Report]:
-        """Yield the verdicts with this status, or all verdicts if it is `None`, in order of the latest scan.
+        """Yield the verdicts with this status, or all verdicts if it is `None`. The latest scan comes first.
 
         A record that cannot be parsed is logged and skipped. An index member whose record has expired is
         skipped, and removed from the index after the last verdict.

@@ -59,7 +59,7 @@ class Statement(NamedTuple):
 
 
 def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
-    """Yield a finding for each declaration that contradicts the facts. Unknown formats yield no findings."""
+    """Yield a finding for each declaration that contradicts the facts; none if the format is unknown."""
     if facts.format is None:
         return
     statements = [*_by_metadata(declared), *_by_content_type(declared)]

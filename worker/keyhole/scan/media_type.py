@@ -1,7 +1,7 @@
 """Guesses the media type of an object that is not a disk image, such as a PDF.
 
-The library puremagic guesses the type from the first bytes. Reports show it to help people. The verdict does
-not depend on which type it is.
+The library puremagic guesses the type from the first bytes. Reports show the type to help people. The status
+of the object does not depend on it.
 """
 
 from collections.abc import Mapping

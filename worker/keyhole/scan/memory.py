@@ -1,17 +1,19 @@
 """A pool that limits the total memory of all scans in one process.
 
 The pool does not count the memory of an ordinary image, about 2 MiB: the number of threads already limits
-that. It counts decoders, large maps and long texts. Each scan has a share of the pool. A scan takes memory
-from the pool before it allocates a large amount, and waits if too little is free. When the scan ends, it
-gives all its memory back. The pool serves requests in the order of their arrival, with one exception: scans
-that already hold memory come first, because the sooner they finish, the sooner they give memory back.
+that. It counts the memory of decoders, large maps and long texts. Each scan has a share of the pool. A scan
+takes memory from the pool before it allocates a large amount, and waits if too little is free. When the scan
+ends, it gives all its memory back. The pool serves requests in the order of their arrival, with one
+exception: scans that already hold memory come first, because the sooner they finish, the sooner they give
+memory back.
 
 Scans can deadlock, because a scan of nested containers takes memory several times. If every scan that holds
 memory is waiting for more, the pool refuses the latest request. That scan ends, and the others get its
 memory. Its object is undecided and is tried again later, when enough memory may be free.
 
-A scan that needs more than the whole pool gets the whole pool, and the memory beyond the pool is not counted.
-If that is more than `SLACK_BYTES`, the scan also needs a lock that all processes of a worker share.
+A scan that needs more than the whole pool gets the whole pool, and the pool does not count what the scan uses
+beyond it. To use more than `SLACK_BYTES` beyond the pool, the scan also needs a lock that all processes of a
+worker share. So only one process at a time does this.
 """
 
 import threading
@@ -26,8 +28,8 @@ from keyhole.sources.errors import TransientError
 
 #: If a scan held at least this many bytes, the process returns freed memory to the operating system after it.
 TRIM_BYTES: Final = 16 * 1024 * 1024
-#: How many bytes beyond the whole pool a scan may use without the lock. Enough for the buffers that a decoder
-#: needs in addition to its window.
+#: How many bytes beyond the whole pool a scan may use without the lock. This is enough for the buffers that a
+#: decoder needs in addition to its window.
 SLACK_BYTES: Final = 12 * 1024 * 1024
 
 
@@ -175,7 +177,7 @@ class MemoryShare:
         self.has_process_lock = False
 
     def take(self, length: int) -> int:
-        """Take `length` bytes from the pool, or all that the pool can give if it is smaller; return how many.
+        """Take `length` bytes from the pool, or the whole pool if that is smaller, and return how many.
 
         Raises:
             TransientError: Too little memory was free in time, or all scans that hold memory were waiting.

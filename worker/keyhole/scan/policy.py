@@ -26,7 +26,8 @@ def ruleset(policy: Policy) -> str:
     return f"{RULESET}:{policy.name}"
 
 
-#: The status that a finding of each check leads to, unless the finding's severity is `info` or `critical`.
+#: For each check, the status of an object with a finding of this check. Findings with the severity `info`
+#: have no influence on the status, and findings with the severity `critical` make every object unsafe.
 STATUS_OF_CHECK: dict[str, Status] = {
     "backing_file": Status.UNSAFE,
     "data_file": Status.UNSAFE,

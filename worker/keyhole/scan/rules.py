@@ -80,8 +80,8 @@ class Rule(BaseModel):
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     #: New severities for the findings of some checks.
     severity: dict[str, Severity] = {}
-    #: Whether Keyhole compares the real format with the declared one: metadata, content type, content
-    #: encoding and suffix.
+    #: Whether Keyhole compares the object's real format with the format that its metadata, content type,
+    #: content encoding or suffix declare.
     compare_declared: StrictBool = True
 
     @field_validator("formats")
@@ -145,7 +145,7 @@ class PolicyFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # a constant has the names
+    profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # mypy wants literals here
     rules: tuple[Rule, ...] = ()
 
 
