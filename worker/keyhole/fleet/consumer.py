@@ -181,9 +181,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
     """Find out which queues are quorum queues, and set their arguments accordingly.
 
-    Celery must set the prefetch count of a quorum queue in another way. A virtual host can turn every queue
-    into a quorum queue (`default_queue_type`). To detect the type of a queue, an AMQP client must declare the
-    queue again: RabbitMQ refuses the declaration if the type differs.
+    Quorum queues do not support global QoS, so Celery must set their prefetch count in another way. A virtual
+    host can turn every queue into a quorum queue (`default_queue_type`). To detect the type of a queue, an
+    AMQP client must declare the queue again: RabbitMQ refuses the declaration if the type differs.
     """
     for queue in queues:
         queue.queue_arguments = None

@@ -91,8 +91,8 @@ def _entry(schedule: Schedule, spec: AuditSpec) -> dict[str, Any]:  # as above
 class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     """RedBeat's scheduler, extended: it loses no run, retries forever, and publishes only with the lock."""
 
-    #: Empty, so that every message is published through a new producer. RedBeat would publish all messages
-    #: through one producer, even after the connection of that producer broke.
+    #: Empty, so that Celery takes a producer from its pool for every message. RedBeat would publish all
+    #: messages through one producer, even after the connection of that producer broke.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
     #: The lock, as an object of redis-py; `None` if this scheduler does not hold it.
     lock: Any

@@ -110,10 +110,10 @@ class TagWork:
     def owe(self, report: Report, *, rate: float) -> None:
         """Record a debt for an undecided object: it should get the tags of its recorded verdict, or none.
 
-        An uploader can set Keyhole's tag for `safe` on an object. This debt removes such a tag while the
-        object is undecided. This method sends no request to S3. The worker that writes the tags looks up the
-        recorded verdict. Do not call this method if verdicts are not recorded in Redis: correct and forged
-        tags could then not be distinguished.
+        An uploader can set the tag `keyhole-status` to `safe` on an object. This debt removes such a tag
+        while the object is undecided. This method sends no request to S3. The worker that writes the tags
+        looks up the recorded verdict. Do not call this method if verdicts are not recorded in Redis, because
+        Keyhole then cannot distinguish correct tags from forged ones.
 
         Args:
             report: The undecided report. Its ETag is not used.
@@ -173,8 +173,8 @@ class TagWork:
         """Return the debt for a report: the tags of the verdict that will be the object's recorded verdict.
 
         If the scan could not read the object, an earlier verdict on the same object remains the recorded one.
-        If there is no such verdict, the debt removes Keyhole's tags: an uploader could have set the tag for
-        `safe` on an object that Keyhole cannot read.
+        If there is no such verdict, the debt removes Keyhole's tags: an uploader could have set the tag
+        `keyhole-status` to `safe` on an object that Keyhole cannot read.
         """
         if report.status in _UNREAD:
             kept = self._kept(str(report.bucket), str(report.key), report.version_id)
