@@ -15,8 +15,8 @@ Source: DMTF DSP0243 2.1.1, "Open Virtualization Format", sections 7.1 (referenc
 | `SpecParams/path` of oVirt | the text |
 | `include` of XInclude | `href` |
 
-Each of the versions 0.9 to 2 has another XML namespace, and some writers use no namespace, or prefixes that
-they do not declare. So Keyhole compares the names of elements without their prefixes. Version 0.9 writes
+The versions from 0.9 to 2 use different XML namespaces. Some writers use no namespace, or prefixes that they
+do not declare. So Keyhole compares the names of elements without their prefixes. Version 0.9 writes
 `<Section xsi:type="ovf:DiskSection_Type">` in place of `<DiskSection>`, and
 `<Content xsi:type="ovf:VirtualSystem_Type">` in place of `<VirtualSystem>`.
 
@@ -46,8 +46,8 @@ from keyhole.inspectors.effort import spend
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.text import printable
 
-#: The most files, disks, properties, items or names of host files that an OVF may have, each counted for
-#: itself. A VMware machine has at most 256 disks.
+#: The most files, disks, properties, items or names of host files that an OVF may have. Each kind is counted
+#: separately. A VMware machine has at most 256 disks.
 MAX_ENTRIES = 1000
 #: After this many characters, Keyhole ignores further pieces of an element's text.
 MAX_TEXT = 4096

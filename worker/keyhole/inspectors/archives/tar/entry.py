@@ -136,7 +136,7 @@ def _stored(header: Header, records: Records) -> int:
         return header.size
     if header.size or said <= MAX_OCTAL:
         # A writer needs a size in an extended header only if the size does not fit into the header. Then it
-        # writes zero into the header. Here both are stated and differ, so readers that support extended
-        # headers and readers that do not would see different members.
+        # writes zero into the header. Here the header states another size, or the size would fit into the
+        # header. Readers that support extended headers and readers that do not would see different members.
         raise ambiguous(f"a header states {header.size} bytes, the extended header before it {said}")
     return said

@@ -3,8 +3,8 @@
 Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar manual, "Storing Sparse Files".
 
 A record is its own length in bytes as a decimal number, a space, `key=value`, and a line break. If a key
-occurs twice, readers use the last value. Only in GNU's sparse format 0.0, the keys for offsets and lengths
-occur once for each piece.
+occurs twice, readers use the last value. There is one exception: in GNU's sparse format 0.0, the keys for
+offset and length occur once for each piece.
 
 Readers deviate from the standard: npm's tar splits the header into lines before it reads the lengths, so it
 can read a line within a value as a record. GNU tar skips spaces before a key. libarchive uses star's

@@ -2,7 +2,7 @@
 
 Source: APPNOTE.TXT 6.3.10, sections 4.4.5 (methods) and 5.8. According to 5.8, LZMA data begin with two bytes
 of version, the length of the properties as u16, and the properties: one byte and the size of the dictionary.
-Keyhole does not decode Deflate64, PPMd and the methods of PKZIP in the eighties.
+Keyhole does not decode Deflate64, PPMd and PKZIP's methods from the 1980s.
 
 The data of a member are one compressed stream. The directory states the length and the checksum of its
 output.

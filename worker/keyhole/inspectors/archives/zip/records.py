@@ -13,15 +13,15 @@ little-endian:
 | 24 | 16 | entries of the directory on this disk, and on all disks |
 | 40 | 16 | length and offset of the directory |
 
-Readers search for an end record backwards from the object's end, and use the first record that they find.
-They differ if this record does not fit the object. Python accepts every length of the comment, and shifts the
-offsets so that the directory ends where the end record begins. Go and Java require that the comment ends at
-the object's end; otherwise they continue the search. Info-ZIP tries both offsets. Python uses every ZIP64
-record that it finds, and Go uses it only if the end record refers to it.
+Readers search for an end record backwards from the object's end, and use the first record that they find. If
+this record does not fit the object, they behave differently. Python accepts every length of the comment, and
+shifts the offsets so that the directory ends where the end record begins. Go and Java require that the
+comment ends at the object's end; otherwise they continue the search. Info-ZIP tries both offsets. Python uses
+every ZIP64 record that it finds, and Go uses it only if the end record refers to it.
 
 So Keyhole has three requirements: no earlier end record ends at the object's end; the last end record ends
-there; and the end records directly follow the directory. Zeros may follow the last end record, because bsdtar
-pads an archive with zeros when it writes to a pipe.
+there, or only zeros follow it; and the end records directly follow the directory. Zeros are allowed because
+bsdtar pads an archive with zeros when it writes to a pipe.
 """
 
 import struct
