@@ -123,7 +123,7 @@ _current = _Local()
 def deadline(seconds: float) -> Iterator[Deadline]:
     """Limit this thread's requests to `seconds` seconds from now, or not at all with `inf`.
 
-    Only clients that went through `add_deadlines` obey.
+    The limit applies only to clients that were passed to `add_deadlines`.
     """
     bound = Deadline()
     _watch.add(bound, seconds)
@@ -170,11 +170,11 @@ class _HeedsDeadlines:
 
 
 class _Connection(_HeedsDeadlines, AWSHTTPConnection):  # type: ignore[misc] # botocore's, as is the next
-    """Over plain TCP."""
+    """A connection over plain TCP that obeys deadlines."""
 
 
 class _SecureConnection(_HeedsDeadlines, AWSHTTPSConnection):  # type: ignore[misc] # botocore's
-    """Over TLS."""
+    """A connection over TLS that obeys deadlines."""
 
 
 class _Pool(AWSHTTPConnectionPool):

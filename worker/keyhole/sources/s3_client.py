@@ -43,8 +43,8 @@ class S3Options:
 
     Args:
         endpoint_url: The URL of a server that is not AWS.
-        region: The region of the requests. If not given, the region that boto3 finds, else the one in
-            `AWS_REGION`, a variable that all AWS SDKs except boto3 read.
+        region: The region of the requests. If not given, Keyhole uses the region that boto3 finds, or else
+            the region in `AWS_REGION`. boto3 is the only AWS SDK that does not read this variable itself.
         connections: How many threads may send requests at the same time.
         addressing_style: Whether requests name the bucket in the path or in the host name. If not given,
             boto3 decides.
@@ -167,7 +167,8 @@ def _refuse_head(**_: Any) -> Any:  # noqa: ANN401 - as above
     """Answer botocore's HeadBucket with 405 without sending it.
 
     If a redirect does not name the bucket's region, botocore sends HeadBucket to find out the region. If the
-    server redirects this request, too, botocore sends the next HeadBucket, and so on without end.
+    server redirects this request, too, botocore sends the next HeadBucket, and so on without end. The answer
+    405 stops this, and botocore reports the redirect as an error.
     """
     refused = {"Error": {"Code": "MethodNotAllowed"}, "ResponseMetadata": {"HTTPHeaders": {}}}
     return AWSResponse("", 405, HTTPHeaders(), None), refused

@@ -1,7 +1,7 @@
 """Turns boto3's errors into a `SourceError` that explains the cause and what to do.
 
 The cause of a refusal can be the object, the route (the wrong region, server or addressing style), the
-credentials, or a temporary condition. The HTTP status does not tell which: a 403 can have any of these
+credentials, or a temporary condition. The HTTP status does not show the cause: a 403 can have each of these
 causes. So this module also uses a note about the request, which `s3_client` adds to each refusal.
 """
 
@@ -72,7 +72,7 @@ UNREADABLE_CODES = {
         ),
     ),
 }
-#: Parts of the messages for objects encrypted with SSE-C. The codes do not tell: S3 and Ceph use
+#: Parts of the messages for objects encrypted with SSE-C. The codes do not show this cause: S3 and Ceph use
 #: InvalidRequest and InvalidArgument.
 CUSTOMER_KEY = ("form of Server Side Encryption", "Server Side Encryption with Customer provided keys")
 CREDENTIAL_CODES = {
