@@ -209,8 +209,8 @@ GOOD = "images,a,1,2026-05-01T12:00:00Z,true,false,e"
 COLUMNS = ("Bucket", "Key", "Size", "LastModifiedDate", "IsLatest", "IsDeleteMarker", "ETag")
 
 BAD_LINES = [
-    ("images,a,1", "it has 3 columns where the manifest names 7"),
-    (f"{GOOD},x", "it has 8 columns where the manifest names 7"),
+    ("images,a,1", "it has 3 columns, but the manifest names 7"),
+    (f"{GOOD},x", "it has 8 columns, but the manifest names 7"),
     ("", "Bucket is not a valid name of a bucket"),
     (GOOD.replace(",a,", ",,"), "Key is not a valid key of an object"),
     (GOOD.replace(",a,", f",{'k' * 1025},"), "Key is not a valid key of an object"),
@@ -253,8 +253,8 @@ def test_a_line_that_is_not_wanted_may_say_anything(converted: Convert) -> None:
         (("Bucket", "Key"), "no column Size; add the field"),
         (("Bucket", "Size"), "no column Key"),
         (("Key", "Size"), "no column Bucket"),
-        (("Bucket", "Key", "Size", "key"), "two columns key"),
-        (("Bucket", "Size", "Key", "KEY"), "two columns KEY"),
+        (("Bucket", "Key", "Size", "key"), "two columns with the name key"),
+        (("Bucket", "Size", "Key", "KEY"), "two columns with the name KEY"),
         ((), "no column Bucket"),
     ],
 )
@@ -275,8 +275,8 @@ def test_columns_that_are_missing_or_there_twice_are_named(
         (csv_part([row()])[:-9], "not a complete gzip file"),
         (csv_part([row()]) + b"trailing", "not a complete gzip file"),
         (csv_part([row()])[:12] + b"\xff" * 30, "not a complete gzip file"),
-        (lines("a" * 2 * BLOCK_BYTES), f"a row of more than {BLOCK_BYTES} bytes"),
-        (lines('"' + "\n" * 2 * BLOCK_BYTES), f"a row of more than {BLOCK_BYTES} bytes|has 1 columns"),
+        (lines("a" * 2 * BLOCK_BYTES), f"a row with more than {BLOCK_BYTES} bytes"),
+        (lines('"' + "\n" * 2 * BLOCK_BYTES), f"a row with more than {BLOCK_BYTES} bytes|has 1 columns"),
     ],
     ids=["not packed", "cut off", "goes on", "damaged", "a long line", "a quote that does not end"],
 )
@@ -298,7 +298,7 @@ def test_a_part_that_unpacks_to_too_much_is_refused(
     monkeypatch.setattr(formats, "FREE_BYTES", 1 << 20)
     body = bomb(b"others,%s,1\n" % (b"a" * 500), 20)
     assert len(body) * 300 < 20_000_000
-    with pytest.raises(PartError, match=r"unpacks to more than \d+ bytes, which no inventory does"):
+    with pytest.raises(PartError, match=r"unpacks to more than \d+ bytes, too large for a genuine inventory"):
         converted("CSV", body, THREE)
 
 
@@ -332,7 +332,7 @@ def columned(**columns: Any) -> pa.Table:
     [
         ({"key": None}, "no column Key"),
         ({"size": None}, "no column Size; add the field"),
-        ({"Key": pa.array(["b"])}, "two columns Key"),
+        ({"Key": pa.array(["b"])}, "two columns with the name Key"),
         ({"key": pa.array([1])}, "Key is not a valid key of an object"),
         ({"key": pa.array([None], pa.string())}, "Key is not a valid key of an object"),
         ({"key": pa.array([""])}, "Key is not a valid key of an object"),

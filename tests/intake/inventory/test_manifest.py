@@ -82,7 +82,7 @@ def test_a_manifest_that_leads_to_another_bucket_is_refused(
 ) -> None:
     uri = inventories.write("CSV", [Row("a")], destinationBucket=elsewhere)
     recorded.requests.clear()
-    refused(lambda: read(uri), "name the manifest where S3 wrote it")
+    refused(lambda: read(uri), "use the URI of the manifest that S3 wrote")
     assert {request.bucket for request in recorded.requests} == {uri.bucket}
 
 
@@ -120,7 +120,7 @@ def test_a_missing_checksum_is_said_to_be_missing(
 ) -> None:
     uri = inventories.write("CSV")
     s3.delete_object(Bucket=uri.bucket, Key=uri.key.removesuffix(".json") + ".checksum")
-    refused(lambda: read(uri), "manifest.checksum is missing; S3 writes it beside the manifest")
+    refused(lambda: read(uri), "manifest.checksum is missing; S3 writes it next to the manifest")
 
 
 def test_a_missing_manifest_is_said_to_be_missing(inventories: Inventories, read: Read) -> None:
@@ -134,7 +134,7 @@ def test_a_missing_manifest_is_said_to_be_missing(inventories: Inventories, read
 def test_what_is_no_manifest_by_its_name_is_not_read(
     inventories: Inventories, read: Read, recorded: RecordedMoto, key: str
 ) -> None:
-    refused(lambda: read(S3Uri(inventories.destination, key)), "name the manifest.json of an inventory")
+    refused(lambda: read(S3Uri(inventories.destination, key)), "use the URI of an inventory's manifest.json")
     assert recorded.requests == []
 
 
@@ -144,7 +144,7 @@ FILE = {"key": "a", "size": 1, "MD5checksum": "0" * 32}
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"fileFormat": "Excel"}, "the format 'Excel' is unknown; there are CSV, Parquet and ORC"),
+        ({"fileFormat": "Excel"}, "the format 'Excel' is unknown; Keyhole reads CSV, Parquet and ORC"),
         ({"fileFormat": 1}, "fileFormat: "),
         ({"fileSchema": None}, "fileSchema: "),
         ({"sourceBucket": ["a"]}, "sourceBucket: "),
@@ -200,9 +200,7 @@ def test_whatever_a_field_says_the_manifest_is_read_or_refused(
 def test_a_manifest_is_no_longer_than_its_limit(scripted: ScriptedS3, scripted_access: S3Access) -> None:
     scripted.put("manifest.json", b" " * (MAX_MANIFEST_BYTES + 1))
     uri = S3Uri(BUCKET, "manifest.json")
-    refused(
-        lambda: read_manifest(scripted_access.client, uri, "images", counting()), "more than the 16777216"
-    )
+    refused(lambda: read_manifest(scripted_access.client, uri, "images", counting()), "the limit is 16777216")
     assert scripted.bytes_sent <= MAX_MANIFEST_BYTES
 
 

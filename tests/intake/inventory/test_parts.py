@@ -92,7 +92,7 @@ def test_a_part_of_another_size_is_refused(inventories: Inventories, listed: Lis
     file = {"key": "part", "size": len(body) + change, "MD5checksum": digest(body)}
     inventories.s3.put_object(Bucket=inventories.destination, Key="part", Body=body)
     manifest = inventories.write_parts("CSV", files=[file])
-    refused(lambda: listed(manifest), f"is {len(body)} bytes long; the manifest says {len(body) + change}")
+    refused(lambda: listed(manifest), f"bytes long, but the manifest states {len(body) + change}")
 
 
 def test_a_missing_part_is_named(inventories: Inventories, listed: ListAll) -> None:
@@ -138,7 +138,7 @@ def test_a_part_for_which_there_is_no_room_is_not_downloaded(
     recorded.requests.clear()
     refused(
         lambda: listed(manifest),
-        r"has no room for its \d+ bytes: \d+ are free, of which \d+ are left to others",
+        r"has too little space for its \d+ bytes: \d+ bytes are free, and \d+ bytes must stay free",
     )
     assert all(request.key.rpartition("/")[2].startswith("manifest.") for request in recorded.requests)
 

@@ -1,1 +1,1 @@
-"""Audits: scan all objects of a bucket, page by page, with back-pressure."""
+"""Audits: scans of all objects in a bucket, page by page, with back-pressure."""

@@ -19,25 +19,26 @@ class AuditSpec(BaseModel):
     bucket: str = Field(min_length=1, max_length=2048)
     prefix: str = ""
     selection: Selection = Selection()
-    #: The most objects to take, of those selected.
+    #: The audit ends after this many selected objects.
     limit: int | None = Field(default=None, ge=1)
-    #: Scan unchanged objects, too.
+    #: Also scan unchanged objects.
     full: bool = False
-    #: Take every version, not only the current ones.
+    #: Audit all versions, not only the current versions.
     versions: bool = False
-    #: Compare tags with verdicts: a request per object.
+    #: Compare the objects' tags with their verdicts, which takes one request per object.
     check_tags: bool = False
-    #: The manifest of an S3 Inventory to take instead of a listing.
+    #: The URI of an S3 Inventory's manifest. If set, the audit reads the inventory instead of listing the
+    #: bucket.
     inventory: str | None = None
-    #: Stop before these are exceeded. Dollars are from the price table.
+    #: The audit stops before it exceeds these limits. Dollars are computed with the price table.
     max_requests: int | None = Field(default=None, ge=1)
     max_dollars: float | None = Field(default=None, gt=0)
-    #: Requests per second to the bucket by all audits together; 0: no limit.
+    #: The most requests per second to the bucket, for all audits of the bucket together; 0: no limit.
     rate: float = Field(default=0.0, ge=0)
-    #: The most batches that are queued or worked on at once, and the most objects in one.
+    #: The most batches that are queued or in progress at the same time, and the most objects in a batch.
     outstanding: int = Field(default=8, ge=1, le=1000)
     batch_size: int = Field(default=100, ge=1, le=1000)
-    #: The schedule that started it.
+    #: The name of the schedule that started the audit.
     schedule: str | None = None
 
 
@@ -46,12 +47,12 @@ class AuditState(StrEnum):
 
     RUNNING = "running"
     PAUSED = "paused"
-    #: All is listed, and all verdicts are written.
+    #: All objects are listed, and all verdicts are written.
     DONE = "done"
     CANCELLED = "cancelled"
-    #: A limit was reached: requests, dollars.
+    #: The audit reached its limit of requests or dollars.
     STOPPED = "stopped"
-    #: The bucket cannot be listed (any longer).
+    #: The bucket could not be listed.
     FAILED = "failed"
 
     @property
@@ -61,35 +62,35 @@ class AuditState(StrEnum):
 
 
 class Totals(BaseModel):
-    """The counts of an audit so far. Each listed object is in one of the four counts after `listed`.
+    """The counts of an audit so far. `listed` is the sum of `left_out`, `unchanged`, `archived` and `queued`.
 
-    `requests` counts all requests to S3, including LISTs (`lists`) and tags; `bytes_read` counts bytes of
-    objects.
+    `requests` counts all requests to S3, including LISTs (`lists`) and requests for tags. `bytes_read` counts
+    only bytes of objects.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pages: int = 0
     listed: int = 0
-    #: Not selected.
+    #: Objects that are not selected.
     left_out: int = 0
-    #: Its verdict stands.
+    #: Objects whose stored verdict is still valid.
     unchanged: int = 0
-    #: In a class that must be restored before it can be read.
+    #: Objects that must be restored before they can be read.
     archived: int = 0
-    #: Sent to be scanned.
+    #: Objects for which the audit created scan jobs, including those that are already scanned.
     queued: int = 0
-    #: Sent to be scanned, and scanned since.
+    #: Objects whose scan jobs are done.
     scanned: int = 0
-    #: The verdicts of all that was scanned, unchanged or archived.
+    #: The number of objects by the status of their verdict: all scanned, unchanged and archived objects.
     statuses: dict[Status, int] = {}
-    #: Bytes of the objects that were listed and selected.
+    #: The total size of the selected objects, in bytes.
     listed_bytes: int = 0
     bytes_read: int = 0
     requests: int = 0
     lists: int = 0
     dollars: float = 0.0
-    #: Verdicts on deleted objects; tags that disagree with a verdict.
+    #: The numbers of findings: verdicts on deleted objects, and tags that contradict a verdict.
     gone: int = 0
     tag_mismatches: int = 0
 
@@ -102,7 +103,7 @@ class Audit(BaseModel):
     id: str
     spec: AuditSpec
     state: AuditState
-    #: Why it is not running, in a sentence.
+    #: Why the audit is not running or makes no progress, in one sentence.
     reason: str | None = None
     started_at: datetime
     ended_at: datetime | None = None
@@ -115,7 +116,7 @@ class Audit(BaseModel):
 
 
 class How(StrEnum):
-    """How an audit came by a verdict."""
+    """How an audit got a verdict."""
 
     SCANNED = "scanned"
     UNCHANGED = "unchanged"
@@ -125,7 +126,7 @@ class How(StrEnum):
 class AuditedObject(BaseModel):
     """One object of an audit, with its current report.
 
-    `status` is from the time of the audit. `report` is `None` if there is no record any longer.
+    `status` is the status at the time of the audit. `report` is `None` if Redis no longer has the record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -136,7 +137,7 @@ class AuditedObject(BaseModel):
 
 
 class BucketFinding(BaseModel):
-    """A finding about the bucket: a verdict on a deleted object, or a tag that disagrees with a verdict."""
+    """A finding about the bucket: a verdict on a deleted object, or a tag that contradicts a verdict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Requests and dollars that an audit's work takes: expected before it is done, and counted afterwards."""
+"""The requests and dollars that audits cost: estimates before a scan, and exact counts after it."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
@@ -6,27 +6,27 @@ from typing import Final, NamedTuple, Self
 from keyhole.intake.audits.prices import Prices
 from keyhole.results.tag_writer import TagRequest
 
-#: GETs and bytes of a usual scan: the averages of the table in `keyhole docs cost`, rounded up (2.5 and
-#: 824 KiB).
+#: The GETs and bytes of a typical scan. They are the averages of the table in `keyhole docs cost`, which are
+#: 2.5 and 824 KiB, rounded up.
 GETS_PER_OBJECT: Final = 3
 BYTES_PER_OBJECT: Final = 896 * 1024
 
 
 class TagRequests(NamedTuple):
-    """Requests that it takes to tag one object."""
+    """The requests for tagging one object. Looks are HEADs that check whether the object was replaced."""
 
     reads: int
     looks: int
     writes: int
 
 
-#: `keyhole.results.tag_writer` reads, looks whether the object is the same, writes, reads back, looks again.
-#: (It need not look at a version.)
+#: `keyhole.results.tag_writer` reads the tags, checks whether the object is still the same, writes the tags,
+#: reads them back, and checks again. (For a version of an object, no checks are needed.)
 USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
 
 
 class Cost(NamedTuple):
-    """Requests, and the dollars for them and for the bytes that they read."""
+    """A number of requests, and their price in dollars, including the price of the bytes that they read."""
 
     requests: int
     dollars: float
@@ -40,7 +40,7 @@ NOTHING: Final = Cost(0, 0)
 
 
 def cost_of_lists(prices: Prices, count: int) -> Cost:
-    """Return what LIST requests cost."""
+    """Return the cost of `count` LIST requests."""
     return Cost(count, count * prices.list_request())
 
 
@@ -50,13 +50,13 @@ def cost_of_comparisons(prices: Prices, requests: int) -> Cost:
 
 
 def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool) -> Cost:
-    """Return what a usual scan of an object costs.
+    """Return the expected cost of scanning an object.
 
     Args:
         prices: The table of prices.
-        storage_class: The object's class, by its name in ListObjectsV2.
+        storage_class: The object's storage class, with its name in ListObjectsV2.
         size: The object's size in bytes.
-        tags: Whether the verdict is written as tags, too.
+        tags: Whether the worker also writes the verdict as tags.
     """
     dollars = GETS_PER_OBJECT * prices.get(storage_class, 0)
     dollars += prices.retrieval(storage_class, min(size, BYTES_PER_OBJECT))
@@ -70,7 +70,7 @@ def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool) 
 def cost_of_scan(
     prices: Prices, storage_class: str, requests: int, bytes_read: int, tagging: Sequence[TagRequest]
 ) -> Cost:
-    """Return what a scan cost, with the requests that wrote its tags."""
+    """Return the actual cost of a scan, including the requests that read and wrote the object's tags."""
     dollars = requests * prices.get(storage_class, 0) + prices.retrieval(storage_class, bytes_read)
     for request in tagging:
         match request:

@@ -1,4 +1,4 @@
-"""Decides what an audit does with each object. An audit and its dry run use the same function."""
+"""Decides what an audit does with each object. Audits and dry runs use the same function."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ class Decision(NamedTuple):
     """The decision about one object of an audit.
 
     Args:
-        how: How the object gets its verdict; `None` if it is not selected.
-        stands: Whether its stored verdict is still true.
-        compares_tags: Whether its tags are compared with that verdict.
+        how: How the audit gets the object's verdict; `None` if the object is not selected.
+        stands: Whether the stored verdict is still valid.
+        compares_tags: Whether the audit compares the object's tags with the stored verdict.
     """
 
     how: How | None
@@ -23,13 +23,13 @@ class Decision(NamedTuple):
 
 
 def decide(spec: AuditSpec, listed: Listed, report: Report | None, ruleset: str) -> Decision:
-    """Return what an audit does with an object.
+    """Return the decision about an object.
 
     Args:
         spec: The audit.
         listed: The object in the listing.
-        report: Its stored verdict, if any.
-        ruleset: The rules of a verdict that is made today.
+        report: The stored verdict, if there is one.
+        ruleset: The id of the current rules.
     """
     if not spec.selection.matches(spec.bucket, listed.key, listed.size):
         return Decision(None)

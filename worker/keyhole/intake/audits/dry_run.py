@@ -1,4 +1,4 @@
-"""A dry run: computes what an audit would scan, from the listing and the verdicts only."""
+"""A dry run: computes what an audit would scan and what it would cost, without scanning an object."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from keyhole.intake.audits.estimate import Estimate, Estimator
 from keyhole.intake.listing import Lister
 from keyhole.results.lookup import Lookup, Name
 
-#: The counter of an object, by how the audit decides about it.
+#: The name of the counter for each decision about an object.
 _TAKEN: Final = {How.SCANNED: "queued", How.UNCHANGED: "unchanged", How.ARCHIVED: "archived"}
 
 
@@ -23,18 +23,19 @@ def dry_run(
     ruleset: str,
     on_page: Callable[[Totals], None] = lambda _: None,
 ) -> tuple[Totals, Estimate]:
-    """List all objects, and estimate what scanning them would cost. The only requests to S3 are LISTs.
+    """List all objects, and estimate the cost of scanning them. The only requests to S3 are LISTs.
 
     Args:
-        spec: The audit. `max_requests` and `max_dollars` do not end it, because it finds out what is needed.
+        spec: The audit. The limits `max_requests` and `max_dollars` are ignored, because a dry run shows how
+            much the audit would need.
         lister: Lists the objects of the audit.
         lookup: The stored verdicts.
-        estimator: Adds up what would be scanned.
-        ruleset: The rules of a verdict that is made today.
-        on_page: Called with the figures so far after every page.
+        estimator: Adds up the costs of the scans.
+        ruleset: The id of the current rules.
+        on_page: Called after every page with the totals so far.
 
     Raises:
-        KeyholeError: It cannot be listed.
+        KeyholeError: The objects cannot be listed.
     """
     counts: Counter[str] = Counter()
     cursor: str | None = None

@@ -1,8 +1,8 @@
 """Estimates the costs of an audit from a listing: the expected costs, and an upper limit.
 
-The expected costs are those of usual images. The upper limit has the full budget of a scan for every
-object, and the most requests for its tags. Both leave out retries beyond the budget, and transfer out of
-the region. The caller only adds objects that would be scanned.
+The expected costs assume typical images. The upper limit assumes that every scan uses its full budget and
+that every object needs the most requests for its tags. Neither includes retries beyond the budget, or data
+transfer out of the region. The caller must add only objects that the audit would scan.
 """
 
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.listing import Listed
 
-#: `keyhole.results.tag_writer` writes tags up to four times. If the object was replaced by then, it
-#: reads the tags again, removes its own, reads them back and looks at the object.
+#: `keyhole.results.tag_writer` writes tags up to four times. If the object was replaced in the meantime, it
+#: also reads the tags again, removes Keyhole's tags, reads the tags back, and checks the object once more.
 MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
 NO_TAGS: Final = TagRequests(0, 0, 0)
 
 
 class ClassTotals(BaseModel):
-    """The objects of one storage class, and their bytes as stored."""
+    """The number and the total size of the objects in one storage class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objects: int
     bytes: int
-    #: How many of those objects must be restored first. They are not read.
+    #: The number of objects that are archived, so that the audit cannot read them.
     archived: int
-    #: Whether the class has its own prices. If not, it gets the prices of the most expensive class.
+    #: Whether the price table has this class. If not, the highest prices in the table are used.
     priced: bool
 
 
 class Spending(BaseModel):
-    """Requests, bytes read, and what all of it costs."""
+    """Numbers of requests and bytes, and the total cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lists: int
     gets: int
-    #: HEADs, which find out whether the object was replaced before it gets its tags.
+    #: HEADs that check, before and after tags are written, whether the object was replaced.
     heads: int
     tag_reads: int
     tag_writes: int
@@ -50,12 +50,12 @@ class Spending(BaseModel):
 
     @property
     def requests(self) -> int:
-        """The number of all requests."""
+        """The total number of requests."""
         return self.lists + self.gets + self.heads + self.tag_reads + self.tag_writes
 
 
 class Estimate(BaseModel):
-    """The estimate of an audit. `prices_date` and `region` are those of the prices."""
+    """The estimate for an audit. `prices_date` and `region` are copied from the price table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,13 +70,13 @@ class Estimate(BaseModel):
 
     @property
     def unpriced(self) -> tuple[str, ...]:
-        """Storage classes without prices, for which those of the most expensive class are used."""
+        """The storage classes that the price table lacks. For these, the table's highest prices are used."""
         return tuple(name for name, totals in self.classes.items() if not totals.priced)
 
 
 @dataclass(slots=True)
 class _Share:
-    """The objects of one storage class. `read` is the expected number of bytes."""
+    """The objects of one storage class. `read` is the expected number of bytes that scans read."""
 
     objects: int = 0
     bytes: int = 0
@@ -85,15 +85,15 @@ class _Share:
 
 
 class Estimator:
-    """Adds up what is listed.
+    """Adds up the expected costs of listed objects.
 
     Args:
-        prices: What requests cost.
-        tags: Whether verdicts are written as tags, too.
-        gets_per_object: GETs that a usual scan takes.
-        bytes_per_object: Bytes that a usual scan reads, or fewer if the object is smaller.
-        most_gets: GETs that a scan may take by its budget.
-        most_bytes: Bytes that a scan may read by its budget.
+        prices: The prices of requests.
+        tags: Whether workers also write verdicts as tags.
+        gets_per_object: The GETs of a typical scan.
+        bytes_per_object: The bytes that a typical scan reads; for smaller objects, their size is used.
+        most_gets: The most GETs that the budget of a scan allows.
+        most_bytes: The most bytes that the budget of a scan allows.
     """
 
     def __init__(
@@ -116,15 +116,15 @@ class Estimator:
         self._shares: dict[str, _Share] = {}
 
     def lists(self, count: int) -> None:
-        """Count LISTs that were made, and that the audit would make again."""
+        """Count LIST requests of the dry run; the audit would send the same number."""
         self._lists += count
 
     def check_tags(self, count: int) -> None:
-        """Count objects whose verdicts still stand, and whose tags would be compared with the verdicts."""
+        """Count objects with a valid verdict whose tags the audit would compare with that verdict."""
         self._checks += count
 
     def add(self, listed: Listed) -> None:
-        """Add an object that would be scanned. An archived one is counted and not read."""
+        """Add an object that the audit would scan. Archived objects are counted, but cause no costs."""
         share = self._shares.setdefault(listed.storage_class, _Share())
         share.objects += 1
         share.bytes += listed.size
@@ -134,7 +134,7 @@ class Estimator:
             share.read += min(listed.size, self._bytes_per_object)
 
     def result(self) -> Estimate:
-        """Return the estimate of all added objects."""
+        """Return the estimate for all objects that were added."""
         shares = {name: self._shares[name] for name in sorted(self._shares)}
         return Estimate(
             objects=sum(share.objects for share in shares.values()),
@@ -164,7 +164,7 @@ class Estimator:
         )
 
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
-        """The costs of reading these bytes of each class, with `gets_per_object` requests per object."""
+        """The costs if scans in each class read `read[class]` bytes and send these requests per object."""
         prices, tags = self._prices, tags if self._tags else NO_TAGS
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
         for name, size in read.items():

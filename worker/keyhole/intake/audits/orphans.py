@@ -1,4 +1,4 @@
-"""Finds orphans: verdicts on keys that a listing would have, but does not."""
+"""Finds orphans, which are verdicts on objects that no longer exist in the bucket."""
 
 from datetime import datetime
 from itertools import islice
@@ -8,14 +8,17 @@ from keyhole.intake.audits.audit import AuditSpec, BucketFinding
 from keyhole.reasons import MISSING
 from keyhole.results.lookup import Lookup, Name
 
-#: The most findings of one page: a bucket that was emptied may have millions.
+#: The most findings for one page. A bucket that was emptied can have millions of orphans.
 MOST: Final = 1000
-#: Verdicts that are read in one round trip.
+#: The most verdicts that are read in one round trip.
 _CHUNK: Final = 1000
 
 
 class KeyRange(NamedTuple):
-    """The range of a page: after one key and up to another (`None`: no limit), and the keys that it lists."""
+    """The keys of one page: after the key `after`, up to the key `until` (`None`: no limit).
+
+    `listed` has the keys in this range that the server listed.
+    """
 
     spec: AuditSpec
     after: str | None
@@ -24,17 +27,18 @@ class KeyRange(NamedTuple):
 
 
 class Orphans(NamedTuple):
-    """The orphans of a range. `until` is the key at which the limit was reached; `None` if it was not."""
+    """The orphans in a range. If there were more than `MOST`, `until` is the key of the last one."""
 
     findings: list[BucketFinding]
     until: str | None
 
 
 def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphans:
-    """Return the orphans of a range whose listing began at this time.
+    """Return the orphans in a range of keys.
 
-    Verdicts that are younger than the listing are not orphans: their objects may be younger, too. (The
-        clocks of two hosts may differ. The next audit does not repeat a wrong finding.)
+    `began` is the start of the LIST request. A later verdict is not an orphan, because its object may have
+    been created after the listing. (If the clocks of two hosts differ, this comparison can be wrong, and the
+    audit reports a wrong finding. The next audit does not report it again.)
     """
     spec = key_range.spec
     found: list[BucketFinding] = []
@@ -52,6 +56,6 @@ def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphan
                 continue
             if len(found) == MOST:
                 return Orphans(found, found[-1].key)
-            message = f"there is a verdict ({report.status}) on an object that is gone"
+            message = f"there is a verdict ({report.status}) on an object that no longer exists"
             found.append(BucketFinding.of("gone", report, message))
     return Orphans(found, None)

@@ -1,7 +1,7 @@
-"""One page of an audit: list it, leave out objects that need no scan, and cut the others into batches.
+"""Processes one page of an audit: lists objects, finds those that need a scan, and divides them into batches.
 
-The result depends on the listing, the verdicts, the tags and the progress of the audit. Computing it
-changes nothing; the commit does.
+The result depends on the listing, the stored verdicts, the tags and the progress of the audit. Processing a
+page changes nothing; only the commit stores the result.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,23 +34,24 @@ from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
 from keyhole.store import keys
 
-#: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS); a job seldom has more
-#: than 300 bytes.
+#: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS). A job rarely has more than
+#: 300 bytes.
 MESSAGE_BYTES: Final = 200_000
-#: The longest time of a batch that waits for the rate limit, in seconds: well below a task's time limit.
+#: The longest time, in seconds, for which the rate limit can delay a batch. It is much shorter than the time
+#: limit of a task.
 RATE_LIMITED_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Auditor:
-    """Works out pages.
+    """Processes the pages of audits.
 
     Args:
         lookup: The stored verdicts.
-        prices: What requests cost.
-        check_tags: Compares the tags of objects with their verdicts, several at once.
-        ruleset: The rules of a verdict that is made today.
-        tags: Whether verdicts are written as tags, too.
+        prices: The prices of requests.
+        check_tags: Compares the tags of several objects with their verdicts.
+        ruleset: The id of the current rules.
+        tags: Whether workers also write verdicts as tags.
     """
 
     lookup: Lookup
@@ -60,10 +61,10 @@ class Auditor:
     tags: bool
 
     def process(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
-        """Return the result of the page at a place, and the verdicts on archived objects, which need no scan.
+        """Return the result of a page, and new verdicts on archived objects, which need no scan.
 
         Raises:
-            KeyholeError: It cannot be listed.
+            KeyholeError: The page cannot be listed.
         """
         work = _Page(
             audit, place.page, expected_cost(self.prices, "STANDARD", BYTES_PER_OBJECT, tags=self.tags)
@@ -102,9 +103,9 @@ class Auditor:
     def _sort_object(
         self, work: "_Page", listed: Listed, report: Report | None, checked: list[Report]
     ) -> tuple[AuditState, str] | None:
-        """Put an object where it belongs: left out, unchanged, archived, to be scanned.
+        """Add an object to the page: as left out, unchanged, archived, or queued for a scan.
 
-        If the audit may not take it, do not count it, and return how the audit ends.
+        If a limit of the audit does not allow the object, do not count it, and return how the audit ends.
         """
         decision = decide(work.audit.spec, listed, report, self.ruleset)
         if decision.how is None:
@@ -123,7 +124,7 @@ class Auditor:
         if decision.how is How.SCANNED:
             work.queue(listed)
             return None
-        if report is None or not decision.stands:  # it is archived
+        if report is None or not decision.stands:  # then the object is archived
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
         work.take(report, decision.how)
@@ -142,9 +143,9 @@ class _Page:
 
     audit: Audit
     number: int
-    #: The cost that is assumed for each object that is queued and not yet scanned.
+    #: The expected cost of each object of earlier pages that is queued and not yet scanned.
     usual: Cost
-    #: The cost that is assumed for this page's objects.
+    #: The expected cost of this page's objects.
     reserved: Cost = NOTHING
     counts: dict[str, int] = field(default_factory=dict)
     jobs: list[ScanJob] = field(default_factory=list)
@@ -160,13 +161,13 @@ class _Page:
         self.count(requests=cost.requests, nanodollars=round(cost.dollars * NANO))
 
     def take(self, report: Report, how: How) -> None:
-        """Take an object whose verdict is known."""
+        """Add an object whose verdict is already known."""
         self.count(**{how.value: 1, f"status:{report.status}": 1})
         object_id = keys.object_id(str(report.bucket), str(report.key), report.version_id)
         self.rows.append(Row(object_id, report.status, how))
 
     def queue(self, listed: Listed) -> None:
-        """Take an object that is to be scanned."""
+        """Add an object that needs a scan."""
         self.count(queued=1)
         self.jobs.append(
             ScanJob(
@@ -182,25 +183,25 @@ class _Page:
         self.findings.append(BucketFinding.of(kind, report, message))
 
     def reserve(self, takes: Cost) -> None:
-        """Reserve the expected cost of an object."""
+        """Add the expected cost of an object to this page's cost."""
         self.reserved = self.reserved.plus(takes)
 
     def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
-        """Return how the audit ends if it has reached its limit of objects; `None` if it has not."""
+        """Return how the audit ends if it has reached its limit of objects; otherwise `None`."""
         spec, totals = self.audit.spec, self.audit.totals
         taken = sum(
             getattr(totals, how) + self.counts.get(how, 0) for how in ("queued", How.UNCHANGED, How.ARCHIVED)
         )
         if spec.limit is not None and taken >= spec.limit:
-            return AuditState.DONE, f"it took the {spec.limit} objects that it was limited to"
+            return AuditState.DONE, f"it reached its limit of {spec.limit} objects"
         return None
 
     def limit_reached(self, takes: Cost) -> tuple[AuditState, str] | None:
-        """Return how the audit ends if this cost could exceed its limits; `None` if it could not.
+        """Return how the audit ends if the additional cost `takes` could exceed its limits; otherwise `None`.
 
-        Scanned objects have been counted; queued ones count with their expected cost. The storage class of
-        objects of earlier pages is unknown, so each of them has the usual cost, or this one if it is
-        higher.
+        The totals contain the actual costs of scanned objects. Queued objects are added with their expected
+        costs. The storage classes of queued objects from earlier pages are not stored. So this method assumes
+        the usual cost for each of them, or the dollars of `takes` if those are higher.
         """
         if not takes.requests:
             return None
@@ -213,7 +214,7 @@ class _Page:
         ):
             return (
                 AuditState.STOPPED,
-                f"to go on could exceed the {spec.max_requests} requests allowed",
+                f"continuing could exceed the limit of {spec.max_requests} requests",
             )
         dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO
         dollars += coming * max(self.usual.dollars, takes.dollars)
@@ -221,7 +222,7 @@ class _Page:
             spec.max_dollars is not None
             and dollars + self.reserved.dollars + takes.dollars > spec.max_dollars
         ):
-            return AuditState.STOPPED, f"to go on could exceed the ${spec.max_dollars:g} allowed"
+            return AuditState.STOPPED, f"continuing could exceed the limit of ${spec.max_dollars:g}"
         return None
 
     def result(
@@ -243,14 +244,14 @@ class _Page:
 
 
 def page_size(spec: AuditSpec) -> int:
-    """The most objects in a page: those of a LIST, or fewer if the rate would make looking at them slow."""
+    """The most objects on a page: 1,000, or fewer if the audit checks tags and has a low rate limit."""
     if not spec.rate or not spec.check_tags:
         return PAGE_KEYS
     return max(1, min(PAGE_KEYS, int(spec.rate * RATE_LIMITED_SECONDS)))
 
 
 def batch_size(audit: Audit) -> int:
-    """The most objects in a batch: as requested, or fewer if the rate would make scanning them slow."""
+    """The most objects in a batch: the audit's `batch_size`, or fewer if the audit has a low rate limit."""
     spec = audit.spec
     if not spec.rate:
         return spec.batch_size
@@ -259,7 +260,7 @@ def batch_size(audit: Audit) -> int:
 
 
 def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
-    """Yield jobs in order, in batches of up to `most` jobs that fit in one message."""
+    """Yield the jobs in order, in batches of at most `most` jobs that fit into one message."""
     batch: list[ScanJob] = []
     size = 0
     for job in jobs:
@@ -274,7 +275,7 @@ def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
 
 
 def _archived(audit: Audit, listed: Listed, ruleset: str) -> Report:
-    """Return the verdict on an object that must be restored before anybody can read it."""
+    """Return the verdict on an archived object, which must be restored before it can be read."""
     bucket = audit.spec.bucket
     return build_report(
         Target(f"s3://{bucket}/{listed.key}", bucket, listed.key, listed.version_id),

@@ -1,7 +1,7 @@
-"""The prices of S3 requests in dollars, from a TOML file: the shipped one, or the user's own.
+"""The prices of S3 requests in dollars, from a TOML file: the file in this package, or the user's own file.
 
-A user's file must be complete: it takes nothing from the shipped one. `prices.toml` shows the prices, their
-sources, and the form of a file.
+A user's file must contain all prices, because it replaces the shipped file completely. `prices.toml`
+documents the format, and contains the prices and their sources.
 """
 
 from datetime import date
@@ -13,15 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from keyhole.toml_files import parse_as, read_text
 
-#: The bytes of a GB on S3's bill: "Converting usage byte-hours to billed GB-months" in its user guide.
+#: The number of bytes in a GB on S3's bill (S3's user guide, "Converting usage byte-hours to billed
+#: GB-months").
 GB: Final = 2**30
 
-#: A price above a million dollars, for a thousand requests or a GB, is a typing error.
+#: A price. If it exceeds a million dollars for a thousand requests or a GB, it must be a typing error.
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
 
 
 class ClassPrices(BaseModel):
-    """The prices of reads in one storage class, in dollars."""
+    """The prices, in dollars, for reading objects of one storage class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,11 +31,11 @@ class ClassPrices(BaseModel):
 
 
 class Prices(BaseModel):
-    """A table of prices. Its methods are in dollars."""
+    """A table of prices. Its methods return dollars."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: When they were looked up, for which region, and where.
+    #: The date on which the prices were looked up, their region, and their source.
     date: date
     region: str = Field(min_length=1)
     source: str = Field(min_length=1)
@@ -42,15 +43,15 @@ class Prices(BaseModel):
     list_per_1000: Dollars
     put_tagging_per_1000: Dollars
     get_tagging_per_1000: Dollars
-    #: Prices by storage class. The names are those of ListObjectsV2.
+    #: The prices for each storage class, with the class names of ListObjectsV2.
     classes: dict[str, ClassPrices] = Field(min_length=1)
 
     def knows(self, storage_class: str) -> bool:
-        """Whether a class has its own prices. Others get the prices of the most expensive class."""
+        """Whether the table has a storage class. For other classes, the highest prices are used."""
         return storage_class in self.classes
 
     def get(self, storage_class: str, size: int) -> float:
-        """The price of a GET that returns `size` bytes; with 0, also of a HEAD or a refused GET."""
+        """The price of a GET that returns `size` bytes. A HEAD or a refused GET costs as much as 0 bytes."""
         return self._of(storage_class).get_per_1000 / 1000 + self.retrieval(storage_class, size)
 
     def retrieval(self, storage_class: str, size: int) -> float:
@@ -74,7 +75,7 @@ class Prices(BaseModel):
 
     @cached_property
     def _dearest(self) -> ClassPrices:
-        """The highest price of each kind over all classes, so that no estimate is too low."""
+        """The highest prices of all classes, so that the estimate for an unknown class is not too low."""
         known = self.classes.values()
         return ClassPrices(
             get_per_1000=max(prices.get_per_1000 for prices in known),
@@ -83,10 +84,10 @@ class Prices(BaseModel):
 
 
 def load_prices(path: str | None) -> Prices:
-    """Return the prices of a file; without a file, the shipped ones.
+    """Return the prices in a file; with `None`, the shipped prices.
 
     Raises:
-        FileError: It cannot be read, or is not valid.
+        FileError: The file cannot be read, or is not valid.
     """
     if path is None:
         return parse_as(Prices, shipped_text(), "prices.toml")
@@ -94,5 +95,5 @@ def load_prices(path: str | None) -> Prices:
 
 
 def shipped_text() -> str:
-    """The shipped prices as they are written, their sources in comments."""
+    """The text of the shipped `prices.toml`, with its comments about sources."""
     return resources.files("keyhole.intake.audits").joinpath("prices.toml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The records of an audit: the values that its steps take and return, and how some of them are packed."""
+"""The records of an audit: the inputs and results of its steps, and the binary format of rows in Redis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,31 +8,32 @@ from keyhole.intake.audits.audit import AuditState, BucketFinding, How
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
 
-#: The bytes of a row for the status, and for how the audit got the verdict. Existing bytes never change.
+#: The bytes that represent the status of a verdict, and how the audit got it. Never change existing bytes,
+#: because rows in Redis contain them.
 _STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
 _HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
 _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
 _HOWS: Final = {byte: how for how, byte in _HOW_BYTES.items()}
 ROW_BYTES: Final = 18
 
-#: Costs are counted in billionths of a dollar; a GET costs 400 of them.
+#: Redis counts costs in billionths of a dollar. A GET costs 400 of them.
 NANO: Final = 1_000_000_000
 
 
 class Row(NamedTuple):
-    """One object of an audit, by its hash."""
+    """One object of an audit. `object_id` is the hash of its name."""
 
     object_id: str
     status: Status
     how: How
 
     def packed(self) -> bytes:
-        """The row in the form of Redis."""
+        """Return the row in the binary format that is stored in Redis."""
         return bytes.fromhex(self.object_id) + bytes([_STATUS_BYTES[self.status], _HOW_BYTES[self.how]])
 
     @classmethod
     def unpacked(cls, row: bytes) -> Self:
-        """The row of `packed`."""
+        """Return the row from the result of `packed`."""
         return cls(row[:16].hex(), _STATUSES[row[16]], _HOWS[row[17]])
 
 
@@ -47,7 +48,11 @@ class Result(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a page begins: its number, the lister's cursor (`None`: the start), the last key before it."""
+    """The place at which a page begins.
+
+    `page` is the page's number, `cursor` the lister's cursor (`None`: the start), and `after` the last key of
+    the previous page.
+    """
 
     page: int
     cursor: str | None
@@ -55,7 +60,7 @@ class Place(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The right to list a page, until it is released or expires."""
+    """The exclusive right of a process to list a page, until the process releases it or it expires."""
 
     audit_id: str
     page: int
@@ -67,10 +72,15 @@ class PageResult:
     """The result of a page.
 
     Args:
-        counts: What to add to the totals, by the names of `Totals`, `status:<status>` and `nanodollars`.
-        cursor: Where the next page begins; `None` if this was the last.
+        counts: The numbers to add to the totals. The names are those of `Totals`, `status:<status>` and
+            `nanodollars`.
+        batches: The batches of objects to scan.
+        rows: The objects that need no scan.
+        findings: The findings about the bucket.
+        cursor: The cursor of the next page; `None` if this was the last page.
         after: The last key of this page.
-        ends_as: The state in which the audit ends when this was the last page, and why.
+        ends_as: The state in which the audit ends if this was the last page.
+        reason: Why the audit ends.
     """
 
     counts: Mapping[str, int]

@@ -1,40 +1,41 @@
-"""The Lua scripts by which an audit takes each step atomically. `store.keys` says what the keys hold."""
+"""Lua scripts that make each step of an audit atomic. `store.keys` documents the keys."""
 
 from typing import Final
 
 from keyhole.jobs.ledger_format import LUA
 from keyhole.jobs.ledger_scripts import NOW
 
-#: Seconds for which the results of an unfinished batch are kept: longer than any redelivery takes.
+#: The results of an unfinished batch expire after this many seconds. Redelivery always takes less time.
 RESULT_SECONDS: Final = 7 * 86_400
 
-#: Functions of several scripts: the server's time, and the end of an audit.
+#: Functions that several scripts use: they read the server's time and end audits.
 _COMMON: Final = """
 local function now()
     local time = redis.call('TIME')
     return time[1] + time[2] / 1e6
 end
 
--- Lets all KEYS of an audit that has ended expire, if seconds are given.
+-- Sets the expiry of all KEYS of an ended audit; 0 seconds: the keys never expire.
 local function expire(seconds)
     if tonumber(seconds) > 0 then
         for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, seconds) end
     end
 end
 
--- Ends the audit of KEYS[1] in a state.
+-- Ends the audit KEYS[1] with this state and reason.
 local function finish_as(state, reason, seconds)
     redis.call('HSET', KEYS[1], 'state', state, 'reason', reason, 'ended', string.format('%.6f', now()))
     expire(seconds)
 end
 """
 
-#: A Lua function that creates an audit; 1 if it did, 0 if there is one of this id.
+#: A Lua function that creates an audit. It returns 1, or 0 if an audit with this id exists already.
 CREATE_AUDIT: Final = """
 -- `audit`: hash of the audit; `audits`: zset of all audits
 local function create_audit(audit, audits, id, spec, ruleset, scanner)
     if redis.call('HSETNX', audit, 'spec', spec) == 0 then
-        -- WAITAOF waits for writes of this connection, and another one may have created the audit just now.
+        -- Write the same value again: WAITAOF waits only for writes of its own connection, and another
+        -- connection may have created the audit just before.
         redis.call('HSET', audit, 'spec', redis.call('HGET', audit, 'spec'))
         return 0
     end
@@ -50,20 +51,20 @@ end
 CREATE: Final = f"""
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  zset: all audits
--- ARGV     its id, its specification, ruleset, scanner
--- returns 1 if the audit was created, 0 if there is one of this id
+-- ARGV     the audit's id, its specification, ruleset and scanner
+-- returns 1 if the audit was created, 0 if an audit with this id exists already
 {CREATE_AUDIT}
 return create_audit(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 """
 
 CLAIM: Final = """
 -- KEYS[1]  hash: the audit
--- KEYS[2]  hash: its outstanding batches
--- KEYS[3]  list: those of them that are not sent
+-- KEYS[2]  hash: the audit's outstanding batches
+-- KEYS[3]  list: the ids of the outstanding batches that are not sent yet
 -- KEYS[4]  string: the token of the process that lists the next page
--- ARGV[1]  a token
--- ARGV[2]  seconds that it holds
--- returns the page's number, or nothing
+-- ARGV[1]  the caller's token
+-- ARGV[2]  seconds until the claim expires
+-- returns the page's number, or nil if the caller must not list a page now
 if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return false end
 if redis.call('HGET', KEYS[1], 'listed_all') == '1' then return false end
 local most = cjson.decode(redis.call('HGET', KEYS[1], 'spec')).outstanding
@@ -75,9 +76,10 @@ return tonumber(redis.call('HGET', KEYS[1], 'page'))
 HOLD: Final = """
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  string: the token of the process that lists the next page
--- ARGV[1]  a token
--- ARGV[2]  seconds that it holds
+-- ARGV[1]  the caller's token
+-- ARGV[2]  seconds until the claim expires
 -- ARGV[3]  the page's number
+-- returns 1 if the caller has the claim now, 0 if another process has it or the page is committed
 if redis.call('HGET', KEYS[1], 'page') ~= ARGV[3] then return 0 end
 local holder = redis.call('GET', KEYS[2])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -89,20 +91,22 @@ COMMIT: Final = (
     _COMMON
     + """
 -- KEYS[1]  hash: the audit
--- KEYS[2]  hash: its totals
--- KEYS[3]  hash: its outstanding batches
--- KEYS[4]  list: its rows
--- KEYS[5]  list: its findings
--- KEYS[6]  list: its batches that are not sent
+-- KEYS[2]  hash: the audit's totals
+-- KEYS[3]  hash: the audit's outstanding batches
+-- KEYS[4]  list: the audit's rows
+-- KEYS[5]  list: the audit's findings
+-- KEYS[6]  list: the ids of the outstanding batches that are not sent yet
 -- ARGV[1]  the page's number
--- ARGV[2]  where the next begins
--- ARGV[3]  the last key of this one, or nothing
--- ARGV[4]  the state in which the audit ends, if this was the last page
--- ARGV[5]  why it ends
--- ARGV[6]  seconds until an audit that has ended expires, 0 for never
+-- ARGV[2]  the cursor of the next page
+-- ARGV[3]  the last key of this page; may be empty
+-- ARGV[4]  the state in which the audit ends if this was the last page; empty if it was not
+-- ARGV[5]  the reason why the audit ends
+-- ARGV[6]  seconds after which an ended audit expires; 0: never
 -- ARGV[7]  rows
--- ARGV[8]  the number of strings that follow: counters and what to add to each; then the number of strings
---          that follow: batches, their ids and contents; then findings
+-- ARGV[8]  N, then N strings: pairs of a counter and the number to add to it;
+--          M, then M strings: pairs of a batch's id and its content;
+--          all remaining strings are findings
+-- returns 1 if the page is committed, 0 if it was committed before or the audit has ended
 if redis.call('HGET', KEYS[1], 'page') ~= ARGV[1] then return 0 end
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'running' and state ~= 'paused' then return 0 end
@@ -131,12 +135,12 @@ return 1
 
 TAKE: Final = f"""
 -- KEYS[1]  hash: the audit
--- KEYS[2]  hash: its outstanding batches
--- KEYS[3]  list: those of them that were not sent yet
--- KEYS[4]  zset: the ledger's open entries of the queue by their last activity
+-- KEYS[2]  hash: the audit's outstanding batches
+-- KEYS[3]  list: the ids of the outstanding batches that are not sent yet
+-- KEYS[4]  zset: the ledger's open entries of the queue, scored by last activity
 -- KEYS[5]  hash: the ledger's records
 -- KEYS[6]  the ledger's clock
--- returns the batches that are to be sent; they are recorded in the ledger
+-- returns the batches that the caller must send; this script has recorded them in the ledger
 {NOW}{LUA}
 if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return {{}} end
 local most = cjson.decode(redis.call('HGET', KEYS[1], 'spec')).outstanding
@@ -158,7 +162,7 @@ return taken
 
 RELEASE: Final = """
 -- KEYS[1]  string: the token of the process that lists the next page
--- ARGV[1]  a token
+-- ARGV[1]  the caller's token
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
@@ -167,8 +171,8 @@ RECORD_RESULT: Final = """
 -- KEYS[2]  hash: the results of the batch
 -- ARGV[1]  the batch's id
 -- ARGV[2]  the job's id
--- ARGV[3]  its outcome
--- ARGV[4]  seconds for which results of an unfinished batch are kept
+-- ARGV[3]  the job's result
+-- ARGV[4]  seconds until the results of an unfinished batch expire
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
     redis.call('HSETNX', KEYS[2], ARGV[2], ARGV[3])
     redis.call('EXPIRE', KEYS[2], ARGV[4])
@@ -179,13 +183,14 @@ FINISH: Final = (
     _COMMON
     + """
 -- KEYS[1]  hash: the audit
--- KEYS[2]  hash: its totals
--- KEYS[3]  hash: its outstanding batches
--- KEYS[4]  list: its rows
--- KEYS[5]  list: its findings
+-- KEYS[2]  hash: the audit's totals
+-- KEYS[3]  hash: the audit's outstanding batches
+-- KEYS[4]  list: the audit's rows
+-- KEYS[5]  list: the audit's findings
 -- KEYS[6]  hash: the results of the batch
 -- ARGV[1]  the batch's id
--- ARGV[2]  seconds until an audit that has ended expires, 0 for never
+-- ARGV[2]  seconds after which an ended audit expires; 0: never
+-- returns 1 if the batch was outstanding, else 0
 if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then return 0 end
 local sums = {}
 local function add(name, count) sums[name] = (sums[name] or 0) + count end
@@ -217,15 +222,16 @@ SET_STATE: Final = (
     _COMMON
     + """
 -- KEYS[1]  hash: the audit
--- KEYS[2]  hash: its totals
--- KEYS[3]  hash: its outstanding batches
--- KEYS[4]  list: its rows
--- KEYS[5]  list: its findings
--- KEYS[6]  list: its batches that are not sent
+-- KEYS[2]  hash: the audit's totals
+-- KEYS[3]  hash: the audit's outstanding batches
+-- KEYS[4]  list: the audit's rows
+-- KEYS[5]  list: the audit's findings
+-- KEYS[6]  list: the ids of the outstanding batches that are not sent yet
 -- KEYS[7]  string: the token of the process that lists the next page
--- ARGV[1]  the state that it is to have
--- ARGV[2]  why
--- ARGV[3]  seconds until an audit that has ended expires, 0 for never
+-- ARGV[1]  the new state
+-- ARGV[2]  the reason
+-- ARGV[3]  seconds after which an ended audit expires; 0: never
+-- returns 1 if the state was changed, 0 if the current state does not allow the change
 local state = redis.call('HGET', KEYS[1], 'state')
 local from = {
     paused = {running = true},

@@ -1,26 +1,26 @@
-"""Audits in Redis: their specification, progress and totals.
+"""Audits in Redis: their specifications, progress and totals.
 
-The life of an audit. Every step is one script, so that a worker that is killed between two steps has done
-the first one completely and the second one not at all:
+The diagram shows the life of an audit. Each step is one Lua script and therefore atomic: if a worker is
+killed between two steps, the first step is done completely, and the second step has not begun.
 
-    create ──► claim a page ──► (list it) ──► commit it ──► take as many of its batches as may be sent
+    create ──► claim a page ──► (list it) ──► commit it ──► take the batches that can be sent now
                     ▲                                         ▲                        │
                     │                                         │                  (publish them)
                     │                                         │                        ▼
                     └───── no batch is left to take ◄─────────┴──────────────── finish a batch
 
-- A page has a number and is committed once, with the cursor of the next page, its counts and its batches.
-  If a page is listed twice, the second commit does nothing.
-- A batch is outstanding until it is finished, and is in the ledger from the moment when it is taken. Its
-  results are stored by the ids of its jobs, and the first result of each job counts. The step that ends the
-  batch adds them to the totals.
-- So the totals are correct at every moment, even if a step is repeated.
-- `create`, and `commit` of a page with batches, return when their writes are on the server's disk, if the
-  server can tell (`keyhole.store.durability`). `take` does not wait: if a crash undoes it, the batches are
-  unsent again, and the sweep sends them. If a page without batches is lost, it is listed again.
+- A page has a number. It is committed only once, together with the cursor of the next page, its counts and
+  its batches. If two workers list the same page, the second commit has no effect.
+- A batch is outstanding from the commit until it is finished. When it is taken, it is also recorded in the
+  ledger. Redis stores the first result of each job in the batch, and ignores later results of the same job.
+  When the batch is finished, its results are added to the totals.
+- So the totals are always correct, even if a step is repeated.
+- If the server supports `WAITAOF`, `create` waits until its writes are on disk, and so does the `commit` of a
+  page with batches (`keyhole.store.durability`). `take` does not wait: if a crash undoes it, the batches are
+  unsent again and the sweep sends them. If a crash loses a page without batches, the page is listed again.
 
-What it can't do: it is as durable as its Redis. The rows of an audit have the hashes of objects' names; the
-names themselves are in the records, which may have expired.
+What it can't do: an audit is only as durable as its Redis. The rows of an audit contain hashes of the
+objects' names. The names themselves are only in the records of verdicts, which can expire before the audit.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,18 +38,19 @@ from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: Seconds until the claim to a page expires without a heartbeat: a LIST with all its retries.
+#: The claim to a page expires after this many seconds without a heartbeat. A LIST with all its retries takes
+#: less time.
 PAGE_SECONDS: Final = 120
-#: Audits, findings or strings of rows in one answer.
+#: The most audits, findings or strings of rows in one response of Redis.
 _PAGE: Final = 100
-#: How many specifications of audits a process remembers.
+#: The most audit specifications that a process caches.
 _SPECS_REMEMBERED: Final = 100
 
 
 class AuditStore:
-    """The audits in Redis, through a client of `keyhole.store.connection.connect`.
+    """The audits in Redis. The client comes from `keyhole.store.connection.connect`.
 
-    `expiry_seconds` is how long an audit is kept after its end; `None` is forever.
+    An audit expires `expiry_seconds` after its end; `None`: it never expires.
     """
 
     def __init__(self, client: redis.Redis, *, expiry_seconds: int | None) -> None:
@@ -68,10 +69,13 @@ class AuditStore:
         self._specs: dict[str, AuditSpec] = {}
 
     def create(self, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
-        """Create an audit, and return when it is on the server's disk; false if there is one of this id.
+        """Create an audit, and wait until it is on the server's disk.
+
+        Returns:
+            False if an audit with this id exists already.
 
         Raises:
-            NotDurableError: The disk is too slow. The audit is created, but a crash may lose it.
+            NotDurableError: The disk is too slow. The audit is created, but a crash can lose it.
         """
         with self._client.pipeline(transaction=False) as pipe:
             self._create(
@@ -83,10 +87,10 @@ class AuditStore:
         return bool(made)
 
     def claim(self, audit_id: str, token: str) -> Claim | None:
-        """Claim the next page; `None` if another process has the claim, or it is not time for a page.
+        """Claim the next page; `None` if another process has the claim, or no page must be listed now.
 
-        It is time for a page if the audit is running and not listed completely, has fewer outstanding
-        batches than it may, and has no unsent batch.
+        A page can be listed if the audit is running and not listed completely, has fewer outstanding batches
+        than its specification allows, and has no unsent batches.
         """
         page = self._claim(
             keys=[*self._keys(audit_id, "", "outstanding", "unsent", "page")],
@@ -95,36 +99,38 @@ class AuditStore:
         return None if page is None else Claim(audit_id, int(page), token)
 
     def hold(self, claim: Claim) -> bool:
-        """Renew the claim to a page; false if another process has it by now, or the page is committed."""
+        """Renew the claim to a page; false if another process has the claim, or the page is committed."""
         held = self._hold(
             keys=[*self._keys(claim.audit_id, "", "page")], args=[claim.token, PAGE_SECONDS, claim.page]
         )
         return bool(held)
 
     def record_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
-        """Record the rules of the verdicts: those of the workers, not of the command that started it."""
+        """Record the ruleset and the scanner of the workers, which can differ from the starting command's."""
         self._client.hset(keys.audit(audit_id), mapping={"ruleset": ruleset, "scanner": scanner})
 
     def count_start(self, audit_id: str) -> int:
-        """Count a start of the next page, before the work on it; 1 for the first start.
+        """Count that a process starts to work on the next page; return 1 for the first start.
 
-        The count is reset when the page is committed, trouble is recorded, or the state changes.
+        The count is reset when the page is committed, when `record_trouble` is called, or when the state
+        changes.
         """
         return self._client.hincrby(keys.audit(audit_id), "starts", 1)
 
     def place(self, audit_id: str) -> Place:
-        """Return where the next page begins."""
+        """Return the place at which the next page begins."""
         found = self._client.hmget(keys.audit(audit_id), ["page", "cursor", "after"])
-        page, cursor, after = cast("list[bytes | None]", found)  # `connect` asks for bytes
+        page, cursor, after = cast("list[bytes | None]", found)  # clients from `connect` return bytes
         return Place(int(page or 0), _text(cursor) or None, _text(after) or None)
 
     def commit(self, claim: Claim, result: PageResult) -> bool:
-        """Commit a page; false if it was committed before, or the audit was cancelled in the meantime.
+        """Commit a page, and wait until its batches are on the server's disk.
 
-        If it has batches, they are on the server's disk when this returns.
+        Returns:
+            False if the page was committed before, or the audit has ended in the meantime.
 
         Raises:
-            NotDurableError: The disk is too slow. The page is committed, but a crash may undo that.
+            NotDurableError: The disk is too slow. The page is committed, but a crash can undo the commit.
         """
         flat = [item for name, count in result.counts.items() if count for item in (name, count)]
         batches = [
@@ -156,7 +162,7 @@ class AuditStore:
         return bool(done)
 
     def take(self, audit_id: str) -> list[Entry]:
-        """Take the batches that may be sent now, and record them in the ledger."""
+        """Take the unsent batches that the caller must send now, and record them in the ledger."""
         taken = self._take(
             keys=[
                 *self._keys(audit_id, "", "outstanding", "unsent"),
@@ -172,7 +178,7 @@ class AuditStore:
         self._release(keys=[*self._keys(claim.audit_id, "page")], args=[claim.token])
 
     def outstanding(self, audit_id: str) -> list[Entry]:
-        """The batches that were taken and are not finished."""
+        """The batches that were taken and are not finished yet."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.audit(audit_id, "outstanding"))
             pipe.lrange(keys.audit(audit_id, "unsent"), 0, -1)
@@ -180,7 +186,7 @@ class AuditStore:
         return [ENTRY.validate_json(text) for batch_id, text in found.items() if batch_id not in unsent]
 
     def record_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
-        """Record the result of a job. The first result counts, while the batch is outstanding."""
+        """Record the first result of a job. Later results and results of finished batches are ignored."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
         counts = f"{result.status.value} {result.requests} {result.bytes_read} {result.nanodollars}"
         self._record_result(
@@ -189,7 +195,7 @@ class AuditStore:
         )
 
     def finish(self, audit_id: str, batch_id: str) -> bool:
-        """Finish a batch: add its results to the totals; false if the batch was not outstanding."""
+        """Finish a batch and add its results to the totals; return false if the batch was not outstanding."""
         done = self._finish(
             keys=[
                 *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings"),
@@ -200,7 +206,7 @@ class AuditStore:
         return bool(done)
 
     def set_state(self, audit_id: str, state: AuditState, reason: str = "") -> bool:
-        """Pause, resume, cancel or fail an audit; false if its state does not allow that."""
+        """Pause, resume, cancel or fail an audit; return false if its current state does not allow this."""
         done = self._set_state(
             keys=[
                 *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings", "unsent", "page")
@@ -210,16 +216,16 @@ class AuditStore:
         return bool(done)
 
     def record_trouble(self, audit_id: str, reason: str) -> None:
-        """Record why a running audit does not advance."""
+        """Record the reason why a running audit makes no progress."""
         self._client.hset(keys.audit(audit_id), mapping={"reason": reason, "starts": 0})
 
     def state(self, audit_id: str) -> AuditState | None:
-        """The state of an audit; `None` if there is none of this id."""
+        """The state of an audit; `None` if no audit has this id."""
         found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "state"))
         return None if found is None else AuditState(found.decode())
 
     def spec(self, audit_id: str) -> AuditSpec | None:
-        """The specification of an audit. It is cached, because it never changes."""
+        """The specification of an audit, which is cached, because it never changes."""
         if audit_id not in self._specs:
             found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "spec"))
             if found is None:
@@ -230,7 +236,7 @@ class AuditStore:
         return self._specs[audit_id]
 
     def get(self, audit_id: str) -> Audit | None:
-        """Return an audit; `None` if there is none of this id."""
+        """Return an audit; `None` if no audit has this id."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.audit(audit_id))
             pipe.hgetall(keys.audit(audit_id, "totals"))
@@ -255,7 +261,7 @@ class AuditStore:
         )
 
     def latest(self, limit: int) -> list[Audit]:
-        """Return the latest audits, the last one first."""
+        """Return the audits that started last, latest first."""
         audits: list[Audit] = []
         start = 0
         while len(audits) < limit:
@@ -283,13 +289,13 @@ class AuditStore:
         return [audit_id for audit_id, state in zip(ids, states, strict=True) if state == b"running"]
 
     def rows(self, audit_id: str) -> Iterator[Row]:
-        """Yield all objects of an audit."""
+        """Yield the rows of all objects in an audit."""
         for packed in self._list(keys.audit(audit_id, "objects")):
             for start in range(0, len(packed), ROW_BYTES):
                 yield Row.unpacked(packed[start : start + ROW_BYTES])
 
     def findings(self, audit_id: str) -> Iterator[BucketFinding]:
-        """Yield the findings of an audit about the bucket."""
+        """Yield an audit's findings about the bucket."""
         return map(BucketFinding.model_validate_json, self._list(keys.audit(audit_id, "findings")))
 
     def _list(self, key: str) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Tells whether a verdict is still about the listed object, so that the object need not be read."""
+"""Checks whether a stored verdict is still valid for a listed object, so that no scan is necessary."""
 
 from datetime import datetime
 
@@ -8,12 +8,15 @@ from keyhole.scan.report import Report
 
 
 def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
-    """Whether a stored verdict is about the listed object, and by the current rules.
+    """Whether a stored verdict is about the listed object and was made with the current rules.
 
-    It is the same object if its ETag, size and time of modification are the same. A version never changes, so
-    only its id is compared. The ETag is not enough: MD5s can be made to collide, and copying an object onto
-    itself changes its metadata, which policies read, but not its ETag. A verdict `failed` does not stand. The
-    verdict that an object is archived does not stand once it is restored, which changes none of these.
+    The object is unchanged if ETag, size and modification time are the same. The ETag alone would not be
+    enough: an attacker can create MD5 collisions, and copying an object onto itself can change its metadata,
+    which policies read, without changing its ETag. A version of an object never changes, so only its id and
+    its size are compared.
+
+    Verdicts with the status `failed` are never valid. The verdict that an object is archived becomes invalid
+    when the object is restored, although ETag, size and modification time stay the same.
     """
     if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
         return False
@@ -31,5 +34,5 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
 
 
 def _second(moment: datetime | None) -> datetime | None:
-    """Return a time of modification in whole seconds, as in headers; listings may have milliseconds."""
+    """Return a modification time in whole seconds, like in HTTP headers. Listings can have milliseconds."""
     return None if moment is None else moment.replace(microsecond=0)

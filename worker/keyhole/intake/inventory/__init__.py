@@ -1,1 +1,1 @@
-"""S3 Inventory: the list of a bucket's objects that S3 itself writes, every day or week."""
+"""S3 Inventory: a list of a bucket's objects, which S3 writes every day or every week."""

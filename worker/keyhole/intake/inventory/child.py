@@ -1,6 +1,6 @@
-"""The child process that converts one part of an inventory, within limits of memory and CPU time.
+"""The child process that converts one part of an inventory, with limits on memory and CPU time.
 
-`conversion` describes its input and its answer.
+The module `conversion` documents its input and output.
 """
 
 import json
@@ -25,7 +25,7 @@ def main() -> None:
     _limit(resource.RLIMIT_CORE, 0)
     said = json.dumps(_converted(line)).encode()
     os.write(1, said)
-    os._exit(0)  # at once, because the thread still reads
+    os._exit(0)  # end at once, because the thread still waits for input
 
 
 def _converted(line: str) -> dict[str, Any]:
@@ -34,19 +34,19 @@ def _converted(line: str) -> dict[str, Any]:
     except PartError as error:
         return {"error": str(error), "row": error.row}
     except MemoryError:
-        return {"error": f"reading it takes more than {MEMORY_BYTES >> 20} MiB of memory"}
-    except Exception as error:  # noqa: BLE001 - a hostile part can cause any error of the libraries
+        return {"error": f"reading it needs more than {MEMORY_BYTES >> 20} MiB of memory"}
+    except Exception as error:  # noqa: BLE001 - a malicious part can cause every error of the libraries
         said = printable(str(error)[:200].encode(errors="replace"))
         return {"error": f"it cannot be read: {type(error).__name__}: {said}"}
 
 
 def write_table(part: Conversion) -> int:
-    """Write the table of a part, and return the number of its rows. The child process calls this.
+    """Write the table of a part, and return the number of its rows. This runs in the child process.
 
     Raises:
-        PartError: The part is invalid. pyarrow raises other errors for the same reason.
+        PartError: The part is invalid. For some invalid parts, pyarrow raises errors of other types.
     """
-    # Imported here, so that the libraries are loaded within the limits, and only in the child.
+    # Import the libraries here, so that they are loaded only in the child, and after its limits are set.
     from keyhole.intake.inventory.formats import BYTES_PER_BYTE, FREE_BYTES, batches  # noqa: PLC0415
     from keyhole.intake.inventory.rows import wanted_rows  # noqa: PLC0415
     from keyhole.intake.inventory.table import TableWriter  # noqa: PLC0415
@@ -66,7 +66,7 @@ def _end_with_the_parent() -> None:
 
 
 def _limit(kind: int, most: int) -> None:
-    """Lower a limit of this process, where the system has it."""
+    """Lower a resource limit of this process, if the system supports the limit."""
     _, hard = resource.getrlimit(kind)
     with suppress(ValueError, OSError):
         resource.setrlimit(kind, (most, hard) if hard == resource.RLIM_INFINITY else (min(most, hard), hard))

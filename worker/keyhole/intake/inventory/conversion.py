@@ -1,13 +1,13 @@
 """Converts a part of an inventory into a table, in a child process.
 
-The libraries for Parquet and ORC trust their files: a changed byte in an ORC file can kill the process
-(pyarrow 26.0: about one change in ten thousand does), and a few bytes can request any amount of memory. So
-a child process reads the part. It has limits of memory and time, and ends when its parent does. If it is
-killed, the error says why.
+The libraries for Parquet and ORC do not protect against malicious files. A changed byte in an ORC file can
+crash the process (with pyarrow 26.0, about one change in ten thousand does), and a few bytes can make the
+library allocate a huge amount of memory. So a child process with limits on memory and CPU time reads the
+part. The child ends when its parent ends. If a limit kills the child, the error states which.
 
-The child gets a `Conversion` as a line of JSON on its standard input, which stays open while its parent
-lives. It answers in JSON, with `rows` or with `error`. If the error is about a row, the answer also has
-`row`, counted from 1.
+The parent writes a `Conversion` as one line of JSON to the child's standard input, and keeps this pipe open
+as long as it lives. The child writes a JSON object with `rows` or `error` to its standard output. If the
+error concerns one row, the object also has `row`, the number of the row, counted from 1.
 """
 
 import json
@@ -21,16 +21,17 @@ from typing import Any, Final
 
 from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, PartError
 
-#: The child's module. It is not imported here, so that its libraries are loaded within the child's limits.
+#: The child's module. This module does not import it, so that the libraries are loaded only in the child,
+#: within its limits.
 CHILD: Final = "keyhole.intake.inventory.child"
-#: The longest answer that is read. The child answers in one sentence.
+#: At most this many bytes of the child's response are read. The child writes only one sentence.
 MAX_ANSWER_BYTES: Final = 64 << 10
-#: Arrow's own memory pools reserve gigabytes of address space, which count against the limit.
+#: Arrow's default memory pools reserve gigabytes of address space, which would exceed the memory limit.
 ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 
 
 def convert(conversion: Conversion) -> int:
-    """Write the table of a part, and return the number of its rows.
+    """Convert a part in a child process, and return the number of rows in the table.
 
     Raises:
         PartError: The part is invalid.
@@ -40,12 +41,12 @@ def convert(conversion: Conversion) -> int:
         env=os.environ | ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # ORC's library writes warnings there
+        stderr=subprocess.DEVNULL,  # ORC's library writes warnings to it
     )
     assert process.stdin, "it is a pipe"  # noqa: S101 - for the type
     assert process.stdout, "it is a pipe"  # noqa: S101 - for the type
     try:
-        with suppress(BrokenPipeError):  # the child has ended already; its exit code says why
+        with suppress(BrokenPipeError):  # the child has already ended; its exit code shows the reason
             process.stdin.write(json.dumps(asdict(conversion)).encode() + b"\n")
             process.stdin.flush()
         answer = process.stdout.read(MAX_ANSWER_BYTES)
@@ -70,9 +71,9 @@ def _rows(answer: bytes, returncode: int) -> int:
 
 
 def _death(returncode: int) -> str:
-    """How the child ended, in words."""
+    """Describe how the child ended; the text follows the words "reading it"."""
     if returncode == -signal.SIGXCPU:
         return f"takes longer than {CPU_SECONDS} seconds"
     if returncode < 0:
-        return f"kills the process that does it ({signal.strsignal(-returncode)})"
-    return f"failed without a word (exit code {returncode})"
+        return f"crashed the process ({signal.strsignal(-returncode)})"
+    return f"failed without an error message (exit code {returncode})"

@@ -1,4 +1,4 @@
-"""Downloads the files of an inventory from S3, by ranges that are pinned to one ETag."""
+"""Downloads the files of an inventory from S3 in ranges. All ranges of a file must have the same ETag."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,47 +21,47 @@ from keyhole.sources.s3_uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: The length of a range, which is in memory while a part is downloaded.
+#: The length of a range in bytes. During a download, one range at a time is in memory.
 RANGE_BYTES: Final = 8 << 20
 
 
 def counting() -> Meter:
-    """A meter that counts requests and has no limits, because other limits apply to inventories."""
+    """Return a meter that counts requests but has no limits, because inventories have other limits."""
     return Meter(Budget(requests=1 << 62, bytes=1 << 62, seconds=float("inf")))
 
 
 def shown(uri: S3Uri) -> str:
-    """An object's URI for error messages; its key may have any characters."""
+    """Return an object's URI for error messages, with all special characters of the key escaped."""
     return printable(str(uri).encode(errors="surrogatepass"))
 
 
 def read_whole(client: "S3Client", uri: S3Uri, limit: int, meter: Meter) -> bytes:
-    """Read a small object in full.
+    """Read a small object completely.
 
     Raises:
-        SourceError: It cannot be read.
-        ListingError: It is longer than `limit` bytes.
+        SourceError: The object cannot be read.
+        ListingError: The object is longer than `limit` bytes.
     """
     answer = _get(client, Pin(uri.bucket, uri.key), Span(0, limit), meter)
     if answer.identity.size > limit:
-        raise ListingError(
-            f"{shown(uri)} is {answer.identity.size} bytes long, more than the {limit} it may be"
-        )
+        raise ListingError(f"{shown(uri)} is {answer.identity.size} bytes long; the limit is {limit} bytes")
     return answer.data
 
 
 def read_pieces(client: "S3Client", uri: S3Uri, size: int, meter: Meter) -> Iterator[bytes]:
-    """An object of `size` bytes, piece by piece.
+    """Yield the bytes of an object of `size` bytes in pieces.
 
     Raises:
-        SourceError: It cannot be read.
-        ListingError: It is of another size, or is replaced meanwhile.
+        SourceError: The object cannot be read.
+        ListingError: The object has another size, or was replaced during the download.
     """
     pin = Pin(uri.bucket, uri.key)
     for offset in range(0, size, RANGE_BYTES):
         answer = _get(client, pin, Span(offset, min(RANGE_BYTES, size - offset)), meter)
         if answer.identity.size != size:
-            raise ListingError(f"{shown(uri)} is {answer.identity.size} bytes long; the manifest says {size}")
+            raise ListingError(
+                f"{shown(uri)} is {answer.identity.size} bytes long, but the manifest states {size}"
+            )
         states_etag = pin.states_etag and answer.took_if_match
         pin = replace(pin, etag=answer.identity.etag, size=size, states_etag=states_etag)
         yield answer.data
@@ -73,7 +73,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         answer = retried(lambda: s3_boto.get(client, pin, span, meter))
         pin.check(answer.identity)
     except ObjectChangedError as error:
-        raise ListingError(f"{name} was replaced while it was read; start over") from error
+        raise ListingError(f"{name} was replaced while it was read; start a new audit") from error
     except (TransientError, UnreadableError, ConfigurationError) as error:
         raise type(error)(error.reason, f"{name}: {error}") from error
     return answer

@@ -1,11 +1,12 @@
-"""Reads the rows of a part in CSV, Parquet or ORC, batch by batch, with the same column names for all.
+"""Reads the rows of a part in CSV, Parquet or ORC, batch by batch, with common column names.
 
-A column has the same name in every format, apart from `_` and case: `LastModifiedDate` in a CSV is
-`last_modified_date` in the others, and `ETag` is `e_tag`. Unused columns are not read.
+The names of a column in the three formats differ only in underscores and case: `LastModifiedDate` in a CSV is
+`last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.
 
-The number of rows and the size of unpacked data are limited by the size of the part, because a few bytes
-can claim billions of rows. With the most regular keys, a row takes 2.3 bytes in a CSV, 15 times less than
-its text; and 0.4 in Parquet with its best encoding, which S3 does not use.
+The limits for the number of rows and for the size of unpacked data depend on the size of the part, because a
+few malicious bytes can claim billions of rows. In a compressed CSV with very regular keys, a row takes 2.3
+bytes, which is 1/15 of its uncompressed text. In Parquet with the best encoding, which S3 does not use, a row
+can take 0.4 bytes.
 """
 
 import zlib
@@ -20,7 +21,7 @@ from pyarrow import csv, dataset, orc, parquet
 
 from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
 
-#: The columns of a part, by their common names.
+#: The columns of a part. The names are lower case and without underscores.
 Batch = Mapping[str, pa.Array]
 
 REQUIRED: Final = {"bucket": "Bucket", "key": "Key", "size": "Size"}
@@ -34,15 +35,15 @@ WANTED: Final = REQUIRED | {
 }
 
 BATCH_ROWS: Final = 8192
-#: The longest row of a CSV. Its longest columns, a key and an access control list, take a few KiB.
+#: The longest row of a CSV, in bytes. The longest columns, a key and an access control list, take a few KiB.
 BLOCK_BYTES: Final = 1 << 20
-#: The limits of every part, and what each of its bytes adds to them.
+#: The limits are linear functions of the part's size: a constant, plus a number for each byte of the part.
 FREE_BYTES, BYTES_PER_BYTE = 64 << 20, 100
 FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 4
 
 
 def batches(part: Conversion) -> Iterator[Batch]:
-    """Yield the rows of a part, in its order.
+    """Yield the rows of a part in their order in the file.
 
     Raises:
         PartError: The part is invalid.
@@ -53,7 +54,9 @@ def batches(part: Conversion) -> Iterator[Batch]:
     for batch in read(part):
         rows += len(batch["bucket"])
         if rows > most:
-            raise PartError(f"it has more than {most} rows in {part.size} bytes, which no inventory has")
+            raise PartError(
+                f"it has more than {most} rows in {part.size} bytes, too many for a genuine inventory"
+            )
         yield batch
 
 
@@ -93,16 +96,16 @@ def _csv(part: Conversion) -> Iterator[Batch]:
             if misfits:
                 (row, *_) = misfits
                 raise PartError(
-                    f"it has {row.actual_columns} columns where the manifest names {row.expected_columns}",
+                    f"it has {row.actual_columns} columns, but the manifest names {row.expected_columns}",
                     row.number,
                 ) from error
             if "straddling" in str(error):
-                raise PartError(f"it has a row of more than {BLOCK_BYTES} bytes") from error
+                raise PartError(f"it has a row with more than {BLOCK_BYTES} bytes") from error
             raise
 
 
 class _Unpacked(RawIOBase):
-    """The unpacked data of a gzip file, up to a limit."""
+    """Reads the unpacked data of a gzip file, and raises an error beyond a limit."""
 
     def __init__(self, file: Any, most: int) -> None:  # noqa: ANN401 - any file
         self._gzip = GzipFile(fileobj=file)
@@ -112,14 +115,14 @@ class _Unpacked(RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as io has it
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - the same signature as in io
         try:
             length = self._gzip.readinto(buffer)
         except (OSError, EOFError, zlib.error) as error:
             raise PartError(f"it is not a complete gzip file: {error}") from error
         self._read += length
         if self._read > self._most:
-            raise PartError(f"it unpacks to more than {self._most} bytes, which no inventory does")
+            raise PartError(f"it unpacks to more than {self._most} bytes, too large for a genuine inventory")
         return length
 
 
@@ -147,20 +150,20 @@ def _orc(part: Conversion) -> Iterator[Batch]:
 
 def _all_there(rows: int, stated: int) -> None:
     if rows != stated:
-        raise PartError(f"it says that it has {stated} rows, and has {rows}")
+        raise PartError(f"it states that it has {stated} rows, but it has {rows}")
 
 
 def _chosen(columns: list[str] | tuple[str, ...], part: Conversion) -> dict[str, str]:
-    """The wanted columns, by their common names.
+    """Return the columns to read: a dictionary from common names to the names in the part.
 
     Raises:
-        PartError: A required column is missing, or a column exists twice.
+        PartError: A required column is missing, or two columns have the same name.
     """
     names: dict[str, str] = {}
     for column in columns:
         name = column.replace("_", "").lower()
         if name in names:
-            raise PartError(f"it has two columns {column}")
+            raise PartError(f"it has two columns with the name {column}")
         if name in WANTED:
             names[name] = column
     for name, column in REQUIRED.items():
@@ -168,6 +171,7 @@ def _chosen(columns: list[str] | tuple[str, ...], part: Conversion) -> dict[str,
             raise PartError(f"it has no column {column}; add the field to the inventory's configuration")
     if part.versions and "versionid" not in names:
         raise PartError(
-            "it lists current versions alone; configure the inventory to list all, or ask for no versions"
+            "it lists only current versions; configure the inventory to list all versions, or run the audit "
+            "without versions"
         )
     return names

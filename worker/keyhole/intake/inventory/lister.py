@@ -26,19 +26,19 @@ class _AtRow(Cursor):
 
 
 class InventoryLister:
-    """Lists the objects, or versions, of one bucket as they were when S3 wrote the inventory.
+    """Lists the objects or versions of a bucket at the time when S3 wrote the inventory.
 
-    The rows have no guaranteed order. A page comes from one part. For the first page of a part, a process
-    downloads and converts the part; the other pages are read from disk.
+    The rows are in no defined order. Each page contains rows of one part only. For the first page of a part,
+    the process downloads and converts the part. The other pages are read from disk.
 
     Args:
-        client: boto3's, without retries of its own; it reads the bucket where the inventory lies.
-        manifest_uri: `s3://…/manifest.json`.
-        folder: Where parts are kept while they are read, a few GB. It is private; processes may share it.
-        bucket: The bucket that is listed, by its name.
+        client: A boto3 client without retries, for the bucket that contains the inventory.
+        manifest_uri: The URI of the manifest, `s3://…/manifest.json`.
+        folder: A private folder for parts in use, which take a few GB. Several processes can share it.
+        bucket: The name of the bucket to list.
         prefix: The prefix of the keys.
-        versions: Whether to list all versions, not only the current ones.
-        page_size: The most objects of a page.
+        versions: Whether to list all versions, not only the current versions.
+        page_size: The most objects on a page.
     """
 
     ordered = False
@@ -73,7 +73,7 @@ class InventoryLister:
         if at is None:
             at = _AtRow(inventory=manifest.digest)
         elif at.inventory != manifest.digest:
-            raise ListingError(f"{shown(self._uri)} was replaced since its first page was read; start over")
+            raise ListingError(f"{shown(self._uri)} was replaced during the audit; start a new audit")
         elif at.part >= len(manifest.parts):
             raise ValueError(f"{cursor!r} is not a cursor of this listing")
         if not manifest.parts:
@@ -97,7 +97,7 @@ class InventoryLister:
             if not str(error.name).startswith("pyarrow"):
                 raise
             raise ListingError(
-                "an S3 Inventory is read by pyarrow: pip install 'keyhole[inventory]'"
+                "reading an S3 Inventory requires pyarrow: pip install 'keyhole[inventory]'"
             ) from error
         manifest = read_manifest(self._client, self._uri, self._bucket, meter)
         parts = Parts(

@@ -1,20 +1,20 @@
-"""The manifest of an inventory: its bucket, its format, and its parts.
+"""The manifest of an inventory describes the bucket, the format and the parts.
 
-`…/YYYY-MM-DDTHH-MMZ/manifest.json`, in JSON (S3 User Guide, "Locating your inventory list"):
+It is a JSON file `…/YYYY-MM-DDTHH-MMZ/manifest.json` (S3 User Guide, "Locating your inventory list"):
 
-| field | is |
+| field | meaning |
 |---|---|
-| `sourceBucket` | the name of the bucket that is listed |
-| `destinationBucket` | the ARN of the bucket where all of this lies |
-| `fileFormat` | `CSV` (compressed by gzip), `Parquet` or `ORC` |
-| `fileSchema` | the columns of a CSV, separated by commas; files of the other formats name their columns |
+| `sourceBucket` | the name of the listed bucket |
+| `destinationBucket` | the ARN of the bucket that contains the inventory |
+| `fileFormat` | `CSV` (compressed with gzip), `Parquet` or `ORC` |
+| `fileSchema` | the columns of a CSV, separated by commas; Parquet and ORC files contain their column names |
 | `files[]` | `key`, `size` in bytes and `MD5checksum` in hexadecimal of each part |
 
-`manifest.checksum` beside it is its MD5 in hexadecimal.
+The file `manifest.checksum` next to it contains the manifest's MD5 in hexadecimal.
 
-A manifest is not trusted. It must be for the bucket of the audit, and its parts are only read from the
-manifest's own bucket; a manifest that names another one is refused. MD5 finds damage, but not forgery:
-anybody who can write the manifest can write its checksum.
+Keyhole does not trust a manifest. Its source bucket must be the bucket of the audit. Keyhole reads the parts
+only from the bucket that contains the manifest, and refuses a manifest that names another destination bucket.
+The MD5 detects damage, but not forgery: an attacker who can write the manifest can also write its checksum.
 """
 
 import re
@@ -34,16 +34,17 @@ from keyhole.sources.s3_uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: A part has about a million rows and takes 200 bytes in the manifest, so this is enough for 10^11 objects.
+#: The largest accepted manifest. A part has about a million rows and takes 200 bytes in the manifest, so this
+#: is enough for about 10^11 objects.
 MAX_MANIFEST_BYTES: Final = 16 << 20
-#: Hexadecimal digits, and perhaps the end of a line.
+#: The largest accepted checksum file. It contains hexadecimal digits and perhaps a line feed.
 MAX_CHECKSUM_BYTES: Final = 256
 
 BUCKET_ARN: Final = re.compile(r"arn:[a-z0-9-]+:s3:::(.+)")
 
 
 class Part(NamedTuple):
-    """A file of the inventory; `size` in bytes, `md5` in hexadecimal, in lower case."""
+    """A file of the inventory. `size` is in bytes, `md5` in hexadecimal in lower case."""
 
     key: str
     size: int
@@ -51,7 +52,7 @@ class Part(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """A manifest. `digest` identifies it; `columns` are those of a CSV."""
+    """A verified manifest. `digest` is its MD5, which identifies it. `columns` is empty except for CSV."""
 
     digest: str
     file_format: FileFormat
@@ -78,14 +79,14 @@ class _Written(BaseModel):
 
 
 def read_manifest(client: "S3Client", uri: S3Uri, bucket: str, meter: Meter) -> Manifest:
-    """Read and verify the manifest of an inventory of `bucket`.
+    """Read the manifest of an inventory, and verify that the inventory lists `bucket`.
 
     Raises:
-        SourceError: The manifest cannot be read; the message says why.
-        ListingError: The manifest is invalid; the message says why.
+        SourceError: The manifest cannot be read; the message states the reason.
+        ListingError: The manifest is invalid; the message states the reason.
     """
     if not uri.key.endswith("manifest.json"):
-        raise ListingError(f"{shown(uri)} is not a manifest; name the manifest.json of an inventory")
+        raise ListingError(f"{shown(uri)} is not a manifest; use the URI of an inventory's manifest.json")
     text = read_whole(client, uri, MAX_MANIFEST_BYTES, meter)
     digest = md5(text, usedforsecurity=False).hexdigest()
     if _checksum(client, uri, meter) != digest:
@@ -103,7 +104,7 @@ def read_manifest(client: "S3Client", uri: S3Uri, bucket: str, meter: Meter) -> 
         file_format = FileFormat(written.fileFormat.lower())
     except ValueError as error:
         raise ListingError(
-            f"{shown(uri)}: the format {written.fileFormat!r} is unknown; there are CSV, Parquet and ORC"
+            f"{shown(uri)}: the format {written.fileFormat!r} is unknown; Keyhole reads CSV, Parquet and ORC"
         ) from error
     columns = written.fileSchema.split(",") if file_format is FileFormat.CSV else ()
     return Manifest(
@@ -122,7 +123,8 @@ def _checksum(client: "S3Client", uri: S3Uri, meter: Meter) -> str:
         if error.reason != Reason.NOT_FOUND:
             raise
         raise ListingError(
-            f"{shown(beside)} is missing; S3 writes it beside the manifest, which cannot be verified without"
+            f"{shown(beside)} is missing; S3 writes it next to the manifest, and Keyhole needs it to verify "
+            "the manifest"
         ) from error
     return stated.decode("ascii", "replace").strip().lower()
 
@@ -131,17 +133,18 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
     source, destination = _bucket(written.sourceBucket), _bucket(written.destinationBucket)
     if source != bucket:
         raise ListingError(
-            f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; name the bucket as it does"
+            f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; start the audit with the bucket "
+            "name in the manifest"
         )
-    # An access point has a name of its own.
+    # The name of an access point differs from the name of its bucket, so it cannot be compared.
     if destination != uri.bucket and not uri.bucket.startswith("arn:"):
         raise ListingError(
-            f"{shown(uri)} says that its parts lie in {destination!r}; they are read from the manifest's own "
-            "bucket alone, so name the manifest where S3 wrote it",
+            f"{shown(uri)} states that its parts are in {destination!r}, but Keyhole reads parts only from "
+            "the bucket of the manifest; use the URI of the manifest that S3 wrote",
         )
 
 
 def _bucket(stated: str) -> str:
-    """The name of a bucket, which may be given as an ARN."""
+    """Return the name of a bucket that is given as a name or as an ARN."""
     arn = BUCKET_ARN.fullmatch(stated)
     return arn[1] if arn else stated

@@ -1,12 +1,13 @@
-"""A part of an inventory: its format, how it is converted, and its errors."""
+"""A part is one file of an inventory. This module defines the conversion of a part, and its error."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-#: A part of 300,000 to 1,500,000 rows takes 110 to 135 MB, of which importing pyarrow takes 60.
+#: The memory limit of a conversion. Parts with 300,000 to 1,500,000 rows need 110 to 135 MB, including 60 MB
+#: for importing pyarrow.
 MEMORY_BYTES: Final = 2 << 30
-#: A million rows take two to four seconds.
+#: The limit of CPU time for a conversion, in seconds. A million rows need two to four seconds.
 CPU_SECONDS: Final = 3600
 
 
@@ -22,8 +23,8 @@ class PartError(Exception):
     """A part is invalid.
 
     Args:
-        message: The problem, in words that fit after a colon.
-        row: The number of the row, from 1.
+        message: The problem, as text that can follow a colon.
+        row: The number of the invalid row, counted from 1.
     """
 
     def __init__(self, message: str, row: int | None = None) -> None:
@@ -36,14 +37,14 @@ class Conversion:
     """The conversion of a part to a table.
 
     Args:
-        source: The downloaded and verified part.
-        target: The file of the table, which does not exist yet.
-        size: The length of the part in bytes, which limits the size of the table.
+        source: The path of the downloaded and verified part.
+        target: The path of the table, which must not exist yet.
+        size: The length of the part in bytes, from which the limit for the table's size is computed.
         file_format: The format of the part.
-        columns: The columns of a CSV.
-        bucket: The bucket whose objects are wanted; rows of others are left out.
-        prefix: The prefix of wanted keys.
-        versions: Whether all versions are wanted, not only the current ones.
+        columns: The names of the columns, if the part is a CSV.
+        bucket: Only rows of this bucket are converted.
+        prefix: Only rows whose keys have this prefix are converted.
+        versions: Whether to convert all versions, not only the current versions.
     """
 
     source: str

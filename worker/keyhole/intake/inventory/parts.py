@@ -1,11 +1,12 @@
-"""The parts of an inventory in a local folder: downloaded, verified, converted once, and then read.
+"""The parts of an inventory in a local folder: Keyhole downloads, verifies and converts each part once.
 
-The folder has the table of one part at a time, until that of the next part is begun. A process on another
-machine, or a late one, makes the table again. Several processes may share a folder: a process holds a lock
-while it makes a table, and a table only gets its name when it is complete. The next process that makes a
-table of the same inventory removes the files of killed processes; any process removes them after a week.
+For each inventory, the folder contains the table of one part only. When a process needs the next part, it
+removes this table. If another machine, or a late process, needs a removed part, it creates the table again.
+Several processes can share a folder: a process holds a lock while it creates a table, and renames the table
+to its final name when the table is complete. If a process is killed, the next process that creates a table of
+the same inventory removes its files. After a week, every process does so.
 
-The folder is private, so its files are trusted.
+Only the owner can access the folder, so Keyhole trusts its files.
 """
 
 import fcntl
@@ -34,23 +35,24 @@ from keyhole.sources.s3_uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: All our files end in one of these.
+#: The suffixes of all files that this module creates.
 TABLE, DOWNLOAD, UNFINISHED, LOCK = ".arrow", ".download", ".unfinished", ".lock"
-#: Seconds after which unused files are removed: no process takes so long for a table.
+#: Unused files are removed after this many seconds. Creating a table never takes so long.
 FORGOTTEN_SECONDS: Final = 7 * 24 * 3600.0
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Parts:
-    """The wanted rows of an inventory's parts.
+    """The rows of an inventory's parts, filtered by bucket, prefix and versions.
 
     Args:
         client: A boto3 client without retries.
-        uri: The URI of the manifest, whose bucket also has the parts.
-        folder: The folder, which is created for its owner only.
-        bucket: The bucket whose objects are wanted.
-        prefix: The prefix of their keys.
-        versions: Whether all versions are wanted.
+        uri: The URI of the manifest. The parts are in the same bucket.
+        manifest: The manifest.
+        folder: The folder for the tables. It is created with permissions for its owner only.
+        bucket: The bucket whose objects are listed.
+        prefix: The prefix of the keys.
+        versions: Whether to list all versions, not only the current versions.
     """
 
     def __init__(
@@ -75,11 +77,11 @@ class Parts:
         self._stem = sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def read(self, index: int, first: int, count: int, meter: Meter) -> tuple[tuple[Listed, ...], int]:
-        """Return rows of a part, from `first` on, and the number of all its rows.
+        """Return up to `count` rows of a part, starting with row `first`, and the part's number of rows.
 
         Raises:
-            SourceError: The part cannot be read; the message says why.
-            ListingError: The part is invalid; the message says where.
+            SourceError: The part cannot be read; the message states the reason.
+            ListingError: The part is invalid; the message states the place.
         """
         table = self._path(index)
         try:
@@ -96,7 +98,7 @@ class Parts:
             raise ListingError(f"{table} is damaged ({error}); remove it") from error
 
     def forget(self) -> None:
-        """Remove the files of this inventory. If that fails, they are removed in a week."""
+        """Remove the files of this inventory. If that fails, another process removes them after a week."""
         with suppress(OSError), self._alone():
             self._remove(*self._folder.glob(f"{self._stem}.*"))
 
@@ -104,7 +106,7 @@ class Parts:
         return self._folder / f"{self._stem}.{index:05}{TABLE}"
 
     def _read(self, table: Path, first: int, count: int) -> tuple[tuple[Listed, ...], int]:
-        os.utime(table)  # it is in use
+        os.utime(table)  # so that no process removes it as unused
         rows, total = read_rows(table, first, count)
         return tuple(map(_listed, rows)), total
 
@@ -118,7 +120,7 @@ class Parts:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not _is_still_at(path, descriptor):
-                    continue  # the last holder has removed the file, and another process may lock a new one
+                    continue  # the last holder has removed the file, so this lock excludes nobody; try again
                 os.utime(descriptor)
                 yield
             finally:
@@ -126,7 +128,7 @@ class Parts:
             return
 
     def _make(self, index: int, meter: Meter) -> None:
-        """Make the table of a part, and remove that of another part."""
+        """Create the table of a part, after removing the table of the previous part."""
         for path in self._folder.glob(f"{self._stem}.*"):
             if path.suffix != LOCK:
                 self._remove(path)
@@ -148,8 +150,8 @@ class Parts:
         free = shutil.disk_usage(self._folder).free
         if free < part.size + RESERVE_BYTES:
             raise ListingError(
-                f"{where}: {self._folder} has no room for its {part.size} bytes: {free} are free, of which "
-                f"{RESERVE_BYTES} are left to others; make some",
+                f"{where}: {self._folder} has too little space for its {part.size} bytes: {free} bytes are "
+                f"free, and {RESERVE_BYTES} bytes must stay free; free some space",
             )
         digest = md5(usedforsecurity=False)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -173,7 +175,7 @@ class Parts:
         )
 
     def _sweep(self) -> None:
-        """Remove files that were not used for a week, of any inventory."""
+        """Remove the files of all inventories that were not used for a week."""
         forgotten = time.time() - FORGOTTEN_SECONDS
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):

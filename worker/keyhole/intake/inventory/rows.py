@@ -1,8 +1,8 @@
-"""Filters the rows of an inventory by bucket and prefix, checks them, and converts them to one form.
+"""Filters the rows of an inventory by bucket and prefix, checks them, and converts them to a common schema.
 
-An error names the first invalid row. Missing fields are accepted: without `IsLatest`, a row is a current
-version; without `IsDeleteMarker`, an object; without a version id, the version `null`, which is from before
-the bucket had versions.
+An error names the first invalid row. Some fields can be missing. Without `IsLatest`, a row is assumed to be
+the current version. Without `IsDeleteMarker`, it is assumed to be an object. Without a version id, it is the
+version `null`, which was created before versioning was enabled for the bucket.
 """
 
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from keyhole.intake.inventory.formats import WANTED, Batch
 from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
 from keyhole.intake.inventory.table import SCHEMA
 
-#: S3's limit for keys. The other texts are shorter.
+#: The longest text in bytes, which is S3's limit for keys. All other texts are shorter.
 MAX_TEXT_BYTES: Final = 1024
-#: The range of Python's calendar, in microseconds since 1970.
+#: The first and the last time of Python's `datetime`, in microseconds since 1970.
 FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
 
 
 def wanted_rows(part: Conversion, batch: Batch, first: int) -> pa.RecordBatch:
-    """Return the wanted rows of a batch, in the form of `table.SCHEMA`.
+    """Return the rows of a batch that match the conversion, with the schema `table.SCHEMA`.
 
     Args:
-        part: The bucket, prefix and versions that are wanted.
+        part: The conversion, with the bucket, the prefix and the versions.
         batch: The columns from `formats`.
-        first: The number of the first row, from 1.
+        first: The number of the batch's first row, counted from 1.
 
     Raises:
         PartError: A row is invalid.
@@ -64,7 +64,7 @@ def wanted_rows(part: Conversion, batch: Batch, first: int) -> pa.RecordBatch:
 
 
 class _Rows:
-    """The rows of a batch that are still wanted, and their numbers."""
+    """The rows of a batch that were not filtered out so far, and their row numbers."""
 
     def __init__(self, batch: Batch, first: int) -> None:
         self._columns = {name: _plain(column) for name, column in batch.items()}
@@ -74,23 +74,23 @@ class _Rows:
         return name in self._columns
 
     def keep(self, wanted: pa.Array) -> None:
-        """Keep only the rows for which this is true."""
+        """Remove the rows for which `wanted` is false."""
         self._columns = {name: column.filter(wanted) for name, column in self._columns.items()}
         self._numbers = self._numbers.filter(wanted)
 
     def read(self, name: str, convert: Callable[[pa.Array], pa.Array], kind: str) -> pa.Array:
-        """Convert a column. An error names the first row that cannot be converted."""
+        """Convert a column. The error contains the number of the first row that cannot be converted."""
         column = self._columns[name]
         try:
             return convert(column)
         except (pa.ArrowException, ValueError):
-            # If no row is left, the type of the column cannot be converted.
+            # If there are no rows, the type of the column is wrong, and there is no row number.
             number = self._numbers[_first_bad(column, convert)].as_py() if len(column) else None
             raise PartError(f"{WANTED[name]} is not a valid {kind}", number) from None
 
 
 def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
-    """The first row of a column that cannot be converted, by bisection."""
+    """Find the first row of a column that cannot be converted, by bisection."""
     good, bad = 0, len(column)
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -104,7 +104,7 @@ def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """A column without extension types and dictionaries."""
+    """Convert a column with an extension type or a dictionary to a plain column."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
@@ -119,7 +119,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _text(column: pa.Array) -> pa.Array:
-    """Convert a text; an empty one is null. It is checked to be UTF-8, which Parquet's reader does not do."""
+    """Convert text; empty text becomes null. Check that it is UTF-8, because the Parquet reader does not."""
     if not _is_text(column.type):
         raise ValueError(column.type)
     text = column.cast(pa.binary())
@@ -130,7 +130,7 @@ def _text(column: pa.Array) -> pa.Array:
 
 
 def _name(column: pa.Array) -> pa.Array:
-    """Convert a text that must not be empty."""
+    """Convert text that must not be empty."""
     name = _text(column)
     if name.null_count:
         raise ValueError("empty")
@@ -138,7 +138,7 @@ def _name(column: pa.Array) -> pa.Array:
 
 
 def _encoded_key(column: pa.Array) -> pa.Array:
-    """Convert a key of a CSV, which is encoded like a web form: a space is `+`, a plus sign `%2B`."""
+    """Convert keys in a CSV, which are encoded like web forms: a space is `+`, and a plus sign is `%2B`."""
     return _name(
         pa.array(
             [
@@ -167,7 +167,7 @@ def _flag(column: pa.Array) -> pa.Array:
 
 def _time(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(column.type):
-        # Nanoseconds are cut off; other units are multiplied, and then may not fit.
+        # Nanoseconds are rounded down. The conversion of other units is checked, because it can overflow.
         time = column.cast(MICROSECONDS, safe=column.type.unit != "ns")
     else:
         time = _text(column).cast(MICROSECONDS)

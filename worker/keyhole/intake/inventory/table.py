@@ -1,8 +1,8 @@
-"""A converted part on disk, any row of which can be read at once.
+"""A table: a converted part on disk, with random access to its rows.
 
-It is a file in Arrow's IPC format, uncompressed. All batches except the last have `BATCH_ROWS` rows: row N
-is in batch N / `BATCH_ROWS`. The file is read and not mapped, because a mapped file that is truncated kills
-the process.
+The file has Arrow's IPC format without compression. All batches except the last have `BATCH_ROWS` rows, so
+row N is in batch N / `BATCH_ROWS`. The file is not mapped into memory, because the kernel kills a process
+that reads beyond the end of a mapped file, which happens if the file is truncated.
 """
 
 import os
@@ -15,9 +15,9 @@ from pyarrow import ipc
 
 from keyhole.intake.inventory.part import PartError
 
-#: About 150 KB: as many rows as a page has, or a few more.
+#: The number of rows in a batch, which takes about 150 KB. It is slightly more than the rows of a page.
 BATCH_ROWS: Final = 1024
-#: The free space that is left on the disk for others.
+#: The space on the disk, in bytes, that must stay free for other programs.
 RESERVE_BYTES: Final = 256 << 20
 
 #: `modified` is in microseconds since 1970, UTC. Missing values are null.
@@ -37,8 +37,8 @@ class TableWriter:
     """Writes a table to a new file.
 
     Args:
-        path: The path of the file, which does not exist yet.
-        most: The most bytes to write.
+        path: The path of the file, which must not exist yet.
+        most: The maximum size of the file in bytes.
     """
 
     def __init__(self, path: Path, most: int) -> None:
@@ -58,17 +58,17 @@ class TableWriter:
     ) -> None:
         with self._file:
             if error is not None:
-                return  # the table is useless, and its end may not fit on the disk
+                return  # do not write the end of a useless table; the disk may also be full
             self._writer.write_table(self._rest)
             self._writer.close()
             self._file.flush()
-            os.fsync(self._file.fileno())  # so a renamed table is complete, even after a power failure
+            os.fsync(self._file.fileno())  # so that a renamed table is complete even after a power failure
 
     def write(self, rows: Any) -> None:  # noqa: ANN401 - pyarrow has no types
-        """Add a batch in the form of `SCHEMA`.
+        """Add a batch of rows with the schema `SCHEMA`.
 
         Raises:
-            PartError: There is no room for it.
+            PartError: The table becomes too large, or the disk has too little free space.
         """
         self.rows += rows.num_rows
         table = pa.concat_tables([self._rest, pa.Table.from_batches([rows])]).combine_chunks()
@@ -76,18 +76,18 @@ class TableWriter:
         self._writer.write_table(table.slice(0, whole), max_chunksize=BATCH_ROWS)
         self._rest = table.slice(whole)
         if self._file.tell() > self._most:
-            raise PartError(f"it becomes more than {self._most} bytes, which no inventory does")
+            raise PartError(f"its table exceeds {self._most} bytes, too large for a genuine inventory")
         disk = os.fstatvfs(self._file.fileno())
         if disk.f_bavail * disk.f_frsize < RESERVE_BYTES:
-            raise PartError(f"there is no room left in {self._path.parent}; make some")
+            raise PartError(f"{self._path.parent} has too little free space; free some space")
 
 
 def read_rows(path: Path, first: int, count: int) -> tuple[list[dict[str, Any]], int]:
-    """Return up to `count` rows from row `first` on (counted from 0), by column, and the number of all rows.
+    """Return up to `count` rows, starting with row `first` (counted from 0), and the total number of rows.
 
     Raises:
-        OSError: There is no such table.
-        pyarrow.ArrowException: It is damaged.
+        OSError: The table does not exist.
+        pyarrow.ArrowException: The table is damaged.
     """
     with pa.OSFile(os.fspath(path), "rb") as file, ipc.open_file(file) as table:
         batches = table.num_record_batches
