@@ -47,11 +47,11 @@ class Desk:
         self.env = env | {"KEYHOLE_SCHEDULES": str(file)}
 
     def scheduler(self, log: Path | None = None) -> AbstractContextManager[Popen[bytes]]:
-        """Start a scheduler, which might only wait."""
+        """Start a scheduler. It might only wait for the lock."""
         return commands.started("scheduler", env=self.env, log=log or self.log)
 
     def lock(self) -> bytes | None:
-        """The token of the working scheduler's lock."""
+        """The token of the lock, which the working scheduler holds."""
         return self.client.get(keys.BEAT_LOCK)  # type: ignore[return-value] # bytes, as `connect` asks
 
     def make_due(self) -> None:
@@ -74,7 +74,7 @@ class Desk:
 
 @pytest.fixture
 def desk(site: Site, tmp_path: Path) -> Iterator[Desk]:
-    """A desk on the site with a worker. Nothing is scheduled yet."""
+    """A desk on the site with a worker. The file of schedules is still empty."""
     for key in site.redis.scan_iter(f"{keys.BEAT_PREFIX}*"):
         site.redis.delete(key)
     bucket = site.bucket()

@@ -61,7 +61,7 @@ def test_an_image_that_is_a_partitioned_disk_as_well_is_a_finding(image: Image) 
     ids=["vhd", "dmg"],
 )
 def test_a_trailer_behind_an_image_known_by_its_front_is_another_format(image: Image, trailer: bytes) -> None:
-    """A reader that is told `-f vpc`, or that uses the object's suffix, finds the format at the end."""
+    """Some readers look for the format at the end: with `-f vpc`, or because of the object's suffix."""
     assert "ambiguous_format" in checks_of(image.appended(trailer))
 
 
@@ -139,9 +139,9 @@ FREE_FRONTS = {
 @pytest.mark.parametrize("front", FOREIGN.values(), ids=FOREIGN)
 @pytest.mark.parametrize("image", FREE_FRONTS.values(), ids=FREE_FRONTS)
 def test_an_image_that_begins_as_another_format_is_two_at_once(image: Image, front: bytes) -> None:
-    """Readers detect the format by the first bytes.
+    """A reader that detects the format by the first bytes finds the other image.
 
-    So such a "raw" disk makes QEMU open every file that it names.
+    So such a "raw" disk makes QEMU open every file that this image names.
     """
     assert "ambiguous_format" in checks_of(image.patched(0, front))
 
@@ -157,9 +157,9 @@ def test_boot_code_is_no_foreign_format(front: bytes) -> None:
 
 
 def test_a_disk_with_the_trailer_of_an_apple_disk_image_is_that_and_damaged() -> None:
-    """In a whole DMG the disk is its content.
+    """The disk of a whole DMG is its content.
 
-    A trailer that leads nowhere does not make the object a raw disk.
+    If the trailer leads nowhere, the object is a damaged DMG, and not a raw disk.
     """
     facts = facts_of(mbr_disk(4 * MIB).patched(4 * MIB - 512, b"koly"))
     assert facts.format == "dmg"

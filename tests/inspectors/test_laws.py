@@ -124,9 +124,9 @@ FIND_EVERY_CUT = (
     *(BochsInspector, CloopInspector, SparseImageInspector, EWFInspector, ZipInspector),
     *(GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector, Lz4Inspector, LzmaInspector),
 )
-#: Examples with the number of a disk. Each has its last byte in a part that is found by table entries which
-#: Keyhole does not read. The last two are streams without content; their only finding is the missing
-#: dictionary.
+#: Examples, each with the number of a disk. Keyhole does not read the table entries that lead to the last
+#: byte of these images. The last two examples are streams without content, in which the only finding is the
+#: missing dictionary.
 END_NOT_READ = {
     *(("parallels", 3), ("parallels, old", 1), ("bochs", 4)),
     *(("sparseimage", 3), ("sparseimage, 512 B bands", 1)),
@@ -144,11 +144,11 @@ def small_images(kind: type[FileInspector]) -> list[Image]:
 IMAGES = {**{name: one.image for name, one in EXAMPLES.items()}, "nothing": NOTHING}
 #: The offsets of the formats' structures. Changes near them matter more than elsewhere.
 PLACES = sorted({at for image in IMAGES.values() for at, _ in image.pieces if at < 8 * MIB})
-#: Examples whose needed ranges precede what leads to them: often a trailer or a directory at the end.
+#: Examples in which a structure at the end, such as a trailer or a directory, leads to earlier bytes.
 LED_BACK = {name for name in EXAMPLES if name.startswith(("dmg", "zip"))} | {
     *("vmdk text, far extent", "udf, 4 KiB blocks", "ova, chunks"),
 }
-#: Inspectors that learn which ranges they need only after a stream in small chunks has passed them.
+#: Inspectors that need ranges which a stream in small chunks has already passed.
 MISS_SMALL_CHUNKS = {
     *(COWDInspector, DMGInspector, EWFInspector, ISOInspector, OVAInspector, ZipInspector, RawDiskInspector),
     *(GzipInspector, XzInspector, ZstdInspector, Bzip2Inspector, Lz4Inspector, LzmaInspector),

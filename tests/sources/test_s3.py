@@ -211,7 +211,7 @@ def test_production_begins_no_attempt_when_its_time_is_over(
     assert len(scripted.requests) == 2  # obstore sends the request, and boto3 finds the error's name
 
 
-# One client for S3
+# Settings that must not change the server
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-// Lists archives as npm's tar and tar-stream see them. Reads a path a line, writes a JSON object a line.
+// Lists archives with npm's tar and tar-stream. Reads one path per line, and writes a JSON object per line.
 const fs = require('fs')
 const path = require('path')
 const readline = require('readline')
@@ -6,7 +6,7 @@ const readline = require('readline')
 const modules = process.env.KEYHOLE_TEST_NODE_MODULES
 const npm = require(path.join(modules, 'tar'))
 const stream = require(path.join(modules, 'tar-stream'))
-// An archive that a reader never finishes counts as one that it complains of.
+// If a reader never finishes an archive, this is treated like an error.
 const MILLISECONDS = 2000
 
 function byNpm (file) {

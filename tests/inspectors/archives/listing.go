@@ -1,4 +1,4 @@
-// Lists archives as Go's archive/tar sees them. Reads a path a line, writes a JSON list, or null, a line.
+// Lists archives with Go's archive/tar. Reads one path per line, and writes a JSON list or null per line.
 package main
 
 import (

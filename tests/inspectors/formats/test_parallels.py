@@ -130,7 +130,7 @@ def test_what_cannot_be_in_the_older_format_is_a_contradiction(at: int, value: i
 
 
 def test_the_older_format_has_a_size_of_32_bits() -> None:
-    """qemu-img also reports a size of 32 bits."""
+    """qemu-img prints the same size."""
     assert inspected(parallels(GIB, extended=False).patched(40, u32(1))).virtual_size == GIB
 
 

@@ -128,14 +128,14 @@ def test_tables_beyond_the_end_are_missing(at: int, value: bytes) -> None:
 
 
 def test_every_cut_before_the_last_cluster_is_noticed() -> None:
-    """The last used cluster must begin in the object, but can be short, as qemu-img writes it."""
+    """The last used cluster must begin within the object, but qemu-img can leave it truncated."""
     image = qcow2(GIB, allocated=5)
     for size in range(512, image.size - 65536 + 1, 4096):
         assert "truncated" in checks_of(image.truncated(size)), size
 
 
 def test_a_cluster_that_is_counted_and_never_pointed_to_may_be_missing() -> None:
-    """e2image counts references to clusters after the end of its output."""
+    """e2image counts references to clusters that it does not write, after the end of the image."""
     image = qcow2(GIB, allocated=5)
     block = int.from_bytes(image.read(int.from_bytes(image.read(48, 8), "big"), 8), "big")
     counted = image.patched(block + 2 * (image.size // 65536 + 1), b"\0\1")
@@ -210,7 +210,7 @@ def test_extended_l2_entries_need_clusters_of_16_kib() -> None:
 
 @pytest.mark.parametrize("length", [60_000, 2**31, 2**32 - 1])
 def test_an_extension_that_does_not_fit_is_a_contradiction(length: int) -> None:
-    """Some readers would not see the extensions after it."""
+    """An extension that does not fit hides the extensions after it from some readers."""
     hidden = u32(0x44415441) + u32(8) + b"/etc/foo"
     image = qcow2(GIB).patched(112, u32(0x11111111) + u32(length) + hidden)
     assert checks_of(image) == ["structure"]
@@ -230,7 +230,7 @@ def test_a_refcount_block_that_is_no_cluster_is_a_contradiction(entry: int) -> N
 
 
 def test_refcounts_that_count_nothing_prove_nothing() -> None:
-    """A cut would not be noticed."""
+    """If no cluster has a refcount, Keyhole would not notice that the image's end is missing."""
     image = qcow2(GIB, allocated=3)
     block = int.from_bytes(image.read(65536, 8), "big")
     facts = facts_of(image.patched(block, bytes(65536)))

@@ -103,7 +103,7 @@ def test_footers_that_differ_contradict_each_other() -> None:
 
 def test_every_cut_of_a_dynamic_image_is_noticed() -> None:
     image = vhd_dynamic(7 * MIB, block_size=MIB, allocated=2)
-    # With one byte less, it is the footer of 511 bytes that old versions wrote. No needed byte is missing.
+    # With one byte less, the footer has 511 bytes, as old versions wrote it, and no needed byte is missing.
     for size in [*range(512, image.size, 65536), image.size - 2, image.size - 511]:
         assert set(checks_of(image.truncated(size))) == {"truncated"}, size
 
@@ -198,7 +198,7 @@ def test_a_dynamic_header_beyond_the_end_is_missing() -> None:
 
 
 def test_an_image_that_lost_its_middle_is_found_by_its_block_table() -> None:
-    """Both footers exist and agree."""
+    """Both footers exist and agree, so only the block table shows the loss."""
     image = vhd_dynamic(8 * MIB, block_size=MIB, allocated=3)
     shorter = image.truncated(image.size - 512 - MIB).appended(image.read(image.size - 512, 512))
     assert checks_of(shorter) == ["truncated"]

@@ -242,13 +242,13 @@ def test_a_footer_that_contradicts_the_header_is_found(at: int, value: bytes) ->
 
 @pytest.mark.parametrize("sector", [2**20, 2**63, 2**64 - 1])
 def test_a_footer_whose_directory_lies_beyond_the_end_is_found(sector: int) -> None:
-    """An object that lost a part of its middle is found in the same way."""
+    """The same finding results if an object has lost a part of its middle."""
     image = vmdk_stream_optimized(GIB, allocated=2)
     assert checks_of(image.patched(image.size - 1024 + 56, sector.to_bytes(8, "little"))) == ["truncated"]
 
 
 def test_a_footer_that_no_whole_sectors_lead_to_is_found() -> None:
-    """QEMU reads the footer at a whole sector, and so reads other bytes."""
+    """QEMU expects the footer at a multiple of the sector size, and so reads other bytes."""
     image = vmdk_stream_optimized(GIB, allocated=2)
     shifted = image.truncated(image.size - 1536).appended(bytes(77) + image.read(image.size - 1536, 1536))
     assert "structure" in checks_of(shifted)
@@ -283,7 +283,7 @@ def test_data_that_should_begin_beyond_the_end_is_missing() -> None:
 
 
 def test_both_grain_directories_must_lead_into_the_object() -> None:
-    """QEMU uses the second directory, and the first, redundant one for repairs."""
+    """QEMU uses the second directory for reading, and the first, redundant directory for repairs."""
     image = vmdk_sparse(GIB, allocated=3)
     directory = int.from_bytes(image.read(56, 8), "little") * 512
     assert checks_of(image.patched(directory, (2**31).to_bytes(4, "little"))) == ["truncated"]

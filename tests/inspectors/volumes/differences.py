@@ -41,8 +41,8 @@ def _kept(first: int, end: int, reason: str, instead: tuple[str, ...] = ()) -> D
 
 
 EXT = (
-    _stricter(24, 28, "no ext has blocks larger than 64 KiB"),
-    _stricter(32, 36, "nor groups without blocks"),
+    _stricter(24, 28, "ext has no blocks larger than 64 KiB"),
+    _stricter(32, 36, "ext has no groups without blocks"),
 )
 #: The differences by the volume's type.
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
@@ -51,50 +51,50 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "ext4": EXT,
     "ext4dev": EXT,
     "jbd": EXT,
-    "xfs": (_stricter(80, 84, "sizes are multiplied without the carry being lost"),),
-    "erofs": (_stricter(12, 13, "no erofs has blocks larger than 64 KiB"),),
+    "xfs": (_stricter(80, 84, "Keyhole multiplies sizes without overflow"),),
+    "erofs": (_stricter(12, 13, "erofs has no blocks larger than 64 KiB"),),
     "exfat": (
-        _stricter(11, 64, "zeros, so that it is no FAT; libblkid looks at them from 2.40 on, as Linux does"),
-        _stricter(108, 110, "the same of its sizes"),
-        _stricter(510, 512, "the same of its mark"),
+        _stricter(11, 64, "a FAT has other bytes than zeros here; libblkid checks it since 2.40"),
+        _stricter(108, 110, "libblkid checks these sizes since 2.40, as Linux does"),
+        _stricter(510, 512, "libblkid checks this mark since 2.40, as Linux does"),
     ),
     "vfat": (
         *(
-            _stricter(first, end, "sizes are calculated without the carry being lost")
+            _stricter(first, end, "Keyhole calculates sizes without overflow")
             for first, end in ((11, 20), (22, 24), (32, 40))
         ),
-        _kept(48, 50, "Linux mounts it without the sector that tells of free space"),
+        _kept(48, 50, "Linux mounts it without the sector that states the free space"),
     ),
     "ntfs": (
-        _stricter(11, 13, "libblkid wants a power of two from 2.40 on"),
+        _stricter(11, 13, "libblkid requires a power of two since 2.40"),
         *(
-            _kept(first, end, "the MFT is not looked at, wherever these say it is")
+            _kept(first, end, "Keyhole does not read the MFT, whatever offset these bytes state")
             for first, end in ((11, 14), (40, 65))
         ),
     ),
-    "hfs": (_stricter(20, 24, "libblkid looks at the size of blocks from 2.40 on"),),
+    "hfs": (_stricter(20, 24, "libblkid checks the block size since 2.40"),),
     "hfsplus": (
-        _stricter(1, 4, "two bytes are little to go by: the version must fit the signature"),
-        _stricter(40, 44, "the same: a power of two"),
-        _stricter(18, 24, "the volume within must lie in the wrapper"),
-        _stricter(126, 130, "the same"),
+        _stricter(1, 4, "the signature has only two bytes, so the version must match it"),
+        _stricter(40, 44, "the size of blocks must be a power of two"),
+        _stricter(18, 24, "the inner volume must be inside the wrapper"),
+        _stricter(126, 130, "the inner volume must be inside the wrapper"),
         *(
-            _kept(first, end, "the volume within is not looked at, wherever the wrapper says it is")
+            _kept(first, end, "Keyhole does not read the inner volume, whatever offset the wrapper states")
             for first, end in ((20, 24), (28, 30), (126, 128))
         ),
     ),
-    "crypto_LUKS": (_stricter(256, 264, "libblkid compares a second header's own offset from 2.41 on"),),
+    "crypto_LUKS": (_stricter(256, 264, "libblkid compares a second header's own offset since 2.41"),),
     "befs": (
-        _stricter(40, 68, "the superblock must agree with itself"),
+        _stricter(40, 68, "the fields of the superblock must agree"),
         *(
-            _kept(first, end, "the root directory's inode is not looked at, wherever these say it is")
+            _kept(first, end, "Keyhole does not read the root directory's inode, whatever offset these state")
             for first, end in ((76, 80), (116, 124))
         ),
     ),
     "BitLocker": (
-        _stricter(176, 184, "an offset of metadata is wanted instead of these"),
-        _stricter(424, 448, "without it, it is the FAT that it looks like", instead=("vfat",)),
-        _kept(176, 184, "its metadata are not looked at, wherever this says they are"),
-        _kept(440, 448, "the same", instead=("vfat",)),
+        _stricter(176, 184, "an offset of metadata is required"),
+        _stricter(424, 448, "without these bytes, it is the FAT that it contains", instead=("vfat",)),
+        _kept(176, 184, "Keyhole does not read the metadata, whatever offset this states"),
+        _kept(440, 448, "Keyhole does not read the metadata", instead=("vfat",)),
     ),
 }

@@ -1,4 +1,4 @@
-"""A part of a volume that is known is enough if it must be, and never leads to a wrong type."""
+"""What is known of a volume when only parts of its bytes have been read: always enough, never misleading."""
 
 from itertools import pairwise
 from random import Random
@@ -24,9 +24,10 @@ def lies_in(part: ByteRange, ranges: tuple[ByteRange, ...], size: int) -> bool:
 
 
 def test_nothing_is_read_but_what_is_said_to_be(volume: Volume) -> None:
-    """Some offsets depend on the volume's size.
+    """Every read is in the ranges for the volume's size or for an unknown size.
 
-    Marks of volumes that must be larger are read too, and never found.
+    The ranges for an unknown size include marks of larger volumes, which are read although they are not
+    there.
     """
     size = volume.view.size
     assert size is not None

@@ -53,7 +53,7 @@ def test_any_key_comes_through_every_dialect(way: str, key: str) -> None:
 @pytest.mark.parametrize("way", sorted(PLAIN))
 @given(key=KEYS)
 def test_the_other_reading_of_a_plain_key_is_the_decoded_one(way: str, key: str) -> None:
-    """Only if it is another key, and valid UTF-8."""
+    """There is another reading only if the decoded key differs and is valid UTF-8."""
     try:
         decoded = unquote_plus(key, errors="strict")
     except UnicodeDecodeError:
@@ -64,7 +64,7 @@ def test_the_other_reading_of_a_plain_key_is_the_decoded_one(way: str, key: str)
 @pytest.mark.parametrize("way", sorted(ENCODERS.keys() - PLAIN - OWN))
 @given(key=KEYS)
 def test_the_other_reading_of_a_form_s_key_is_what_is_written(way: str, key: str) -> None:
-    """Only if it is another key, and not too long for a key."""
+    """There is another reading only if the written key differs and is not too long for a key."""
     other = event_of(ENCODERS[way](key)).other_key
     assert other is None or (other != key and unquote_plus(other) == key)
     assert other or len(quote_plus(key)) > 1024 or quote_plus(key, safe="/") == key
@@ -152,7 +152,7 @@ class TestJobs:
             scan_job(event_of(records(record(name=name))), RULES)
 
     def test_the_longest_of_everything_makes_a_job(self) -> None:
-        """The parser and the job have the same limits, so a job accepts what the parser accepts."""
+        """The parser has the same limits as a job, so every event that it accepts makes a valid job."""
         about = {"key": "k" * LONGEST["key"], "versionId": "v" * LONGEST["version"], "sequencer": "f" * 128}
         entry = record(**about)
         entry["s3"]["bucket"]["name"] = "b" * LONGEST["bucket"]
