@@ -33,7 +33,7 @@ def worker_process(
     Args:
         settings: The settings of the worker.
         log: The file for the worker's log.
-        concurrency: The number of pool processes; `None` for Celery's default.
+        concurrency: The number of pool processes; `None` for one per core.
     """
     command = [sys.executable, "-m", "keyhole", "worker", "--until-stdin-ends"]
     if concurrency is not None:

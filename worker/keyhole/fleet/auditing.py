@@ -2,7 +2,8 @@
 
 No task occupies a worker while it waits. The task that lists a page ends as soon as it has published the
 page's batches. Whenever a worker finishes a batch, it publishes the task for the next page if that is due. If
-that worker was lost, the audit would stop. So the sweep calls `resume` for every running audit.
+the worker is lost before that, the audit stops. So the sweep regularly calls `resume` for every running
+audit.
 """
 
 import logging
@@ -126,7 +127,7 @@ class AuditWork:
         self.advance(audit.id)
 
     def resume(self, audit_id: str) -> None:
-        """Do the steps of an audit that are still to do because a worker was lost."""
+        """Do those steps of an audit that a lost worker did not do."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
             # Call `is_open` before `is_done`. In the other order, an entry that is completed between the two

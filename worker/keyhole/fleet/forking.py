@@ -37,7 +37,7 @@ class ForkGate:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Run the block as work of this thread. It waits for a running fork, and new forks wait for it."""
+        """Run the block as work of this thread. The block waits for a fork, a fork waits for the block."""
         me = threading.get_ident()
         if me in self._began:
             yield

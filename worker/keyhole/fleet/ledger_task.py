@@ -87,7 +87,8 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
 class LedgerTask(KeptTask):
     """A task that records its work in the ledger before it publishes a message.
 
-    All of Celery's ways to publish a task call `apply_async`, so the work is always recorded.
+    `delay`, signatures and Celery's retries all call `apply_async`, which records the work. `app.send_task`
+    does not call it, and bypasses the ledger.
     """
 
     abstract = True

@@ -204,7 +204,7 @@ class QoS(kombu_redis.QoS):
         """Do nothing: kombu calls this on the event loop. The sweep calls `restore_overdue` instead."""
 
     def restore_overdue(self) -> None:
-        """Return each message whose visibility timeout is over to its queue."""
+        """Return the messages whose visibility timeout is over to their queues."""
         super().restore_visible(num=None, interval=1)  # type: ignore[no-untyped-call] # as above
 
     def restore_unacked(self, *_: object) -> None:

@@ -80,7 +80,7 @@ def why_unusable(endpoint_url: str | None, region: str | None, *, attempts: int 
 
     Args:
         endpoint_url: The URL of the S3 endpoint; `None` for AWS.
-        region: The region; `None` for the AWS configuration's.
+        region: The region; `None` for the region of the AWS configuration.
         attempts: The maximum number of requests.
     """
     for attempt in range(attempts):

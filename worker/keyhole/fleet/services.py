@@ -167,10 +167,10 @@ def use_settings(
     short_timeouts: bool = False,
     process_lock: ProcessLock | None = None,
 ) -> None:
-    """Set the settings of this process's services. By default, they come from the environment.
+    """Set the settings of this process's services. Without this call, they come from the environment.
 
     Commands with an embedded Valkey use this. The arguments are the fields of `Services`. A worker's main
-    process uses short timeouts, because it has an event loop. Its pool processes do not.
+    process uses short timeouts, because it has an event loop. Its pool processes have none.
     """
     global _services  # noqa: PLW0603 - each process needs exactly one
     _services = Services(settings, os.getpid(), on_trouble, short_timeouts, process_lock)

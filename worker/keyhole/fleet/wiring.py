@@ -77,7 +77,7 @@ def queue_length(app: Celery, queue: str) -> int:
 
 
 def restore_overdue(app: Celery) -> None:
-    """Return each message whose visibility timeout is over to its queue, if the broker is Redis.
+    """If the broker is Redis, return the messages whose visibility timeout is over to their queues.
 
     Other brokers do this without help.
     """

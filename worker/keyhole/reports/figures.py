@@ -1,6 +1,6 @@
 """Formats figures for people: sizes, shares, money, times.
 
-A share is never rounded to 0% or 100% unless it is exactly that.
+A share is shown as 0% only if it is exactly zero, and as 100% only if it is exactly the whole.
 """
 
 from datetime import UTC, datetime, timedelta

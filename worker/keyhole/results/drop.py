@@ -6,7 +6,7 @@ drops the pointer from the bare key (the key without a version) to that verdict.
 drop the verdict to which it points.
 
 Known limit: after the verdict on the newest version was dropped, the bare key has no verdict until the key is
-scanned again. Keyhole does not find the version before it.
+scanned again, even if the previous version has a verdict.
 """
 
 import re

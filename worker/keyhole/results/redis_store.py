@@ -252,7 +252,7 @@ class RedisStore:
             ceiling = lowest
 
     def _prune_expired(self, index: str) -> None:
-        """Remove index members without a record, of those that are old enough for their record to expire."""
+        """Remove the index members whose record has expired. Check only members that are old enough."""
         if self._expiry_seconds is None:
             return
         now, _ = self._client.time()

@@ -144,7 +144,7 @@ def without_time(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _joined(reasons: tuple[str, ...]) -> str:
-    """Return the first reasons, separated by spaces, as many as fit into the value of a tag."""
+    """Return as many of the first reasons as fit into the value of a tag, separated by spaces."""
     joined = ""
     for reason in map(_value, reasons):
         longer = f"{joined} {reason}".strip()

@@ -145,7 +145,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
 
 
 def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bool) -> tuple[Difference, ...]:
-    """Return the differences between an object, its verdict and its tags, and which information is missing.
+    """Return the differences between an object, its verdict and its tags, or what information is missing.
 
     Args:
         seen: The object; `None` if it does not exist.
