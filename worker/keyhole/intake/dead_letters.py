@@ -78,7 +78,7 @@ _DROP_UNCHANGED: Final = """
 -- KEYS[2]  the letter
 -- ARGV[1]  letter id
 -- ARGV[2]  the letter's number of failures when the caller read it
--- returns 0 if the number has changed since then; the letter is kept
+-- returns 1 if the letter was dropped; 0 if its number of failures has changed, so that it was not dropped
 if redis.call('HGET', KEYS[2], 'times') ~= ARGV[2] then
     return 0
 end

@@ -1,4 +1,4 @@
-"""Attempts to scan a job: the worker that scans it, the workers lost meanwhile, and the failures of S3.
+"""Records the attempts to scan each job: the current worker, the number of lost workers, and the failures.
 
 - A worker records the start of an attempt before it scans, because a job that kills its worker leaves no
   other trace. If the next attempt finds that the previous one never ended, and the worker of the previous

@@ -1,4 +1,4 @@
-"""Watches running attempts, and finds the attempts that use more CPU time than every budget allows.
+"""Watches running attempts, and finds the attempts that use more CPU time than the largest budget allows.
 
 A scan normally checks its own budget. If it does not, because a library loops or the scan has a bug, the CPU
 time of its thread exceeds the budget. An attempt that only waits uses no CPU time; the time limit of its

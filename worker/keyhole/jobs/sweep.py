@@ -1,4 +1,4 @@
-"""The sweep resends lost entries, sends postponed entries that are due, and gives up hopeless entries.
+"""The sweep resends lost entries, sends due entries, and gives up entries that keep failing.
 
 | entry | is lost if |
 |---|---|

@@ -9,7 +9,7 @@ A debt is recorded before the first attempt to write the tags, and removed when 
       └──── owed: due later, after a growing delay ◄───────────────┘
 
 - Only one writer at a time holds an object's debt. A second writer waits, or replaces the debt with the tags
-  of its own verdict. The new debt is then *owed*: nobody holds it, and a worker writes its tags later.
+  of its own verdict. The new debt is then *owed*: a worker writes its tags later.
 - If a writer is killed between its write and its last check, its debt stays held. The debt becomes due when
   the writer's heartbeats have been missing for `LOST_SECONDS`.
 - A write to which S3 did not respond can still take effect later. So correct tags are checked once more,
@@ -36,7 +36,7 @@ from keyhole.store import keys
 
 #: A writer without a heartbeat for LOST_SECONDS is lost. Writers send a heartbeat every RENEW_SECONDS.
 LOST_SECONDS, RENEW_SECONDS = 60.0, 10.0
-#: Seconds to wait for another writer, which sends about five requests; seconds between two polls.
+#: Seconds to wait until another writer, which sends about five requests, has finished; seconds between polls.
 _WAIT_SECONDS, _POLL_SECONDS = 15.0, 0.05
 #: `take_due` returns a debt again after this many seconds if no writer holds it by then.
 _TAKEN_SECONDS: Final = 120.0
@@ -141,7 +141,7 @@ class TagDebts:
         return int(self._count_due(keys=[keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE, keys.LEDGER_CLOCK]))
 
     def count(self) -> int:
-        """The number of owed debts, which no writer holds and whose tags are not correct yet."""
+        """The number of owed debts, whose tags a worker still has to write."""
         return self._client.zcard(keys.TAGS_OWED)
 
     def count_late(self) -> int:

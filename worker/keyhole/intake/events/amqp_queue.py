@@ -1,8 +1,7 @@
 """The address of an AMQP queue, and the exchange to which the queue is bound.
 
 If the queue exists, Keyhole uses it with the properties that its owner declared. If the address names an
-exchange, Keyhole declares a missing queue as durable and binds the queue to the exchange. There are two
-cases:
+exchange, Keyhole declares a missing queue as durable and binds the queue to the exchange:
 
 - Ceph's RGW publishes to a topic exchange, with the name of the Ceph topic as routing key. The exchange must
   exist before. If the address has an exchange type, Keyhole also declares the exchange.

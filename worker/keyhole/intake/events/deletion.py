@@ -1,10 +1,11 @@
 """Deletes the verdict of an object after an event reported that the object was deleted.
 
-Keyhole compares two sequencers: that of the delete event, and that of the event which led to the verdict. If
-the delete is not older, Keyhole deletes the verdict. Otherwise, or if a sequencer is unknown (the object was
-submitted, or the storage sends no sequencers), Keyhole sends one GET for a single byte to S3. It deletes the
-verdict only if S3 responds that the object does not exist. A verdict that is kept by mistake does no harm,
-because it contains the ETag of the object that was scanned.
+Keyhole compares the sequencer of the delete event with the sequencer of the event that led to the verdict. If
+the delete is not older, Keyhole deletes the verdict. If the delete is older, or a sequencer is unknown (the
+object was submitted, or the storage sends no sequencers), Keyhole sends one GET for a single byte to S3. It
+then deletes the verdict only if S3 responds that the object does not exist. If a verdict is not deleted
+although its object was, this does no harm, because the verdict contains the ETag of the object that was
+scanned.
 
 An event without a version id is about the key itself. Keyhole deletes the key's verdict, or its pointer to
 the verdict of a version, because that version is now below a delete marker. The verdicts of all versions are

@@ -14,7 +14,7 @@
   scans none of its objects. The message returns to the queue until it has been received `dead_after` times.
   Then it becomes a dead letter.
 - A message with an event of a bucket that is not allowed becomes a dead letter at once, but its other events
-  are handled. Events of buckets that the selection excludes are skipped without a letter.
+  are handled. Events of buckets that the selection excludes are skipped without a dead letter.
 """
 
 import logging

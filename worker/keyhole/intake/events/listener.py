@@ -30,8 +30,7 @@ BATCH: Final = 10
 #: Seconds to wait for a message. A listener that is told to stop ends within this time. SQS charges for every
 #: receive; at this interval, that is less than two cents per day.
 WAIT_SECONDS: Final = 2.0
-#: Seconds to wait with `until_empty`. With a wait time, SQS queries all of its servers, not only some of
-#: them.
+#: Seconds to wait with `until_empty`. With a wait time, SQS queries all of its servers instead of only some.
 LAST_WAIT_SECONDS: Final = 1.0
 #: The first and the longest pause, in seconds, while a service does not respond.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0

@@ -9,8 +9,8 @@ if a listener dies:
                                └── RPUSH: the listener gave it ──┘
                                    back, or has no heartbeat
 
-- A listener gives a message back to the right end of the queue. There it does not block the other messages,
-  even if it fails again and again.
+- A listener gives a message back to the right end of the queue, after all other messages. So a message that
+  fails again and again does not block the others.
 - Each listener has a heartbeat: a key that expires. Each `receive` renews the heartbeat of its listener, and
   moves the messages of all listeners without a heartbeat back to the queue. So if a listener is busy for
   longer than its lease, other listeners get its messages, like after SQS's visibility timeout.

@@ -5,8 +5,9 @@
   it again. So the listener must acknowledge messages within that time.
 - To give a message back, Keyhole sets its visibility timeout to zero. If the queue has a redrive policy,
   every receive counts towards its limit.
-- When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Failed
-  messages are retried. If some still fail, that is an error, and SQS will deliver these messages again.
+- When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Keyhole
+  retries the failed messages. If a message still cannot be acknowledged, Keyhole raises an error, and SQS
+  will deliver the message again.
 - The body of an SQS message is text. Here it is encoded as UTF-8 bytes.
 
 Only one thread can use a source, so several threads need several sources. Create a source after the fork,
