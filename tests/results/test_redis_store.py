@@ -1,8 +1,10 @@
 """The store: which verdict is the current one, and how it is found."""
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -456,6 +458,104 @@ class TestFinding:
         """Storing such a report is the caller's mistake. Nothing is written."""
         with pytest.raises(ValueError, match="not an object in a bucket"):
             store.write(verdict(bucket=None), job_id="1", sequencer=None)
+
+
+#: The commands that store the first verdict on a key.
+FIRST = Counter(evalsha=1, get=1, set=1, zadd=2, xadd=1)
+
+
+class TestCommands:
+    """Redis executes each command of a script, so their number decides how many verdicts it can store."""
+
+    @staticmethod
+    def used(valkey: redis.Redis, write: Callable[[], object]) -> Counter[str]:
+        """Return how often Redis executed each command, also inside scripts, while `write` ran."""
+        valkey.config_resetstat()
+        write()
+        # redis-py's type covers the answers of all protocols
+        stats = cast("dict[str, dict[str, int]]", valkey.info("commandstats"))
+        calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+        return Counter({name: count for name, count in calls.items() if not name.startswith("config")})
+
+    @pytest.fixture
+    def forever(self, valkey: redis.Redis) -> RedisStore:
+        """A store whose records do not expire. Its script is loaded."""
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=1000)
+        store.write(verdict(key="warm"), job_id="warm", sequencer=None)
+        return store
+
+    def test_a_first_verdict_takes_five(self, forever: RedisStore, valkey: redis.Redis) -> None:
+        assert self.used(valkey, lambda: forever.write(verdict(), job_id="1", sequencer=None)) == FIRST
+
+    def test_a_new_status_takes_one_more(self, forever: RedisStore, valkey: redis.Redis) -> None:
+        """The old record names the only index that contains the object."""
+        forever.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
+        later = verdict(Status.DAMAGED, scanned=2)
+
+        used = self.used(valkey, lambda: forever.write(later, job_id="2", sequencer=None))
+
+        assert used == FIRST + Counter(zrem=1)
+
+    def test_the_same_status_again_takes_no_more(self, forever: RedisStore, valkey: redis.Redis) -> None:
+        forever.write(verdict(scanned=1), job_id="1", sequencer=None)
+        later = verdict(scanned=2)
+
+        used = self.used(valkey, lambda: forever.write(later, job_id="2", sequencer=None))
+
+        assert used == FIRST
+
+    def test_a_version_takes_two_more_for_its_pointer(self, forever: RedisStore, valkey: redis.Redis) -> None:
+        version = verdict(version_id="v1")
+
+        used = self.used(valkey, lambda: forever.write(version, job_id="1", sequencer=None))
+
+        assert used == FIRST + Counter(get=1, set=1)
+
+
+class TestLostRecords:
+    """Without a readable record, the store does not know which index still contains the object."""
+
+    @pytest.mark.parametrize("expiry_seconds", [None, 3600])
+    @pytest.mark.parametrize("version_id", [None, "v1"])
+    def test_an_expired_record_leaves_the_object_in_one_index(
+        self, valkey: redis.Redis, expiry_seconds: int | None, version_id: str | None
+    ) -> None:
+        """The key has another record, or records expired before the setting was changed."""
+        store = RedisStore(valkey, expiry_seconds=expiry_seconds, stream_length=10)
+        store.write(verdict(Status.SAFE, scanned=1, version_id=version_id), job_id="1", sequencer=None)
+        valkey.delete(keys.record(keys.object_id("images", "a.qcow2", version_id)))
+        later = verdict(Status.DAMAGED, scanned=2, version_id=version_id)
+
+        store.write(later, job_id="2", sequencer=None)
+
+        assert list(store.find()) == [later]
+        assert {status: count for status, count in store.counts().items() if count} == {Status.DAMAGED: 1}
+
+    def test_an_expired_verdict_on_the_bare_key_leaves_no_trace_of_its_pointer(
+        self, store: RedisStore, valkey: redis.Redis
+    ) -> None:
+        """The bucket got versioning after the first scan, whose record has expired."""
+        store.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
+        valkey.delete(keys.record(BARE_ID))
+        versioned = verdict(Status.SAFE, scanned=2, version_id="v1")
+
+        store.write(versioned, job_id="2", sequencer=None)
+
+        assert list(store.find()) == [versioned]
+        assert sum(store.counts().values()) == 1
+
+    @pytest.mark.parametrize("value", ["hello", "|1|1|safe||1"])
+    def test_a_corrupt_record_leaves_the_object_in_one_index(
+        self, store: RedisStore, valkey: redis.Redis, value: str
+    ) -> None:
+        store.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
+        valkey.set(keys.record(BARE_ID), value)
+        later = verdict(Status.DAMAGED, scanned=2)
+
+        store.write(later, job_id="2", sequencer=None)
+
+        assert list(store.find()) == [later]
+        assert sum(store.counts().values()) == 1
 
 
 class TestCorruptRecords:

@@ -53,8 +53,6 @@ WRITE_SCRIPT: Final = r"""
 -- KEYS[2]   record of the bare key; equal to KEYS[1] if the object has no version
 -- KEYS[3]   stream of verdicts
 -- KEYS[4]   index of the bucket's keys
--- KEYS[5]   index of the verdict's status
--- KEYS[6..] indexes of all other statuses
 -- ARGV[1]   object id
 -- ARGV[2]   object id of the bare key
 -- ARGV[3]   header line, without its line feed
@@ -65,6 +63,8 @@ WRITE_SCRIPT: Final = r"""
 -- ARGV[8]   approximate number of entries that the stream keeps
 -- ARGV[9]   the object's key
 -- ARGV[10]  1 if the version identifies the object: it is not `null`, and the object is not missing
+-- ARGV[11]  the prefix of the keys of the status indexes; the status follows it
+-- ARGV[12]  all statuses, separated by spaces
 -- returns 1 if the verdict was written; 2 if the scan failed, and was stored as an attempt beside the
 -- existing verdict; 0 if the existing verdict is newer, or has the same job id
 
@@ -113,6 +113,7 @@ local function newer(new, old)
     return new.job > old.job
 end
 
+-- Returns the parsed record; false if there is none, nil if it is corrupt.
 local function stored(key)
     local value = redis.call('GET', key)
     return value and parse(value)
@@ -126,8 +127,14 @@ local function store(key, value)
     end
 end
 
-local function unindex(id)
-    for i = 5, #KEYS do redis.call('ZREM', KEYS[i], id) end
+-- Removes an object from the status indexes. The header of the old record names the only index that contains
+-- it. After a corrupt or expired record, every index can contain it.
+local function unindex(id, old, may_have_expired)
+    if old and old.body then
+        if string.sub(old.body, 1, 1) ~= '@' then redis.call('ZREM', ARGV[11] .. old.status, id) end
+    elseif old ~= false or may_have_expired then
+        for status in string.gmatch(ARGV[12], '%S+') do redis.call('ZREM', ARGV[11] .. status, id) end
+    end
 end
 
 -- Returns the later one of two attempts, if that is later than the verdict; otherwise an empty string. An
@@ -155,12 +162,18 @@ if old and old.body then
     attempt = latest(new, idle(old, new) and as_attempt(old) or '', old.attempt)
 end
 store(KEYS[1], ARGV[3] .. '\n' .. ARGV[4] .. with(attempt))
-unindex(ARGV[1])
-redis.call('ZADD', KEYS[5], ARGV[6], ARGV[1])
-redis.call('ZADD', KEYS[4], 0, ARGV[9])
-if KEYS[2] ~= KEYS[1] and newer(new, stored(KEYS[2])) then
-    store(KEYS[2], ARGV[3] .. '\n@' .. ARGV[1])
-    unindex(ARGV[2])
+local is_new_key = redis.call('ZADD', KEYS[4], 0, ARGV[9]) == 1
+-- A missing record can have expired if records expire now, or if the key is known: records may have expired
+-- before the setting was changed.
+local may_have_expired = ARGV[7] ~= '0' or not is_new_key
+if not old or old.status ~= new.status then unindex(ARGV[1], old, may_have_expired) end
+redis.call('ZADD', ARGV[11] .. new.status, ARGV[6], ARGV[1])
+if KEYS[2] ~= KEYS[1] then
+    local bare = stored(KEYS[2])
+    if newer(new, bare) then
+        store(KEYS[2], ARGV[3] .. '\n@' .. ARGV[1])
+        unindex(ARGV[2], bare, may_have_expired)
+    end
 end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[4])
 return 1

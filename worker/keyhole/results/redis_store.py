@@ -34,6 +34,8 @@ LONGEST_BLOCK_MS: Final = 10_000
 #: below a megabyte.
 _PAGE: Final = 100
 
+_STATUSES: Final = " ".join(Status)
+
 _PRUNE_SCRIPT: Final = """
 -- Removes the members of an index that have no record.
 -- KEYS[1]   the index
@@ -116,8 +118,6 @@ class RedisStore:
                 keys.record(bare_id),
                 keys.VERDICTS,
                 keys.key_index(report.bucket),
-                keys.status_index(report.status),
-                *(keys.status_index(status) for status in Status if status != report.status),
             ],
             args=[
                 object_id,
@@ -130,6 +130,8 @@ class RedisStore:
                 self._stream_length,
                 report.key,
                 int(is_fixed(report)),
+                keys.STATUS_INDEX_PREFIX,
+                _STATUSES,
             ],
         )
         return int(written) == 1

@@ -167,6 +167,7 @@ BEAT_LOCK: Final = f"{BEAT_PREFIX}:lock"
 
 #: Prefixes of keys. Scripts append an id to them that is known only when the script runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
+STATUS_INDEX_PREFIX: Final = f"{_PREFIX}:idx:status:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
 JOB_DONE_PREFIX: Final = f"{_PREFIX}:ledger:job-done:"
 ATTEMPTS_PREFIX: Final = f"{_PREFIX}:ledger:attempts:"
@@ -194,7 +195,7 @@ def record(object_id: str) -> str:
 
 def status_index(status: str) -> str:
     """Return the key of the set of ids of all objects with this status."""
-    return f"{_PREFIX}:idx:status:{status}"
+    return STATUS_INDEX_PREFIX + status
 
 
 def key_index(bucket: str) -> str:
