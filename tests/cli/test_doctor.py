@@ -96,7 +96,7 @@ class TestWork:
             ),
         )
         assert lost[0] == "advice"
-        assert lost[1].startswith("host/1:9:1 holds 1 entries, and has been silent for 10")
+        assert lost[1].startswith("host/1:9:1 works on 1 entries, but has been silent for 10")
         assert busy == ("ok", "3 processes are busy")
 
     def test_why_scans_failed_of_late_is_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:

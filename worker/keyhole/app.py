@@ -57,8 +57,8 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "task_serializer": "json",
         # Acknowledge after the work, so that the message of a dead worker is delivered again …
         "task_acks_late": True,
-        # … but only a few times. Without this setting, Celery rejects the message of a killed worker, and a
-        # job that kills its worker would be repeated forever.
+        # … but only a few times. The other setting for this, `task_reject_on_worker_lost`, would repeat a job
+        # that kills its worker forever.
         "task_retry_on_worker_lost": True,
         "task_soft_time_limit": limits.soft,
         "task_time_limit": limits.hard,

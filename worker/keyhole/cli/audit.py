@@ -34,17 +34,17 @@ from keyhole.sources.s3_uri import parse_s3_uri
 LOOK_SECONDS = 0.25
 #: Seconds without progress before the hint that no worker seems to run.
 PATIENCE_SECONDS = 15.0
-#: The actions on an audit, and the state that each leads to.
+#: The actions on an audit, and the state of the audit after each action.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
 
 
 @click.command("audit")
 @click.argument("uri", required=False, metavar="[S3-URI]")
 @click.option(
-    "--include", multiple=True, metavar="GLOB", help="Only keys that match this glob; may be repeated."
+    "--include", multiple=True, metavar="GLOB", help="Only keys that match this glob; can be repeated."
 )
 @click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="No keys that match this glob; may be repeated."
+    "--exclude", multiple=True, metavar="GLOB", help="No keys that match this glob; can be repeated."
 )
 @click.option("--suffix", "suffixes", multiple=True, help="Only keys with this suffix, such as .qcow2.")
 @click.option("--min-size", type=parsed("SIZE", parse_size), help="No objects below this size, such as 1MiB.")
@@ -59,23 +59,29 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 @click.option("--versions", is_flag=True, help="Scan every version of each object.")
 @click.option("--check-tags", is_flag=True, help="Compare tags with verdicts, with one request per object.")
 @click.option(
-    "--inventory", metavar="S3-URI", help="Take the objects from this manifest.json of an S3 Inventory."
+    "--inventory",
+    metavar="S3-URI",
+    help="Read the list of objects from this manifest.json of an S3 Inventory.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(0),
     help="At most this many requests per second to the bucket; 0: no limit.",
 )
-@click.option("--max-requests", type=click.IntRange(1), help="Stop before making more requests than this.")
+@click.option(
+    "--max-requests", type=click.IntRange(1), help="Stop before the audit makes more requests than this."
+)
 @click.option(
     "--max-dollars",
     type=click.FloatRange(0, min_open=True),
     help="Stop before the audit costs more than this.",
 )
 @click.option("--dry-run", is_flag=True, help="Estimate requests and costs without reading objects.")
-@click.option("--detach", is_flag=True, help="Start the audit without following it.")
-@click.option("--follow", metavar="ID", help="Follow an audit.")
-@click.option("--pause", metavar="ID", help="Pause an audit; queued objects are still scanned.")
+@click.option("--detach", is_flag=True, help="Start the audit, and do not show its progress.")
+@click.option("--follow", metavar="ID", help="Show the progress of an audit.")
+@click.option(
+    "--pause", metavar="ID", help="Pause an audit; workers still scan the objects that are already queued."
+)
 @click.option("--resume", metavar="ID", help="Resume an audit that is paused or has failed.")
 @click.option("--cancel", metavar="ID", help="Cancel an audit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON, every 10 s and at the end.")

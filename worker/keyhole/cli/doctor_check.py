@@ -78,6 +78,6 @@ class Check:
 
 
 def checked(*checks: tuple[str, Callable[[], Iterable[Finding]]]) -> list[list[Finding]]:
-    """Run checks at the same time, and return the findings of each. A check is a subject and a function."""
+    """Run checks at the same time, and return a list of findings for each. A check is (subject, function)."""
     running = [Check(what, check, seconds=DEADLINE) for what, check in checks]
     return [list(check.findings()) for check in running]

@@ -27,7 +27,7 @@ NEARLY_FULL: Final = 0.8
 
 
 def ask(url: str) -> redis.Redis:
-    """Return a client with short waits and without retries."""
+    """Return a client that waits only `ANSWER_SECONDS` for an answer, and does not retry."""
     return connect(url, answer_seconds=ANSWER_SECONDS, retries=0)
 
 

@@ -17,9 +17,9 @@ UNSWEPT: Final = 60.0
 
 
 def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
-    """Yield findings on open, running, failed and given-up work.
+    """Yield findings on open and running work, failed scans, owed tags, dead letters and audits.
 
-    `limit` is the most seconds that a process may be busy with one entry.
+    `limit` is how many seconds a process may be busy with one entry of the ledger.
     """
     status = WorkStatus(services.redis)
     yield _jobs(status)
@@ -66,12 +66,12 @@ def _jobs(status: WorkStatus) -> Finding:
 
 
 def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
-    """Yield findings on the processes that hold entries of the ledger, and on those that hang or are lost."""
+    """Yield findings on the processes that work on entries of the ledger, or that hang or are lost."""
     busy = status.busy()
     for process in busy:
         if process.silent_seconds > LEASE_SECONDS:
             silence = f"{process.silent_seconds:,.0f} s"
-            told = f"{process.name} holds {process.entries:,} entries, and has been silent for {silence}"
+            told = f"{process.name} works on {process.entries:,} entries, but has been silent for {silence}"
             yield Finding(
                 "work in hand", ADVICE, f"{told}: it was killed or is frozen; a worker will send them again"
             )

@@ -33,8 +33,8 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: How many times an object that differs is compared: at the first time, a scan may have been about to record
-#: its verdict.
+#: How many times an object that differs is compared. During the first comparison, a scan may be about to
+#: record its verdict.
 READINGS = 2
 
 
