@@ -1,9 +1,9 @@
-"""Whether the pinned packages have known vulnerabilities: `python .ci/advisories.py PIP-AUDIT CONSTRAINTS`.
+"""Checks the pinned packages for known vulnerabilities: `python .ci/advisories.py PIP-AUDIT CONSTRAINTS`.
 
-pip-audit asks PyPI for the advisories about each version. Where PyPI cannot be reached, or knows nothing of
-the packages, as behind a mirror, pip-audit finds nothing, and that must not pass for an answer. One line then
-says that nothing was audited, and the exit code is 0. It is 1 where a package has a vulnerability.
-"""  # noqa: INP001 - a script of CI's
+pip-audit requests the advisories for each version from the package index. It also finds nothing if the index
+cannot be reached, or if the index is a mirror without advisories. In these cases the script prints one line
+that says that nothing was audited, and exits with 0. It exits with 1 if a package has a vulnerability.
+"""  # noqa: INP001 - a script that only CI runs
 
 import json
 import subprocess
@@ -11,11 +11,11 @@ import sys
 
 
 def verdict(report: str) -> tuple[int, str]:
-    """The exit code and what to print of a report of pip-audit's, which is empty if it failed."""
+    """Return the exit code and the text to print. `report` is pip-audit's output, empty if it failed."""
     try:
         packages = json.loads(report)["dependencies"]
     except ValueError:
-        return 0, "NOT audited: pip-audit cannot reach the advisories from here"
+        return 0, "NOT audited: pip-audit cannot reach the advisories"
     vulnerable = [package for package in packages if package.get("vulns")]
     if vulnerable:
         lines = [
@@ -28,19 +28,19 @@ def verdict(report: str) -> tuple[int, str]:
     unknown = [package["name"] for package in packages if "skip_reason" in package]
     audited = len(packages) - len(unknown)
     if not audited:
-        return 0, f"NOT audited: the index knows nothing of the {len(unknown)} pinned versions"
-    left = f"; not known to the index, so not audited: {', '.join(unknown)}" if unknown else ""
+        return 0, f"NOT audited: the index has no advisories for any of the {len(unknown)} pinned versions"
+    left = f"; not audited, because the index does not have them: {', '.join(unknown)}" if unknown else ""
     return 0, f"no known vulnerability in {audited} packages{left}"
 
 
 def main(pip_audit: str, constraints: str) -> int:
-    """Run pip-audit and print what its report means."""
+    """Run pip-audit, print the result, and return the exit code."""
     command = [pip_audit, "--requirement", constraints, "--no-deps", "--disable-pip", "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - CI's own command
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - CI runs this command
     code, text = verdict(done.stdout)
     if not done.stdout:
-        text += f" ({(done.stderr.strip().splitlines() or ['it says nothing'])[-1]})"
-    print(text)  # noqa: T201 - what it is for
+        text += f" ({(done.stderr.strip().splitlines() or ['no error message'])[-1]})"
+    print(text)  # noqa: T201 - the script's output
     return code
 
 

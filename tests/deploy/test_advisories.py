@@ -26,9 +26,9 @@ UNKNOWN = {"name": "vine", "skip_reason": "Dependency not found on PyPI"}
         (
             [CLEAN, UNKNOWN],
             0,
-            "no known vulnerability in 1 packages; not known to the index, so not audited: vine",
+            "no known vulnerability in 1 packages; not audited, because the index does not have them: vine",
         ),
-        ([UNKNOWN], 0, "NOT audited: the index knows nothing of the 1 pinned versions"),
+        ([UNKNOWN], 0, "NOT audited: the index has no advisories for any of the 1 pinned versions"),
         ([CLEAN, BAD, UNKNOWN], 1, "amqp 5.0.0: PYSEC-1, fixed in 5.1"),
     ],
 )
@@ -37,4 +37,4 @@ def test_it_tells_what_was_found(packages: list[dict[str, object]], code: int, s
 
 
 def test_it_tells_that_nothing_could_be_asked() -> None:
-    assert advisories.verdict("") == (0, "NOT audited: pip-audit cannot reach the advisories from here")
+    assert advisories.verdict("") == (0, "NOT audited: pip-audit cannot reach the advisories")
