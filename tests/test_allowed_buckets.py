@@ -1,4 +1,4 @@
-"""No request goes to a bucket that KEYHOLE_BUCKETS does not allow, whatever asks for it."""
+"""No request goes to a bucket that KEYHOLE_BUCKETS does not allow, whichever part of Keyhole is asked."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

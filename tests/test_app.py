@@ -59,7 +59,10 @@ class TestTimes:
         assert Settings().done_seconds > VISIBILITY * (MAX_RETRIES + 1)
 
     def test_the_usual_batch_is_done_in_one_delivery(self) -> None:
-        """This is true even if every object takes ten seconds. Most objects take a tenth of a second."""
+        """One delivery is enough even if every object takes ten seconds.
+
+        Most objects take a tenth of a second.
+        """
         settings = Settings()
         rounds = -(-settings.batch_size // settings.scan_threads)
 

@@ -167,7 +167,7 @@ class TestVerdicts:
         until(lambda: site.store.get(site.bucket, "deleted") is None)
 
     def test_each_version_has_its_verdict_and_its_tags(self, site: Site) -> None:
-        """This includes versions below a delete marker. The key itself then has no verdict."""
+        """Versions below a delete marker have verdicts and tags too. The key itself then has no verdict."""
         site.s3.put_bucket_versioning(Bucket=site.bucket, VersioningConfiguration={"Status": "Enabled"})
         statuses = {SAFE: Status.SAFE, UNSAFE: Status.UNSAFE}
         versions = {site.put("versioned", body)["VersionId"]: status for body, status in statuses.items()}

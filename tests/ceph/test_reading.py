@@ -267,7 +267,7 @@ class TestRefused:
     def test_wrong_credentials_are_named(
         self, rgw: CephRgw, put: Put, bucket: str, key: str, access_key: str, secret_key: str
     ) -> None:
-        """This is true even if the object does not exist, because the server checks the signature first."""
+        """The server checks the signature first, even if the object does not exist."""
         put(BODY)
         with s3_access(rgw.url, AWS_ACCESS_KEY_ID=access_key, AWS_SECRET_ACCESS_KEY=secret_key) as wrong:
             report = scan_s3(wrong, bucket, key, None, ScanSettings())

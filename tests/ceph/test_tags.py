@@ -160,7 +160,7 @@ class TestVersions:
         assert tagged.tags()["keyhole-status"] == "safe"
 
     def test_what_was_the_current_one_is_tagged_below_a_newer_one(self, tagged: Tagged, write: Write) -> None:
-        """This is also true if the scan was not given a version."""
+        """The tags are written to the right version even if the scan was not given a version."""
         old = tagged.put(UNSAFE)
         report = tagged.scan()
         tagged.put(SAFE)

@@ -173,7 +173,7 @@ class TestRedis:
 
     @pytest.mark.parametrize("slots", [8000, 16384])
     def test_a_cluster_is_bad(self, keyhole: Keyhole, slots: int) -> None:
-        """This holds whether or not the node serves the key."""
+        """The doctor reports the cluster whether or not this node serves the key."""
         with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
             with server.client() as client:
                 client.execute_command("CLUSTER ADDSLOTS", *range(slots))

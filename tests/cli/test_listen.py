@@ -232,7 +232,7 @@ class TestWithNothingConfigured:
     def test_it_scans_by_itself_and_waits_for_the_verdicts(
         self, env: dict[str, str], valkey: redis.Redis, s3: "S3Client", bucket: str
     ) -> None:
-        """It uses its own Valkey and worker, which end with it."""
+        """The command uses its own Valkey and worker, which end with it."""
         s3.put_object(Bucket=bucket, Key="a.qcow2", Body=qcow2(1024**3).to_bytes())
         valkey.rpush(LIST, message(record("a.qcow2", bucket=bucket)))
         del env["KEYHOLE_REDIS_URL"]

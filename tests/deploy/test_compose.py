@@ -60,7 +60,7 @@ def test_only_the_services_that_need_the_queue_share_a_network_with_it() -> None
     assert networks == {
         "valkey": ["queue"],
         "scheduler": ["queue"],
-        # These connect to S3 and to its queues of events.
+        # These services connect to S3 and to its queues of events.
         "worker": ["queue", "default"],
         "listener": ["queue", "default"],
     }

@@ -282,7 +282,7 @@ def test_the_demo_with_nothing_set(tmp_path: Path) -> None:
         | {"KEYHOLE_S3_ENDPOINT_URL": f"http://localhost:{port}"}
         for name in ("worker", "submit")
     }
-    # It listens on the loopback interface. In its container it listens on all addresses.
+    # Here Valkey listens on the loopback interface. In its container it listens on all addresses.
     s3 = [*found["s3"]["entrypoint"][1:], "--port", port]
     _, _, *check = [part.replace("9000", port) for part in found["s3"]["healthcheck"]["test"]]
 

@@ -187,7 +187,7 @@ class TestRedisIsKilled:
 
 class TestNobodyIsKilled:
     def test_what_waits_in_its_queue_is_not_sent_again(self, site: AuditSite) -> None:
-        """This is true however long they wait."""
+        """The wait can be longer than the time after which other messages are sent again."""
         site.s3.fill(BUCKET, 30)
         audit_id = site.begin(BUCKET, batch_size=10)
         with commands.started("worker", "--queue", HOUSEKEEPING, env=site.env, log=site.log):

@@ -221,7 +221,7 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
             broker = BySqs(request.getfixturevalue("moto_url"))
             stack.callback(broker.close)
         else:
-            # It uses another database than the verdicts.
+            # The broker uses another database than the verdicts.
             url = f"{valkey.connection_url}/1"
             broker = ByValkey(stack.enter_context(connect(url)), url)
         env = commands.environment(

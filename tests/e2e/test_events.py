@@ -213,7 +213,10 @@ class TestAListenerIsKilled:
 
     @pytest.mark.slow
     def test_nothing_is_lost_wherever_it_was(self, faulty_site: Site, tmp_path: Path) -> None:
-        """Its messages are delivered again when its heartbeats stop. The test lets that time pass."""
+        """A killed listener's messages are delivered again when its heartbeats stop.
+
+        The test lets that time pass.
+        """
         site, random = faulty_site, Random(4)  # noqa: S311 - to choose a moment, not a secret
         names = {f"{number}.qcow2" for number in range(self.COUNT)}
         site.redis.rpush(LIST, *(message(record(name)) for name in sorted(names)))

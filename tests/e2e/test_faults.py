@@ -214,7 +214,7 @@ class TestWhatIsNoMessage:
     def test_what_a_later_version_understands_can_be_sent_again(
         self, faulty_site: Site, faulty_worker: Popen[bytes]
     ) -> None:
-        """This version cannot parse it, so it becomes a dead letter again."""
+        """This version of Keyhole cannot parse the message, so the message becomes a dead letter again."""
         site = faulty_site
         letters = DeadLetters(site.redis)
         site.redis.lpush("keyhole:broker:keyhole.jobs", message("keyhole.later", [[], {}, {}]))

@@ -36,7 +36,7 @@ def test_a_worker_tries_again_ever_less_often_and_works_when_it_is_taken_again(
                 rabbitmq.control("change_password", USER, PASSWORD)
             told = log.read_bytes()
             done = commands.keyhole("submit", "--wait", "--json", "s3://nowhere/k", env=env)
-    # One line for each attempt, about every 6 seconds. There used to be six lines per second.
+    # The log has one line for each attempt, about every 6 seconds. It used to have six lines per second.
     assert told.count(REFUSED) < 10
     assert b"Traceback" not in told
     assert b"not_found" in done.stdout

@@ -191,7 +191,7 @@ class TestTwoSchedulers:
 
 @pytest.mark.slow
 def test_with_nothing_configured_it_brings_all_along(site: Site, tmp_path: Path) -> None:
-    """It starts a Valkey and a worker, which end with it."""
+    """The scheduler starts a Valkey and a worker, which end with it."""
     bucket = site.bucket()
     site.s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=qcow2(GIB).to_bytes())
     data = tmp_path / "data"

@@ -182,7 +182,7 @@ def test_rabbitmq_is_gone_and_a_scan_hangs(
 
 
 def test_the_limits_that_a_message_states_do_not_count(site: Site) -> None:
-    """This holds for limits that would end its scan and for limits that never would."""
+    """The first limits in the test would end the scan. The others would never end one."""
     bucket = site.bucket()
     names = ["held/a.qcow2", "b.qcow2"]
     for key in names:

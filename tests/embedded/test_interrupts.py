@@ -52,7 +52,7 @@ def test_a_failure_goes_before_a_signal() -> None:
 
 
 def test_what_is_ignored_stays_ignored() -> None:
-    """This is what `nohup` sets for the command and for the processes that it starts."""
+    """`nohup` ignores the signal in this way, for the command and for the processes that it starts."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     with defer_signals():

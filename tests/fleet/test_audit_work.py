@@ -64,14 +64,14 @@ class KilledError(BaseException):
 
 
 class Fuse:
-    """Stops a process before a step. `None`: never."""
+    """Stops a process before the step with this number. `None`: never."""
 
     def __init__(self, step: int | None = None) -> None:
         self._step = step
         self._steps = 0
 
     def before(self) -> None:
-        """Count a step that is about to happen."""
+        """Raise `KilledError` if the process must stop before the next step."""
         if self._steps == self._step:
             raise KilledError
 

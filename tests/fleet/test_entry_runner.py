@@ -156,7 +156,7 @@ class TestOnce:
         assert site.ledger.is_done(BATCH.id)
 
     def test_an_entry_that_nobody_noted_is_worked_on_all_the_same(self, site: Site) -> None:
-        """It was published directly, by its task's name."""
+        """The entry was published directly, by its task's name."""
         site.run(Entry("unknown", JOBS[:1]))
 
         assert site.statuses() == {"job-0": [Status.SAFE]}
@@ -502,7 +502,10 @@ class TestTimeIsUp:
 
 
 class TestTheProcessMustEnd:
-    """Finished jobs are marked. When the entry is delivered again, each suspected job continues alone."""
+    """Finished jobs are marked.
+
+    When the entry is delivered again, each suspected job continues in its own entry.
+    """
 
     @pytest.fixture(autouse=True)
     def _hasty(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

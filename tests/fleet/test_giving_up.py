@@ -31,7 +31,7 @@ ENTRY_OF_TWO = Entry("batch", JOBS, EVENTS)
 def _here(
     valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """This process works, with an empty Redis, and an S3 without the bucket."""
+    """Let this process work, with an empty Redis, and an S3 without the bucket."""
     valkey.ping()
     isolate(monkeypatch, **CREDENTIALS)
     settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
@@ -98,7 +98,7 @@ class TestItsVerdictCannotBeRecorded:
 def test_what_a_redis_refuses_that_is_full_goes_back_into_its_queue(
     valkey: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is neither given up nor left for the sweep."""
+    """The message is neither given up nor left for the sweep."""
     pauses: list[float] = []
     monkeypatch.setattr("keyhole.fleet.ledger_task.time.sleep", pauses.append)
     services().ledger.record(ENTRY_OF_TWO)

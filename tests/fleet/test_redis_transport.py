@@ -148,7 +148,7 @@ def test_a_frozen_redis_does_not_stop_who_takes_a_message(desk: Desk, valkey: re
 
 @pytest.mark.slow
 def test_closing_does_not_wait_long_for_a_frozen_redis(desk: Desk, valkey: redis.Redis) -> None:
-    """This includes a channel with its own queue, which kombu deletes, as for remote commands."""
+    """The same is true for a channel with its own queue, which kombu deletes, as for remote commands."""
     channel: Any = desk.connection.channel()
     own = Queue("own", Exchange("commands", type="fanout"), auto_delete=True)(channel)
     own.declare()

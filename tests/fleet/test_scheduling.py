@@ -1,4 +1,4 @@
-"""When the scheduler publishes which messages, and what it stores: beat and RedBeat on a real Valkey."""
+"""The scheduler publishes the right messages at the right times, with beat and RedBeat on a real Valkey."""
 
 import logging
 import socket

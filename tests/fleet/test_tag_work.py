@@ -119,7 +119,7 @@ class TestInNoTrouble:
         assert site.services.tag_debts.count() == 0
 
     def test_it_costs_two_round_trips_to_redis(self, site: Site) -> None:
-        """A lock alone would cost as many."""
+        """A lock would need two round trips by itself."""
         report = site.upload()
         site.record(report)
         before = _commands(site.valkey)
@@ -258,7 +258,7 @@ class TestOwed:
         assert work.tasks_to_send(lambda: 5) == 0
 
     def test_the_rate_of_an_audit_is_kept(self, site: Site) -> None:
-        """This includes tags that are written later."""
+        """The rate also applies to tags that are written later."""
         report = site.upload()
         site.fail_writes(Fault.DENIED)
         TagWork(site.services).tag(report, lambda: True, rate=1000, asked=lambda _: None)
@@ -506,7 +506,7 @@ class TestAKilledWorker:
     def test_leaves_no_tag_on_an_object_that_took_the_place(
         self, site: Site, step: int, replaced_before: str
     ) -> None:
-        """It is killed at a request or while recording. A later check finds and corrects wrong tags."""
+        """The process is killed at a request or while recording. A later check corrects the tags."""
         report = site.upload(b"old")
         steps = iter(range(100))
 

@@ -192,7 +192,7 @@ VMDK = [
     *each("vmdk", ["subformat=monolithicSparse", "subformat=streamOptimized"], size="128G"),
     Case("vmdk", found=("parent_image",), flags=("-b", "base.vmdk", "-F", "vmdk")),
 ]
-# Their content is in other files. Keyhole inspects only the text.
+# The content of these images is in other files. Keyhole inspects only the text.
 VMDK_TEXTS = [
     Case("vmdk", "subformat=monolithicFlat", found=("extent_path",)),
     Case("vmdk", "subformat=twoGbMaxExtentFlat", size="2057M", found=("extent_path",) * 2),

@@ -1,4 +1,4 @@
-"""With all maps read, the law holds, no image breaks an inspector, and the held bytes are bounded."""
+"""If all maps are read, the first law is true, no image breaks an inspector, and memory is limited."""
 
 import random
 

@@ -67,7 +67,7 @@ class TestAMessage:
         assert again.last_at > began.last_at
 
     def test_in_vain_once_more_it_keeps_what_it_is(self, dead: DeadLetters) -> None:
-        """This includes how much of its body was cut off."""
+        """The number of bytes that were cut off is also kept."""
         poison = Dead.message(b"x" * (LONGEST_BODY + 1), SOURCE, "too long")
         dead.add(poison)
 

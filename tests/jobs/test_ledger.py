@@ -43,7 +43,7 @@ class TestNoting:
         assert ledger.count() == 1
 
     def test_noting_again_changes_nothing(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """Neither the jobs change nor the time since which the entry waits."""
+        """The jobs and the time since which the entry waits stay the same."""
         ledger.record(BATCH)
         age(valkey, "batch", 100)
 
@@ -109,7 +109,7 @@ class TestStriking:
         assert done == {"0", "500", "1000", "1500", "2000"}
 
     def test_an_entry_that_cannot_be_read_can_be_completed(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """Its jobs are unknown, so their attempts expire instead of being deleted."""
+        """The entry's jobs are unknown, so their attempts expire instead of being deleted."""
         ledger.record(BATCH)
         valkey.hset(keys.LEDGER_ENTRIES, "batch", "hello")
 
@@ -200,7 +200,7 @@ class TestSendingAgain:
 
 class TestSilence:
     def test_the_longest_idle_comes_first(self, ledger: Ledger, valkey: redis.Redis) -> None:
-        """A sweep takes a limited number of entries, and only those that were idle for long enough."""
+        """A sweep takes a limited number of entries, and no entry that was idle only for a short time."""
         for entry_id, seconds in ("new", 0), ("older", 100), ("oldest", 200), ("old", 50):
             ledger.record(Entry(entry_id, JOBS))
             age(valkey, entry_id, seconds)

@@ -44,7 +44,8 @@ def test_a_second_s_worth_comes_at_once_and_the_rest_waits(valkey: redis.Redis, 
         rate_limiter()
 
     took = time.monotonic() - began
-    # No call really waited, so the last slot is after all earlier slots, except those of the first second.
+    # No call really waited, so the last slot comes after all earlier slots, minus the slots of the first
+    # second.
     assert sum(wait == 0 for wait in waits) == 0
     assert len(waits) <= 20
     assert 1.9 - took < max(waits) <= 2.0
@@ -72,7 +73,7 @@ def test_a_rate_of_nothing_is_no_limit_and_asks_nobody() -> None:
 
 @pytest.mark.parametrize(("rate", "turns"), [(0.04, 2), (0.4, 11)])
 def test_waiting_sends_heartbeats(valkey: redis.Redis, waits: list[float], rate: float, turns: int) -> None:
-    """This is true for one long wait and for many short waits."""
+    """A single long wait sends heartbeats, and many short waits do too."""
     signs: list[float] = []
     rate_limiter = RateLimiter(valkey, "images", rate, heartbeat=lambda: signs.append(sum(waits)))
 
@@ -129,7 +130,7 @@ def test_a_slot_that_begins_too_late_is_not_taken(
 def test_scans_of_many_threads_do_not_outlive_the_time_that_waits_have(
     valkey: redis.Redis,
 ) -> None:
-    """Their objects stay undecided, and are tried again when fewer scans wait."""
+    """The scans' objects stay undecided, and are tried again when fewer scans wait."""
     image, threads, longest = qcow2(2**30).to_bytes(), 40, 1.0
 
     def look(_: int) -> tuple[Report, float]:

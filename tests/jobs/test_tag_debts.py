@@ -200,7 +200,7 @@ class TestLostWriters:
     def test_one_that_comes_back_has_its_work_looked_at(
         self, debts: TagDebts, valkey: redis.Redis, ends: str
     ) -> None:
-        """Its last write might have undone the other writer's tags."""
+        """The last write of the first writer might have undone the second writer's tags."""
         late = held(debts)
         pass_seconds(valkey, LOST_SECONDS + 1)
         debts.settle(held(debts, NEWER))
@@ -223,7 +223,7 @@ class TestLostWriters:
 
 
 class TestWritesWithoutAnAnswer:
-    """Such writes can take effect later, on the object that exists then."""
+    """A write without an answer can take effect later, on the object that exists then."""
 
     @pytest.fixture(autouse=True)
     def _unanswered(self, debts: TagDebts) -> None:

@@ -54,7 +54,7 @@ def store(valkey: redis.Redis) -> RedisStore:
 
 class TestWhichVerdictStands:
     def test_a_later_modification_replaces_an_earlier_one(self, store: RedisStore) -> None:
-        """It was scanned earlier: a slow scan of the old object ended last."""
+        """The newer object was scanned earlier, because a slow scan of the older object ended last."""
         old = verdict(Status.SAFE, modified=1, scanned=200)
         new = verdict(Status.UNSAFE, modified=2, scanned=100)
 
@@ -118,7 +118,7 @@ class TestWhichVerdictStands:
         )
 
     def test_a_later_scan_replaces_an_unreadable_object(self, store: RedisStore) -> None:
-        """This is true even if the object was last modified long before."""
+        """The object can have been last modified long before."""
         store.write(verdict(Status.UNREADABLE, modified=None, scanned=200), job_id="denied", sequencer=None)
 
         assert store.write(verdict(Status.SAFE, modified=-9999, scanned=300), job_id="read", sequencer=None)
@@ -376,7 +376,7 @@ class TestFinding:
         assert {status: count for status, count in store.counts().items() if count} == {Status.DAMAGED: 1}
 
     def test_the_latest_scan_is_found_first(self, store: RedisStore) -> None:
-        """This holds over all statuses and over more than one page."""
+        """The test covers all statuses, and more than one page."""
         reports = self.fill(store, 350)
 
         assert list(store.find()) == reports

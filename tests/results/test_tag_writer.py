@@ -103,7 +103,7 @@ def writer(s3: "S3Client") -> TagWriter:
 
 class TestOtherPeoplesTags:
     def test_they_survive(self, tagged: Tagged, writer: TagWriter) -> None:
-        """This includes tags with names like Keyhole's."""
+        """The other tags can also have names like Keyhole's."""
         told = tagged.upload()
         others = {"owner": "Zoë", "keyhole-team": "blue"}
         tagged.tag(others)
@@ -334,7 +334,7 @@ class TestWhichObjectIsTagged:
         assert tagged.writes == 0
 
     def test_a_version_is_tagged_as_that_version(self, tagged: Tagged, writer: TagWriter) -> None:
-        """This holds if it is no longer the newest version.
+        """The version need not be the newest one.
 
         Keyhole sends no HEAD, because a version cannot change.
         """

@@ -37,7 +37,7 @@ class TestWhatTheTagsSay:
 
     @given(st.text(), st.text(min_size=1), st.lists(st.text()), st.text())
     def test_values_are_what_s3_takes(self, scanner: str, etag: str, reasons: list[str], name: str) -> None:
-        """This holds for every report."""
+        """The test tries reports with random values."""
         told = report(scanner=scanner, etag=etag, reasons=tuple(reasons), format=name)
 
         for value in own_tags(told).values():
@@ -47,7 +47,7 @@ class TestWhatTheTagsSay:
 
 @given(st.dictionaries(st.sampled_from([*OWN_TAGS, *map(str, range(12))]), st.text(max_size=3), max_size=10))
 def test_a_merged_set_fits_and_has_all_of_theirs(present: dict[str, str]) -> None:
-    """This holds for every set of existing tags."""
+    """The test tries random sets of existing tags."""
     theirs = {name: value for name, value in present.items() if name not in OWN_TAGS}
 
     wanted = merged(present, own_tags(report(reasons=("dirty",))))

@@ -92,7 +92,7 @@ def test_a_device_of_the_host_is_unsafe(tmp_path: Path) -> None:
 def test_each_chunk_costs_a_get_as_a_file_of_its_own_does(
     scripted: ScriptedS3, scripted_access: S3Access, count: int, gets: int
 ) -> None:
-    """Its header is read in place. The disk in the chunks costs as much as one that is stored whole."""
+    """A chunk's header is read in place. The disk in the chunks costs as much as one that is stored whole."""
     image = in_chunks(gpt_disk(10 * GIB), 10 * GIB // count)
     scripted.put("a.ova", image, version_id="v1")
     report = scan_s3(scripted_access, BUCKET, "a.ova", None, ScanSettings())

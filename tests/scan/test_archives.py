@@ -46,9 +46,9 @@ DISKS: dict[str, Callable[[], Image]] = {
     "vmdk": lambda: vmdk_sparse(SIZE, allocated=3000),
     "stream": lambda: vmdk_stream_optimized(SIZE, allocated=300),
 }
-#: The number of GETs of a scan, by the disks' format and number. The first GET is for the descriptor and the
-#: first disk's front, and for further disks' fronts if the disks are short. A disk's end is read together
-#: with what follows it.
+#: The number of GETs of a scan, by the disks' format and number. The first GET reads the descriptor and the
+#: first disk's front; if the disks are short, it also reads the fronts of further disks. A disk's end is read
+#: together with the bytes after it.
 GETS = {
     ("raw", 1): 3,
     ("raw", 3): 8,

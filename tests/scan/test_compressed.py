@@ -316,7 +316,10 @@ SCANNED = "result = len(scan_path(Path(sys.argv[1]), settings).members)"
 def test_of_many_dictionaries_in_an_archive_one_is_held_at_a_time(
     size: int, cut: int, tmp_path: Path
 ) -> None:
-    """Each has 64 MiB, of which 32 MiB are filled. Many short ones come at once, long ones in pieces."""
+    """Each dictionary has 64 MiB, of which 32 MiB are filled.
+
+    Many short ones come at once, long ones in pieces.
+    """
     disk = gpt_disk(GIB).patched(MIB, noise(1, size - 32 * MIB)).read(0, size)
     packed = lzma.compress(disk, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 64 * MIB}])
     member = _plain(packed[: len(packed) - cut])

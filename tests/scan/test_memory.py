@@ -217,7 +217,7 @@ def test_one_process_at_a_time_needs_much_more_than_its_pool() -> None:
 
         assert waiting.result(LONG) == 100
     holder.join()
-    # It is available again when all memory was given back.
+    # The pool is available again when all memory was given back.
     with sharing(pool, 1, seconds=0) as (share,):
         assert share.take(1 << 40) == 100
 

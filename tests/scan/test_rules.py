@@ -49,7 +49,7 @@ TAKEN = {
     "gcp": set(),
     "kubevirt": set(IMAGES) - {"qcow", "qed", "luks1", "asif"},
 }
-#: The reasons for a rejection that is not only due to the format.
+#: The reasons for refusals that depend on more than the image's format.
 REFUSALS = {
     ("azure", "odd fixed vhd"): ("virtual_size_multiple",),
     ("azure", "vhd dynamic"): ("banned_format",),
@@ -207,7 +207,7 @@ def test_a_rule_can_take_what_is_rejected_and_refuse_what_is_information(tmp_pat
     policy = written(tmp_path, '[[rules]]\n[rules.severity]\nencrypted = "info"\nsnapshots = "critical"\n')
     report = judged(tmp_path, qcow2(GIB, encryption=1), policy)
     assert report.status is Status.SAFE
-    # It stays in the report.
+    # The finding stays in the report.
     assert [finding.check for finding in report.findings] == ["encrypted"]
     assert judged(tmp_path, qcow2(GIB, snapshots=1), policy).status is Status.UNSAFE
 

@@ -142,7 +142,7 @@ def synthetic_s3() -> Iterator[SyntheticS3]:
 
 @dataclass
 class Bucket:
-    """The keys in order: those with which the bucket was filled, less deleted ones, plus later ones."""
+    """The keys in order: the keys of `fill` without the deleted ones, and the added keys."""
 
     count: int
     deleted: set[str] = field(default_factory=set)

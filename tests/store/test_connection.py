@@ -45,7 +45,7 @@ def test_options_in_the_url_go_before_ours() -> None:
 
 
 def test_a_url_of_another_kind_is_refused() -> None:
-    """It is refused at once, not at the first command."""
+    """The URL is refused at once, not at the first command."""
     with pytest.raises(ValueError, match="not a Redis URL"):
         connect("http://host")
 

@@ -1,4 +1,4 @@
-"""The URL of a Redis: what it can contain, and what is refused."""
+"""The URL of a Redis: the accepted forms, and the refused ones."""
 
 from pathlib import Path
 

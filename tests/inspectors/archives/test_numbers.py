@@ -1,4 +1,4 @@
-"""The notation of numbers in a tar header: Keyhole reports what readers read in different ways."""
+"""The notation of numbers in a tar header: readers disagree about some, and Keyhole reports these."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

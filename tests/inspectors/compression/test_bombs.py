@@ -1,4 +1,4 @@
-"""Decompression bombs: what is one, what is only too long, and that both need little memory and work."""
+"""Decompression bombs are reported, long images are not, and both need little memory and work."""
 
 from pathlib import Path
 

@@ -90,7 +90,7 @@ def test_a_mention_where_qemu_does_not_look_is_no_parent() -> None:
 
 @pytest.mark.qemu
 def test_qemu_opens_the_parent_that_an_extent_mentions(qemu_img: QemuImg, tmp_path: Path) -> None:
-    """This is why Keyhole looks for a parent: bytes that no specification defines refer to another file."""
+    """Keyhole reports the parent because bytes that no specification defines refer to another file."""
     padding = b"x" * 512
     image = cowd(GIB).patched(512, padding + MENTION)
     assert qemu_img(image.write_to(tmp_path / "image"))["backing-filename"] == "/etc/shadow"

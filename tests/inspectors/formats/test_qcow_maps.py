@@ -77,7 +77,7 @@ def test_a_table_of_the_header_over_something_else_is_found(at: int, name: str, 
 
 @pytest.mark.parametrize(("kind", "at", "length_at"), [(0x0537BE77, 0, 8), (0x23852875, 16, 8)])
 def test_structures_that_extensions_point_at_count(kind: int, at: int, length_at: int) -> None:
-    """These are the encryption header and the bitmap directory."""
+    """The structures are the encryption header and the bitmap directory."""
     body = bytearray(24)
     body[at : at + 8], body[length_at : length_at + 8] = struct.pack(">Q", 3 * 65536), struct.pack(">Q", 100)
     assert OVERLAP in checks_of(qcow2(8 * MIB, allocated=3, extensions=[(kind, bytes(body))]))

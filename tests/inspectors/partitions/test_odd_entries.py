@@ -155,7 +155,7 @@ def test_what_no_reader_takes_is_none(sector: bytes, tmp_path: Path) -> None:
 
 
 def test_entries_of_code_are_none() -> None:
-    """Their starts are outside the disk, and their statuses are undefined."""
+    """The entries' start sectors are outside the disk, and their statuses are undefined."""
     code = bytes(index * 7 % 256 for index in range(510))
     assert facts_of(Image.of(MIB, [(0, code + b"\x55\xaa")])).format is None
 
@@ -176,7 +176,7 @@ def test_of_a_gpt_whose_header_is_lost_the_backup_is_seen(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("front", [bytes(512), mbr(PROTECTIVE).read(0, 510) + bytes(2)])
 def test_a_gpt_that_nothing_announces_is_seen_by_few(front: bytes) -> None:
-    """Only sgdisk shows such a GPT, so Keyhole reports it."""
+    """No reader except sgdisk shows such a GPT, but Keyhole reports it."""
     facts = facts_of(GPT().image().patched(0, front))
     assert (facts.content, severe(facts)) == (("gpt",), ["structure"])
 

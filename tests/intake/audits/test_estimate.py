@@ -74,7 +74,7 @@ class TestDollars:
         assert found.expected.dollars == pytest.approx(3 * 0.01 + read * 0.03)
 
     def test_a_head_costs_what_a_get_of_its_class_does(self) -> None:
-        """The same holds for tags and S3 Standard."""
+        """Requests for tags cost as much as in S3 Standard."""
         plain = estimate(image(storage_class="GLACIER_IR"))
         tagged = estimate(image(storage_class="GLACIER_IR"), tags=True)
 

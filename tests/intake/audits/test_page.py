@@ -321,7 +321,7 @@ class TestWhatIsGone:
         assert queued(second) == ["z"]
 
     def test_a_verdict_that_is_younger_than_the_listing_says_nothing(self, site: Site) -> None:
-        """Its object was put and scanned while the page was listed."""
+        """The verdict's object was put and scanned while the page was listed."""
         site.verdict(report("a", scanned_at=datetime.now(UTC) + timedelta(hours=1)), report("b"))
 
         assert [finding.key for finding in site.process()[0].findings] == ["b"]

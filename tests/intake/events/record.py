@@ -1,8 +1,4 @@
-"""Records what storages really send: `python -m tests.intake.events.record` overwrites `recorded/*.json`.
-
-moto's server delivers to SQS: directly, through SNS and through EventBridge. Ceph's RGW delivers to a
-webhook, with the same bodies as for AMQP. Both deliver before they answer the request.
-"""
+"""Records the messages that storages send: `python -m tests.intake.events.record` overwrites the files."""
 
 import json
 import logging

@@ -168,7 +168,7 @@ class TestNothingToScan:
 
 class TestItIsNotUnderstood:
     def test_it_is_given_back_until_it_was_received_so_many_times(self, intake: Intake) -> None:
-        """Only Keyhole counts. Then the message becomes a dead letter and is deleted from the queue."""
+        """The source does not count, but Keyhole does. Then the message becomes a dead letter."""
         for _ in range(2):
             handled = intake.handle(POISON)
             assert [each.body for each in handled.back] == [POISON]

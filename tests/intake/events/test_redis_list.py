@@ -74,7 +74,7 @@ class TestAListenerDies:
         assert sorted(bodies(second.receive(10, 0))) == [b"a", b"b"]
 
     def test_one_that_waits_already_does_so_too(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """It checks again after each blocking command, and these are short in this test."""
+        """The listener checks again after each blocking command, and these are short in this test."""
         valkey.rpush(key, "a")
         listen("first").receive(10, 0)
         second = listen("second", "?socket_timeout=0.2")
@@ -89,7 +89,7 @@ class TestAListenerDies:
         assert found == [b"a"]
 
     def test_its_messages_go_behind_all_others(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """They might have been the cause of its death."""
+        """The dead listener's messages might have been the cause of its death."""
         valkey.rpush(key, "deadly")
         listen("first").receive(10, 0)
         valkey.rpush(key, "a", "b")
@@ -99,7 +99,7 @@ class TestAListenerDies:
         assert bodies(listen("second").receive(10, 0)) == [b"a", b"b", b"deadly"]
 
     def test_one_that_was_only_busy_goes_on(self, valkey: redis.Redis, key: str, listen: Open) -> None:
-        """It was busy for longer than its lease.
+        """The listener was busy for longer than its lease.
 
         Its message goes to another listener, but the next message is its own.
         """
@@ -451,7 +451,7 @@ class Life(RuleBasedStateMachine):
 
 @pytest.mark.hypothesis
 def test_of_all_that_was_put_what_is_not_acknowledged_is_there(valkey_url: str) -> None:
-    """This holds for all events in every order."""
+    """The test covers all events in every order."""
     from hypothesis.stateful import run_state_machine_as_test
 
     machine = type("Life", (Life,), {"url": valkey_url})

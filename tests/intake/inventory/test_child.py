@@ -63,7 +63,7 @@ def test_what_is_no_such_file_is_refused(
 
 
 def test_a_file_that_kills_its_reader_is_refused(conversion: Callable[..., Conversion]) -> None:
-    # Only while the reader has this bug. Without it, the file is refused in another way, or read.
+    # Pyarrow crashes only while it has this bug. Without the bug, it refuses the file or reads it.
     with pytest.raises(PartError, match="crashed the process \\(Segmentation fault\\)"):
         convert(conversion(FileFormat.ORC, KILLER.read_bytes()))
 

@@ -229,7 +229,8 @@ def test_chunks_may_be_compressed_each() -> None:
     total = sum(part.size for part in parts)
     facts = walk(appliance(descriptor(file=chunked(size=total, chunk=CHUNK, more=GZIP)), *named))
     assert content_of(facts) == [("gzip", "vmdk")]
-    # Their length is not the stated size, so it is unclear whether the size is that of the compressed data.
+    # The files' length is not the stated size, so it is unclear whether that is the size of the compressed
+    # data.
     assert findings(facts) == [("size_mismatch", Severity.ERROR)]
 
 

@@ -113,7 +113,7 @@ def test_a_long_file_is_a_descriptor_only_if_it_looks_like_one() -> None:
     assert findings(facts) == []
 
 
-# Several
+# Several descriptors
 
 
 @pytest.mark.parametrize("second", ["b.ovf", "vm/b.ovf"])
