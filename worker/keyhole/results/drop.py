@@ -81,9 +81,8 @@ class Drops:
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]
             values = self._client.mget([keys.record(keys.object_id(*name)) for name in page])
-            for name, value in zip(
-                page, cast("list[bytes | None]", values), strict=True
-            ):  # clients of `connect` return bytes
+            # clients of `connect` return bytes
+            for name, value in zip(page, cast("list[bytes | None]", values), strict=True):
                 found.append(None if value is None else Standing(name, value.partition(b"\n")[0]))
         return found
 

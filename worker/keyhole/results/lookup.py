@@ -75,9 +75,8 @@ class Lookup:
         if not object_ids:
             return []
         found = self._client.mget([keys.record(object_id) for object_id in object_ids])
-        return [
-            _parsed(value) for value in cast("list[bytes | None]", found)
-        ]  # clients of `connect` return bytes
+        # clients of `connect` return bytes
+        return [_parsed(value) for value in cast("list[bytes | None]", found)]
 
 
 def _parsed(value: bytes | None) -> Record | None:
