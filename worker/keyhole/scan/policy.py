@@ -72,8 +72,9 @@ PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIV
 def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
     """Return the facts with the findings, severities and virtual size that a rule of the policy gives them.
 
-    The rule adds a finding for each property that it forbids. It lowers a finding to `info` if the finding
-    concerns none of the rule's readers. The virtual size is the one that the rule's first reader uses.
+    The rule adds a finding for each property that it forbids, and sets the severities in its table
+    `severity`. A finding that concerns none of the rule's readers gets the severity `info`. The virtual size
+    is the one that the rule's first reader uses.
 
     Args:
         rule: The rule for the object.
