@@ -185,12 +185,12 @@ def no_json(site: Site) -> str:
 def a_task_of_celerys(site: Site) -> str:
     """A task that is built into Celery and retries forever."""
     content = body("group", {})
-    return refused(site, content, headers({}, "celery.chord_unlock"), "names the task 'celery.chord_unlock'")
+    return refused(site, content, headers({}, "celery.chord_unlock"), "is for the task 'celery.chord_unlock'")
 
 
 def a_task_that_is_none(site: Site) -> str:
     """A task with the name of a function from Python's `os` module."""
-    return refused(site, body("id"), headers({}, "os.system"), "names the task 'os.system'")
+    return refused(site, body("id"), headers({}, "os.system"), "is for the task 'os.system'")
 
 
 def remote_commands(site: Site) -> str:

@@ -314,7 +314,7 @@ class TestAwsConfiguration:
         ("config", "words"),
         [
             ("[default", "Unable to parse config file"),
-            ("[default]\ncredential_process = /bin/false\n", "custom-process; check where they come from"),
+            ("[default]\ncredential_process = /bin/false\n", "custom-process; check their source"),
             ("[default]\ncredential_process = /nonexistent/program\n", "No such file or directory"),
             ("[default]\ncredential_process = /bin/echo hello\n", "JSONDecodeError"),
         ],
@@ -416,7 +416,7 @@ class TestEmbedded:
     @pytest.mark.parametrize("place", ["/proc/nobody", "/dev/null"])
     @pytest.mark.parametrize("command", [*WRITES, *READS])
     def test_it_is_told(self, keyhole: Keyhole, place: str, command: tuple[str, ...]) -> None:
-        refused(keyhole(*command, KEYHOLE_DATA_DIR=place), 3, "set KEYHOLE_DATA_DIR to a folder")
+        refused(keyhole(*command, KEYHOLE_DATA_DIR=place), 3, "set KEYHOLE_DATA_DIR to a writable folder")
 
     def test_in_the_doctor(self, keyhole: Keyhole) -> None:
         printed = keyhole("doctor", "--json", KEYHOLE_DATA_DIR="/proc/nobody")
@@ -424,7 +424,7 @@ class TestEmbedded:
         found = [json.loads(line) for line in printed.lines]
         told = [one["message"] for one in found if (one["what"], one["state"]) == ("redis", "bad")]
         assert len(told) == 1
-        assert "set KEYHOLE_DATA_DIR to a folder" in told[0]
+        assert "set KEYHOLE_DATA_DIR to a writable folder" in told[0]
         assert {"s3", "credentials", "events"} <= {one["what"] for one in found}
 
 
