@@ -72,7 +72,7 @@ class TestTimes:
         assert SHUTDOWN < LAST_SHUTDOWN < STOP_SECONDS
 
     def test_a_job_is_given_up_before_its_message_is(self) -> None:
-        """Otherwise the job would get no verdict."""
+        """If the broker dropped the message first, the job would get no verdict."""
         assert MAX_LOST <= MAX_RETRIES
         assert scan.max_retries == scan_batch.max_retries == MAX_RETRIES
 

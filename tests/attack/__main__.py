@@ -28,7 +28,7 @@ def main(names: list[str]) -> int:
             if names and attack.__name__ not in names:
                 continue
             try:
-                met, word = attack(site), Text("in vain", style="green")
+                met, word = attack(site), Text("failed", style="green")
             except Exception as error:  # noqa: BLE001 - every error means that the attack worked
                 met, word = f"{type(error).__name__}: {error}", Text("WORKS", style="bold red")
                 failed += 1

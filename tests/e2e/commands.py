@@ -112,7 +112,7 @@ def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
     pause = Event()
     deadline = time.monotonic() + timeout
     while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         pause.wait(POLL_SECONDS)
     return value
 

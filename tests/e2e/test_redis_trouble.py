@@ -29,7 +29,8 @@ OBJECTS = 60
 QUEUE = "keyhole:broker:keyhole.jobs"
 #: How long the trouble with Redis lasts, in seconds.
 TROUBLED = 20.0
-#: Seconds for which the event loop can be silent: it waits 3 s for an answer, and machines can be busy.
+#: Seconds for which the event loop can be silent: it waits 3 s for an answer from Redis, and machines can be
+#: busy.
 LONGEST_SILENCE = 6.0
 
 
@@ -123,7 +124,7 @@ def test_the_worker_stays_alive_and_nothing_is_lost(
 
 
 def test_a_scan_goes_on_when_the_connections_to_the_broker_die(faulty_site: Site) -> None:
-    """The process is not stopped. Otherwise it would be recorded as lost with the object."""
+    """The scanning process is not stopped, because it would then be recorded as lost."""
     site, bucket = faulty_site, faulty_site.bucket()
     site.s3.put_object(Bucket=bucket, Key="held/a.qcow2", Body=SAFE)
     # One process is idle. Otherwise the worker would have no connection that waits for messages.

@@ -1,4 +1,4 @@
-"""Formats that Keyhole does not inspect: it reports tools' files, and no chance marks in a disk."""
+"""Formats that Keyhole does not inspect: files of real tools are reported, chance marks are not."""
 
 import io
 import random

@@ -31,7 +31,7 @@ from keyhole.sources.source import Source
 
 BUCKET = "images"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-#: Parts of keys. The bucket has a copy of each kind of image for each of them.
+#: Parts of keys. For each part, the bucket has a copy of each kind of image.
 TEAMS = ("build", "desktop", "lab", "legacy", "network", "partners", "staging")
 
 

@@ -51,7 +51,7 @@ def sharing(pool: MemoryPool, count: int, seconds: float = LONG) -> Iterator[lis
 
 
 def waits(future: "Future[int]", pool: MemoryPool, waiting: int) -> bool:
-    """Return whether a call waits, when this many calls wait."""
+    """Wait until this many calls wait or this call is done. Return whether this call still waits."""
     pause = threading.Event()
     while len(pool._new) + len(pool._growing) < waiting and not future.done():
         pause.wait(0.001)
