@@ -55,7 +55,7 @@ class Remembers(Protocol):
     """An inspector, or a part of one."""
 
     @property
-    def remembered(self) -> dict[object, object]:
+    def remembered(self) -> dict[object, Any]:
         """The cached values of its `Remembered` properties. The inspector clears them."""
 
 
@@ -72,9 +72,12 @@ class Remembered(Generic[Value]):
 
     def __get__(self, remembering: "Remembers", _owner: object = None) -> Value:
         values = remembering.remembered
-        if self not in values:
-            values[self] = self._compute(remembering)
-        return cast("Value", values[self])
+        try:
+            return cast("Value", values[self])
+        except KeyError:
+            value: Value = self._compute(remembering)
+            values[self] = value
+            return value
 
 
 class Layer(Enum):
@@ -115,7 +118,7 @@ class FileInspector:
         )
         self._regions: dict[str, CaptureRegion] = {}
         #: The cached values of the `Remembered` properties.
-        self.remembered: dict[object, object] = {}
+        self.remembered: dict[object, Any] = {}
         # The memory reserved for each long region, by the region's name.
         self._asked_for: dict[str, Held] = {}
         self._position = 0
@@ -153,15 +156,21 @@ class FileInspector:
         if not data:
             # An empty read does not prove that the object is `offset` bytes long, so leave `_highest` alone.
             return
-        self._highest = max(self._highest, offset + len(data))
-        fresh = list(self._regions.values())
-        while True:
+        end = offset + len(data)
+        self._highest = max(self._highest, end)
+        took = False
+        for region in self._regions.values():
+            took |= region.put(offset, data)
+        if self._size is None or took:
+            self.remembered.clear()
+        # If no region took any of the bytes, nothing has changed for `post_process`. A container also passes
+        # the bytes to its members.
+        if not took and not self.IS_CONTAINER:
+            return
+        while fresh := self._advance():
             for region in fresh:
                 region.put(offset, data)
             self.remembered.clear()
-            fresh = self._advance()
-            if not fresh:
-                return
 
     def finish(self, size: int | None = None) -> None:
         """Set the object's length to `size` bytes or, without `size`, to the end of the bytes passed so far.
@@ -325,11 +334,15 @@ class FileInspector:
     # Internals
 
     def _advance(self) -> list[CaptureRegion]:
-        known = set(self._regions)
+        known = dict(self._regions)
         try:
             self.post_process()
-        finally:
+        except BaseException:
             self.remembered.clear()
+            raise
         # Call `spend` last: it can raise, and the inspector's state must be consistent when it does.
         spend()
-        return [region for name, region in self._regions.items() if name not in known]
+        if self._regions == known:
+            return []
+        self.remembered.clear()
+        return [region for name, region in self._regions.items() if known.get(name) is not region]

@@ -65,6 +65,10 @@ class Inspection:
         self._unsupported = UnsupportedFormats(tracing)
         self._disc = ISOInspector(tracing)
         self._disk = RawDiskInspector(tracing)
+        # All inspectors that can match the object, and those of them that have not raised an
+        # `ImageFormatError`. Both lists are empty until the front has arrived.
+        self._candidates: list[FileInspector] = []
+        self._following: list[FileInspector] = []
         self._errors: dict[FileInspector, str] = {}
         self._position = 0
         self._highest = 0
@@ -109,7 +113,9 @@ class Inspection:
 
     def missing(self) -> list[ByteRange]:
         """Return the absolute byte ranges that are still needed, in ascending order. They can overlap."""
-        wanted = set(self._front.gaps(self._size))
+        if not self._narrowed:
+            return self._front.gaps(self._size)
+        wanted: set[ByteRange] = set()
         for inspector in self._wanting:
             if inspector is self._disk and not self._between_matters:
                 wanted.update(self._disk.missing_but_between())
@@ -181,7 +187,10 @@ class Inspection:
     @property
     def is_container(self) -> bool:
         """Whether the object is a container, so that the scan uses the larger budget for containers."""
-        return any(inspector.IS_CONTAINER for inspector in self.matches)
+        # Only the front identifies a container.
+        return any(inspector.IS_CONTAINER for inspector in self._by_front) and any(
+            inspector.IS_CONTAINER for inspector in self.matches
+        )
 
     @property
     def holds_much(self) -> bool:
@@ -239,6 +248,15 @@ class Inspection:
         # If the first bytes are the header of an image, search for a volume's superblock only in the header.
         # The bytes after the header are the guest's data.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
+        self._candidates = [
+            *self._by_front,
+            self._text,
+            *self._by_end,
+            self._unsupported,
+            self._disc,
+            self._disk,
+        ]
+        self._following = list(self._candidates)
         if len(shown) < len(front):
             self._each(lambda inspector: inspector.feed(0, front))
         if self._size is not None:
@@ -258,32 +276,26 @@ class Inspection:
         return all(inspector.complete and not inspector.format_match for inspector in self._by_end)
 
     @property
-    def _candidates(self) -> list[FileInspector]:
-        if not self._narrowed:
-            return []
-        return [*self._by_front, self._text, *self._by_end, self._unsupported, self._disc, self._disk]
-
-    @property
-    def _following(self) -> list[FileInspector]:
-        """The candidates that have not raised an `ImageFormatError`."""
-        return [inspector for inspector in self._candidates if inspector not in self._errors]
-
-    @property
     def _wanting(self) -> list[FileInspector]:
         """The inspectors whose missing ranges the caller should fetch now."""
-        following = self._following
-        if self._size is None:
-            return following
-        ends = [one for one in self._by_end if one not in self._errors]
-        return [one for one in following if not any(end.defers(one) for end in ends)]
+        wanting = self._following
+        if self._size is not None:
+            for end in self._by_end:
+                if end not in self._errors:
+                    wanting = [one for one in wanting if not end.defers(one)]
+        return wanting
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
         """Call `call` for every candidate, and store the error of each candidate that raises one."""
+        failed = False
         for inspector in self._following:
             try:
                 call(inspector)
             except ImageFormatError as error:
                 self._errors[inspector] = str(error)
+                failed = True
+        if failed:
+            self._following = [one for one in self._candidates if one not in self._errors]
 
 
 def _open(inside: Inside) -> Inspection:

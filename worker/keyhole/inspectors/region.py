@@ -42,19 +42,30 @@ class CaptureRegion:
         """Keep the region's part of a chunk. `current_position` is the position *after* the chunk."""
         self.put(current_position - len(chunk), chunk)
 
-    def put(self, offset: int, data: bytes) -> None:
-        """Keep the region's part of `data`, which begins at `offset`. Do not replace captured bytes."""
-        start = max(offset, self.offset)
-        end = min(offset + len(data), self.offset + self.length)
-        if start >= end:
-            return
-        for hole in self._holes(start, end):
+    def put(self, offset: int, data: bytes) -> bool:
+        """Keep the region's part of `data`, which begins at `offset`. Do not replace captured bytes.
+
+        Returns:
+            Whether the region has changed.
+        """
+        start, end = self.offset, self.offset + self.length
+        if offset >= end or offset + len(data) <= start:
+            return False
+        start, end = max(offset, start), min(offset + len(data), end)
+        if not self._held:  # as nearly always
+            piece = data[start - offset : end - offset]
+            self._held.append((start, piece if len(piece) == self.length else bytearray(piece)))
+            return True
+        holes = self._holes(start, end)
+        for hole in holes:
             self._insert(hole.offset, data[hole.offset - offset : hole.end - offset])
+        return bool(holes)
 
     @property
     def complete(self) -> bool:
         """Whether every byte of the region has been captured."""
-        return self.held == self.length
+        held = self._held
+        return len(held[0][1]) == self.length if len(held) == 1 else not self.length
 
     @property
     def data(self) -> bytes:
@@ -75,7 +86,8 @@ class CaptureRegion:
     @property
     def held(self) -> int:
         """How many captured bytes are in memory."""
-        return sum(len(piece) for _, piece in self._held)
+        held = self._held
+        return len(held[0][1]) if len(held) == 1 else sum(len(piece) for _, piece in held)
 
     def pieces(self, wanted: ByteRange) -> list[tuple[int, bytes]]:
         """Return the captured bytes of a range, as pairs of absolute offset and bytes."""
@@ -144,11 +156,10 @@ class TailRegion(CaptureRegion):
         super().__init__(0, length)
         self._anchored = False
 
-    def put(self, offset: int, data: bytes) -> None:
+    def put(self, offset: int, data: bytes) -> bool:
         """Keep the region's part of `data`; see `CaptureRegion.put`."""
-        if not self._anchored:
-            self._slide(offset + len(data))
-        super().put(offset, data)
+        slid = not self._anchored and self._slide(offset + len(data))
+        return super().put(offset, data) or slid
 
     def anchor(self, size: int) -> None:
         """Move the region to the end of an object of `size` bytes, for good."""
@@ -169,14 +180,14 @@ class TailRegion(CaptureRegion):
         """Whether the object's length is known and every byte of the region has been captured."""
         return self.complete
 
-    def _slide(self, end: int) -> None:
+    def _slide(self, end: int) -> bool:
         """Move the region forward so that it ends at `end`, and drop captured bytes before the new range.
 
-        Do nothing if the region already ends at or after `end`.
+        Do nothing, and return false, if the region already ends at or after `end`.
         """
         offset = max(self.offset, end - self.length)
         if offset == self.offset:
-            return
+            return False
         self.offset = offset
         kept = []
         for start, piece in self._held:
@@ -184,3 +195,4 @@ class TailRegion(CaptureRegion):
                 cut = max(0, offset - start)
                 kept.append((start + cut, piece[cut:]))
         self._held = kept
+        return True

@@ -29,19 +29,24 @@ class ScatteredRegion(CaptureRegion):
         #: The numbers of the pieces that are not complete yet.
         self._open = dict.fromkeys(range(len(merged)))
 
-    def put(self, offset: int, data: bytes) -> None:
+    def put(self, offset: int, data: bytes) -> bool:
         """Store the bytes of `data` that lie in a piece and are not stored yet.
 
         Args:
             offset: The absolute offset of the first byte of `data`.
             data: Bytes of the file.
+
+        Returns:
+            Whether any piece has changed.
         """
+        changed = False
         first = max(0, bisect_right(self._starts, offset) - 1)
         for number in range(first, bisect_left(self._starts, offset + len(data))):
             if number in self._open:
-                self._pieces[number].put(offset, data)
+                changed |= self._pieces[number].put(offset, data)
                 if self._pieces[number].complete:
                     del self._open[number]
+        return changed
 
     @property
     def complete(self) -> bool:
