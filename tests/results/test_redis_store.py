@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keyhole.reasons import Status
+from keyhole.results.lookup import Lookup, Name
+from keyhole.results.packing import pack, unpack
 from keyhole.results.record import CorruptRecordError
 from keyhole.results.redis_store import STREAM_START, RedisStore
 from keyhole.scan.report import LastAttempt, Report
@@ -512,6 +514,74 @@ class TestCommands:
         assert used == FIRST + Counter(get=1, set=1)
 
 
+class TestRecordsOfEarlierVersions:
+    """They contain JSON instead of packed reports. During an upgrade, both forms are in Redis."""
+
+    @staticmethod
+    def age(valkey: redis.Redis) -> None:
+        """Rewrite the record as an earlier version wrote it."""
+        record = valkey.get(keys.record(BARE_ID))
+        assert isinstance(record, bytes)
+        header, body, *attempts = record.split(b"\n")
+        for attempt in attempts:
+            time, _, failed = attempt.partition(b"|")
+            attempts = [time + b"|" + unpack(failed)]
+        valkey.set(keys.record(BARE_ID), b"\n".join([header, unpack(body), *attempts]))
+
+    def test_the_packed_form_is_smaller(self, store: RedisStore, valkey: redis.Redis) -> None:
+        store.write(verdict(), job_id="1", sequencer=None)
+        packed = valkey.strlen(keys.record(BARE_ID))
+
+        self.age(valkey)
+
+        assert packed < valkey.strlen(keys.record(BARE_ID)) / 2
+
+    def test_they_are_read(self, store: RedisStore, valkey: redis.Redis) -> None:
+        store.write(verdict(), job_id="1", sequencer=None)
+        self.age(valkey)
+
+        assert store.get("images", "a.qcow2") == verdict()
+        assert list(store.find()) == [verdict()]
+        assert Lookup(valkey).reports([Name("images", "a.qcow2")]) == [verdict()]
+
+    def test_they_keep_a_later_failed_attempt(self, store: RedisStore, valkey: redis.Redis) -> None:
+        store.write(verdict(), job_id="1", sequencer=None)
+        self.age(valkey)
+
+        store.write(verdict(Status.FAILED, scanned=200), job_id="2", sequencer=None)
+
+        kept = store.get("images", "a.qcow2")
+        assert kept is not None
+        assert kept.status is Status.SAFE
+        assert kept.last_attempt is not None
+        assert kept.last_attempt.scanned_at == at(200)
+
+    def test_their_attempt_is_read_and_kept(self, store: RedisStore, valkey: redis.Redis) -> None:
+        """The new verdict is older than the attempt."""
+        store.write(verdict(scanned=100), job_id="1", sequencer=None)
+        store.write(verdict(Status.FAILED, scanned=200), job_id="2", sequencer=None)
+        self.age(valkey)
+        before = store.get("images", "a.qcow2")
+
+        store.write(verdict(scanned=150), job_id="3", sequencer=None)
+
+        after = store.get("images", "a.qcow2")
+        assert before is not None
+        assert after is not None
+        assert after.scanned_at == at(150)
+        assert after.last_attempt == before.last_attempt is not None
+
+    def test_a_verdict_replaces_them(self, store: RedisStore, valkey: redis.Redis) -> None:
+        store.write(verdict(scanned=1), job_id="1", sequencer=None)
+        self.age(valkey)
+
+        assert not store.write(verdict(scanned=2), job_id="1", sequencer=None)
+        assert not store.write(verdict(scanned=0), job_id="0", sequencer=None)
+        assert store.write(verdict(Status.DAMAGED, scanned=2), job_id="2", sequencer=None)
+        assert store.get("images", "a.qcow2") == verdict(Status.DAMAGED, scanned=2)
+        assert sum(store.counts().values()) == 1
+
+
 class TestLostRecords:
     """Without a readable record, the store does not know which index still contains the object."""
 
@@ -568,6 +638,7 @@ class TestCorruptRecords:
             b"1||1|safe|job\n",
             b"1||1|safe|job\n{}",
             b'1||1|safe|job\n{"status": "\xff"}',
+            b"1||1|safe||job\n~\xff",
         ],
     )
     def test_a_record_that_is_none_is_a_clear_error(
@@ -585,10 +656,8 @@ class TestCorruptRecords:
         self, store: RedisStore, valkey: redis.Redis
     ) -> None:
         """A field that this version does not support is not dropped silently."""
-        store.write(verdict(), job_id="1", sequencer=None)
-        record = valkey.get(keys.record(BARE_ID))
-        assert isinstance(record, bytes)
-        valkey.set(keys.record(BARE_ID), record.replace(b'"scanner"', b'"scanner2"'))
+        report = verdict().model_dump_json().encode().replace(b'"scanner"', b'"scanner2"')
+        valkey.set(keys.record(BARE_ID), b"1||1|safe||job\n" + pack(report))
 
         with pytest.raises(CorruptRecordError, match="scanner"):
             store.get("images", "a.qcow2")

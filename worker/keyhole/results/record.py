@@ -3,13 +3,14 @@
 A record is a string of two or three lines: a header, a body and, if there is one, the latest failed attempt.
 
     last_modified_ms|sequencer|scanned_at_ms|status|etag|job_id
-    {"target":"s3://bucket/key", ...
-    scanned_at_ms|{"target":"s3://bucket/key", ...
+    packed report
+    scanned_at_ms|packed report
 
-The body is the report as JSON. In a pointer, the body is `@` and the object id of another record. An unknown
-header field is empty. The sequencer is in lower case and has no leading zeros. The ETag and the job id are
-percent-encoded, so no field can contain a separator. (A record is not a Redis hash, because a hash with a
-field of more than 64 bytes takes three times the memory.)
+A packed report begins with `~` (`keyhole.results.packing`). Records of earlier versions contain the report as
+JSON instead, which begins with `{`; readers accept both. In a pointer, the body is `@` and the object id of
+another record. An unknown header field is empty. The sequencer is in lower case and has no leading zeros. The
+ETag and the job id are percent-encoded, so no field can contain a separator. (A record is not a Redis hash,
+because a hash with a field of more than 64 bytes takes three times the memory.)
 
 Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
 with the stored one, and stores the newer one. The first rule that decides applies:
@@ -43,6 +44,7 @@ from pydantic import ValidationError
 
 from keyhole.errors import KeyholeError
 from keyhole.reasons import MISSING
+from keyhole.results.packing import UnpackError, unpack
 from keyhole.scan.report import LastAttempt, Report
 
 _HEX: Final = re.compile(r"[0-9a-f]+")
@@ -56,7 +58,7 @@ WRITE_SCRIPT: Final = r"""
 -- ARGV[1]   object id
 -- ARGV[2]   object id of the bare key
 -- ARGV[3]   header line, without its line feed
--- ARGV[4]   report as JSON
+-- ARGV[4]   packed report
 -- ARGV[5]   job id
 -- ARGV[6]   time of the scan in epoch seconds
 -- ARGV[7]   seconds until a record expires, 0 for never
@@ -65,6 +67,7 @@ WRITE_SCRIPT: Final = r"""
 -- ARGV[10]  1 if the version identifies the object: it is not `null`, and the object is not missing
 -- ARGV[11]  the prefix of the keys of the status indexes; the status follows it
 -- ARGV[12]  all statuses, separated by spaces
+-- ARGV[13]  report as JSON
 -- returns 1 if the verdict was written; 2 if the scan failed, and was stored as an attempt beside the
 -- existing verdict; 0 if the existing verdict is newer, or has the same job id
 
@@ -138,7 +141,7 @@ local function unindex(id, old, may_have_expired)
 end
 
 -- Returns the later one of two attempts, if that is later than the verdict; otherwise an empty string. An
--- attempt is written as `time of the scan|report as JSON`.
+-- attempt is written as `time of the scan|packed report`.
 local function latest(verdict, one, two)
     local function at(attempt) return tonumber(string.match(attempt, '^%-?%d+') or '') or -math.huge end
     local later = at(one) > at(two) and one or two
@@ -175,7 +178,7 @@ if KEYS[2] ~= KEYS[1] then
         unindex(ARGV[2], bare, may_have_expired)
     end
 end
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[4])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[13])
 return 1
 """
 
@@ -185,7 +188,10 @@ class CorruptRecordError(KeyholeError):
 
 
 class Record(NamedTuple):
-    """A stored record: the status from its header, its body, and its failed attempt. Both are JSON."""
+    """A stored record: the status from its header, its body, and its failed attempt.
+
+    The body and the attempt are reports, packed or as JSON. The body can also be a pointer.
+    """
 
     status: str
     body: bytes
@@ -218,11 +224,13 @@ class Record(NamedTuple):
             CorruptRecordError: The body or the attempt is not a report.
         """
         try:
-            report = Report.model_validate_json(self.body)
+            report = Report.model_validate_json(unpack(self.body))
             if not self.attempt:
                 return report
-            attempt = LastAttempt.of(Report.model_validate_json(self.attempt))
+            attempt = LastAttempt.of(Report.model_validate_json(unpack(self.attempt)))
             return report.model_copy(update={"last_attempt": attempt})
+        except UnpackError as error:
+            raise CorruptRecordError(str(error)) from error
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"])) or "its body"

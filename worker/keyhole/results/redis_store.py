@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, cast
 import redis
 
 from keyhole.reasons import Status
+from keyhole.results.packing import pack
 from keyhole.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header, is_fixed
 from keyhole.scan.report import Report
 from keyhole.store import keys
@@ -112,6 +113,7 @@ class RedisStore:
             raise ValueError(f"{report.target} is not an object in a bucket, so it has no record")
         object_id = keys.object_id(report.bucket, report.key, report.version_id)
         bare_id = keys.object_id(report.bucket, report.key, None)
+        as_json = report.model_dump_json().encode()
         written = self._write_script(
             keys=[
                 keys.record(object_id),
@@ -123,7 +125,7 @@ class RedisStore:
                 object_id,
                 bare_id,
                 header(report, job_id=job_id, sequencer=sequencer),
-                report.model_dump_json(),
+                pack(as_json),
                 job_id,
                 epoch_ms(report.scanned_at) / 1000,
                 self._expiry_seconds or 0,
@@ -132,6 +134,7 @@ class RedisStore:
                 int(is_fixed(report)),
                 keys.STATUS_INDEX_PREFIX,
                 _STATUSES,
+                as_json,
             ],
         )
         return int(written) == 1

@@ -4,9 +4,9 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
 `jobs.ledger` explains the words *entry*, *open*, *lease*, *activity*, *postponed* and *complete*.
 
 `obj:<object id>`
-    string. The verdict on one object: a header line, then the report as JSON. For an object id without a
-    version, the record can point to a version: if the latest verdict is on a version of the object, `@` and
-    the object id of this version replace the report. Expires by setting.
+    string. The verdict on one object: a header line, then the packed report (`results.record`). For an object
+    id without a version, the record can point to a version: if the latest verdict is on a version of the
+    object, `@` and the object id of this version replace the report. Expires by setting.
 `idx:status:<status>`
     zset. Object ids, scored by the time of the scan. Readers remove ids whose record has expired.
 `idx:keys:<hash of bucket>`
