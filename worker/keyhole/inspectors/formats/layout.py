@@ -13,12 +13,11 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, groupby, islice, pairwise
-from operator import sub
 from typing import NamedTuple
 
 from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.findings import MAX_TOLD, Finding, found
-from keyhole.inspectors.formats.ascending import ascending
+from keyhole.inspectors.formats.ascending import ascending, rises
 
 CHECK = "metadata_overlap"
 
@@ -83,12 +82,12 @@ class Blocks:
     @property
     def distinct(self) -> int:
         """The number of different places."""
-        return sum(1 for _ in groupby(self._places))
+        return len(self._places) if self._rises(1) else sum(1 for _ in groupby(self._places))
 
-    @property
-    def _least_distance(self) -> int:
-        """The least distance between the starts of two blocks, in units; 2^64 for fewer than two blocks."""
-        return min(map(sub, islice(self._places, 1, None), self._places), default=1 << 64)
+    def _rises(self, units: int) -> bool:
+        """Return whether every block begins at least so many units after the block before it."""
+        # Only a map with places out of bounds is a list, and it was made to be odd.
+        return isinstance(self._places, array) and rises(self._places, units)
 
     def parts(self) -> Iterator[Part]:
         """Yield each block as a part."""
@@ -111,7 +110,7 @@ class Blocks:
         If the format allows shared blocks, the result is `None`.
         """
         places = self._places
-        if self.shared or self._least_distance * self._unit >= self.length:
+        if self.shared or self._rises(-(-self.length // self._unit)):
             return None
         for before, place in pairwise(places):
             if (place - before) * self._unit < self.length:

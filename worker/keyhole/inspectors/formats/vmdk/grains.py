@@ -25,10 +25,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from keyhole.inspectors.base import THOROUGH_BYTES, Remembered
-from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding
-from keyhole.inspectors.formats.ascending import holds, unique
+from keyhole.inspectors.formats.allocated import allocated
+from keyhole.inspectors.formats.ascending import lacking, unique
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, over, overlaps
 from keyhole.inspectors.formats.scattered import ScatteredRegion
@@ -54,6 +54,8 @@ MAX_HELD_BYTES = 1400 * 1024
 MAX_SAMPLE_BYTES = 64 * 1024
 #: The number of possible sector numbers, which have 32 bits.
 SECTORS = 1 << 32
+#: The entry of a table or a grain that does not exist.
+FREE = (bytes(4),)
 
 
 class Directory(NamedTuple):
@@ -109,22 +111,13 @@ class GrainMapInspector(HeaderInspector):
 
         If there are too many tables, return only the ranges of the tables with the highest sectors.
         """
-        if self._in_order(directory):
+        if directory in self._in_order:
             return []
-        tables = unique(self._tables(directory))
+        tables = unique(self._tables[directory])
         if not tables:
             return []
         most = max(self._room(directory, described), MAX_SAMPLE_BYTES) // self._table_bytes
         return (ByteRange(table * SECTOR, self._table_bytes) for table in tables[-most:])
-
-    def _in_order(self, directory: Directory) -> bool:
-        """Return whether the held part of a directory points to tables in order, right after itself."""
-        tables = self.region(f"{directory.prefix}tables")
-        if not tables.length:
-            return False
-        entries, step = self._entries(f"{directory.prefix}directory"), self._table_bytes // SECTOR
-        first = tables.offset // SECTOR
-        return entries == array("I", range(first, min(first + step * len(entries), SECTORS), step))
 
     def _room(self, directory: Directory, described: int) -> int:
         """Return how many bytes of a directory's tables can be held."""
@@ -198,40 +191,65 @@ class GrainMapInspector(HeaderInspector):
         prefix = directory.prefix
         if self.region(f"{prefix}directory").length < self._directory_bytes:
             return False
-        if self._in_order(directory):
+        if directory in self._in_order:
             return self.region(f"{prefix}tables").length == self._tables_bytes
         whole, end, length = 0, 0, self._table_bytes
-        for sector in unique(self._tables(directory)):
+        for sector in unique(self._tables[directory]):
             start, end = max(sector * SECTOR, end), sector * SECTOR + length
             whole += end - start
         return self.region(f"{prefix}tables_apart").length == whole
 
-    def _entries(self, name: str) -> "array[int]":
-        """Return the entries in a region, which contains a grain directory or grain tables."""
-        return _entries(self.captured(name) if self.has_region(name) else b"")
+    @Remembered
+    def _held_directories(self) -> dict[Directory, bytes]:
+        """The held entries of each directory."""
+        return {directory: self._held_entries(directory) for directory in self._directories}
 
-    def _tables(self, directory: Directory) -> "array[int]":
-        """Return the sectors of a directory's tables, according to the held part of the directory."""
+    def _held_entries(self, directory: Directory) -> bytes:
         name = f"{directory.prefix}directory"
         if self.has_region(name):
-            entries = self._entries(name)
-        else:
-            tail = self.region("footer")
-            entries = _entries(tail.at(directory.sector * SECTOR, self._directory_bytes))
-        return array("I", filter(None, entries))
+            return self.captured(name)
+        return self.region("footer").at(directory.sector * SECTOR, self._directory_bytes)
 
-    def _grain_entries(self, directory: Directory) -> "array[int]":
-        """Return the entries in the held tables of a directory."""
+    @Remembered
+    def _in_order(self) -> set[Directory]:
+        """The directories whose held part points to tables in order, right after the directory."""
+        return {directory for directory in self._directories if self._points_right_after(directory)}
+
+    def _points_right_after(self, directory: Directory) -> bool:
+        name = f"{directory.prefix}tables"
+        if not self.has_region(name) or not self.region(name).length:
+            return False
+        entries = little_endian("I", self._held_directories[directory])
+        first, step = self.region(name).offset // SECTOR, self._table_bytes // SECTOR
+        return entries == array("I", range(first, min(first + step * len(entries), SECTORS), step))
+
+    @Remembered
+    def _tables(self) -> "dict[Directory, array[int]]":
+        """The sectors of each directory's tables, according to the held part of the directory."""
+        return {
+            directory: allocated("I", "little", entries, FREE)
+            for directory, entries in self._held_directories.items()
+        }
+
+    @Remembered
+    def _held_tables(self) -> dict[Directory, bytes]:
+        """The entries in the held tables of each directory."""
+        tables = {directory: self._joined_tables(directory) for directory in self._directories}
+        # Leave out a partial entry where the object ends.
+        return {directory: held[: len(held) // 4 * 4] for directory, held in tables.items()}
+
+    def _joined_tables(self, directory: Directory) -> bytes:
         prefix = directory.prefix
-        if self.filled(f"{prefix}tables_apart") and self._in_order(directory):
-            return self._entries(f"{prefix}tables") + self._entries(f"{prefix}last_tables")
+        if self.filled(f"{prefix}tables_apart") and directory in self._in_order:
+            return self.captured(f"{prefix}tables") + self.captured(f"{prefix}last_tables")
         within = "footer" if not self.has_region(f"{prefix}directory") else f"{prefix}tables_apart"
         if not self.filled(within):
-            return array("I")
-        region, length = self.region(within), self._table_bytes
+            return b""
         # If there are millions of tables, most of them are not held.
-        held = dict.fromkeys(table for table in self._tables(directory) if region.at(table * SECTOR, length))
-        return _entries(b"".join(region.at(table * SECTOR, length) for table in held))
+        region, length, first = self.region(within), self._table_bytes, self.region(within).offset // SECTOR
+        tables = (table for table in self._tables[directory] if table >= first)
+        held = dict.fromkeys(table for table in tables if region.at(table * SECTOR, length))
+        return b"".join(region.at(table * SECTOR, length) for table in held)
 
     # The content of the map
 
@@ -243,27 +261,26 @@ class GrainMapInspector(HeaderInspector):
         point to the same grains, so a grain in the redundant tables is added only if the first tables lack
         it.
         """
-        first = self._first_entries
-        least = self._header.least_grain if self._header else 1
-        # Most entries are zeros. `filter` drops zeros without running Python code for each entry.
-        grains = array("I", (entry for entry in filter(None, first) if entry >= least))
-        known = None
-        for other in self._redundant_entries:
-            known = unique(first) if known is None else known
-            grains.extend(one for one in unique(other) if one >= least and not holds(known, one))
+        grains = array("I")
+        for directory in self._directories[:1]:
+            grains = self._allocated(self._held_tables[directory])
+        for other in self._redundant_grains:
+            grains += lacking(unique(grains), unique(other))
         return grains
 
     @Remembered
-    def _first_entries(self) -> "array[int]":
-        """The entries in the held tables of the directory that readers use."""
-        return self._grain_entries(self._directories[0]) if self._directories else array("I")
+    def _redundant_grains(self) -> "list[array[int]]":
+        """The grains of the held redundant tables; empty if these tables equal the other tables."""
+        tables = list(self._held_tables.values())
+        return [self._allocated(other) for other in tables[1:] if not tables[0].startswith(other)]
 
-    @Remembered
-    def _redundant_entries(self) -> "list[array[int]]":
-        """The entries in the held redundant tables; empty if they equal the entries of the other tables."""
-        first = self._first_entries
-        others = map(self._grain_entries, self._directories[1:])
-        return [other for other in others if first[: len(other)] != other]
+    def _allocated(self, tables: bytes) -> "array[int]":
+        """Return the sectors of the grains that these tables point to."""
+        entries, least = (
+            allocated("I", "little", tables, FREE),
+            self._header.least_grain if self._header else 1,
+        )
+        return entries if least == 1 else array("I", [entry for entry in entries if entry >= least])
 
     @Remembered
     def _last_grain(self) -> int:
@@ -275,14 +292,14 @@ class GrainMapInspector(HeaderInspector):
         """Whether one directory has a table or a grain that the other directory lacks."""
         if len(self._directories) < 2 or not self._map_seen:
             return False
-        first, other = (self._entries(f"{one.prefix}directory") for one in self._directories)
+        first, other = (little_endian("I", self._held_directories[one]) for one in self._directories)
         if len(first) != len(other):
             return False
         if [not entry for entry in first] != [not entry for entry in other]:
             return True
-        first, other = map(self._grain_entries, self._directories)
-        both = len(first) == len(other)
-        return both and all(map(self._held_whole, self._directories)) and first != other
+        first_tables, other_tables = (self._held_tables[one] for one in self._directories)
+        both = len(first_tables) == len(other_tables)
+        return both and first_tables != other_tables and all(map(self._held_whole, self._directories))
 
     def _overlaps(self, others: Iterable[Part], searched: Part) -> Iterator[Finding]:
         """Yield findings about structures that overlap.
@@ -298,19 +315,12 @@ class GrainMapInspector(HeaderInspector):
         for directory in self._directories:
             start = directory.sector * SECTOR
             parts.append(Part(start, start + self._directory_bytes, directory.name))
-            places = self._tables(directory)
+            places = self._tables[directory]
             tables.append(Blocks(directory.table_name, places, self._table_bytes, unit=SECTOR))
         # The length of a compressed grain is unknown, but another grain must not begin in its first sector.
         length = SECTOR if header.compressed else header.grain_bytes
         grains = Blocks("a grain", self._grains, length, unit=SECTOR)
         yield from overlaps(parts, *tables, grains)
         yield from over(grains, [searched])
-        for entries in self._redundant_entries:
-            least = header.least_grain
-            allocated = array("I", (entry for entry in filter(None, entries) if entry >= least))
-            yield from overlaps((), Blocks("a grain", allocated, length, unit=SECTOR))
-
-
-def _entries(data: bytes) -> "array[int]":
-    spend(CALL)
-    return little_endian("I", data)
+        for redundant in self._redundant_grains:
+            yield from overlaps((), Blocks("a grain", redundant, length, unit=SECTOR))

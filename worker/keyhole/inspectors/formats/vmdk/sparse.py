@@ -257,7 +257,7 @@ class VMDKInspector(GrainMapInspector):
         footer_bytes = FOOTER_BYTES if footer else 0
         for directory in self._directories:
             yield directory.name, directory.sector * SECTOR + directory_bytes + footer_bytes
-            if last := max(self._tables(directory), default=0):
+            if last := max(self._tables[directory], default=0):
                 end = last * SECTOR + header.table_bytes + footer_bytes
                 yield f"the last table of {directory.name}", end
         if last := self._last_grain:
