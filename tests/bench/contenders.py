@@ -35,9 +35,11 @@ CHUNK = 64 * 1024
 def keyhole(url: str, concurrency: int) -> "Read":
     """Keyhole, from an object to its report."""
     from keyhole.api import scan_s3
+    from keyhole.confinement.malloc import give_back
     from keyhole.scan.settings import ScanSettings
     from keyhole.sources.s3_access import S3Access
 
+    give_back()  # as every scanning process of a worker does
     access = S3Access(endpoint_url=url, region="us-east-1", connections=concurrency, addressing_style="path")
     settings = ScanSettings()
 

@@ -30,8 +30,9 @@ ADDRESS_SPACE: Final = 512 << 20
 #: such as the heartbeat; the stack in bytes of an obstore thread. obstore starts one thread for each core.
 _STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 8, 2 << 20
 #: The most open files for each scanning thread, and for the rest of the process. A scanning thread needs one
-#: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve.
-_FILES_OF_A_THREAD, _FILES = 4, 256
+#: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve. For each scanning
+#: thread there is one that fetches a second range of an object, and needs one more connection.
+_FILES_OF_A_THREAD, _FILES = 5, 256
 #: The address space in bytes of one arena of glibc. It does not depend on how much memory the arena contains.
 _ARENA: Final = 64 << 20
 
@@ -54,7 +55,8 @@ def limit_addresses(threads: int, memory: int) -> None:
     give_back()  # limits the number of arenas; by default, glibc creates up to eight for each core
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = _STACK if stack == resource.RLIM_INFINITY else stack
-    stacks = (threads + _OTHER_THREADS) * (threading.stack_size() or stack)
+    # For each thread that scans there is one that only fetches.
+    stacks = (2 * threads + _OTHER_THREADS) * (threading.stack_size() or stack)
     stacks += (os.cpu_count() or 1) * _CORE_STACK
     _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + memory + stacks + ARENAS * _ARENA)
 

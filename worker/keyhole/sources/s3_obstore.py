@@ -140,7 +140,7 @@ def _body(result: "GetResult", length: int, received: Callable[[int], None]) -> 
     """Return the body, but stop soon after `length` bytes, because a server can send bytes without end."""
     pieces, total = [], 0
     for piece in result.stream(min_chunk_size=1):
-        pieces.append(bytes(piece))
+        pieces.append(piece)
         total += len(piece)
         received(len(piece))
         if total > length:
