@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "demo-images"
-#: The credentials for moto, which accepts all credentials, so these are not secret.
+#: The credentials that the demo uses. They are not secret, because moto accepts all credentials.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "demo",
     "AWS_SECRET_ACCESS_KEY": "demo",
@@ -30,7 +30,7 @@ CREDENTIALS = {
 
 @contextmanager
 def local_s3(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Run the server in a thread and yield its URL. Port 0 means a free port."""
+    """Run the server in a thread and yield its URL. If `port` is 0, the system chooses a free port."""
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 - optional; only the demo needs it
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

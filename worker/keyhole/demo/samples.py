@@ -46,7 +46,7 @@ def _plain(data: bytes) -> Image:
 
 
 def _two_formats() -> Image:
-    """Return a qcow2 that is also a raw disk: its first sector contains the header and a partition table."""
+    """Return a qcow2 that is also a raw disk: its first sector also contains a partition table."""
     return qcow2(GIB, version=2).patched(446, mbr_disk(128 * 1024, [(0x83, 8, 200)]).read(446, 66))
 
 
@@ -89,13 +89,13 @@ def _linked_appliance() -> Image:
 
 
 def _for_compute_engine() -> Image:
-    """Return a disk in the format that Google Compute Engine imports."""
+    """Return an image that Google Compute Engine can import: a gzip-compressed tar archive of `disk.raw`."""
     disk = gpt_disk(48 * MIB)
     return _plain(gzip.compress(tar([("disk.raw", disk)]).to_bytes(), 1, mtime=0))
 
 
 def _two_archives() -> Image:
-    """Return a ZIP archive that contains different disks for different programs.
+    """Return a ZIP archive in which different programs find different disks.
 
     A program that reads the central directory finds a good disk. A program that reads the archive as a stream
     also finds a disk with a backing file.
@@ -112,7 +112,7 @@ def _two_archives() -> Image:
 
 
 def _bomb() -> Image:
-    """Return 256 MiB of zeros, compressed with gzip."""
+    """Return a decompression bomb: 256 MiB of zeros, compressed with gzip."""
     return _plain(gzip.compress(bytes(8 * MIB), 9, mtime=0) * 32)
 
 

@@ -10,15 +10,15 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Defer the signals that end this process until the block has ended.
+    """Defer the signals that would end this process until the `with` block has ended.
 
-    A signal handler can raise an exception. If it did so between the start of a child process and the
-    assignment of its handle, nothing would end the child. Use this in the main thread only: Python allows
-    signal handlers only there.
+    A signal handler can raise an exception. If it did so after a child process was started and before its
+    handle was stored, nothing would end that child. Use this in the main thread only: Python allows signal
+    handlers only there.
     """
     arrived: list[int] = []
-    # Change only signals that have a Python handler. A child process inherits which signals are ignored, so
-    # that must not change.
+    # Replace only Python handlers. If this process ignores a signal, for example because of `nohup`, the
+    # child processes must inherit that.
     handlers = {number: signal.getsignal(number) for number in ENDINGS}
     changed = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in changed:
@@ -34,7 +34,7 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def children_ignore_sigint() -> Iterator[None]:
-    """Block SIGINT for the child processes that start within the block: they inherit the signal mask."""
+    """Block SIGINT during the `with` block, so that child processes that start in it never get SIGINT."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Runs a worker process for as long as a command needs it."""
+"""Runs a worker as a child process while a command needs one."""
 
 import os
 import shutil
@@ -13,7 +13,8 @@ from pathlib import Path
 from keyhole.embedded.interrupts import defer_signals
 from keyhole.settings import Settings
 
-#: Seconds that a worker gets to finish its tasks. The worker's own time limit is shorter.
+#: Seconds that a worker gets to finish its tasks. The worker itself ends after a shorter time
+#: (`keyhole.limits.LAST_SHUTDOWN`), so it is killed only if that fails.
 STOP_SECONDS = 45.0
 #: The prefix of the folders with a worker's temporary files.
 FOLDER_PREFIX = "keyhole-worker-"
@@ -25,10 +26,10 @@ def worker_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `keyhole worker` as a child process, and write its log to a file.
 
-    The worker runs in its own session. So Ctrl-C reaches only this process, which then ends the worker and
-    the worker's children. If this process is killed, the worker's standard input is closed, and the worker
-    stops. The worker's temporary files are in a folder that this process removes, because a killed worker
-    cannot remove them.
+    The worker runs in its own session. So Ctrl-C in the terminal reaches only this process, which then ends
+    the worker and the worker's children. If this process is killed, the worker's standard input is closed,
+    and the worker stops. The worker's temporary files are in a folder that this process removes, because a
+    killed worker cannot remove them.
 
     Args:
         settings: The settings of the worker.
@@ -78,7 +79,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         pass
     finally:
-        # The children of a killed worker keep running. They are in the worker's session, so kill its group.
+        # The children of a killed worker would continue to run. They belong to the worker's process group, so
+        # kill the group.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

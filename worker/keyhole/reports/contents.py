@@ -1,4 +1,8 @@
-"""Prepares the parts of the HTML page about the whole audit: its state, figures, costs and options."""
+"""Prepares the parts of the HTML page about the whole audit: its state, figures, costs and options.
+
+Below its heading, the page shows a horizontal bar, which has one coloured part for each status that objects
+have.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -8,15 +12,16 @@ from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reasons import STATUSES, Status
 from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, share, size
 
-#: The minimum width of a part of the bar, as a percentage of the bar, so that every part is visible.
+#: The minimum width of a part of the bar, as a percentage of the bar's width, so that every part is visible.
 NARROWEST: Final = 0.5
-#: The width of one letter in the name of a part, as a percentage of the bar: on a desktop and on a phone.
+#: The width of one letter of a status, as a percentage of the bar's width, on a desktop screen and on a
+#: phone. The page writes a status into its part of the bar only if the part is wide enough.
 LETTER: Final = 0.75
 LETTER_ON_PHONE: Final = 2.6
 
 
 class Notice(NamedTuple):
-    """A notice that the figures are not final. The heading and the text state why."""
+    """A notice for an audit that is not done: why it is not done, and what its figures describe."""
 
     heading: str
     text: str
@@ -29,14 +34,15 @@ class Figure(NamedTuple):
     value: str
     note: str = ""
     exact: str = ""
-    #: Whether this figure is a part of the figure above it.
+    #: Whether this figure is a component of the nearest figure above it that is not itself a component.
     part: bool = False
 
 
 class Part(NamedTuple):
     """The part of the bar for one status. `start` and `width` are percentages of the bar.
 
-    `room` states on which screens the part has room for its name: `always`, only `wide` ones, or `none`.
+    `room` states on which screens the part is wide enough for the name of its status: on all screens
+    (`always`), on wide screens only (`wide`), or on no screen (`none`).
     """
 
     status: Status
@@ -53,7 +59,10 @@ _ENDINGS: Final = {
 
 
 def notice(audit: Audit, now: datetime) -> Notice | None:
-    """Return the notice at the top of the page; `None` if the audit is done and its figures are final."""
+    """Return the notice at the top of the page.
+
+    Return `None` if the audit is done, because its figures are then final.
+    """
     if audit.state is AuditState.DONE:
         return None
     reason = _sentence(audit.reason)
@@ -178,7 +187,10 @@ def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
 
 
 def asked(audit: Audit) -> Iterator[tuple[str, str]]:
-    """Yield the audit's identity, and the options that differ from the defaults, as labels and values."""
+    """Yield labels and values that describe the audit.
+
+    They are its id, bucket, prefix, times, rules and scanner, and the options that differ from the defaults.
+    """
     spec = audit.spec
     yield "Audit", audit.id
     yield "Bucket", spec.bucket

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import humanize
 
-#: 2**100 bytes. No real disk is larger, but a header can claim a larger size.
+#: 2**100 bytes. No real disk is larger, but a header can claim a larger size, which is shown as `over 1 QiB`.
 _LARGEST = 1024**10
 
 
 def size(count: int | None) -> str:
     """Format a number of bytes with a unit in powers of 1024, such as `1.5 GiB`.
 
-    There is at most one decimal, and none from 100 units on. `None` becomes `-`.
+    Numbers below 100 have at most one decimal, and larger numbers have none. `None` becomes `-`.
     """
     if count is None:
         return "-"
@@ -90,7 +90,7 @@ def moment(when: datetime | None) -> str:
 
 
 def span(start: datetime, end: datetime | None) -> str:
-    """Format a span of time in UTC, to the minute. If it has no end, format its start only."""
+    """Format a span of time in UTC, to the minute. If `end` is `None`, return only the start."""
     if end is None:
         return moment(start)
     until = moment(end)

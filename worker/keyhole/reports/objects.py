@@ -1,4 +1,8 @@
-"""Joins the objects of an audit with their reports. An audit stores only the ids of its objects."""
+"""Joins the objects of an audit with their reports.
+
+An audit stores only an id and a status for each object. The report comes from the object's recorded verdict,
+which can be newer than the audit, or can have expired.
+"""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,7 +12,8 @@ from keyhole.intake.audits.audit import AuditedObject
 from keyhole.intake.audits.store import AuditStore
 from keyhole.results.lookup import Lookup
 
-#: Records per request. A report has a few kilobytes, so Redis's answer has at most a few megabytes.
+#: The number of reports that one request to Redis fetches. A report has a few kilobytes, so the answer has a
+#: few megabytes.
 _PAGE: Final = 500
 
 

@@ -2,8 +2,9 @@
 
 Keys, messages and other foreign text cannot become HTML, because Jinja escapes them. Invisible characters,
 such as control characters and marks that change the direction of writing, are shown as escapes. The page's
-Content Security Policy allows only the page's own style and script, and forbids the page to load anything. If
-scripts are turned off, only the filter is missing.
+Content Security Policy allows only the page's own style and script, and forbids the page to load other files
+or to send requests. The script only filters the table of objects by text and by status, so the page is
+complete in a browser that runs no scripts.
 
 A page shows up to `SHOWN_OBJECTS` objects, the most urgent first, and states how many objects it leaves out.
 """
@@ -31,10 +32,11 @@ from keyhole.reports.summary import ReasonTally, summarize
 SHOWN_OBJECTS: Final = 5000
 #: The maximum number of findings about the bucket on a page.
 SHOWN_FINDINGS: Final = 1000
-#: The maximum number of sentences in the row of an object. One descriptor can name hundreds of foreign files,
-#: and each leads to a finding.
+#: The maximum number of sentences in the row of an object. Some objects have many: a VMDK descriptor can name
+#: hundreds of files outside the image, and each such name is a finding with its own sentence.
 SHOWN_SENTENCES: Final = 5
-#: The number of pieces of the template that are written to the output together.
+#: Jinja renders the page in many small pieces. So many pieces are joined before they are written to the
+#: output.
 _BUFFERED: Final = 200
 
 
@@ -46,7 +48,10 @@ def write_html(
     *,
     now: datetime,
 ) -> None:
-    """Write the page to `out`. `now` is the current time; it is the end of an audit that is still running."""
+    """Write the page to `out`.
+
+    `now` is the current time. If the audit is still running, the page gives its duration until `now`.
+    """
     summary = summarize(objects, SHOWN_OBJECTS)
     others = iter(findings)
     shown = list(islice(others, SHOWN_FINDINGS))
@@ -112,7 +117,7 @@ def _environment() -> Environment:
 
 
 def _seen(value: object) -> object:
-    """Return a value that the template prints. Invisible characters in a text are replaced by escapes."""
+    """Return a value as Jinja prints it: in a text, invisible characters become escapes."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return shown(value)
@@ -125,7 +130,7 @@ def _block(name: str) -> Markup:
 
 
 def _source(block: Markup) -> str:
-    """Return the source expression that allows exactly this style or script.
+    """Return the CSP source expression, a hash, that allows exactly this style or script.
 
     Source: Content Security Policy Level 3, section 2.3.1.
     """

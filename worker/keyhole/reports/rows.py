@@ -1,4 +1,4 @@
-"""The columns of one audited object, which CSV, Parquet and the HTML page share."""
+"""The row of an audited object in a table. CSV, Parquet and the HTML page use the same rows."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -13,9 +13,9 @@ class Row(NamedTuple):
     """The row of one object. The fields are the columns. Sizes are in bytes, times in UTC.
 
     `status` is the object's status in the audit, and `how` states how the audit got it. All other columns
-    come from the object's current verdict, which can be newer than the audit; `status_now` is its status. If
-    that verdict has expired, they are `None` or empty. `findings` contains the sentences of all findings, and
-    the error message if the object could not be read.
+    come from the object's recorded verdict, which can be newer than the audit; `status_now` is the status of
+    that verdict. If the verdict has expired, these columns are `None` or empty. `findings` contains the
+    sentences of all findings, and the error message if the object could not be read.
     """
 
     status: Status

@@ -1,8 +1,8 @@
 """Summarizes the objects of an audit for the HTML page, in one pass and with bounded memory.
 
-The summary holds the rows that the page shows, and a few counts for each format and each reason. The names of
-formats and reasons are Keyhole's own, so their number is bounded. Subformats are not counted, because images
-can contain arbitrary subformats.
+The summary holds the rows that the page shows, and a few counts for each format and each reason. Memory is
+bounded because Keyhole itself defines all formats and reasons. There are no counts for subformats, because an
+image can contain an arbitrary text as its subformat.
 """
 
 import heapq
@@ -58,12 +58,13 @@ class Summary:
     reasons: defaultdict[tuple[Status, str], ReasonTally] = field(
         default_factory=lambda: defaultdict(ReasonTally)
     )
-    #: For each status, the number of objects whose verdict has expired, so that even their names are unknown.
+    #: For each status, the number of objects whose verdict has expired. The key is part of the verdict, so
+    #: the keys of these objects are unknown, and `rows` does not contain them.
     expired: Counter[Status] = field(default_factory=Counter)
 
     @property
     def hidden(self) -> Counter[Status]:
-        """Return, for each status, the number of objects with a known name that `rows` leaves out."""
+        """Return, for each status, the number of objects with a known key that `rows` leaves out."""
         return self.statuses - self.expired - Counter(row.status for row in self.rows)
 
 
