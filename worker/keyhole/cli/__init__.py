@@ -17,7 +17,7 @@ from keyhole.masking import masked
 
 
 class _Command(NamedTuple):
-    """Where a command is, and its short help.
+    """The module of a command, and its line in the help of `keyhole`.
 
     The command NAME is the object `keyhole.cli.MODULE.NAME_command`. `help` repeats the first sentence of the
     command's own help text.
@@ -104,10 +104,10 @@ def main() -> None:
     Exit codes: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 Keyhole could not read an object
     or decide about it.
     """
-    # If the terminal closes or a service manager stops the command, the command ends as on Ctrl-C: it also
-    # stops the processes that it started.
+    # If the terminal closes or a service manager stops the command, the command ends as it does on Ctrl-C. It
+    # then also stops the worker and the Valkey that it started.
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # `nohup` ignores it
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # after `nohup`, SIGHUP stays ignored
             signal.signal(ending, _interrupt)
     try:
         keyhole.main(standalone_mode=False)
@@ -122,8 +122,8 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The program that read our output has ended (`| head`). Without this assignment, Python would report
-        # the error again when it closes stdout.
+        # The program that read our output has ended, for example `head`. Python would report the same error
+        # again when it closes stdout, so remove stdout.
         sys.stdout = None
         sys.exit(1)
     except KeyholeError as error:
@@ -131,7 +131,7 @@ def main() -> None:
         click.echo(f"Error: {shown(first_line(error))}", err=True)
         sys.exit(exit_code_of(error))
     except Exception:
-        # Python would exit with 1, which means that some objects are not safe.
+        # Without this, Python would exit with 1, and for a caller that means that some objects are not safe.
         logging.getLogger(__name__).exception("this is a bug in Keyhole; please report it")
         sys.exit(UNDECIDED)
 

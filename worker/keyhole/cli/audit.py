@@ -30,11 +30,12 @@ from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: Seconds between two reads of a followed audit.
+#: While the command shows the progress of an audit, it reads the audit from Redis once per so many seconds.
 LOOK_SECONDS = 0.25
-#: Seconds without progress before the hint that no worker seems to run.
+#: If an audit has listed nothing after so many seconds, the command prints a hint that no worker seems to
+#: run.
 PATIENCE_SECONDS = 15.0
-#: The actions on an audit, and the state of the audit after each action.
+#: The options that change an audit, and the state of the audit after each change.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
 
 
@@ -94,10 +95,12 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     keyhole audit s3://images/uploads/ --suffix .qcow2 --sample 1% --rate 50
     keyhole audit --follow 3f0c9a1b2c4d
 
-    The command shows the audit's progress until the audit ends. After Ctrl-C, the audit continues. The audit
-    does not scan an object that is unchanged since its verdict: its ETag, size, time of last modification,
-    and the rules must be the same. The exit code is that of `keyhole inspect` for all verdicts together. If
-    the audit stopped before its end, the exit code is 3 instead of 0.
+    The command shows the audit's progress until the audit ends. After Ctrl-C, the audit continues. An object
+    that has a verdict is scanned again only if its ETag, its size, its time of last modification or Keyhole's
+    rules have changed since then.
+
+    Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 the audit did not reach its end,
+    or Keyhole could not read an object or decide about it.
     """
     settings = load_settings()
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
@@ -202,7 +205,8 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
     from keyhole.tasks import audit_work
 
     if embedded:
-        # The workers of this audit ended together with the command that started it.
+        # If an earlier command began this audit, the embedded worker ended together with that command, and
+        # did not finish the audit's steps. Continue them.
         audit_work().resume(audit_id)
     hint_at = time.monotonic() + PATIENCE_SECONDS
     try:

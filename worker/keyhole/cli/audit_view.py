@@ -18,7 +18,7 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState, Totals
 from keyhole.reports.figures import dollars, duration, size
 
-#: Seconds between two lines if there is no terminal.
+#: Seconds between two lines about the audit if standard error is not a terminal.
 LINE_SECONDS = 10.0
 STATE_STYLES = {
     AuditState.RUNNING: "cyan",
@@ -50,7 +50,7 @@ class Speed:
     def seconds_left(self, audit: Audit) -> float | None:
         """Return the estimated seconds until all objects are done.
 
-        Returns `None` while the audit is still listing, and if it makes no progress.
+        Return `None` if the audit is still listing objects, or if it makes no progress.
         """
         if not audit.listed_all or not self.objects_per_second:
             return None
@@ -58,7 +58,7 @@ class Speed:
 
 
 def done_of(totals: Totals) -> int:
-    """Return how many listed objects need no further work."""
+    """Return how many of the listed objects need no further work from the audit."""
     return totals.left_out + totals.unchanged + totals.archived + totals.scanned
 
 
@@ -96,7 +96,7 @@ def one_line(audit: Audit, speed: Speed | None = None) -> str:
 
 
 def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
-    """Return all facts about an audit, for a terminal with 80 columns."""
+    """Return a table with all facts about an audit, which fits on a terminal with 80 columns."""
     totals = audit.totals
     head = Text.assemble(
         (f"audit {audit.id}  ", "bold"), target(audit), "  ", (audit.state.value, STATE_STYLES[audit.state])
@@ -136,7 +136,10 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
 
 @contextmanager
 def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
-    """Yield a function that shows an audit. Call it several times per second, and once at the audit's end."""
+    """Yield a function that shows an audit.
+
+    Call the function several times per second while the audit runs, and once after the audit has ended.
+    """
     speed = Speed()
     console = SafeConsole(stderr=True)
     if as_json or not console.is_terminal:

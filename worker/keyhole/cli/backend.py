@@ -1,4 +1,8 @@
-"""Provides Redis and workers for a command: the configured Redis, or embedded ones while the command runs."""
+"""Provides Redis and workers for a command.
+
+If no Redis is configured, a command starts an embedded Valkey and, if it queues jobs, an embedded worker.
+Both end together with the command.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,9 +29,11 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
 
     Args:
         settings: The settings from the environment.
-        work: Whether the command queues jobs. If it does and no Redis is configured, also run a worker.
-        waits: Whether the command waits for an unreachable Redis or broker, without a time limit.
-        look: Whether to check first that Redis and the broker can be used.
+        work: Whether the command queues jobs, so that it needs a worker. If no Redis is configured, an
+            embedded worker then runs in addition to the embedded Valkey.
+        waits: Whether the command itself waits, without a time limit, until Redis and the broker can be
+            reached.
+        look: Whether to check first that Keyhole can use the configured Redis and broker.
 
     Raises:
         CommandError: The configured Redis or broker cannot be used.
@@ -60,8 +66,8 @@ def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
     Args:
         settings: Settings that name a Redis.
         work: Whether the command writes to Redis and queues jobs.
-        waits: Whether the command waits for an unreachable server. If not, a Redis that does not answer
-            within 5 s ends the command.
+        waits: Whether the command itself waits until the servers can be reached. If not, a Redis that does
+            not answer within 5 s ends the command.
 
     Raises:
         CommandError: Keyhole cannot use the Redis or the broker, or the server refuses the connection.
@@ -77,7 +83,7 @@ def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
 
 
 def refuse_powerless(settings: Settings) -> None:
-    """End a worker whose Redis user lacks permissions. If Redis is unreachable, do nothing.
+    """End this worker if its Redis user lacks permissions. If Redis is unreachable, do nothing.
 
     Raises:
         CommandError: The user lacks permissions, which the message lists.
@@ -96,15 +102,16 @@ def refuse_powerless(settings: Settings) -> None:
 
 
 def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None:
-    """End the command if Keyhole cannot use a Redis, or if it does not answer in time and `waits` is false.
+    """End the command if Keyhole cannot use a Redis.
 
-    If the connection to Redis fails for another reason, the command itself waits or fails later.
+    If Redis does not answer in time, end the command unless `waits` is true. After any other connection
+    error, this function returns, and the command itself waits for Redis or fails.
     """
     try:
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=0) as client:
             info: dict[str, Any] = client.info()
     except redis.exceptions.NoPermissionError:
-        return  # the user may not run INFO, but may have every permission that Keyhole needs
+        return  # Keyhole works without the permission to run INFO
     except redis.RedisError as error:
         if is_refused(error):
             raise CommandError(redis_trouble(error, setting)) from error
@@ -121,7 +128,11 @@ def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None
 
 
 def _look_at_rabbitmq(settings: Settings) -> None:
-    """End the command if RabbitMQ refuses the login or the virtual host, or has an untrusted certificate."""
+    """End the command if RabbitMQ refuses the connection.
+
+    It does so if the login or the virtual host is wrong. An untrusted certificate and a wrong use of TLS also
+    end the command. After other errors, the command itself waits.
+    """
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 
     from keyhole.app import configure

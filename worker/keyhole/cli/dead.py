@@ -27,7 +27,7 @@ from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store.connection import connect
 
-#: The length to which lists shorten ids, in characters: enough to distinguish a million letters.
+#: `keyhole dead list` shows so many characters of each id. They are enough to distinguish a million letters.
 ID_CHARACTERS = 12
 #: How many bytes of a body `keyhole dead show` prints.
 SHOWN_BYTES = 4096
@@ -112,16 +112,17 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
 @click.argument("letter_ids", nargs=-1, metavar="ID...")
 @click.option("--all", "every", is_flag=True, help="Retry all.")
 def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
-    """Process dead letters as if they had just arrived.
+    """Process dead letters again.
 
     \b
     keyhole dead retry 0f3c9a1b2d4e
     keyhole dead retry --all
 
-    An event message is processed with the KEYHOLE_EVENTS_… settings of this command. If Keyhole still does
-    not understand the message, its letter stays. A job is queued again; if it belonged to an audit, the audit
-    no longer counts it. A letter is removed after its work is queued. If KEYHOLE_SIGNING_KEY_FILE is set, an
-    unsigned message is sent again only if you name its id; inspect it first with `keyhole dead show`.
+    An event message is processed as if it had just arrived, with the KEYHOLE_EVENTS_… settings of this
+    command. If Keyhole still does not understand the message, its letter stays. A job is queued again. If the
+    job belonged to an audit, the audit does not count the new job. A letter is removed after its work is
+    queued. If KEYHOLE_SIGNING_KEY_FILE is set, an unsigned message is sent again only if you name its id;
+    inspect it first with `keyhole dead show`.
 
     Exit code: 0 all letters were removed, 3 some letters stay.
     """
@@ -143,7 +144,8 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
                 dead.add_again(letter_id, error.reason)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
-                # If the same message has failed again in the meantime, the letter has changed and stays.
+                # If the same message has failed again since the letter was read, the letter was updated, and
+                # is not removed.
                 dead.drop_unchanged(letter)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is removed: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
@@ -170,9 +172,9 @@ def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None
 
 
 def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
-    """Process a letter, and return one line about what was done.
+    """Do the work of a letter again, and return one line about what was done.
 
-    `named` states whether the user gave the letter's id.
+    `named` states whether the user gave the letter's id, instead of `--all`.
 
     Raises:
         NotUnderstoodError: The letter cannot be processed and stays.
@@ -206,7 +208,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
 
 
 def _owe_again(body: bytes, debts: TagDebts) -> str:
-    """Queue the writing of tags again.
+    """Record again that an object should get tags, so that the workers write them.
 
     Raises:
         NotUnderstoodError: This version of Keyhole cannot read the tags.
@@ -219,9 +221,9 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
 
 
 def _send_again(body: bytes, *, named: bool) -> str:
-    """Return a refused message to its queue on the broker, with a new signature.
+    """Send a message that a worker refused to its queue again, with a new signature.
 
-    An unsigned message is returned only if the user gave its id.
+    If its old signature is missing or wrong, send it only if the user gave its id.
 
     Raises:
         NotUnderstoodError: The message cannot be sent.
@@ -273,7 +275,7 @@ def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str
 
 
 def _id_of(dead: DeadLetters, text: str) -> str:
-    """Return the full id of the one letter whose id begins with `text`."""
+    """Return the full id of the letter whose id begins with `text`; it must be the only one."""
     found = dead.ids(text)
     if len(found) == 1:
         return found[0]

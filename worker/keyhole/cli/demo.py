@@ -29,9 +29,10 @@ from keyhole.settings import Settings
 
 #: The number of worker processes: two, to show that processes share the work.
 PROCESSES = 2
-#: The prefix of the objects that the bucket's events report.
+#: The prefix of the sample objects that Keyhole learns about from events of the bucket. The other samples are
+#: submitted.
 UPLOADS = "uploads/"
-#: Milliseconds to wait for a verdict before checking that the worker still runs.
+#: If no verdict arrives for so many milliseconds, the demo checks that the worker still runs.
 SILENCE_MS = 500
 
 
@@ -41,9 +42,9 @@ def demo_command(*, as_json: bool) -> None:
     """Scan sample images, some of them hostile, with real workers.
 
     The demo starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. It submits some
-    of the images; events of the bucket report the others. Then an audit of the bucket finds that all images
-    have verdicts. The demo prints the verdicts, and the tags that the worker wrote. It needs no network and
-    no setup, deletes everything that it created, and takes less than a minute.
+    of the images as jobs, and learns about the others from events of the bucket. Then an audit of the bucket
+    finds that all images have verdicts. The demo prints the verdicts, and the tags that the worker wrote. It
+    needs no network and no setup, deletes everything that it created, and takes less than a minute.
 
     \b
     keyhole demo
@@ -69,7 +70,10 @@ def demo_command(*, as_json: bool) -> None:
 def _run(
     folder: Path, notes: Console, stack: ExitStack
 ) -> tuple[list[Report], dict[str, dict[str, str]], Audit]:
-    """Start everything, scan, and return the verdicts, the tags of each key, and an audit."""
+    """Start the servers and the worker, and scan the samples.
+
+    Return the verdicts, the tags of each object by its key, and the audit of the bucket.
+    """
     try:
         from keyhole.demo.local_s3 import BUCKET, CREDENTIALS, demo_client, local_s3, notify, put
         from keyhole.demo.samples import SAMPLES
@@ -89,7 +93,8 @@ def _run(
     with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
         for told in (False, True):
-            # Objects that were uploaded before notifications were configured are submitted.
+            # First upload the objects that will be submitted. The bucket then begins to send events, so there
+            # are events only for the objects uploaded after that.
             queue = notify(client) if told else ""
             for sample in SAMPLES:
                 if sample.key.startswith(UPLOADS) is told:
@@ -115,9 +120,9 @@ def _run(
 
 
 def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Iterator[Report | None]:
-    """Submit samples, process the bucket's events about the other samples, and yield all verdicts.
+    """Submit some samples, process the bucket's events about the others, and yield all verdicts.
 
-    If no verdict arrives for `SILENCE_MS`, it yields `None`.
+    Yield `None` whenever no verdict has arrived for `SILENCE_MS`.
     """
     from keyhole.cli.event_handler import event_handler
     from keyhole.fleet.services import services
@@ -128,7 +133,7 @@ def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Itera
 
     handler = event_handler(settings)
     position = services().store.stream_position()
-    # One message for each job, so that both processes get work.
+    # Each message contains only one job, so that both processes get work.
     submitted = [key for key in keys if not key.startswith(UPLOADS)]
     submit([ScanJob(bucket=bucket, key=key) for key in submitted], batch_size=1)
     source = open_source(queue, listener_id="demo", region=settings.s3_region)
@@ -163,7 +168,7 @@ def _audit(bucket: str) -> Audit:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for boto3, here and in the worker, and restore them at the end."""
+    """Set environment variables during the `with` block, for boto3 in this process and in the worker."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

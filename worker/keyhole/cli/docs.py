@@ -65,9 +65,9 @@ def _page(topic: str) -> str:
 
 
 def _show(text: str) -> None:
-    """Render a page on the terminal, in a pager if it is longer than the screen."""
+    """Render a page for the terminal. If the page is longer than the screen, show it in a pager."""
     console = SafeConsole()
-    # Replace a link to another page by the command that prints that page.
+    # A link to another page becomes the command that prints that page.
     rendered = Markdown(_LINK.sub(r"\1 (`keyhole docs \2`)", text), hyperlinks=False)
     with console.capture() as capture:
         console.print(rendered)

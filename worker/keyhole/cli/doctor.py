@@ -31,7 +31,8 @@ from keyhole.masking import masked
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: If a finding begins with one of these texts, the doctor sends the server no further requests.
+#: If a finding on a Redis begins with one of these texts, Keyhole cannot use that Redis, so the doctor does
+#: not check it further.
 OF_NO_USE = ("this is a sentinel", "the Redis belongs to a cluster")
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 
@@ -56,8 +57,8 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
-    # Import Celery only after the settings have been validated, and before the checks start: two checks must
-    # not import it at the same time.
+    # Import Celery after the settings have been validated, and before the checks start. Two checks, which run
+    # in threads, must not import it at the same time.
     import keyhole.fleet.pool_process  # noqa: F401 - for the checks, see above
 
     first = [
@@ -122,7 +123,11 @@ def _services(settings: Settings) -> list[Finding]:
 
 
 def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
-    """Return findings on Redis and the broker and, if these servers can be used, on the work."""
+    """Return findings on Redis and the broker.
+
+    If Keyhole can use these servers, also return findings on the Redis users, the jobs, the queues and the
+    workers.
+    """
     from keyhole.app import app, configure
     from keyhole.cli import doctor_broker
     from keyhole.cli.doctor_work import of_work
@@ -161,7 +166,7 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
 
 
 def _is_usable(findings: list[Finding]) -> bool:
-    """Return whether a server answers and Keyhole can use it, so that further checks make sense."""
+    """Return whether a server answers and Keyhole can use it. Only then does the doctor check it further."""
     answers = bool(findings) and findings[0].state != BAD
     return answers and not any(finding.message.startswith(OF_NO_USE) for finding in findings)
 

@@ -24,14 +24,15 @@ from keyhole.settings import Settings
 PING_SECONDS = 2.0
 #: The URL schemes of Redis.
 REDIS: Final = frozenset({"redis", "rediss", "unix"})
-#: After so many seconds in a queue, a message is late.
+#: If the oldest message of a queue has waited for more than so many seconds, the doctor recommends more
+#: workers.
 LATE: Final = 600.0
 #: The errors that kombu raises if the broker fails.
 TROUBLE: Final = (KombuError, OperationalError, amqp.AMQPError, redis.RedisError, OSError)
 
 
 def be_impatient() -> None:
-    """Let the Celery application wait for the broker only as long as the doctor does.
+    """Limit the time for which the Celery application waits for the broker to `ANSWER_SECONDS`.
 
     The application must already be configured.
     """
@@ -39,7 +40,10 @@ def be_impatient() -> None:
 
 
 def of_broker(settings: Settings) -> Iterator[Finding]:
-    """Yield findings on whether the broker answers and can be used. If not, the last finding is bad."""
+    """Yield findings on whether the broker answers and Keyhole can use it.
+
+    If not, the last finding is bad.
+    """
     url = str(settings.broker_url or settings.redis_url)
     if url.partition(":")[0] in REDIS and url != settings.redis_url:
         yield from of_redis_broker(url, "KEYHOLE_BROKER_URL")
@@ -82,7 +86,7 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
                 if client is None:
                     length, oldest = _length(queue), None
                 else:
-                    # Messages enter the list on the left and leave it on the right.
+                    # kombu adds messages on the left of the list, so the oldest one is on the right.
                     key = prefix + queue
                     length = client.llen(key)
                     oldest = _age(cast("bytes | None", client.lindex(key, -1)))
@@ -114,7 +118,10 @@ def _length(queue: str) -> int:
 
 
 def _age(item: bytes | None) -> float | None:
-    """Return how many seconds ago a message was sent; `None` if this is unknown or there is no message."""
+    """Return how many seconds ago a message was sent; `None` if this is unknown.
+
+    `item` is the message as Redis stores it; `None` if the queue is empty.
+    """
     try:
         headers: dict[str, Any] = json.loads(item or b"")["headers"]
         return max(0.0, time.time() - float(headers[SENT_AT]))

@@ -1,8 +1,8 @@
 """Runs the doctor's checks. A check that fails or hangs does not affect the others.
 
 A check can raise any exception, even a panic of a Rust library, and it can hang. Each check therefore runs in
-its own thread, and the doctor abandons it at its deadline. Independent checks run at the same time, so
-several slow checks take no longer than one.
+its own thread. If the check has not ended at its deadline, the doctor reports that, and no longer waits for
+the thread. Independent checks run at the same time, so several slow checks take no longer than one.
 """
 
 import queue
@@ -15,10 +15,11 @@ from keyhole.cli.findings import BAD, Finding
 
 #: Seconds that a check may take.
 DEADLINE: Final = 5.0
-#: Seconds for which a check waits for an answer or a connection: less than `DEADLINE`, so that the check
-#: itself can report that there was no answer.
+#: Seconds for which a check waits for an answer or a connection. This is less than `DEADLINE`, so the check
+#: itself can report that a server did not answer.
 ANSWER_SECONDS: Final = 3.5
-#: The advice if a check takes too long: the default, and the advice for each subject of a check.
+#: The advice if a check takes too long. `SLOW` contains the advice for some subjects; for all others it is
+#: `SLOW_SERVER`.
 SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and check the firewall"
 _S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall"
 SLOW: Final = {
@@ -37,7 +38,8 @@ class Check:
     """A check that starts to run when it is created.
 
     Args:
-        what: The subject of the check, for a finding about the check itself.
+        what: What the check is about. If the check fails or takes too long, the finding about that has this
+            subject.
         check: A function that yields findings.
         seconds: How long the check may take.
     """
@@ -78,6 +80,9 @@ class Check:
 
 
 def checked(*checks: tuple[str, Callable[[], Iterable[Finding]]]) -> list[list[Finding]]:
-    """Run checks at the same time, and return a list of findings for each. A check is (subject, function)."""
+    """Run checks at the same time, and return a list of findings for each check.
+
+    Each check is a pair: its subject, and a function that yields findings.
+    """
     running = [Check(what, check, seconds=DEADLINE) for what, check in checks]
     return [list(check.findings()) for check in running]

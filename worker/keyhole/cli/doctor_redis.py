@@ -1,7 +1,10 @@
-"""The doctor's checks of a Redis: what a crash would lose, and what the server refuses. They write nothing.
+"""The doctor's checks of a Redis: what the server refuses, and which data a crash would lose.
 
-The command `CONFIG` shows passwords. Managed Redis servers therefore refuse it, and the rules that Keyhole
-recommends for its user do not include it. The doctor then reports values that only `CONFIG` shows as unknown.
+The checks write nothing.
+
+Some values are only available from the command `CONFIG`, which can also show passwords. Managed Redis servers
+therefore refuse this command, and the permissions that Keyhole recommends for its Redis user do not include
+it. In this case, the doctor reports these values as unknown.
 
 Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
 """
@@ -44,7 +47,7 @@ def of_redis(url: str) -> Iterator[Finding]:
 def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
     """Yield findings on a Redis that is only the broker.
 
-    Its durability is not checked, because the ledger can repeat every message that it loses.
+    Its durability is not checked: if the broker loses a message, the workers send it again from the ledger.
     """
     with ask(url) as client:
         info = yield from _answering("broker", client, url, setting)
@@ -53,7 +56,7 @@ def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
 
 
 def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
-    """Yield a finding on the permissions of the Redis user; none if Redis does not answer."""
+    """Yield a finding on the permissions of the Redis user. If Redis does not answer, yield nothing."""
     try:
         with ask(url) as client:
             missing = lacking(client, is_broker=is_broker)
@@ -103,7 +106,7 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
         yield Finding(
             f"{what} role", GOOD, f"primary, {replicas} {'replica' if replicas == 1 else 'replicas'}"
         )
-    # `INFO` has this field only if `min-replicas-to-write` is set.
+    # `INFO` contains this field only if `min-replicas-to-write` is set.
     good, wanted = info.get("min_slaves_good_slaves"), _config(client, "min-replicas-to-write")
     if good is not None and wanted is not None and int(good) < int(wanted):
         yield Finding(
@@ -127,7 +130,7 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
 
 
 def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
-    """Yield findings on how full the Redis is, and on what it does when it is full."""
+    """Yield findings on how much of its memory Redis uses, and on its behaviour when its memory is full."""
     policy = info.get("maxmemory_policy", "unknown")
     if policy not in {"noeviction", "unknown"}:
         yield Finding(
@@ -203,16 +206,17 @@ def _config(client: redis.Redis, name: str) -> str | None:
 
 
 def _has_waitaof(client: redis.Redis) -> bool | None:
-    """Return whether the server supports `WAITAOF`; `None` if this user may not run it, or Redis fails.
+    """Return whether the server supports `WAITAOF`; `None` if that cannot be found out.
 
-    `WAITAOF 0 0 0` waits for no disk and no replica, so it returns immediately.
+    It is unknown if this user lacks the permission for `WAITAOF`, or if Redis fails. `WAITAOF 0 0 0` waits
+    for no disk and no replica, so it returns immediately.
     """
     try:
         client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's
     except redis.exceptions.NoPermissionError:
         return None
     except redis.ResponseError as error:
-        return NO_COMMAND not in str(error).lower()  # a replica has the command, but refuses it
+        return NO_COMMAND not in str(error).lower()  # a replica supports WAITAOF, but refuses it
     except redis.RedisError:
         return None
     return True

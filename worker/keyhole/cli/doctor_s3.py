@@ -47,14 +47,14 @@ def of_s3(settings: Settings) -> Iterator[Finding]:
 
 
 def why_not_tried(settings: Settings, place: S3Uri) -> Finding | None:
-    """Return a finding that says why Keyhole may not access a bucket; `None` if it may."""
+    """Return a bad finding if the settings do not allow Keyhole to access a bucket; otherwise `None`."""
     if settings.allowed_buckets.allow(place.bucket):
         return None
     return Finding("bucket", BAD, str(BucketNotAllowedError(place.bucket)))
 
 
 def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Finding]:
-    """Yield a finding on whether the bucket can be listed, and add the first listed key to `keys`."""
+    """Yield a finding on whether the bucket can be listed. If it can, add the first key to `keys`."""
     try:
         with deadline(ANSWER_SECONDS) as timer:
             page = s3_access(settings).client.list_objects_v2(
@@ -73,7 +73,10 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
 
 
 def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Yield a finding on whether an object can be read, with the first GET of a scan."""
+    """Yield a finding on whether an object can be read.
+
+    The check sends the same GET with which a scan begins.
+    """
     meter = Meter(Budget(seconds=ANSWER_SECONDS))
     try:
         source = S3Source(s3_access(settings), bucket, key, version_id=None, meter=meter)
@@ -111,5 +114,5 @@ def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
 
 
 def told(error: SourceError) -> str:
-    """Return an error's message without the advice to run the doctor."""
+    """Return an error's message without the advice to run the doctor, which is already running."""
     return str(error).removesuffix(_SEE_DOCTOR)

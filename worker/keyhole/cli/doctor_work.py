@@ -12,14 +12,16 @@ from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
 
-#: Workers sweep the ledger every ten seconds. After so many seconds without a sweep, the doctor gives advice.
+#: Every ten seconds, a worker sweeps the ledger: it sends lost entries again. If jobs are open and the last
+#: sweep was more than so many seconds ago, the doctor gives advice.
 UNSWEPT: Final = 60.0
 
 
 def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
-    """Yield findings on open and running work, failed scans, owed tags, dead letters and audits.
+    """Yield findings on jobs, busy processes, failed scans, unwritten tags, dead letters and audits.
 
-    `limit` is how many seconds a process may be busy with one entry of the ledger.
+    `limit` is the number of seconds for which a process may be busy with one entry of the ledger. An entry is
+    a group of jobs that one message contains.
     """
     status = WorkStatus(services.redis)
     yield _jobs(status)
@@ -66,7 +68,7 @@ def _jobs(status: WorkStatus) -> Finding:
 
 
 def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
-    """Yield findings on the processes that work on entries of the ledger, or that hang or are lost."""
+    """Yield findings on the processes that work on jobs, including those that hang or no longer run."""
     busy = status.busy()
     for process in busy:
         if process.silent_seconds > LEASE_SECONDS:
@@ -91,7 +93,7 @@ def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
 
 
 def _failures(status: WorkStatus) -> Iterator[Finding]:
-    """Yield a finding for each bucket on why scans failed in the last minutes."""
+    """Yield a finding for each bucket with failed scans in the last minutes: the reasons, and how often."""
     failures = status.failures()
     for bucket, reasons in sorted(failures.items()):
         told = ", ".join(f"{times:,} times {reason}" for reason, times in reasons.most_common())
@@ -105,7 +107,7 @@ def _failures(status: WorkStatus) -> Iterator[Finding]:
 
 
 def of_confinement(services: Services) -> Finding:
-    """Return a finding on how the kernel of this machine would confine the processes of a worker."""
+    """Return a finding on the confinement that this machine's kernel offers for the processes of a worker."""
     from keyhole.fleet.pool_process import confinement
 
     words = confinement(services)
@@ -114,7 +116,7 @@ def of_confinement(services: Services) -> Finding:
 
 
 def of_guards(settings: Settings) -> Iterator[Finding]:
-    """Yield findings on which buckets are allowed, and on whether messages are signed."""
+    """Yield findings on the allowed buckets, and on the signatures of messages."""
     if settings.buckets:
         yield Finding("buckets", GOOD, f"only {', '.join(settings.buckets)}")
     else:

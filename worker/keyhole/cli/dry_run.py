@@ -1,4 +1,4 @@
-"""`keyhole audit --dry-run`: estimates what an audit would scan, and what that would cost."""
+"""`keyhole audit --dry-run`: estimates how many objects an audit would scan, and what it would cost."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ from keyhole.reports.figures import dollars, size
 
 
 def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
-    """List the audit's objects, and print the estimate."""
+    """List the objects of an audit, and print an estimate of its requests and costs."""
     ours = services()
     settings = ours.settings
     estimator = Estimator(

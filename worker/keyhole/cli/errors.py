@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: Exit codes of commands.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
-#: The exit code of a worker that ended although nobody stopped it (`EX_SOFTWARE` in sysexits.h).
+#: The exit code of a worker that ended although no signal had stopped it (`EX_SOFTWARE` in sysexits.h).
 ENDED_BY_ITSELF = 70
 #: The exit code that shells use for Ctrl-C.
 INTERRUPTED = 130
@@ -26,7 +26,9 @@ class CommandError(KeyholeError):
 
 
 def load_settings(*, policy: str | None = None) -> "Settings":
-    """Return the settings from the environment. `policy`, if given, replaces the policy from the environment.
+    """Return the settings from the environment.
+
+    If `policy` is given, it replaces the policy from the environment.
 
     Raises:
         CommandError: A setting is wrong; the message names it.
@@ -62,8 +64,8 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _ending(error: Exception) -> CommandError | None:
-    """Return the error that ends the command if Redis or the broker failed; `None` for any other error."""
-    # Imported here, so that a command without an error does not spend time on these imports.
+    """Return the error that ends the command if `error` comes from Redis or the broker; else `None`."""
+    # Imported here, because these imports take time, and a command without an error does not need them.
     import redis
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
     from kombu.exceptions import OperationalError
@@ -105,5 +107,8 @@ def exit_code_of(error: KeyholeError) -> int:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; the name of its class if it has none."""
+    """Return the first line of an error's message.
+
+    If the message is empty, return the name of the error's class.
+    """
     return str(error).splitlines()[0] if str(error) else type(error).__name__

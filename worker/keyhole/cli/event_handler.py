@@ -10,7 +10,7 @@ from keyhole.tasks import publisher
 
 
 def event_handler(settings: Settings) -> Handler:
-    """Configure this process with the given settings, and return a handler of events."""
+    """Configure Celery and the services of this process, and return a handler of S3 events."""
     configure(settings)
     use_settings(settings)
     here = services()

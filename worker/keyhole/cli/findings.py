@@ -1,4 +1,4 @@
-"""The findings of the doctor."""
+"""The findings of `keyhole doctor`."""
 
 from typing import NamedTuple
 

@@ -18,7 +18,8 @@ from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: Waiting scans per thread: enough to keep all threads busy, and few enough for a listing of millions.
+#: For each thread, so many scans are prepared in advance. This keeps all threads busy, and needs little
+#: memory even if millions of objects are listed.
 WAITING = 4
 
 
@@ -75,7 +76,7 @@ def inspect_command(
 def _scans(
     targets: tuple[str, ...], settings: Settings, *, recursive: bool, version_id: str | None
 ) -> Iterator[Callable[[], Report]]:
-    """Yield a function for each object, which scans it. Objects are listed while the scans run."""
+    """Yield, for each object, a function that scans the object. Objects are listed while the scans run."""
     for target in targets:
         if target == "-":
             yield partial(inspect_stream, sys.stdin.buffer, settings=settings)
@@ -106,7 +107,7 @@ def _parsed(target: str) -> S3Uri:
 
 
 def _at_once(scans: Iterator[Callable[[], Report]], threads: int) -> Iterator[Report]:
-    """Call the functions in threads, and yield the reports in order."""
+    """Call the functions in threads, and yield their reports in the order of the functions."""
     with ThreadPoolExecutor(threads) as pool:
         under_way: list[Future[Report]] = [pool.submit(scan) for scan in islice(scans, threads * WAITING)]
         try:

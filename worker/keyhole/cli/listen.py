@@ -148,7 +148,7 @@ class Pollers:
         self._errors: list[Exception] = []
 
     def start(self, run: Callable[[], None]) -> None:
-        """Start a listener."""
+        """Start a listener: call `run` in a new thread."""
 
         def poll() -> None:
             try:
@@ -161,16 +161,16 @@ class Pollers:
                 self._errors.append(error)
                 self._stop.set()
 
-        # The threads are daemons, so that a second signal ends the process without waiting for them.
+        # A second signal must end the process without waiting for the threads, so they are daemons.
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()
         self._threads.append(thread)
 
     def join(self, tick: Callable[[], None]) -> None:
-        """Wait until all have ended, and call `tick` several times a second.
+        """Wait until all listeners have ended, and call `tick` several times per second.
 
         Raises:
-            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: A listener failed with this.
+            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: A listener raised this error.
             CommandError: A listener ended because of a bug.
         """
         for thread in self._threads:
@@ -185,7 +185,7 @@ class Pollers:
 
 @contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
-    """Return an event that SIGINT and SIGTERM set. A second signal ends the process."""
+    """Yield an event that the first SIGINT or SIGTERM sets. A second signal raises `KeyboardInterrupt`."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:
@@ -193,7 +193,7 @@ def _told_to_stop() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    # Signals that are ignored, for example because of `nohup`, stay ignored.
+    # A signal that is ignored, for example because of `nohup`, stays ignored.
     before = {number: handler for number in ENDINGS if callable(handler := signal.getsignal(number))}
     for number in before:
         signal.signal(number, handle)

@@ -32,10 +32,10 @@ from keyhole.intake.events.handling import (
 from keyhole.intake.events.listener import Poll
 from keyhole.logs.lines import get_structured_logger
 
-#: Seconds between two lines if there is no terminal, and between two reads of the counts.
+#: Seconds between two lines if standard error is not a terminal; and between two calls of `View.tick`.
 LINE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.25
-#: The speed is an average over so many seconds.
+#: The shown speed is the average over so many seconds.
 SPEED_SECONDS: Final = 10.0
 
 #: The counts that are shown, and their labels.
@@ -53,7 +53,10 @@ ROWS: Final = {
 
 
 class Tally:
-    """The counts of this process since its start, and its current problem. Threads can share an instance."""
+    """The counts of this process since its start, and its current problem.
+
+    All listener threads share one tally.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +66,7 @@ class Tally:
         self._trouble: str | None = None
 
     def add(self, poll: Poll) -> None:
-        """Add the result of a poll."""
+        """Add the result of a poll, which is one request for messages."""
         with self._lock:
             self._counts.update(poll.counts)
             self._trouble = poll.trouble
@@ -76,7 +79,7 @@ class Tally:
 
     @property
     def trouble(self) -> str | None:
-        """Return the error of the last poll; `None` if it had none."""
+        """Return the error of the last poll; `None` if the poll succeeded."""
         with self._lock:
             return self._trouble
 
@@ -86,7 +89,7 @@ class Tally:
         return time.monotonic() - self._began
 
     def speed(self) -> float:
-        """Return how many messages per second arrived in the last seconds."""
+        """Return how many messages per second arrived in the last `SPEED_SECONDS`."""
         now, received = time.monotonic(), self.counts[RECEIVED]
         self._looks.append((now, received))
         while len(self._looks) > 2 and self._looks[1][0] <= now - SPEED_SECONDS:
@@ -96,12 +99,12 @@ class Tally:
 
 
 class View:
-    """Shows a tally.
+    """Shows a tally on a terminal, or logs it.
 
     Args:
         source: The queue's URL, without a password.
         tally: The counts to show.
-        stop: Set once the listener has been told to stop.
+        stop: The event that is set when a signal has told the listener to stop.
     """
 
     def __init__(self, source: str, tally: Tally, stop: threading.Event) -> None:
@@ -113,13 +116,13 @@ class View:
 
     @contextmanager
     def shown(self, log_level: str) -> Iterator[None]:
-        """Show the tally until the block ends, and its final state then.
+        """Show the tally during the `with` block, and its final state at the end.
 
-        On a terminal, logs appear above the tally. Otherwise the tally is part of the log.
+        On a terminal, log lines appear above the tally. Otherwise the tally is logged.
         """
         if sys.stderr.isatty():
             with Live(console=SafeConsole(stderr=True), get_renderable=self.page, refresh_per_second=4):
-                # The display shows the counts, so the log only needs to report problems.
+                # The display shows the counts, so log only problems.
                 logs.configure("warning")
                 try:
                     yield
@@ -133,7 +136,10 @@ class View:
             self._line("listened")
 
     def tick(self) -> None:
-        """Log a line if there is no terminal and a line is due. Call this several times per second."""
+        """Log a line if standard error is not a terminal and the last line is `LINE_SECONDS` old.
+
+        Call this several times per second.
+        """
         if not sys.stderr.isatty() and time.monotonic() >= self._told_at + LINE_SECONDS:
             self._line("listening")
 
@@ -150,7 +156,7 @@ class View:
         )
 
     def page(self) -> RenderableType:
-        """Return the whole display, for a terminal with 80 columns."""
+        """Return the whole display, which fits on a terminal with 80 columns."""
         counts = self._tally.counts
         head = Text.assemble(("listening to ", "bold"), shown(self._source))
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

@@ -60,5 +60,5 @@ def _shakes_hands(place: tuple[str, int]) -> bool:
             context.wrap_socket(connection),
         ):
             return True
-    except OSError:  # ssl.SSLError is a subclass
+    except OSError:  # this includes ssl.SSLError
         return False

@@ -34,7 +34,8 @@ _KINDS: Final = (
         "Redis is a replica without a connection to its primary ({error}); set {setting} to the primary",
     ),
 )
-#: The message for errors that redis-py gives no separate type, identified by a part of the error's text.
+#: The messages for errors for which redis-py has no separate type. A part of the error's text identifies
+#: them.
 _WORDS: Final = (
     ("NOAUTH", _KINDS[1][1]),
     ("Authentication required", _KINDS[1][1]),
@@ -49,7 +50,10 @@ _DOCTOR: Final = "see `keyhole doctor`"
 
 
 def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -> str:
-    """Return one line about an error of a Redis. `setting` is the setting that contains its URL."""
+    """Return one line about an error of a Redis.
+
+    `setting` is the name of the setting that contains the URL of this Redis.
+    """
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     known = [line for kinds, line in _KINDS if isinstance(error, kinds)]
     known += [line for words, line in _WORDS if words in said]
@@ -67,7 +71,7 @@ def is_refused(error: redis.RedisError) -> bool:
 
 
 def unusable(info: dict[str, Any], setting: str) -> str | None:
-    """Return why Keyhole cannot use a Redis with this result of `INFO`; `None` if it can use it."""
+    """Return why Keyhole cannot use the Redis that returned this `INFO`; `None` if Keyhole can use it."""
     if info.get("redis_mode") == "sentinel":
         return SENTINEL.format(setting=setting)
     if info.get("cluster_enabled"):
@@ -76,7 +80,7 @@ def unusable(info: dict[str, Any], setting: str) -> str | None:
 
 
 def replica_of(info: dict[str, Any], setting: str) -> str | None:
-    """Return a description and advice if a Redis is a replica; `None` if it is not."""
+    """If `info` comes from a replica, return a description and advice; otherwise `None`."""
     if info.get("role") != "slave":
         return None
     return REPLICA.format(of=f" of {info.get('master_host')}:{info.get('master_port')}", setting=setting)

@@ -27,15 +27,15 @@ STYLES = {
     Status.FAILED: "magenta",
 }
 UNDECIDED_STATUSES = {Status.INCONCLUSIVE, Status.UNREADABLE, Status.FAILED}
-#: If the terminal has at least so many columns, the table has a separate column for the reasons.
+#: On a terminal with at least so many columns, the table has a separate column for the reasons.
 WIDE = 110
 
 
 def exit_code(statuses: Iterable[Status]) -> int:
     """Return the exit code for a set of verdicts.
 
-    It is 0 if all are safe. It is 3 if every other status is `inconclusive`, `unreadable` or `failed`.
-    Otherwise it is 1.
+    It is 0 if all objects are safe. It is 3 if each of the other objects is `inconclusive`, `unreadable` or
+    `failed`, because Keyhole could not decide about any of them. Otherwise it is 1.
     """
     not_safe = {status for status in statuses if status is not Status.SAFE}
     if not not_safe:
@@ -44,7 +44,7 @@ def exit_code(statuses: Iterable[Status]) -> int:
 
 
 def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:
-    """Return a table of reports. With `costs`, it shows the requests and the bytes read."""
+    """Return a table of reports. If `costs` is true, also show the requests and the bytes read."""
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("object", overflow="fold", ratio=1, min_width=12)
@@ -77,7 +77,10 @@ def report_table(reports: Iterable[Report], console: Console, *, costs: bool = T
 
 
 def report_page(report: Report, owed: "Owed | None" = None) -> Table:
-    """Return one report in full, one line for each fact. `owed` describes tags that are not written yet."""
+    """Return one report in full, one line for each fact.
+
+    `owed` describes the object's tags if they are not written yet.
+    """
     page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     page.add_column(no_wrap=True, style="bold")
     page.add_column(overflow="fold")

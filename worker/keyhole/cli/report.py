@@ -115,7 +115,9 @@ def _opened(output: str) -> Iterator[BinaryIO]:
         return
     try:
         target = Path(output).resolve()
-        if target.exists() and not target.is_file() and not target.is_dir():  # a device, a pipe
+        if (
+            target.exists() and not target.is_file() and not target.is_dir()
+        ):  # a device or a pipe: do not replace it
             with target.open("wb") as out:
                 yield out
             return

@@ -67,7 +67,10 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
 @click.option("--version-id", help="The version; by default the newest scanned version.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
 def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
-    """Show the verdict on one object, with all findings. The exit code is that of `keyhole inspect`.
+    """Show the verdict on one object, with all findings.
+
+    Exit code: 0 the object is safe, 1 it is not safe, 2 wrong usage, 3 there is no verdict, or Keyhole could
+    not read the object or decide about it.
 
     \b
     keyhole show s3://images/debian.qcow2

@@ -31,11 +31,12 @@ class Standing:
     """The state of a schedule. Times are in UTC."""
 
     schedule: "Schedule"
-    #: `None` if no scheduler has read the schedule yet. The first run is then one interval after that.
+    #: The time of the next run. `None` if the schedule has an interval and no scheduler has stored the
+    #: schedule yet, because the first interval begins when a scheduler stores it.
     next_run: datetime | None
-    #: The id of the last audit of this schedule; `None` if there was none.
+    #: The id of the last audit that this schedule started; `None` if it has started none.
     last_id: str | None
-    #: The last audit itself; `None` if it is no longer stored.
+    #: That audit; `None` if Redis no longer stores it.
     last: Audit | None
     #: How many times the schedule was due while its last audit was still running.
     skipped: int
@@ -114,7 +115,7 @@ def _standing(client: redis.Redis, schedule: "Schedule", now: datetime) -> Stand
 
 
 def _unread(client: redis.Redis, schedules: "Sequence[Schedule]") -> list[str]:
-    """Return the names of the schedules that have changed since the scheduler read the file."""
+    """Return the names of all schedules that have changed since a scheduler read the file."""
     from keyhole.fleet.scheduling import beat_entry, known_names
 
     entries = {schedule.name: beat_entry(client, schedule.name) for schedule in schedules}

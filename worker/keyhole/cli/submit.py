@@ -21,11 +21,13 @@ from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: How many jobs are recorded and published together.
+#: The number of jobs that are recorded and published together.
 CHUNK = 10_000
-#: Seconds to wait for the tags of the last verdicts. A worker writes tags shortly after the verdict.
+#: While a worker writes an object's tags, Redis contains a debt for them. The worker removes the debt shortly
+#: after it has recorded the verdict, and the command waits at most so many seconds for that.
 SETTLING = 5.0
-#: How many waits of half a second without a verdict pass before the hint that no worker seems to run.
+#: If no verdict arrives during so many waits of half a second, the command prints a hint that no worker seems
+#: to run.
 PATIENCE = 20
 
 
@@ -153,7 +155,7 @@ def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
     while objects:
         found = list(zip(objects, services().tag_debts.owed_among(objects), strict=True))
         owed += [(name, debt) for name, debt in found if debt is not None and debt.times]
-        # A worker is writing the tags of these objects for the first time.
+        # No attempt to write these objects' tags has failed yet: a worker is still writing them.
         objects = [name for name, debt in found if debt is not None and not debt.times]
         if time.monotonic() > until:
             break

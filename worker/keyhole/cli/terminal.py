@@ -11,9 +11,10 @@ from keyhole.inspectors.text import escaped_lines
 class SafeConsole(Console):
     """A console that prints escapes instead of control characters in text.
 
-    Rich itself prints most control characters unchanged. The console's own colours and cursor movements still
-    work. Escape keys and errors with `shown` before you put them into a table, so that the table's widths are
-    right. This console escapes the text that a caller forgot to escape.
+    Rich itself prints most control characters unchanged. Rich's own colours and cursor movements still work.
+
+    Callers should still pass keys and errors through `shown` before they put them into a table. Rich then
+    computes the widths of the columns from the escapes. This console only escapes what a caller forgot.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -33,8 +33,8 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: How many times an object that differs is compared. During the first comparison, a scan may be about to
-#: record its verdict.
+#: If an object differs from its verdict or its tags, it is compared so many times in all. At the first
+#: comparison, a worker may have written the tags of a new verdict, but not yet the verdict.
 READINGS = 2
 
 
@@ -72,7 +72,7 @@ def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bo
 
 
 class _Verifier:
-    """Compares objects with their verdicts and tags. Calling it with an object returns the result."""
+    """Compares objects with their verdicts and tags. Call it with an object to get the result."""
 
     def __init__(self, settings: Settings) -> None:
         client = connect(str(settings.redis_url))

@@ -73,7 +73,7 @@ def worker_command(
         if unconfined is not None:
             raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")
         worker = configure(settings).Worker(
-            # Unique, even if several workers run on a host, because remote commands address workers by name.
+            # Every worker needs a unique name, even if several run on one host: remote commands use the name.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
             pool_cls="prefork",
             concurrency=concurrency,
@@ -103,7 +103,7 @@ def worker_command(
 def _stops_while_it_starts() -> Iterator[None]:
     """Exit with 0 on SIGTERM during the start, like a running worker.
 
-    When the worker runs, Celery replaces this handler.
+    Once the worker runs, Celery replaces this signal handler.
     """
 
     def stop(_signal: int, _frame: object) -> None:
