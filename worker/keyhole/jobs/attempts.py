@@ -1,8 +1,8 @@
 """Records the attempts to scan each job: the current worker, the number of lost workers, and the failures.
 
-- A worker records the start of an attempt before it scans, because a job that kills its worker leaves no
-  other trace. If the next attempt finds that the previous one never ended, and the worker of the previous
-  attempt is dead, then that worker is counted as lost.
+- A worker records the start of an attempt before it scans, because a scan that kills its worker leaves no
+  other trace. The worker that starts the next attempt checks whether the previous attempt has a recorded end.
+  If it has none, and the previous worker is dead, the previous worker is counted as lost.
 - An attempt that ends without a verdict is *released* or *undecided*; its worker is not counted as lost. The
   attempt is released if it was interrupted, for example by a time limit or by the shutdown of the worker. It
   is undecided if S3 or the network failed.
@@ -25,9 +25,10 @@ LONGEST_ERROR: Final = 2000
 
 
 class Start(NamedTuple):
-    """The start of an attempt: the number of workers lost so far while they scanned the job, and a run id.
+    """The start of an attempt at a job.
 
-    `run` is the `run_id` of the Redis server, which changes whenever the server restarts.
+    `lost` is the number of workers that were lost so far while they scanned the job. `run` is the `run_id` of
+    the Redis server, which changes whenever the server restarts.
     """
 
     lost: int
@@ -38,8 +39,8 @@ class Start(NamedTuple):
 class Undecided:
     """The number of undecided attempts at a job.
 
-    `times` counts all of them; `alike` counts those with the same reason as the last one. `seconds` is the
-    time since the first undecided attempt.
+    `times` counts all undecided attempts; `alike` counts the undecided attempts with the same reason as the
+    last attempt. `seconds` is the time since the first undecided attempt.
     """
 
     times: int
@@ -95,7 +96,8 @@ class Attempts:
     def release(self, job_ids: Sequence[str], worker: str) -> None:
         """Record that a worker's attempts at these jobs were interrupted.
 
-        If another worker has started an attempt at one of the jobs since then, that attempt is not changed.
+        If another worker has already started the next attempt at one of the jobs, the other worker's attempt
+        is not changed.
         """
         if not job_ids:
             return
@@ -122,7 +124,7 @@ class Attempts:
         return Undecided(int(times), int(alike), float(seconds))
 
     def record_error(self, job_id: str, error: str) -> None:
-        """Record an error message of an attempt, but not the attempt's end."""
+        """Record an error message of an attempt that has not ended."""
         self._client.hset(
             keys.attempts(job_id), "error", error[:LONGEST_ERROR].encode(errors="backslashreplace")
         )

@@ -1,7 +1,8 @@
-"""A circuit breaker for each bucket. It opens if most scans of the bucket end undecided.
+"""A circuit breaker for each bucket. It opens if most scans of the bucket end without a verdict.
 
 While a breaker is open, work on its bucket is postponed, and every few seconds the worker scans one object as
-a probe. Breakers are local to a process, so a worker with a broken network does not stop other workers.
+a probe. Each process has its own breakers, so a worker with a broken network does not stop the work of other
+workers.
 """
 
 import logging
@@ -20,8 +21,8 @@ WINDOW, MIN_SCANS = 20, 8
 MAX_UNDECIDED_SHARE: Final = 0.5
 #: Seconds between two probes.
 PROBE_SECONDS: Final = 5.0
-#: The limits, in seconds, of the delay of work on a bucket with an open breaker. Within them, the delay is
-#: the time for which the breaker has been open.
+#: The shortest and the longest delay, in seconds, of work on a bucket with an open breaker. Between these
+#: limits, the delay is the time for which the breaker has been open.
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0
 
 

@@ -1,8 +1,8 @@
 """Watches running attempts, and finds the attempts that use more CPU time than the largest budget allows.
 
-A scan normally checks its own budget. If it does not, because a library loops or the scan has a bug, the CPU
-time of its thread exceeds the budget. An attempt that only waits uses no CPU time; the time limit of its
-message ends it.
+A scan normally checks its own budget and ends in time. A scan in which a library loops forever, or which has
+a bug, does not, and the CPU time of its thread grows beyond the budget. An attempt that only waits uses no
+CPU time, so this module does not find it; the time limit of its message ends it.
 
 On systems without a CPU clock per thread (macOS), this module finds no attempts.
 """
@@ -28,7 +28,8 @@ class CpuWatch:
     """The attempts that run in this process's threads, identified by their job ids.
 
     Args:
-        cpu_seconds: A limit of CPU time that is higher than every attempt's budget.
+        cpu_seconds: The CPU time after which an attempt is overdue. It must be higher than the budget of
+            every attempt.
     """
 
     def __init__(self, cpu_seconds: float) -> None:
@@ -54,7 +55,7 @@ class CpuWatch:
 
     @property
     def running(self) -> dict[str, int]:
-        """The ids of the jobs whose attempts are running, and the thread of each."""
+        """The threads of the running attempts, by the job's id."""
         with self._lock:
             return {job_id: attempt.thread for job_id, attempt in self._running.items()}
 

@@ -1,4 +1,4 @@
-"""An entry of the ledger, which consists of the jobs of one message."""
+"""An entry of the ledger consists of the jobs of one message."""
 
 from dataclasses import dataclass
 from datetime import datetime

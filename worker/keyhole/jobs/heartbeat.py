@@ -1,4 +1,4 @@
-"""The heartbeat of a worker process renews the leases of all entries that the process works on.
+"""The heartbeat of a worker process renews the leases on all entries that the process works on.
 
 One thread in each process sends heartbeats every few seconds. If the heartbeats for an entry stop, the sweep
 reclaims its lease (`jobs.sweep`).
@@ -25,7 +25,10 @@ BEAT_SECONDS: Final = 5.0
 
 
 class Heartbeat:
-    """Sends heartbeats for the entries that this process works on. Create it after the fork."""
+    """Sends heartbeats for the entries that this process works on.
+
+    Create it after the fork, because a fork does not copy the thread that sends the heartbeats.
+    """
 
     def __init__(self, ledger: Ledger, liveness: Liveness, *, seconds: float = BEAT_SECONDS) -> None:
         self._ledger = ledger
@@ -55,13 +58,14 @@ class Heartbeat:
                 del self._held[entry.queue][entry.id]
 
     def release(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
-        """Release an entry whose work was interrupted, and the attempts at its jobs.
+        """Release the lease on an entry whose work was interrupted, and the attempts at its jobs.
 
-        If Redis does not respond, the release is repeated when it responds again. Without the release, these
-        attempts would be counted as lost workers.
+        If Redis does not respond, the release is repeated when Redis responds again. Without the release,
+        this worker would be counted as lost while it scanned these jobs.
 
-        The entry is also postponed, by a few seconds: if another worker received the entry's message before
-        the release, that worker found a valid lease and dropped the message.
+        The entry is also postponed by a few seconds, so that the sweep sends it again. This is necessary
+        because the broker can have delivered the entry's message to another worker before the release. That
+        worker found a valid lease and dropped the message.
         """
         try:
             self._release(entry, worker, job_ids)
@@ -81,7 +85,7 @@ class Heartbeat:
     def release_before(self, entry: Entry) -> None:
         """Complete the pending release of an entry that this process is about to begin again.
 
-        A later release would end the new lease.
+        Otherwise, the pending release would later end the new lease.
 
         Raises:
             redis.RedisError: Redis still does not respond.

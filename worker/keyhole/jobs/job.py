@@ -1,7 +1,7 @@
 """A scan job, which names one object to scan.
 
-Celery messages and the ledger contain jobs as JSON. So every field is plain data, and a job with unknown
-fields is refused.
+Celery messages and the ledger contain jobs as JSON, so every field is plain data. A job with unknown fields
+is refused.
 """
 
 from uuid import uuid4
@@ -13,12 +13,13 @@ class ScanJob(BaseModel):
     """One object to scan.
 
     `id` identifies the job: two jobs with the same id are the same work, and their verdict is written only
-    once. `sequencer` comes from the S3 event that led to the job, if there was an event. It orders the
-    changes of one key: pad two values to the same length, and compare these hexadecimal digits as text.
+    once. `sequencer` comes from the S3 event that led to the job, if there was an event. It states the order
+    of the changes of one key. To compare two sequencers, pad them to the same length, and compare their
+    hexadecimal digits as text.
 
     `other_key` is set if it is unclear whether the event's key is URL-encoded. If no object has the key
-    `key`, the worker scans the object with the key `other_key`. `storage_class` comes from a listing and
-    determines the price of requests; `None` means S3 Standard.
+    `key`, the worker scans the object with the key `other_key`. `storage_class` comes from a listing. It
+    determines the price of the scan's requests; `None` means S3 Standard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,11 +1,11 @@
-"""Leases on entries: only one worker process works on an entry, and the sweep notices if the process dies.
+"""Leases on entries. Only the worker process that holds an entry's lease works on the entry.
 
     acquired ──► renewed by each heartbeat ──► released, or released and postponed
                       │
                       └──► no heartbeat for LEASE_SECONDS: reclaimed by the sweep, which sends the entry again
 
-When the sweep reclaims a lease, the name of the holder stays recorded. It tells the next worker that acquires
-the entry that the previous worker was lost.
+When the sweep reclaims a lease, the name of its holder stays recorded. The next worker that acquires the
+lease finds this name, and so detects that the previous worker was lost.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ from keyhole.store import keys
 
 
 class Holder(NamedTuple):
-    """The worker process that holds an entry, and whether its lease is still valid."""
+    """The worker process that holds a lease, or held it and did not release it.
+
+    `beats` is true if the process still has the lease, because its last heartbeat was recent enough.
+    """
 
     name: str
     beats: bool
@@ -40,11 +43,12 @@ class Leases:
     def acquire(self, entry: Entry, holder: str, *, force: bool = False) -> Holder | None:
         """Acquire the lease of an entry, unless another process has a valid lease and `force` is false.
 
-        Acquiring a lease also records that a worker has begun this entry of the queue (see
-        `Ledger.overtaken`).
+        `Ledger.overtaken` must know the latest entry that a worker has begun, so this method also records
+        when the entry was recorded.
 
         Returns:
             The process that held the lease before and did not release it; `None` if there is no such process.
+            If its `beats` is true, that process still has the lease, and the caller did not get it.
         """
         before, beats = self._acquire(
             keys=[
@@ -93,6 +97,6 @@ class Leases:
         return found
 
     def holder(self, entry_id: str) -> str | None:
-        """The process that works on an entry, or that was lost while it worked on it."""
+        """The name of the process that works on an entry, or that was lost while it worked on the entry."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_HOLDERS, entry_id))
         return None if value is None else value.decode(errors="replace")

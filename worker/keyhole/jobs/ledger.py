@@ -8,17 +8,18 @@ Glossary:
 - *Entry*: the jobs of one message: a single job or a batch. It is *open* until all its verdicts are written.
 - *Record*: an entry as it is stored in Redis (`ledger_format`).
 - *Delivery*: the broker sends an entry's message to a worker. The broker can deliver an entry several times.
-- *Lease*: the right of one worker process to work on an entry. Its heartbeats renew the lease (`leases`).
+- *Lease*: the right of one worker process to work on an entry. The heartbeats of the process renew the lease
+  (`leases`).
 - *Attempt*: one scan of one job (`attempts`).
 - *Undecided*: an attempt without a verdict, because S3, the network or Redis failed.
-- *Postponed*: an entry with undecided jobs, which a worker will try again later.
-- *Complete*: all verdicts of the entry are written. A marker remains in Redis; it identifies a late delivery
-  of the same entry.
-- *Activity*: recording, resending, acquiring, renewing or releasing an entry. An entry is *idle* for the time
-  since its last activity.
+- *Postponed*: an entry with undecided or interrupted jobs, which a worker will try again later.
+- *Complete*: all verdicts of the entry are written. A marker with the entry's id remains in Redis for a
+  while, so that workers recognise a late delivery of the same entry and drop it.
+- *Activity*: recording or resending an entry, or acquiring, renewing or releasing its lease. An entry is
+  *idle* for the time since its last activity.
 - *Sweep*: every few seconds, one worker resends the lost entries and the postponed entries that are due
   (`sweep`).
-- *Dead letter*: a record of work that Keyhole gave up. A person decides what to do with it
+- *Dead letter*: a record of work that Keyhole gave up. A person decides whether to retry or drop the work
   (`keyhole.intake.dead_letters`).
 
 The life of an entry:
@@ -29,23 +30,25 @@ The life of an entry:
       │                          │         └──► postponed: some jobs are undecided; it is due later
       └── sent again ────────────┴── lost: its lease expired, or the broker lost its message
 
-- An entry is recorded *before* it is published. Recording an open entry again changes nothing. Recording a
-  complete entry does not open it again.
+- An entry is recorded *before* it is published. Recording an entry that is already open or complete changes
+  nothing.
 - The ledger uses its own clock. This clock follows the clock of the Redis server, but never goes back and
-  never jumps (`ledger_scripts.NOW`). So the ledger works even if the clocks of the hosts or of the server are
-  wrong.
-- Queues are first in, first out. So if a worker has begun an entry that was recorded after the last activity
-  of entry A, and no worker has begun A, then A was *overtaken*: the broker must have lost A's message.
-- An entry that was resent too often without progress is discarded: it is neither open nor complete.
-- If the Redis server crashes, it loses its last writes, while the workers keep running. So a job is marked as
-  done only if the server has not restarted since the attempt began, and an entry is completed only if all
-  its jobs are marked. The marker is written after the verdict, so a marker proves that the verdict is in
-  Redis.
+  never jumps (`ledger_scripts.NOW`). So the ledger works even if the clock of a host is wrong, or someone
+  sets the server's clock.
+- Queues are first in, first out. Suppose that no worker has begun an entry A, but a worker has begun an entry
+  that was recorded after A's last activity. Then A was *overtaken*: the broker must have lost A's message.
+- An entry that was resent too often without progress is discarded: it becomes a dead letter and is neither
+  open nor complete.
+- A crash of the Redis server can lose verdicts that workers have just written, and the workers keep running.
+  So a worker writes a job's marker after the verdict, and only if the server has not restarted since the
+  attempt began. If the server has a job's marker, it also has the verdict. An entry is completed only if all
+  its jobs have markers.
 
-What it can't do: it is only as durable as its Redis. If the server supports `WAITAOF`, `record` waits until
-the entry is on the server's disk. FLUSHDB, eviction, or a fail-over to a replica that lags lose entries
-without a trace. Markers expire after `done_seconds`. If the broker delivers a message after that, a worker
-scans its objects again. That costs requests, but does not write a second verdict.
+What it can't do: the ledger is only as durable as its Redis. If the server supports `WAITAOF`, `record` waits
+until the entry is on the server's disk. FLUSHDB, eviction, or a fail-over to a replica that lags can lose
+entries, and Keyhole cannot detect this. Markers expire after `done_seconds`. If the broker delivers a message
+after its marker has expired, a worker scans the message's objects again. The second scan costs requests, but
+does not write a second verdict.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,20 +64,21 @@ from keyhole.jobs.ledger_format import ids_by_activity, read_record, read_record
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: The most ids in one MGET. The answer then has a few kilobytes, and the command does not block the server.
+#: The most ids in one MGET, so that the response has only a few kilobytes and the command does not block the
+#: server for long.
 _IDS_PER_COMMAND: Final = 1000
-#: Workers can begin two entries in a different order than they were recorded if these were recorded less than
-#: this many seconds apart: a bulk is recorded before it is published, and several workers consume its
-#: messages in parallel.
+#: If two entries were recorded less than this many seconds apart, workers can begin them in the other order,
+#: although no message was lost: many entries are recorded together before they are published, and several
+#: workers consume their messages in parallel.
 _OUT_OF_ORDER_SECONDS: Final = 10.0
 
 
 class Ledger:
     """The ledger in Redis. The client comes from `keyhole.store.connection.connect`.
 
-    Markers and attempts expire after `done_seconds`. This must be longer than the broker's visibility
-    timeout, after which it delivers a message again. Otherwise a worker scans the objects of that message
-    again.
+    Markers and attempts expire after `done_seconds`. This time must be longer than the broker's visibility
+    timeout, after which the broker delivers an unacknowledged message again. Otherwise a worker can receive
+    the message of a complete entry without a marker, and scans its objects again.
     """
 
     def __init__(self, client: redis.Redis, *, done_seconds: int) -> None:
@@ -148,8 +152,8 @@ class Ledger:
     def split(self, entry: Entry, parts: Sequence[Entry]) -> list[Entry]:
         """Record the parts that replace an entry, and return the parts that the caller must publish.
 
-        The entry stays open until all of its jobs are done. If the entry is itself a part of another entry,
-        it becomes complete at once, and the new parts belong to that other entry.
+        The entry stays open until all of its jobs are done. A part can be split again. Then this part becomes
+        complete at once, and the new parts belong to the original entry.
         """
         with self._client.pipeline(transaction=True) as pipe:
             for part in parts:
@@ -173,8 +177,8 @@ class Ledger:
     def complete(self, entry: Entry, *, if_done: bool = False) -> bool:
         """Complete an entry: remove it and its jobs' attempts, and write a marker. A second call is harmless.
 
-        With `if_done`, complete it only if all of its jobs are marked as done. Otherwise return false: Redis
-        may have lost markers, and the verdicts with them.
+        With `if_done`, complete the entry only if all of its jobs are marked as done, and return false if a
+        mark is missing: Redis may have lost the job's verdict, too.
         """
         completed = self._complete(
             keys=[
@@ -219,7 +223,8 @@ class Ledger:
     def is_done_or_split(self, entry_id: str) -> bool:
         """Whether a worker can drop a message with this entry.
 
-        That is so if the entry is complete, or if it was split: then its parts have their own messages.
+        A worker can drop the message if the entry is complete, or if it was split: the parts of a split entry
+        have their own messages.
         """
         with self._client.pipeline(transaction=False) as pipe:
             pipe.exists(keys.entry_done(entry_id))
@@ -233,9 +238,8 @@ class Ledger:
     def mark_done(self, job_id: str, *, run: str | None = None) -> bool:
         """Mark a job of an open entry as done after its verdict is written. The next delivery skips the job.
 
-        `run` is the id of the run of the Redis server in which the attempt began (`Attempts.start`). If the
-        server was restarted since then, do not mark the job, and return false: the server may have lost the
-        verdict.
+        `run` is the server's `run_id` when the attempt began (`Attempts.start`). If the server was restarted
+        after that, do not mark the job, and return false: the server may have lost the verdict.
         """
         if run is not None:
             return bool(self._mark(keys=[keys.job_done(job_id)], args=[self._done_seconds, run]))
@@ -251,14 +255,14 @@ class Ledger:
         return self._marked([job.id for job in entry.jobs], keys.job_done)
 
     def mark_published(self, entry_ids: Sequence[str], seconds: int) -> None:
-        """Record for `seconds` that entries were published, so that the caller can skip duplicates."""
+        """Mark entries as published for `seconds`, so that the caller can skip duplicates."""
         with self._client.pipeline(transaction=False) as pipe:
             for entry_id in entry_ids:
                 pipe.set(keys.entry_published(entry_id), "1", ex=seconds)
             pipe.execute()
 
     def published_among(self, entry_ids: Sequence[str]) -> set[str]:
-        """Return the ids of the entries that have an unexpired marker of `mark_published`."""
+        """Return the ids of the entries that `mark_published` marked and whose mark has not expired."""
         return self._marked(entry_ids, keys.entry_published)
 
     def _marked(self, of_ids: Sequence[str], marker_of: Callable[[str], str]) -> set[str]:
@@ -281,16 +285,16 @@ class Ledger:
         return self._idle_until(queue, limit, self._now() - seconds)
 
     def overtaken(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
-        """Return the entries of `idle` that were overtaken: the broker must have lost their messages.
+        """Return idle entries that were overtaken: the broker must have lost their messages.
 
-        An entry was overtaken if a worker has begun another entry of the queue that was recorded at least ten
-        seconds after the last activity of the first.
+        An entry was overtaken if a worker has begun another entry of the queue, and that other entry was
+        recorded at least ten seconds after the last activity of the overtaken entry.
         """
         latest = float(cast("bytes | None", self._client.hget(keys.LEDGER_BEGUN, queue)) or 0)
         return self._idle_until(queue, limit, min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS))
 
     def pop_due(self, limit: int) -> list[Entry]:
-        """Return up to `limit` postponed entries that are due, and end their postponement."""
+        """Return up to `limit` postponed entries that are due. These entries are not postponed any more."""
         due = self._pop_due(
             keys=[keys.LEDGER_LATER, keys.LEDGER_ENTRIES, keys.LEDGER_CLOCK],
             args=[limit, keys.LEDGER_OPEN_PREFIX],

@@ -1,4 +1,4 @@
-"""The format of the ledger's records in Redis. No other module depends on it.
+"""The format of the ledger's records in Redis. Only this module depends on the format.
 
 A record consists of the time of its creation, a space, and the entry:
 
@@ -60,8 +60,8 @@ def read_record(entry_id: bytes | str, record: bytes) -> Entry | None:
 def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
     """Return the open entries with these ids. `found` has ids and times of last activity (epoch seconds).
 
-    The result does not contain entries that have become complete. It does not contain entries that cannot be
-    parsed either, such as those of a later version; they are logged and stay in the ledger.
+    The result does not contain entries that have become complete. A record that cannot be parsed, such as a
+    record of a later version of Keyhole, is logged and stays in the ledger.
     """
     if not found:
         return []
@@ -90,7 +90,8 @@ def ids_by_activity(
         num=limit,
         withscores=True,
     )
-    # redis-py's declared type covers all options and protocols. With scores and protocol 2 the type is this.
+    # redis-py declares a type that covers all options and protocols. With scores and protocol 2, the response
+    # has this type.
     return cast("list[tuple[bytes, float]]", found)
 
 

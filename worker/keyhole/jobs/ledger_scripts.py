@@ -2,7 +2,7 @@
 
 Scripts read the time from the ledger's clock (`NOW`). The ledger's clock follows the clock of the Redis
 server, but never goes back and never jumps forward. So if someone sets the server's clock, or the server is
-frozen for a while, entries do not appear to have been idle.
+frozen for a while, the sweep does not take the entries for idle entries and does not send them again.
 """
 
 from typing import Final
@@ -10,8 +10,8 @@ from typing import Final
 from keyhole.jobs.ledger_format import LUA
 
 #: The largest step of the ledger's clock, in seconds. Sweeps and heartbeats read the clock more often than
-#: this. A longer gap means that the server was frozen, its clock was set, or no worker ran. Such a gap must
-#: not make entries idle.
+#: that. So if the server's clock has advanced further since the last reading, the server was frozen, its
+#: clock was set, or no worker ran. This extra time must not make entries idle.
 MAX_STEP_SECONDS: Final = 10
 
 #: Seconds after which the failure counts of a minute expire.
@@ -92,20 +92,13 @@ end
 """
 
 ACQUIRE: Final = f"""
--- KEYS[1]  zset: open entries of the queue, scored by last activity
--- KEYS[2]  hash: records of open entries
--- KEYS[3]  hash: for each queue, the latest recording time among the entries that workers have begun
--- KEYS[4]  zset: leased entries of the queue, scored by the holder's last heartbeat
--- KEYS[5]  hash: the holder of each entry
--- KEYS[6]  zset: postponed entries, scored by due time
--- KEYS[7]  the clock
--- ARGV[1]  entry id
--- ARGV[2]  the queue
--- ARGV[3]  the new holder
--- ARGV[4]  seconds for which a lease is valid after the last heartbeat
--- ARGV[5]  1: acquire the lease even if another holder has a valid one
--- returns the last holder that did not release the lease (empty: none), and 1 if that holder's lease is valid
--- and was not taken, else 0
+-- KEYS[1] zset: open entries of the queue, scored by last activity KEYS[2] hash: records of open entries
+-- KEYS[3] hash: for each queue, the latest recording time among the entries that workers have begun KEYS[4]
+-- zset: leased entries of the queue, scored by the holder's last heartbeat KEYS[5] hash: the holder of each
+-- entry KEYS[6] zset: postponed entries, scored by due time KEYS[7] the clock ARGV[1] entry id ARGV[2] the
+-- queue ARGV[3] the new holder ARGV[4] seconds for which a lease is valid after the last heartbeat ARGV[5] 1:
+-- acquire the lease even if another holder has a valid one returns the previous holder, if it did not release
+-- the lease (empty: none), and 1 if its lease is still valid and this script did not take it over, else 0
 {NOW}{LUA}
 local at = now(KEYS[7])
 local record = redis.call('HGET', KEYS[2], ARGV[1])
@@ -149,9 +142,8 @@ end
 """
 
 RECLAIM: Final = """
--- KEYS[1]  zset: leased entries of the queue, scored by the holder's last heartbeat
--- ARGV     entry ids
--- The name of the holder stays recorded. It tells the next holder that a worker was lost.
+-- KEYS[1] zset: leased entries of the queue, scored by the holder's last heartbeat ARGV entry ids The name of
+-- the holder stays recorded, and tells the next holder that a worker was lost.
 for _, entry in ipairs(ARGV) do
     redis.call('ZREM', KEYS[1], entry)
 end

@@ -1,9 +1,9 @@
 """Names of worker processes, and a check whether the process with a given name is still alive.
 
 A name is `host/pid-namespace:pid:start`, so no two processes ever have the same name. For a process on the
-same host, the kernel tells whether the process is alive. For a process on another host, a marker in Redis
-does: a process renews its marker while it is busy, and the marker expires `MARKER_SECONDS` after the last
-heartbeat.
+same host, this module asks the kernel whether the process is alive. For a process on another host, it checks
+whether the process has a marker in Redis. A process renews its marker with each heartbeat while it is busy,
+and the marker expires `MARKER_SECONDS` after the last heartbeat.
 
 Source: proc(5), `/proc/self/ns/pid`.
 """
@@ -24,7 +24,10 @@ MARKER_SECONDS: Final = 30
 
 
 class Liveness:
-    """The name of this process, and a check whether other processes are alive. Create it after the fork."""
+    """The name of this process, and a check whether other processes are alive.
+
+    Create it after the fork, because the name contains the id of this process.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

@@ -8,7 +8,7 @@ from keyhole.jobs.entry import Entry
 
 
 class DeliveryUncertainError(KeyholeError):
-    """The broker failed during publishing, so it is unknown which of the entries it accepted.
+    """The broker failed during publishing, so it is unknown which entries the broker accepted.
 
     Nothing is lost: all entries are in the ledger, and the sweep resends the entries that get no verdict.
     """

@@ -1,11 +1,13 @@
 """A limit on the requests per second to one bucket, which all workers share through Redis.
 
-Redis assigns each request a time slot, first come, first served. There are `rate` slots per second. After a
-quiet time, up to one second's slots begin at once. If callers use different rates for the same bucket, each
-caller takes slots of the length `1 / rate`. This is the generic cell rate algorithm (ITU-T I.371).
+Redis assigns a time slot to each request, first come, first served. There are `rate` slots per second. If
+there were no requests for a while, the unused slots of the last second can be used at once. If callers use
+different rates for the same bucket, each caller takes slots of its own length, `1 / rate` seconds. This is
+the generic cell rate algorithm (ITU-T I.371).
 
-Waiting does not count against a scan's budget, but the message of its batch has a time limit. If the next
-slot begins too late for a scan, the scan takes no slot and ends undecided. Its object is tried again later.
+Waiting does not count against a scan's budget, but the message with the scan's job has a time limit. If the
+next slot begins after this limit, the scan takes no slot and ends without a verdict. Its object is tried
+again later.
 """
 
 import time
@@ -39,7 +41,7 @@ local kept = string.format('%.0f %.0f', ends, now)
 redis.call('SET', KEYS[1], kept, 'PX', math.ceil((ends - now) / 1000) + 60000)
 return math.max(0, math.ceil(begins - now))
 """
-#: The longest wait in microseconds. It is one year, which is as good as no limit.
+#: One year in microseconds: the longest wait of a caller that sets no limit.
 _LONGEST: Final = 365 * 86400 * 1_000_000
 #: Seconds between two heartbeats. A longer wait is split into steps of this length.
 _STEP: Final = 10.0

@@ -9,15 +9,17 @@ A message carries the header `keyhole-signature`:
     MAC     HMAC-SHA-256, in hexadecimal, of a JSON array in one line, a line feed, and the body as sent. The
             elements of the array are "v1", KEY-ID, TIME, the queue, and the headers in `SIGNED`
 
-The MAC does not cover headers that do not change the work: names for logs, headers that brokers add, and time
-limits, which a worker removes from every message.
+The MAC does not cover headers that cannot change the work: names for logs, headers that brokers add, and time
+limits. A worker removes the time limits from every message.
 
 A key file contains one or two keys, one per line. Publishers sign with the first key; workers accept both. So
-an operator can replace a key without a pause: first add the new key as the second key on every host, then
-make it the first key on every host, and remove the old key when no message signed with it is waiting.
+an operator can replace a key without a pause. First add the new key as the second key on every host. Then
+make it the first key on every host. Remove the old key when no message that was signed with it is waiting in
+a queue.
 
-An attacker can replay a signed message. As long as the ledger has the message's work or its marker, the
-replay changes nothing. After that, workers refuse the message because of its age (`keyhole.fleet.signing`).
+An attacker can replay a signed message. While the message's entry is in the ledger, or its marker has not
+expired, the replay changes nothing. After that, workers refuse the message because it is too old
+(`keyhole.fleet.signing`).
 """
 
 import binascii
@@ -37,15 +39,16 @@ from keyhole.errors import KeyholeError
 
 #: The header with the signature.
 HEADER: Final = "keyhole-signature"
-#: The headers that determine the work, whether it is done, and when (Celery's message protocol 2).
+#: The headers that determine the work, and when and whether a worker executes it (Celery's message protocol
+#: 2).
 SIGNED: Final = ("task", "id", "eta", "expires", "retries")
 #: The minimum length of a key in bytes, which is the length of the MAC (RFC 2104, section 3).
 KEY_BYTES: Final = 32
 #: The minimum number of different byte values in a key. Among random keys of 32 bytes, only 1 in 10**9 has
 #: fewer than 20.
 DIFFERENT_BYTES: Final = 20
-#: The most seconds by which a publisher's clock can be ahead of the worker's clock. S3 tolerates the same
-#: difference.
+#: The most seconds by which a publisher's clock can be ahead of the worker's clock. Messages from further in
+#: the future are refused. S3 tolerates the same difference.
 CLOCK_SECONDS: Final = 900
 #: The maximum size of a key file, in bytes.
 _LONGEST_FILE: Final = 4096

@@ -6,7 +6,7 @@
 | not leased | it has been idle for `idle_seconds`, and its message cannot still be in the queue: the queue is empty, or workers have begun entries that were recorded later |
 
 So entries that only wait in a long queue are not sent again. If the sweep resends an entry that was not lost,
-this costs one delivery and does not lead to a second verdict.
+a worker receives one message too many, but no second verdict is written.
 """  # noqa: E501 - the rows of the table are one line each
 
 import logging
@@ -21,7 +21,8 @@ from keyhole.jobs.queues import QUEUES
 
 log = logging.getLogger(__name__)
 
-#: The most resends of an entry without progress. If only a message was lost, the first resend succeeds.
+#: After this many resends without progress, the sweep gives up an entry. If only a message was lost, the
+#: first resend already succeeds.
 MAX_RESENDS: Final = 5
 #: The most entries in one step of a sweep, and the most steps for postponed entries. The next sweep takes the
 #: remaining entries.
@@ -36,7 +37,7 @@ class Sweeper:
         ledger: The ledger.
         publisher: Publishes entries to their queues.
         queue_length: Returns the number of messages in a queue.
-        give_up: Called with an entry and a reason before the sweep discards an entry that it gives up.
+        give_up: Called with an entry and the reason before the sweep gives up and discards the entry.
         idle_seconds: The idle time, in seconds, after which an entry without a lease can be lost.
     """
 
@@ -59,7 +60,10 @@ class Sweeper:
         return sent
 
     def _send_due(self) -> int:
-        """Send postponed entries that are due. If the broker fails, a later sweep finds them lost."""
+        """Send postponed entries that are due.
+
+        If the broker fails, a later sweep finds these entries lost, and sends them again.
+        """
         sent = 0
         for _ in range(_PAGES):
             due = self.ledger.pop_due(_PAGE)
@@ -79,7 +83,7 @@ class Sweeper:
         if again:
             log.warning("sending %d entries of %s again: %s", len(again), queue, why)
             self.publisher.publish(again)
-            # Count after publishing: if the broker did not accept an entry, that was no attempt.
+            # Count after publishing: if the broker did not accept the entries, the resend does not count.
             for entry in again:
                 self.ledger.count_resend(entry)
         return len(again)
@@ -100,8 +104,8 @@ class Sweeper:
 
     def _lost_with_worker(self, queue: str) -> Iterator[Entry]:
         for open_entry in self.ledger.leases.reclaim(queue, _PAGE, seconds=LEASE_SECONDS):
-            # If it was sent too often, do not give it up yet: its last message may still be in the queue. The
-            # sweep gives it up when that message is lost, too.
+            # An entry that was resent too often is not given up here, because its last message may still be
+            # in the queue. When this message is lost, too, the sweep gives the entry up.
             if self._may_succeed(open_entry.entry):
                 yield open_entry.entry
 

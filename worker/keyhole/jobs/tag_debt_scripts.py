@@ -7,7 +7,8 @@ from typing import Final
 
 from keyhole.jobs.ledger_scripts import NOW
 
-#: An unanswered write takes effect within this many seconds, or never.
+#: If S3 does not respond to a write, Keyhole assumes that the write takes effect within this many seconds, or
+#: never.
 LATE_SECONDS: Final = 60
 
 HOLD: Final = f"""
@@ -36,7 +37,8 @@ elseif redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('ZREM', KEYS[4], ARGV[1])
     return nil
 end
--- The previous writer was lost. Its last write may still take effect.
+-- The previous writer was lost. Its last write may still take effect, so the tags are checked once more
+-- later.
 if before[2] then redis.call('HSET', KEYS[1], 'late_until', text(at + {LATE_SECONDS})) end
 redis.call('HSET', KEYS[1], 'holder', ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -74,9 +76,9 @@ if before[2] then redis.call('HSET', KEYS[1], 'holder', before[2]) end
 redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
-#: The common first part of the scripts that release a debt. If the writer was considered lost in the
-#: meantime, its last write may have overwritten the tags of another writer. Then the debt becomes owed again,
-#: even if the other writer has read correct tags back.
+#: The common first part of the scripts that release a debt. A writer that was too slow may have been
+#: considered lost, and another writer may have taken over. The slow writer's last write may have overwritten
+#: the other writer's tags after the other writer had read them back. So the debt becomes owed again.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  object id

@@ -8,12 +8,14 @@ A debt is recorded before the first attempt to write the tags, and removed when 
       │       ▼                                                    │
       └──── owed: due later, after a growing delay ◄───────────────┘
 
-- Only one writer at a time holds an object's debt. A second writer waits, or replaces the debt with the tags
-  of its own verdict. The new debt is then *owed*: a worker writes its tags later.
+- Only one writer at a time holds an object's debt. A second writer waits for a few seconds. If the first
+  writer has still not finished, the second writer records a debt with the tags of its own verdict, which
+  replaces the first debt. The new debt is *owed*: a worker writes its tags later.
 - If a writer is killed between its write and its last check, its debt stays held. The debt becomes due when
   the writer's heartbeats have been missing for `LOST_SECONDS`.
-- A write to which S3 did not respond can still take effect later. So correct tags are checked once more,
-  `LATE_SECONDS` after the last such write, even if another verdict was recorded in the meantime.
+- A write to which S3 did not respond can still take effect later. So even tags that were read back correctly
+  are checked once more, `LATE_SECONDS` after the last write without a response. The check also takes place if
+  another verdict was recorded in the meantime.
 
 What it can't do: like the ledger, a debt is only as durable as its Redis. If a write takes effect later than
 `LATE_SECONDS`, Keyhole does not notice.
@@ -36,7 +38,8 @@ from keyhole.store import keys
 
 #: A writer without a heartbeat for LOST_SECONDS is lost. Writers send a heartbeat every RENEW_SECONDS.
 LOST_SECONDS, RENEW_SECONDS = 60.0, 10.0
-#: Seconds to wait until another writer, which sends about five requests, has finished; seconds between polls.
+#: How long a writer waits for another writer of the same object, and how often it checks, in seconds. The
+#: other writer sends about five requests.
 _WAIT_SECONDS, _POLL_SECONDS = 15.0, 0.05
 #: `take_due` returns a debt again after this many seconds if no writer holds it by then.
 _TAKEN_SECONDS: Final = 120.0
@@ -191,7 +194,7 @@ def _keys(object_id: str) -> list[str]:
 
 
 def _args(hold: Hold, *, unanswered: bool) -> list[bytes | str | float]:
-    """The arguments that all scripts that release a debt have in common."""
+    """The arguments that every script for releasing a debt takes first."""
     return [_id(hold.debt), hold.token, hold.recorded_by, _json(hold.debt), int(unanswered)]
 
 

@@ -1,7 +1,7 @@
 """Waits for the verdicts of submitted jobs.
 
-It reads the stream of verdicts. It also checks the ledger, because the stream does not report every job that
-is done.
+It reads the stream of verdicts. It also checks the ledger, because the stream does not contain a verdict for
+every job that is done.
 """
 
 import time
@@ -14,8 +14,8 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
 
-#: Milliseconds between two checks of the ledger. The checks are necessary because a verdict that is older
-#: than the recorded verdict of the same object is not added to the stream.
+#: Milliseconds between two checks of the ledger. The checks are necessary because some verdicts are not added
+#: to the stream: those that are older than the recorded verdict on the same object.
 BLOCK_MS = 500
 
 
@@ -29,7 +29,9 @@ class Arrived(NamedTuple):
 def await_verdicts(
     entries: Sequence[Entry], store: RedisStore, ledger: Ledger, after: str
 ) -> Iterator[Arrived | None]:
-    """Yield each job when it is done, until all jobs are done. Yield `None` after a while without a new one.
+    """Yield each job when it is done, until all jobs are done.
+
+    Yield `None` whenever `BLOCK_MS` have passed without a verdict.
 
     Args:
         entries: The entries that were submitted.

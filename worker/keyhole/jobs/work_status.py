@@ -1,8 +1,8 @@
 """The status of the work: the open entries, the busy workers, and the latest failures.
 
 This module only reads, so it also works while Redis refuses writes. The ledger's clock advances only when a
-script reads it, and it stops while no worker runs. So to compute ages, this module takes the clock's last
-reading and adds the time that has passed on the server's clock since then.
+script reads it, and it stops while no worker runs. So this module does not compute ages with the clock's last
+reading alone. It adds the time that has passed on the server's clock since that reading.
 """
 
 from collections import Counter
@@ -65,7 +65,7 @@ class WorkStatus:
         for queue in QUEUES:
             found = self._client.zrange(keys.ledger_held(queue), 0, -1, withscores=True)
             beats.update(cast("list[tuple[bytes, float]]", found))
-        # LEDGER_HOLDERS also has lost workers, whose leases were reclaimed. They are left out.
+        # LEDGER_HOLDERS also names lost workers, whose leases were reclaimed. Leave these workers out.
         held = [(holders[entry], beat) for entry, beat in beats.items() if entry in holders]
         names = sorted({name for name, _ in held})
         if not names:

@@ -1,7 +1,7 @@
 """Creates all Redis clients, with bounded waits, bounded retries and a bounded pool of connections.
 
-The defaults of redis-py differ between its versions. So this module sets every option that limits the time of
-a call.
+The defaults of redis-py's options differ between its versions, so this module sets every option that limits
+the time of a call.
 """
 
 import ssl
@@ -16,8 +16,8 @@ from redis.retry import Retry
 
 from keyhole.store.redis_url import SECONDS, redis_options
 
-#: The longest wait in seconds for one response. It is longer than every blocking command
-#: (`redis_store.LONGEST_BLOCK_MS`).
+#: The longest wait in seconds for one response. It must be longer than the longest time for which a command
+#: blocks (`redis_store.LONGEST_BLOCK_MS`).
 _ANSWER_SECONDS: Final = 30.0
 #: The longest wait in seconds for a connection. A host that does not respond within this time is down.
 _CONNECT_SECONDS: Final = 5.0
@@ -29,7 +29,8 @@ _HEALTH_CHECK_SECONDS: Final = 25
 _RETRIES: Final = 5
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 2.0
-#: The most connections of one process, and the longest wait in seconds of a thread for a free connection.
+#: The maximum number of connections of one client. If all of them are in use, a thread waits at most
+#: `_POOL_WAIT_SECONDS` for a free connection.
 _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
 
@@ -58,8 +59,8 @@ _KINDS: Final = {
 }
 
 
-#: The errors of a Redis server that refuses every write, because it is unreachable, out of memory or
-#: read-only.
+#: The errors that mean that Redis is unreachable, or refuses every write because it is out of memory,
+#: read-only, or a replica without its primary.
 _OUTAGES: Final = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -67,8 +68,8 @@ _OUTAGES: Final = (
     redis.ReadOnlyError,
     MasterDownError,
 )
-#: The codes of more such errors, for which redis-py has no class: the server cannot write to its disk, has
-#: too few replicas, or is running a script.
+#: The codes of more errors of a server that refuses every write. redis-py has no classes for them. The server
+#: cannot write to its disk, has too few replicas, or is still running a script.
 _OUTAGE_CODES: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 
 
@@ -82,13 +83,13 @@ def options(
 ) -> dict[str, Any]:  # the options of redis-py have many types
     """Return the options for redis-py's connections to this URL.
 
-    Options in the URL override Keyhole's defaults. The protocol is fixed to version 2, because the types of
-    responses depend on the version.
+    Options in the URL override Keyhole's defaults. The protocol version is always 2, because Keyhole expects
+    the types of responses of this version.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
-        answer_seconds: The longest wait in seconds for a connection or a response. A shorter wait in the URL
-            has precedence.
+        answer_seconds: The longest wait in seconds for a connection or a response. If the URL sets a shorter
+            wait, the shorter wait applies.
         retries: How many times a failed command is sent again.
 
     Raises:
@@ -122,13 +123,13 @@ def kind(url: str) -> type[redis.Connection]:
 def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES) -> redis.Redis:
     """Return a client for a URL with `redis://`, `rediss://` or `unix://`. See `options` for the arguments.
 
-    The client connects at the first command. Threads can share it. It returns responses as bytes, because
-    reports are parsed from bytes, and because other programs can write values under Keyhole's keys that are
-    not text.
+    The client connects at the first command. Threads can share it. It returns responses as bytes and does not
+    decode them, because reports are parsed from bytes, and because a value that another program wrote under
+    one of Keyhole's keys need not be valid UTF-8.
 
     The client sends a failed command again, up to five times by default, so every command must be safe to
-    repeat. If the command still fails, the client raises one of `redis.exceptions`. Callers that must not
-    wait set fewer `retries`.
+    repeat. If the command still fails, the client raises one of `redis.exceptions`. A caller that must not
+    wait long sets fewer `retries`.
 
     Raises:
         ValueError: See `redis_options`.

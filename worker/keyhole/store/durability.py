@@ -1,14 +1,15 @@
 """Waits until the Redis server has written data to its disk, if the server supports this.
 
-The command `WAITAOF` (Redis 7.2, Valkey) returns when everything that the connection has written is in the
-append-only file on disk. The wait depends on the server's setting `appendfsync`. With `everysec`, the
-default, the wait takes up to a second. With `always`, the data are already on disk. With `no`, the server
-does not sync the file, so the wait times out, and Keyhole accepts no work.
+The command `WAITAOF` (Redis 7.2, Valkey) returns when the server's append-only file on disk contains
+everything that this connection has written. The wait depends on the server's setting `appendfsync`. With
+`everysec`, the default, the wait takes up to a second. With `always`, the data are already on disk. With
+`no`, the server does not sync the file, so the wait times out, and Keyhole accepts no work.
 
-Some servers do not have the command, forbid it to the user, or have no append-only file. In these cases,
-Keyhole does not wait and logs a warning once, and `keyhole doctor` reports which data a crash can lose. A
-server without an append-only file receives the command with every write, because an administrator can enable
-the file while the server runs.
+Some servers do not have the command, do not allow Keyhole's user to call it, or have no append-only file.
+Keyhole then continues without waiting and logs a warning once. `keyhole doctor` reports which data a crash of
+the server can lose. If the command is missing or not allowed, Keyhole does not call it again. If only the
+append-only file is missing, Keyhole still sends the command with every pipeline, because an administrator can
+enable the file while the server runs.
 
 Source: redis.io, "WAITAOF"; valkey.io, "WAITAOF".
 """
@@ -25,8 +26,8 @@ _log = logging.getLogger(__name__)
 #: The longest wait in milliseconds. If a sync takes longer, the disk has a problem. The wait is shorter than
 #: the client's timeout for a response.
 _LONGEST_WAIT_MS: Final = 10_000
-#: Parts of the error messages of servers that do not have the command, or have no append-only file. Only the
-#: messages differ, because both errors have the code `ERR`.
+#: Parts of the error messages of two servers: one does not have the command, the other has no append-only
+#: file. Keyhole must compare the messages, because the code of both errors is `ERR`.
 NO_COMMAND: Final = "unknown command"
 _NO_FILE: Final = "appendonly is disabled"
 
@@ -48,7 +49,7 @@ class Durability:
 
         Raises:
             NotDurableError: The wait timed out. The data are only in the server's memory.
-            redis.RedisError: A command or the wait failed. The data may be lost.
+            redis.RedisError: A command or the wait failed. The server may have executed some of the commands.
         """
         if not self._waits:
             return list(pipe.execute())
@@ -68,7 +69,7 @@ class Durability:
         return answers
 
     def _go_on_without(self, error: Exception) -> None:
-        """Log that the server does not support the wait. If `error` has another cause, raise it."""
+        """Log a warning if the server does not support the wait. If the error has another cause, raise it."""
         forbidden = isinstance(error, redis.exceptions.NoPermissionError)
         lacks = isinstance(error, redis.ResponseError) and NO_COMMAND in str(error).lower()
         if forbidden or lacks:

@@ -15,17 +15,18 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
 `verdicts`
     stream. One entry for each written verdict: `job` (its id) and `report` (JSON). Trimmed to a length.
 `tags:debt:<object id>`
-    hash. The tags that Keyhole still has to write to an object: `debt` (JSON), `noted` (token of the
-    process that recorded the debt), `holder` (token of the writer that is writing the tags), `times` (the
-    number of failed attempts), `since` and `last` (times of the first and last failed attempt), `error` (of
-    the last failed attempt), `reason:<code>` (the number of failures with this reason), `late_until` (the
-    time until which a write without a response from S3 can take effect). Removed with the debt.
+    hash. The tag debt of an object, which is the set of tags that Keyhole still has to write to the object:
+    `debt` (the tags, JSON), `noted` (token of the process that recorded the debt), `holder` (token of the
+    writer that is writing the tags), `times` (the number of failed attempts), `since` and `last` (times of
+    the first and last failed attempt), `error` (of the last failed attempt), `reason:<code>` (the number of
+    failures with this reason), `late_until` (the time until which a write without a response from S3 can take
+    effect). Removed with the debt.
 `tags:held`
     zset. Ids of objects whose tags are being written, scored by the time at which the writer is considered
     lost.
 `tags:late`
-    zset. Ids of objects whose tags are correct, but can still change because S3 did not respond to a write.
-    Scored by the time of the next check.
+    zset. Ids of objects whose tags are correct now. S3 did not respond to an earlier write of tags, so this
+    write can still take effect and change them. Scored by the time of the next check.
 `tags:owed`
     zset. Ids of objects whose tags are not written yet, scored by the time of the next attempt.
 `ledger:open:<queue>`
@@ -37,8 +38,8 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
 `ledger:begun`
     hash. For each queue: the latest recording time among the entries that workers have begun.
 `ledger:resent`
-    hash. For each open entry, by its id: the number of resends without progress, a space, the number of its
-    jobs that had verdicts at the last resend. Removed when the entry is complete.
+    hash. For each open entry, by its id: the number of resends without progress, a space, and the number of
+    jobs in the entry that had verdicts at the last resend. Removed when the entry is complete.
 `ledger:clock`
     hash. The last reading of the ledger's clock: `server` (the server's clock) and `ledger` (the ledger's
     clock, which never goes back).
@@ -47,7 +48,8 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     when the worker releases the lease, or the lease expires.
 `ledger:holders`
     hash. For each leased entry, by its id: the name of the worker process that acquired the lease. Removed
-    when the worker releases the lease. If the worker is lost, its name remains.
+    when the worker releases the lease. If the worker is lost, its name remains, and tells the next worker
+    that a worker was lost.
 `alive:<worker process>`
     string. Exists while this process is alive. The value is the age of its oldest lease in seconds.
     Expires.
@@ -55,7 +57,8 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     hash. For each reason and bucket, separated by a space: the number of undecided attempts in this minute.
     Minutes are counted since 1970 by the ledger's clock. Expires.
 `ledger:split`
-    set. Ids of open entries that were replaced by entries with parts of their jobs.
+    set. Ids of open entries that were split: new entries, each with some of the jobs, replace the original
+    entry.
 `ledger:later`
     zset. Ids of postponed entries, scored by the time at which they are due.
 `ledger:published:<entry id>`
@@ -80,16 +83,16 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     hash. The failed work: `kind`, `source`, `body` (bytes), `size` (of the whole body in bytes), `reason`,
     `first` and `last` (times), `times` (the number of failures). Removed with its id in `dead`.
 `dead:receives:<letter id>`
-    string. The number of times that a listener received a message and could not parse it, before the
-    message becomes a dead letter. Expires.
+    string. The number of times that listeners received a message and could not parse it. After several times,
+    the message becomes a dead letter. Expires.
 `listening:<list>:listeners`
     set. Ids of the listeners of this list that can have unacknowledged messages. This key and the next two
     keys are on the Redis server that contains the list.
 `listening:<list>:alive:<listener id>`
     string. A listener's heartbeat. Expires.
 `listening:<list>:held:<listener id>`
-    list. Messages that a listener took and has not acknowledged. After the listener's heartbeat has expired,
-    other listeners return the messages to the list.
+    list. Messages that a listener took and has not acknowledged. When the listener's heartbeat has expired,
+    another listener returns these messages to the list.
 `audits`
     zset. Ids of audits, scored by their start. Readers remove ids of audits that have expired.
 `audit:<id>`
@@ -119,10 +122,11 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     last audit was running or paused), `skip` (the audit id of the last skipped run). Expires if the schedule
     was not due for longer than the longest interval.
 `beat:<name>`, `beat::schedule`, `beat::statics`, `beat::lock`
-    hash, zset, set, string. RedBeat writes and documents these keys. They contain a schedule's definition and
-    its last run; the schedules, scored by the time at which they can be due; the names of the schedules in
-    the schedule file; and the token of the only active scheduler. The lock expires. The other keys are
-    removed when the schedule is no longer in the file.
+    hash, zset, set, string. RedBeat writes and documents these keys. The first key contains a schedule's
+    definition and its last run. `beat::schedule` contains the schedules, scored by the earliest time at which
+    they can be due. `beat::statics` contains the names of the schedules in the schedule file. `beat::lock`
+    contains the token of the only active scheduler, and expires. RedBeat removes a schedule from the other
+    keys when it is no longer in the file.
 `rate:<bucket>`
     string. The earliest time of the next request to this bucket, a space, and the time when this value was
     written, both in microseconds since 1970. Expires one minute after the next request can begin.
@@ -130,9 +134,10 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     string. The time of the last sweep, by the ledger's clock.
 
 An *object id* is the hash of bucket, key and version. For an object without a version, it is the hash of
-bucket and key. The scripts that keep these keys consistent use several keys at once. So Keyhole needs a
-single Redis server, which can have replicas, and not a Redis Cluster. The server needs `maxmemory-policy
-noeviction`.
+bucket and key. Keyhole's Lua scripts change several keys at once to keep them consistent, and a Redis Cluster
+refuses a script whose keys are on different nodes. So Keyhole needs a single Redis server, which can have
+replicas. The server needs `maxmemory-policy noeviction`: with another policy, a server that is out of memory
+deletes keys that Keyhole still needs.
 """
 
 import json
@@ -165,7 +170,7 @@ BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
 BEAT_NAMES: Final = f"{BEAT_PREFIX}:statics"
 BEAT_LOCK: Final = f"{BEAT_PREFIX}:lock"
 
-#: Prefixes of keys. Scripts append an id to them that is known only when the script runs.
+#: Prefixes of keys. A script appends an id that is known only when the script runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
 STATUS_INDEX_PREFIX: Final = f"{_PREFIX}:idx:status:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
@@ -178,8 +183,8 @@ LEDGER_OPEN_PREFIX: Final = f"{_PREFIX}:ledger:open:"
 def object_id(bucket: str, key: str, version_id: str | None) -> str:
     """Return the id of an object: 32 hexadecimal digits.
 
-    The function hashes JSON and not concatenated text, because JSON is different for every bucket, key and
-    version.
+    The function hashes a JSON array of bucket, key and version. It does not simply join them, because
+    different objects can have the same joined text: `a` + `bc` and `ab` + `c`.
     """
     return _hash(json.dumps([bucket, key, version_id or ""]))
 
@@ -244,7 +249,7 @@ def ledger_held(queue: str) -> str:
 
 
 def entry_done(entry_id: str) -> str:
-    """Return the key that exists after an entry was completed: all its verdicts are written."""
+    """Return the key that marks an entry as complete: all its verdicts are written."""
     return f"{_PREFIX}:ledger:done:{entry_id}"
 
 

@@ -1,7 +1,7 @@
 """The permissions that Keyhole's Redis user needs, and a test that finds the permissions that a user lacks.
 
-The test changes no data. It queues the commands in a transaction, because the server already checks the
-permissions when a command is queued. Then it discards the transaction.
+The test changes no data. It opens a transaction, sends every command, and discards the transaction. The
+server does not execute the commands, but checks the permissions for each command when it queues the command.
 
 Source: redis.io and valkey.io, "ACL" and "Transactions".
 """
@@ -14,8 +14,8 @@ import redis
 
 #: The pattern of all keys of Keyhole and of its broker.
 KEYS: Final = "~keyhole:*"
-#: The channel on which kombu sends Celery's control commands to all workers, for example to check whether
-#: they run. kombu derives the name from the fanout exchange `celery.pidbox`.
+#: The channel on which kombu sends Celery's control commands to all workers, for example to check which
+#: workers are running. kombu derives the name from the fanout exchange `celery.pidbox`.
 CHANNEL: Final = "keyhole:broker:/{db}.celery.pidbox"
 _KEY: Final = "keyhole:permissions"
 #: Every command that Keyhole, kombu and their scripts call, with the arguments that the test uses.
@@ -82,9 +82,10 @@ COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("unwatch", ()),
     ("watch", (_KEY,)),
 )
-#: The rules without which Keyhole still works. Without `info` and `waitaof`, it reports or guarantees less.
-#: `select` and `client|setname` are needed only if the URL names a database or a client. redis-py reports its
-#: name and version with `client|setinfo`, and ignores an error.
+#: The rules without which Keyhole still works. Without `info`, `keyhole doctor` reports less. Without
+#: `waitaof`, Keyhole cannot wait until data are on the server's disk. `select` and `client|setname` are
+#: needed only if the URL names a database or a client. redis-py reports its name and version with
+#: `client|setinfo`, and ignores the error if this command is not allowed.
 OPTIONAL: Final = frozenset({"+info", "+select", "+client|setname", "+client|setinfo", "+waitaof"})
 #: The commands that the test itself needs.
 _TRANSACTION: Final = ("multi", "exec", "discard")
@@ -155,8 +156,9 @@ def _lacking(connection: Any, database: int, *, is_broker: bool) -> Iterator[str
         told = refusal(*name.upper().split("|"), *values)
         if told is None:
             continue
-        # The error ends with "to run the 'x' command", or with "to access" and then a key or channel. Search
-        # from the end, because the user's name, which precedes these words, can contain them, too.
+        # The error ends with "to run the 'x' command", or with "to access" followed by words that state
+        # whether a key or a channel is refused. Search from the end of the error, because the user's name
+        # comes earlier in it and can contain the same words.
         refused = told.rpartition(" to access ")[2] if " to access " in told else None
         if refused is None:
             yield f"+{name}"

@@ -31,8 +31,8 @@ OPTIONS: Final = (
     *_TLS_OPTIONS,
 )
 _CERT_REQS: Final = ("required", "optional", "none")
-#: The shortest time in seconds that an option can set for a broker and for another Redis. For a broker, it
-#: must be longer than the one second for which a worker's request waits for a message.
+#: The shortest time in seconds that an option can set: for a broker, and for every other Redis. A worker's
+#: request to the broker waits one second for a message, so a broker's timeouts must be longer.
 BROKER_SECONDS: Final = 2.0
 SECONDS: Final = 0.1
 _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -78,7 +78,7 @@ def redis_options(
 
 
 def _wrong_scheme(scheme: str) -> str:
-    """Return an error message for a URL with another scheme."""
+    """Return the error message for a URL whose scheme Keyhole does not support."""
     if "sentinel" in scheme:
         return (
             "Keyhole does not use Redis Sentinel; write the URL of the primary, or of an address that leads "

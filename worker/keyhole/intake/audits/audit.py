@@ -33,7 +33,7 @@ class AuditSpec(BaseModel):
     #: The audit stops before it exceeds these limits. Dollars are computed with the price table.
     max_requests: int | None = Field(default=None, ge=1)
     max_dollars: float | None = Field(default=None, gt=0)
-    #: The most requests per second to the bucket, for all audits of the bucket together; 0: no limit.
+    #: The most requests per second to the bucket; 0: no limit. All audits of the bucket share this limit.
     rate: float = Field(default=0.0, ge=0)
     #: The most batches that are queued or in progress at the same time, and the most objects in a batch.
     outstanding: int = Field(default=8, ge=1, le=1000)
@@ -82,7 +82,7 @@ class Totals(BaseModel):
     queued: int = 0
     #: Objects whose scan jobs are done.
     scanned: int = 0
-    #: The number of objects by the status of their verdict: all scanned, unchanged and archived objects.
+    #: The number of scanned, unchanged and archived objects, by the status of their verdict.
     statuses: dict[Status, int] = {}
     #: The total size of the selected objects, in bytes.
     listed_bytes: int = 0
@@ -90,7 +90,8 @@ class Totals(BaseModel):
     requests: int = 0
     lists: int = 0
     dollars: float = 0.0
-    #: The numbers of findings: verdicts on deleted objects, and tags that contradict a verdict.
+    #: The numbers of findings about the bucket: `gone` counts verdicts on deleted objects, `tag_mismatches`
+    #: counts objects with tags that contradict their verdict.
     gone: int = 0
     tag_mismatches: int = 0
 
@@ -103,7 +104,7 @@ class Audit(BaseModel):
     id: str
     spec: AuditSpec
     state: AuditState
-    #: Why the audit is not running or makes no progress, in one sentence.
+    #: One sentence that states why the audit is not running, or why it makes no progress.
     reason: str | None = None
     started_at: datetime
     ended_at: datetime | None = None
@@ -126,7 +127,8 @@ class How(StrEnum):
 class AuditedObject(BaseModel):
     """One object of an audit, with its current report.
 
-    `status` is the status at the time of the audit. `report` is `None` if Redis no longer has the record.
+    `status` is the status at the time of the audit; a later scan can have changed the report. `report` is
+    `None` if Redis no longer has the record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,7 +13,7 @@ BYTES_PER_OBJECT: Final = 896 * 1024
 
 
 class TagRequests(NamedTuple):
-    """The requests for tagging one object. Looks are HEADs that check whether the object was replaced."""
+    """The requests for tagging one object. `looks` are HEADs that check whether the object was replaced."""
 
     reads: int
     looks: int
@@ -21,12 +21,13 @@ class TagRequests(NamedTuple):
 
 
 #: `keyhole.results.tag_writer` reads the tags, checks whether the object is still the same, writes the tags,
-#: reads them back, and checks again. (For a version of an object, no checks are needed.)
+#: reads the tags back, and checks the object again. (A version of an object cannot be replaced, so its tags
+#: need no checks.)
 USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
 
 
 class Cost(NamedTuple):
-    """A number of requests, and their price in dollars, including the price of the bytes that they read."""
+    """A number of requests, and their price in dollars, which includes the price of the bytes read."""
 
     requests: int
     dollars: float

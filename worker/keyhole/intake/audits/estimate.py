@@ -1,8 +1,8 @@
 """Estimates the costs of an audit from a listing: the expected costs, and an upper limit.
 
 The expected costs assume typical images. The upper limit assumes that every scan uses its full budget and
-that every object needs the most requests for its tags. Neither includes retries beyond the budget, or data
-transfer out of the region. The caller must add only objects that the audit would scan.
+that every object needs the most requests for its tags. Neither estimate includes retries beyond the budget,
+or data transfer out of the region.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.listing import Listed
 
-#: `keyhole.results.tag_writer` writes tags up to four times. If the object was replaced in the meantime, it
-#: also reads the tags again, removes Keyhole's tags, reads the tags back, and checks the object once more.
+#: The most requests that `keyhole.results.tag_writer` sends for one object: it writes tags up to four times.
+#: If it then finds that the object was replaced, it also reads the tags again, removes Keyhole's tags, reads
+#: the tags back, and checks the object once more.
 MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
 NO_TAGS: Final = TagRequests(0, 0, 0)
 
@@ -30,7 +31,7 @@ class ClassTotals(BaseModel):
     bytes: int
     #: The number of objects that are archived, so that the audit cannot read them.
     archived: int
-    #: Whether the price table has this class. If not, the highest prices in the table are used.
+    #: Whether the price table has this class. Otherwise, the highest prices in the table are used.
     priced: bool
 
 
@@ -91,7 +92,7 @@ class Estimator:
         prices: The prices of requests.
         tags: Whether workers also write verdicts as tags.
         gets_per_object: The GETs of a typical scan.
-        bytes_per_object: The bytes that a typical scan reads; for smaller objects, their size is used.
+        bytes_per_object: The bytes that a typical scan reads. For a smaller object, its size is used instead.
         most_gets: The most GETs that the budget of a scan allows.
         most_bytes: The most bytes that the budget of a scan allows.
     """
@@ -164,7 +165,10 @@ class Estimator:
         )
 
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
-        """The costs if scans in each class read `read[class]` bytes and send these requests per object."""
+        """The costs of an audit, computed from the given number of requests per object.
+
+        `read` has, for each storage class, the number of bytes that all scans in this class read together.
+        """
         prices, tags = self._prices, tags if self._tags else NO_TAGS
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
         for name, size in read.items():

@@ -15,9 +15,9 @@ _CHUNK: Final = 1000
 
 
 class KeyRange(NamedTuple):
-    """The keys of one page: after the key `after`, up to the key `until` (`None`: no limit).
+    """A range of keys: those after the key `after`, up to and including the key `until` (`None`: no limit).
 
-    `listed` has the keys in this range that the server listed.
+    `listed` has all keys in this range that S3 listed, so every other key with a verdict is an orphan.
     """
 
     spec: AuditSpec
@@ -27,7 +27,10 @@ class KeyRange(NamedTuple):
 
 
 class Orphans(NamedTuple):
-    """The orphans in a range. If there were more than `MOST`, `until` is the key of the last one."""
+    """The orphans in a range.
+
+    If there are more than `MOST`, `until` is the key of the last orphan in `findings`.
+    """
 
     findings: list[BucketFinding]
     until: str | None
@@ -36,9 +39,9 @@ class Orphans(NamedTuple):
 def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphans:
     """Return the orphans in a range of keys.
 
-    `began` is the start of the LIST request. A later verdict is not an orphan, because its object may have
-    been created after the listing. (If the clocks of two hosts differ, this comparison can be wrong, and the
-    audit reports a wrong finding. The next audit does not report it again.)
+    `began` is the time at which the LIST request was sent. A verdict that was made later is not an orphan,
+    because its object may have been created after the listing. (If the clocks of two hosts differ, this
+    comparison can be wrong, and the audit reports a wrong finding. The next audit does not report it again.)
     """
     spec = key_range.spec
     found: list[BucketFinding] = []

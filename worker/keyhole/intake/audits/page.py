@@ -1,7 +1,7 @@
 """Processes one page of an audit: lists objects, finds those that need a scan, and divides them into batches.
 
 The result depends on the listing, the stored verdicts, the tags and the progress of the audit. Processing a
-page changes nothing; only the commit stores the result.
+page does not change the audit. `AuditStore.commit` stores the result.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +37,8 @@ from keyhole.store import keys
 #: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS). A job rarely has more than
 #: 300 bytes.
 MESSAGE_BYTES: Final = 200_000
-#: The longest time, in seconds, for which the rate limit can delay a batch. It is much shorter than the time
-#: limit of a task.
+#: If an audit has a rate limit, its pages and batches are so small that the limit delays each of them by at
+#: most this many seconds. This is much shorter than the time limit of a task.
 RATE_LIMITED_SECONDS: Final = 120
 
 
@@ -124,7 +124,7 @@ class Auditor:
         if decision.how is How.SCANNED:
             work.queue(listed)
             return None
-        if report is None or not decision.stands:  # then the object is archived
+        if report is None or not decision.stands:  # only an archived object gets here without a valid verdict
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
         work.take(report, decision.how)
@@ -143,7 +143,7 @@ class _Page:
 
     audit: Audit
     number: int
-    #: The expected cost of each object of earlier pages that is queued and not yet scanned.
+    #: The assumed cost of one object from an earlier page that is queued and not yet scanned.
     usual: Cost
     #: The expected cost of this page's objects.
     reserved: Cost = NOTHING
@@ -200,8 +200,9 @@ class _Page:
         """Return how the audit ends if the additional cost `takes` could exceed its limits; otherwise `None`.
 
         The totals contain the actual costs of scanned objects. Queued objects are added with their expected
-        costs. The storage classes of queued objects from earlier pages are not stored. So this method assumes
-        the usual cost for each of them, or the dollars of `takes` if those are higher.
+        costs. Of the queued objects from earlier pages, only the number is stored, not the storage classes.
+        So this method assumes that each of these objects costs `usual`, or as many dollars as `takes` if this
+        is more.
         """
         if not takes.requests:
             return None

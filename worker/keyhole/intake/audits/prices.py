@@ -17,7 +17,8 @@ from keyhole.toml_files import parse_as, read_text
 #: GB-months").
 GB: Final = 2**30
 
-#: A price. If it exceeds a million dollars for a thousand requests or a GB, it must be a typing error.
+#: A price. A price of more than a million dollars for a thousand requests or a GB is refused, because it must
+#: be a typing error.
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
 
 
@@ -31,7 +32,7 @@ class ClassPrices(BaseModel):
 
 
 class Prices(BaseModel):
-    """A table of prices. Its methods return dollars."""
+    """A table of prices. All prices are in dollars."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,7 +52,10 @@ class Prices(BaseModel):
         return storage_class in self.classes
 
     def get(self, storage_class: str, size: int) -> float:
-        """The price of a GET that returns `size` bytes. A HEAD or a refused GET costs as much as 0 bytes."""
+        """The price of a GET that returns `size` bytes.
+
+        A HEAD or a refused GET costs as much as a GET of 0 bytes.
+        """
         return self._of(storage_class).get_per_1000 / 1000 + self.retrieval(storage_class, size)
 
     def retrieval(self, storage_class: str, size: int) -> float:

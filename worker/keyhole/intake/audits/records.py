@@ -16,12 +16,12 @@ _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
 _HOWS: Final = {byte: how for how, byte in _HOW_BYTES.items()}
 ROW_BYTES: Final = 18
 
-#: Redis counts costs in billionths of a dollar. A GET costs 400 of them.
+#: Redis counts costs as integers, in billionths of a dollar. A GET costs 400 billionths.
 NANO: Final = 1_000_000_000
 
 
 class Row(NamedTuple):
-    """One object of an audit. `object_id` is the hash of its name."""
+    """One object of an audit. `object_id` is the hash of its bucket, key and version (`store.keys`)."""
 
     object_id: str
     status: Status
@@ -60,7 +60,10 @@ class Place(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The exclusive right of a process to list a page, until the process releases it or it expires."""
+    """The exclusive right of a process to list a page.
+
+    The right ends when the process releases it, or when it expires.
+    """
 
     audit_id: str
     page: int
@@ -72,8 +75,8 @@ class PageResult:
     """The result of a page.
 
     Args:
-        counts: The numbers to add to the totals. The names are those of `Totals`, `status:<status>` and
-            `nanodollars`.
+        counts: The numbers to add to the totals, by name: the names of fields in `Totals`, `status:<status>`
+            and `nanodollars`.
         batches: The batches of objects to scan.
         rows: The objects that need no scan.
         findings: The findings about the bucket.

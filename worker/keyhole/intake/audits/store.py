@@ -9,18 +9,20 @@ killed between two steps, the first step is done completely, and the second step
                     │                                         │                        ▼
                     └───── no batch is left to take ◄─────────┴──────────────── finish a batch
 
-- A page has a number. It is committed only once, together with the cursor of the next page, its counts and
-  its batches. If two workers list the same page, the second commit has no effect.
+- Each page has a number and is committed only once. The commit stores the page's counts, its batches, and the
+  cursor of the next page. If two workers list the same page, the second commit has no effect.
 - A batch is outstanding from the commit until it is finished. When it is taken, it is also recorded in the
   ledger. Redis stores the first result of each job in the batch, and ignores later results of the same job.
   When the batch is finished, its results are added to the totals.
 - So the totals are always correct, even if a step is repeated.
 - If the server supports `WAITAOF`, `create` waits until its writes are on disk, and so does the `commit` of a
-  page with batches (`keyhole.store.durability`). `take` does not wait: if a crash undoes it, the batches are
-  unsent again and the sweep sends them. If a crash loses a page without batches, the page is listed again.
+  page with batches (`keyhole.store.durability`). `take` does not wait: if a crash of the server undoes it,
+  the batches are unsent again, and the sweep sends them. The `commit` of a page without batches does not wait
+  either: if a crash undoes it, the page is listed again.
 
 What it can't do: an audit is only as durable as its Redis. The rows of an audit contain hashes of the
-objects' names. The names themselves are only in the records of verdicts, which can expire before the audit.
+objects' names. The names themselves are only in the records of verdicts. If these records expire before the
+audit, the audit still reports the statuses of the objects, but not their names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,14 +108,14 @@ class AuditStore:
         return bool(held)
 
     def record_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
-        """Record the ruleset and the scanner of the workers, which can differ from the starting command's."""
+        """Record the workers' ruleset and scanner version."""
         self._client.hset(keys.audit(audit_id), mapping={"ruleset": ruleset, "scanner": scanner})
 
     def count_start(self, audit_id: str) -> int:
-        """Count that a process starts to work on the next page; return 1 for the first start.
+        """Count a process that begins to work on the next page, and return the count.
 
-        The count is reset when the page is committed, when `record_trouble` is called, or when the state
-        changes.
+        A count above 1 means that earlier processes began the page and did not finish it. The count is reset
+        when the page is committed, when `record_trouble` is called, or when the state changes.
         """
         return self._client.hincrby(keys.audit(audit_id), "starts", 1)
 

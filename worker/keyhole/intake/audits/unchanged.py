@@ -15,8 +15,8 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
     which policies read, without changing its ETag. A version of an object never changes, so only its id and
     its size are compared.
 
-    Verdicts with the status `failed` are never valid. The verdict that an object is archived becomes invalid
-    when the object is restored, although ETag, size and modification time stay the same.
+    A verdict with the status `failed` is never valid. When an archived object is restored, its ETag, size and
+    modification time stay the same, but the verdict that the object is archived becomes invalid.
     """
     if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
         return False
@@ -34,5 +34,8 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
 
 
 def _second(moment: datetime | None) -> datetime | None:
-    """Return a modification time in whole seconds, like in HTTP headers. Listings can have milliseconds."""
+    """Round a modification time down to whole seconds.
+
+    HTTP headers state times in seconds, but listings can have milliseconds.
+    """
     return None if moment is None else moment.replace(microsecond=0)

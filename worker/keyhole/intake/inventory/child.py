@@ -1,6 +1,6 @@
 """The child process that converts one part of an inventory, with limits on memory and CPU time.
 
-The module `conversion` documents its input and output.
+The module `conversion` documents the input and the output of the child.
 """
 
 import json
@@ -25,7 +25,7 @@ def main() -> None:
     _limit(resource.RLIMIT_CORE, 0)
     said = json.dumps(_converted(line)).encode()
     os.write(1, said)
-    os._exit(0)  # end at once, because the thread still waits for input
+    os._exit(0)  # without Python's cleanup, because the thread is still reading
 
 
 def _converted(line: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def write_table(part: Conversion) -> int:
     Raises:
         PartError: The part is invalid. For some invalid parts, pyarrow raises errors of other types.
     """
-    # Import the libraries here, so that they are loaded only in the child, and after its limits are set.
+    # Import pyarrow's modules here, so that they are loaded only in the child, after its limits are set.
     from keyhole.intake.inventory.formats import BYTES_PER_BYTE, FREE_BYTES, batches  # noqa: PLC0415
     from keyhole.intake.inventory.rows import wanted_rows  # noqa: PLC0415
     from keyhole.intake.inventory.table import TableWriter  # noqa: PLC0415

@@ -3,7 +3,7 @@
 The libraries for Parquet and ORC do not protect against malicious files. A changed byte in an ORC file can
 crash the process (with pyarrow 26.0, about one change in ten thousand does), and a few bytes can make the
 library allocate a huge amount of memory. So a child process with limits on memory and CPU time reads the
-part. The child ends when its parent ends. If a limit kills the child, the error states which.
+part. The child ends when its parent ends. If the part exceeds a limit, the error names the limit.
 
 The parent writes a `Conversion` as one line of JSON to the child's standard input, and keeps this pipe open
 as long as it lives. The child writes a JSON object with `rows` or `error` to its standard output. If the
@@ -24,9 +24,10 @@ from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, PartError
 #: The child's module. This module does not import it, so that the libraries are loaded only in the child,
 #: within its limits.
 CHILD: Final = "keyhole.intake.inventory.child"
-#: At most this many bytes of the child's response are read. The child writes only one sentence.
+#: The parent reads at most this many bytes of the child's response, which is a short JSON object.
 MAX_ANSWER_BYTES: Final = 64 << 10
-#: Arrow's default memory pools reserve gigabytes of address space, which would exceed the memory limit.
+#: These variables make Arrow use the system's allocator with few arenas. The defaults reserve gigabytes of
+#: address space, which would exceed the memory limit.
 ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 
 

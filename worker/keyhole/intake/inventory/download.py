@@ -1,4 +1,7 @@
-"""Downloads the files of an inventory from S3 in ranges. All ranges of a file must have the same ETag."""
+"""Downloads the files of an inventory from S3 in ranges.
+
+All ranges of a file must have the same ETag, so a file that is replaced during the download is an error.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +29,10 @@ RANGE_BYTES: Final = 8 << 20
 
 
 def counting() -> Meter:
-    """Return a meter that counts requests but has no limits, because inventories have other limits."""
+    """Return a meter that counts requests and has no limits.
+
+    The functions below limit the bytes of each file.
+    """
     return Meter(Budget(requests=1 << 62, bytes=1 << 62, seconds=float("inf")))
 
 

@@ -1,12 +1,12 @@
-"""Reads the rows of a part in CSV, Parquet or ORC, batch by batch, with common column names.
+"""Reads the rows of a part in CSV, Parquet or ORC, batch by batch, with the same column names for all three.
 
-The names of a column in the three formats differ only in underscores and case: `LastModifiedDate` in a CSV is
-`last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.
+In the three formats, the names of the same column differ only in underscores and case: `LastModifiedDate` in
+a CSV is `last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.
 
-The limits for the number of rows and for the size of unpacked data depend on the size of the part, because a
-few malicious bytes can claim billions of rows. In a compressed CSV with very regular keys, a row takes 2.3
-bytes, which is 1/15 of its uncompressed text. In Parquet with the best encoding, which S3 does not use, a row
-can take 0.4 bytes.
+A malicious part of a few bytes can claim billions of rows. So this module limits the number of rows and the
+size of the unpacked data in proportion to the size of the part. A genuine part stays below the limits: in a
+compressed CSV with very regular keys, a row takes 2.3 bytes, which is 1/15 of its uncompressed text. In
+Parquet with the best encoding, which S3 does not use, a row can take 0.4 bytes.
 """
 
 import zlib
@@ -37,7 +37,7 @@ WANTED: Final = REQUIRED | {
 BATCH_ROWS: Final = 8192
 #: The longest row of a CSV, in bytes. The longest columns, a key and an access control list, take a few KiB.
 BLOCK_BYTES: Final = 1 << 20
-#: The limits are linear functions of the part's size: a constant, plus a number for each byte of the part.
+#: The limits of the unpacked bytes and of the rows: a constant, plus a number for each byte of the part.
 FREE_BYTES, BYTES_PER_BYTE = 64 << 20, 100
 FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 4
 
@@ -105,7 +105,7 @@ def _csv(part: Conversion) -> Iterator[Batch]:
 
 
 class _Unpacked(RawIOBase):
-    """Reads the unpacked data of a gzip file, and raises an error beyond a limit."""
+    """Reads the unpacked data of a gzip file, and raises an error if they exceed a limit."""
 
     def __init__(self, file: Any, most: int) -> None:  # noqa: ANN401 - any file
         self._gzip = GzipFile(fileobj=file)
@@ -154,7 +154,7 @@ def _all_there(rows: int, stated: int) -> None:
 
 
 def _chosen(columns: list[str] | tuple[str, ...], part: Conversion) -> dict[str, str]:
-    """Return the columns to read: a dictionary from common names to the names in the part.
+    """Return the columns to read: a dictionary from the names in `WANTED` to the names in the part.
 
     Raises:
         PartError: A required column is missing, or two columns have the same name.

@@ -28,13 +28,14 @@ class _AtRow(Cursor):
 class InventoryLister:
     """Lists the objects or versions of a bucket at the time when S3 wrote the inventory.
 
-    The rows are in no defined order. Each page contains rows of one part only. For the first page of a part,
-    the process downloads and converts the part. The other pages are read from disk.
+    The rows are in no defined order. Each page contains rows of one part only. When a process needs the first
+    page of a part, it downloads and converts the part. It reads the other pages from its disk.
 
     Args:
         client: A boto3 client without retries, for the bucket that contains the inventory.
         manifest_uri: The URI of the manifest, `s3://…/manifest.json`.
-        folder: A private folder for parts in use, which take a few GB. Several processes can share it.
+        folder: A private folder for the parts in use, which need a few GB. Several processes can share the
+            folder.
         bucket: The name of the bucket to list.
         prefix: The prefix of the keys.
         versions: Whether to list all versions, not only the current versions.
@@ -64,7 +65,7 @@ class InventoryLister:
         self._opened: tuple[Manifest, Parts] | None = None
 
     def page(self, cursor: str | None) -> Page:
-        """The page at a cursor; see `Lister.page`."""
+        """Return the page at a cursor; see `Lister.page`."""
         at = None if cursor is None else _AtRow.read(cursor)
         meter = counting()
         if self._opened is None:

@@ -1,10 +1,17 @@
-"""The parts of an inventory in a local folder: Keyhole downloads, verifies and converts each part once.
+"""Keeps the converted parts of inventories in a local folder, so that each part is downloaded only once.
 
-For each inventory, the folder contains the table of one part only. When a process needs the next part, it
-removes this table. If another machine, or a late process, needs a removed part, it creates the table again.
-Several processes can share a folder: a process holds a lock while it creates a table, and renames the table
-to its final name when the table is complete. If a process is killed, the next process that creates a table of
-the same inventory removes its files. After a week, every process does so.
+A process that needs rows of a part reads them from the part's table (`table`). If the folder does not contain
+the table, the process downloads the part, verifies its MD5, and converts it to the table. To save space, it
+first removes the table of the inventory's previous part. If a process still needs a removed table, it creates
+the table again.
+
+Several processes can share a folder. A process holds the inventory's lock while it creates a table. It writes
+the table to a temporary file, and gives the file its final name when the table is complete, so other
+processes never read an incomplete table.
+
+A process that is killed leaves files behind. The next process that creates a table of the same inventory
+removes them. If there is no such process, files that were not used for a week are removed when a process
+creates a table of any inventory in this folder.
 
 Only the owner can access the folder, so Keyhole trusts its files.
 """
@@ -37,7 +44,8 @@ if TYPE_CHECKING:
 
 #: The suffixes of all files that this module creates.
 TABLE, DOWNLOAD, UNFINISHED, LOCK = ".arrow", ".download", ".unfinished", ".lock"
-#: Unused files are removed after this many seconds. Creating a table never takes so long.
+#: Files that were not used for this many seconds are removed. Creating a table takes much less time, so files
+#: in use are not removed.
 FORGOTTEN_SECONDS: Final = 7 * 24 * 3600.0
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -98,7 +106,10 @@ class Parts:
             raise ListingError(f"{table} is damaged ({error}); remove it") from error
 
     def forget(self) -> None:
-        """Remove the files of this inventory. If that fails, another process removes them after a week."""
+        """Remove the files of this inventory.
+
+        Ignore errors, because unused files are also removed after a week.
+        """
         with suppress(OSError), self._alone():
             self._remove(*self._folder.glob(f"{self._stem}.*"))
 
@@ -106,7 +117,7 @@ class Parts:
         return self._folder / f"{self._stem}.{index:05}{TABLE}"
 
     def _read(self, table: Path, first: int, count: int) -> tuple[tuple[Listed, ...], int]:
-        os.utime(table)  # so that no process removes it as unused
+        os.utime(table)  # the table is in use, so no process must remove it as unused
         rows, total = read_rows(table, first, count)
         return tuple(map(_listed, rows)), total
 
@@ -120,7 +131,7 @@ class Parts:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not _is_still_at(path, descriptor):
-                    continue  # the last holder has removed the file, so this lock excludes nobody; try again
+                    continue  # this file was removed in the meantime, so its lock excludes nobody
                 os.utime(descriptor)
                 yield
             finally:

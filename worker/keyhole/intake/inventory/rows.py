@@ -1,8 +1,8 @@
 """Filters the rows of an inventory by bucket and prefix, checks them, and converts them to a common schema.
 
-An error names the first invalid row. Some fields can be missing. Without `IsLatest`, a row is assumed to be
-the current version. Without `IsDeleteMarker`, it is assumed to be an object. Without a version id, it is the
-version `null`, which was created before versioning was enabled for the bucket.
+An error names the first invalid row. A row can lack some fields. A row without `IsLatest` is assumed to be
+the current version, and a row without `IsDeleteMarker` is assumed to be an object. A row without a version id
+is the version `null`, which was created before versioning was enabled for the bucket.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def wanted_rows(part: Conversion, batch: Batch, first: int) -> pa.RecordBatch:
 
 
 class _Rows:
-    """The rows of a batch that were not filtered out so far, and their row numbers."""
+    """The rows of a batch that have passed all filters so far, with their row numbers."""
 
     def __init__(self, batch: Batch, first: int) -> None:
         self._columns = {name: _plain(column) for name, column in batch.items()}
@@ -79,12 +79,13 @@ class _Rows:
         self._numbers = self._numbers.filter(wanted)
 
     def read(self, name: str, convert: Callable[[pa.Array], pa.Array], kind: str) -> pa.Array:
-        """Convert a column. The error contains the number of the first row that cannot be converted."""
+        """Convert a column. If that fails, the error contains the number of the first row that is invalid."""
         column = self._columns[name]
         try:
             return convert(column)
         except (pa.ArrowException, ValueError):
-            # If there are no rows, the type of the column is wrong, and there is no row number.
+            # If the column has no rows, the conversion failed because of the column's type, and there is no
+            # row to name.
             number = self._numbers[_first_bad(column, convert)].as_py() if len(column) else None
             raise PartError(f"{WANTED[name]} is not a valid {kind}", number) from None
 
@@ -119,7 +120,10 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _text(column: pa.Array) -> pa.Array:
-    """Convert text; empty text becomes null. Check that it is UTF-8, because the Parquet reader does not."""
+    """Convert text; empty text becomes null.
+
+    Check that the text is UTF-8, because the Parquet reader does not check it.
+    """
     if not _is_text(column.type):
         raise ValueError(column.type)
     text = column.cast(pa.binary())

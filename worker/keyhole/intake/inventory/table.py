@@ -1,8 +1,8 @@
 """A table: a converted part on disk, with random access to its rows.
 
 The file has Arrow's IPC format without compression. All batches except the last have `BATCH_ROWS` rows, so
-row N is in batch N / `BATCH_ROWS`. The file is not mapped into memory, because the kernel kills a process
-that reads beyond the end of a mapped file, which happens if the file is truncated.
+row N is in batch N / `BATCH_ROWS`. The file is read with system calls and not mapped into memory. If a mapped
+file is truncated, the kernel kills the process that reads beyond its new end.
 """
 
 import os
@@ -15,7 +15,8 @@ from pyarrow import ipc
 
 from keyhole.intake.inventory.part import PartError
 
-#: The number of rows in a batch, which takes about 150 KB. It is slightly more than the rows of a page.
+#: The number of rows in a batch. A batch takes about 150 KB, and has slightly more rows than a page, so a
+#: page is in at most two batches.
 BATCH_ROWS: Final = 1024
 #: The space on the disk, in bytes, that must stay free for other programs.
 RESERVE_BYTES: Final = 256 << 20
@@ -58,7 +59,7 @@ class TableWriter:
     ) -> None:
         with self._file:
             if error is not None:
-                return  # do not write the end of a useless table; the disk may also be full
+                return  # the table is useless now, and the disk may be full, so do not complete the table
             self._writer.write_table(self._rest)
             self._writer.close()
             self._file.flush()
