@@ -92,13 +92,20 @@ end
 """
 
 ACQUIRE: Final = f"""
--- KEYS[1] zset: open entries of the queue, scored by last activity KEYS[2] hash: records of open entries
--- KEYS[3] hash: for each queue, the latest recording time among the entries that workers have begun KEYS[4]
--- zset: leased entries of the queue, scored by the holder's last heartbeat KEYS[5] hash: the holder of each
--- entry KEYS[6] zset: postponed entries, scored by due time KEYS[7] the clock ARGV[1] entry id ARGV[2] the
--- queue ARGV[3] the new holder ARGV[4] seconds for which a lease is valid after the last heartbeat ARGV[5] 1:
--- acquire the lease even if another holder has a valid one returns the previous holder, if it did not release
--- the lease (empty: none), and 1 if its lease is still valid and this script did not take it over, else 0
+-- KEYS[1]  zset: open entries of the queue, scored by last activity
+-- KEYS[2]  hash: records of open entries
+-- KEYS[3]  hash: for each queue, the latest recording time among the entries that workers have begun
+-- KEYS[4]  zset: leased entries of the queue, scored by the holder's last heartbeat
+-- KEYS[5]  hash: the holder of each entry
+-- KEYS[6]  zset: postponed entries, scored by due time
+-- KEYS[7]  the clock
+-- ARGV[1]  entry id
+-- ARGV[2]  the queue
+-- ARGV[3]  the new holder
+-- ARGV[4]  seconds for which a lease is valid after the last heartbeat
+-- ARGV[5]  1: acquire the lease even if another holder has a valid one
+-- returns the previous holder, if it did not release its lease (empty: none), and 1 if its lease is still
+-- valid and the caller did not get it, else 0
 {NOW}{LUA}
 local at = now(KEYS[7])
 local record = redis.call('HGET', KEYS[2], ARGV[1])
@@ -142,8 +149,9 @@ end
 """
 
 RECLAIM: Final = """
--- KEYS[1] zset: leased entries of the queue, scored by the holder's last heartbeat ARGV entry ids The name of
--- the holder stays recorded, and tells the next holder that a worker was lost.
+-- KEYS[1]  zset: leased entries of the queue, scored by the holder's last heartbeat
+-- ARGV     entry ids
+-- The name of the holder stays recorded, so the next holder learns that a worker was lost.
 for _, entry in ipairs(ARGV) do
     redis.call('ZREM', KEYS[1], entry)
 end
