@@ -1,7 +1,7 @@
 """VHDs with changed footers."""
 
 from keyhole.builders import Image
-from keyhole.inspectors.formats.vhd import footer_checksum
+from keyhole.inspectors.formats.vhd_footer import footer_checksum
 
 
 def with_footer(image: Image, at: int, value: bytes, *, only: int | None = None) -> Image:

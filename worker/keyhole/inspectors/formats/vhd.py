@@ -5,20 +5,8 @@ Format" and "Dynamic Disk Header Format". The module `readers` states which read
 the virtual size, and which readers use the geometry.
 
 The footer is the last 512 bytes of the object, or the last 511 bytes if an old version of Virtual PC wrote
-the image. Dynamic and differencing images also have a copy of the footer at offset 0.
-
-| offset | bytes | field of the footer |
-|---|---|---|
-| 0 | 8 | cookie `conectix` |
-| 16 | 8 | offset of the dynamic header; all ones in a fixed image |
-| 28 | 4 | creator application |
-| 40 | 8 | original size in bytes |
-| 48 | 8 | current size in bytes |
-| 56 | 4 | geometry: cylinders u16, heads u8, sectors per track u8 |
-| 60 | 4 | type: 2 fixed, 3 dynamic, 4 differencing |
-| 64 | 4 | checksum: one's complement of the sum of all bytes of the footer, except the checksum |
-| 68 | 16 | unique id |
-| 84 | 1 | saved state |
+the image. Dynamic and differencing images also have a copy of the footer at offset 0. The module `vhd_footer`
+lists the fields of the footer.
 
 A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset that the footer states.
 
@@ -46,17 +34,24 @@ from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.layout import Part, overlaps
-from keyhole.inspectors.formats.vhd_blocks import BlockTable
-from keyhole.inspectors.readers import READERS, vhd_sizes
+from keyhole.inspectors.formats.vhd_blocks import BlockTable, place_of_table
+from keyhole.inspectors.formats.vhd_footer import (
+    COOKIE,
+    DIFFERENCING,
+    DYNAMIC,
+    FIXED,
+    FOOTER_BYTES,
+    TYPE_NAMES,
+    Footer,
+    checksum,
+    footer_checksum,
+)
+from keyhole.inspectors.readers import READERS
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 from keyhole.inspectors.text import printable
 
-COOKIE, DYNAMIC_COOKIE = b"conectix", b"cxsparse"
-FOOTER_BYTES = 512
+DYNAMIC_COOKIE = b"cxsparse"
 DYNAMIC_HEADER_BYTES = 1024
-
-FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
-TYPE_NAMES = {FIXED: "fixed", DYNAMIC: "dynamic", DIFFERENCING: "differencing"}
 
 #: The largest virtual size, 2,040 GiB, according to QEMU (block/vpc.c, VHD_MAX_SECTORS) and Microsoft.
 MAX_SECTORS = 0xFF000000
@@ -102,28 +97,28 @@ class VHDInspector(FileInspector):
     @property
     def virtual_size(self) -> int:
         """The virtual size in bytes for the first reader in `READERS`; zero if unknown."""
-        return self._sizes_by_reader().get(READERS[0], 0)
+        return self._sizes_by_reader.get(READERS[0], 0)
 
     def other_sizes(self) -> Mapping[str, int]:
         """Return the virtual sizes for the readers that use another size than `virtual_size`; see `Facts`."""
-        return {reader: size for reader, size in self._sizes_by_reader().items() if size != self.virtual_size}
+        usual = self.virtual_size
+        return {reader: size for reader, size in self._sizes_by_reader.items() if size != usual}
 
     @property
     def subformat(self) -> str | None:
         """`fixed`, `dynamic` or `differencing`."""
-        return TYPE_NAMES.get(self._type) if self.format_match else None
+        return TYPE_NAMES.get(self._footer.kind)
 
     def post_process(self) -> None:
         """If the object begins with a copy of a footer, declare the dynamic header, then the block table."""
-        if not self.head_match or not self.filled("header") or len(self._footer) < FOOTER_BYTES:
+        if not self.head_match or not self.filled("header") or len(self._footer.raw) < FOOTER_BYTES:
             return
         if not self.has_region("dynamic_header"):
-            offset = int.from_bytes(self._footer[16:24], "big")
+            offset = self._footer.dynamic_header
             self.new_region("dynamic_header", CaptureRegion(offset, DYNAMIC_HEADER_BYTES))
-        header = self._dynamic_header
-        if header and not self.has_region("table"):
-            offset, length = int.from_bytes(header[16:24], "big"), 4 * int.from_bytes(header[28:32], "big")
+        if not self.has_region("table") and self._dynamic_header:
             most = THOROUGH_BYTES if self.thorough else MAX_TABLE_BYTES
+            offset, length = place_of_table(self._dynamic_header)
             self.new_region("table", CaptureRegion(offset, min(length, most)))
 
     @property
@@ -134,7 +129,8 @@ class VHDInspector(FileInspector):
         """
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED
-        proven = self._fixed_length_fits if self._type == FIXED else self._footers_equal and self._apart
+        fixed = self._footer.kind == FIXED
+        proven = self._fixed_length_fits if fixed else self._footers_equal and self._apart
         if not proven:
             return Wholeness.UNCHECKED
         return Wholeness.SAMPLED if self.thorough and not self._table_held else Wholeness.PROVEN
@@ -142,30 +138,30 @@ class VHDInspector(FileInspector):
     @property
     def _table_held(self) -> bool:
         """Whether the whole block table is held; true for fixed images, which have no block table."""
-        header = self._dynamic_header
-        return self._type == FIXED or (
-            self.filled("table") and len(self.captured("table")) == 4 * int.from_bytes(header[28:32], "big")
-        )
+        if self._footer.kind == FIXED:
+            return True
+        held = self.filled("table")
+        return held and len(self.captured("table")) == place_of_table(self._dynamic_header).length
 
     def details(self) -> Mapping[str, object]:
         """Return the type, the creator, the sizes and the unique id that the footer states."""
         footer = self._footer
-        if len(footer) < FOOTER_BYTES - 1:
+        if not footer.whole:
             return {}
         return {
-            "type": TYPE_NAMES.get(self._type, str(self._type)),
-            "creator": printable(footer[28:32].rstrip(b"\0 ")),
-            "current_size": self._current_size,
-            "geometry_size": self._geometry_size,
-            "original_size": int.from_bytes(footer[40:48], "big"),
-            "unique_id": str(UUID(bytes=footer[68:84])),
+            "type": TYPE_NAMES.get(footer.kind, str(footer.kind)),
+            "creator": printable(footer.creator.rstrip(b"\0 ")),
+            "current_size": footer.current_size,
+            "geometry_size": footer.geometry_size,
+            "original_size": footer.original_size,
+            "unique_id": str(UUID(bytes=footer.unique_id)),
         }
 
     def checks(self) -> list[Finding]:
         """Return findings about the footers, the dynamic header and the block table."""
         if not self.format_match:
             return []
-        if len(self._footer) < FOOTER_BYTES - 1:
+        if not self._footer.whole:
             return (
                 [found("truncated", "the object ends within the VHD footer")]
                 if self._size is not None
@@ -175,29 +171,31 @@ class VHDInspector(FileInspector):
 
     def _states(self) -> Iterator[Finding]:
         footer = self._footer
-        if self._type == DIFFERENCING:
+        if footer.kind == DIFFERENCING:
             yield found("parent_image", "a differencing VHD stores only the changes to its parent image")
-        elif self._type not in TYPE_NAMES:
-            yield found("unknown_features", f"VHD type {self._type} is unknown")
-        if footer[84]:
+        elif footer.kind not in TYPE_NAMES:
+            yield found("unknown_features", f"VHD type {footer.kind} is unknown")
+        if footer.saved_state:
             yield found(
                 "saved_state", "the image belongs to a machine in saved state; resume and shut it down"
             )
-        if int.from_bytes(footer[64:68], "big") != footer_checksum(footer):
+        if footer.checksum != footer_checksum(footer.raw):
             yield found("checksum_mismatch", "the VHD footer does not match its checksum")
 
     def _sizes(self) -> Iterator[Finding]:
-        sizes, current = self._sizes_by_reader(), self._current_size
+        sizes, current = self._sizes_by_reader, self._footer.current_size
         # Writers state the largest geometry that fits into the size. The difference is less than one
         # cylinder.
-        cylinder = self._footer[58] * self._footer[59] * SECTOR
+        cylinder = self._footer.cylinder_bytes
         wrong = tuple(
             reader
             for reader, size in sizes.items()
             if not size or (size != current and not 0 <= current - size < cylinder)
         )
         if wrong:
-            message = f"the footer states {current} bytes, but a geometry of {self._geometry_size} bytes"
+            message = (
+                f"the footer states {current} bytes, but a geometry of {self._footer.geometry_size} bytes"
+            )
             yield found("size_mismatch", message, readers=() if len(wrong) == len(sizes) else wrong)
         if max(sizes.values()) > MAX_SECTORS * SECTOR:
             size = max(sizes.values())
@@ -208,20 +206,19 @@ class VHDInspector(FileInspector):
     def _agreement(self) -> Iterator[Finding]:
         if self._size is None or not self.filled("footer"):
             return
-        if not self._end_footer or (self._type != FIXED and not self._apart):
+        kind = self._footer.kind
+        if not self._end_footer or (kind != FIXED and not self._apart):
             yield found("truncated", "the object does not end with a VHD footer")
         elif self.head_match and not self._footers_equal:
             same_size = self.region("header").data[48:60] == self._end_footer[48:60]
             check = "structure" if same_size else "size_mismatch"
             yield found(check, "the VHD footer at the end differs from its copy at the front")
-        elif self._type == FIXED and self.head_match:
+        elif kind == FIXED and self.head_match:
             yield found("structure", "the fixed VHD begins with a footer, which only other types have there")
-        elif self._type == FIXED and not self._fixed_length_fits:
-            yield found(
-                "size_mismatch",
-                f"the footer states {self._current_size} bytes, but follows after {self._end_offset} bytes",
-            )
-        if self._type in {DYNAMIC, DIFFERENCING} and not self.head_match:
+        elif kind == FIXED and not self._fixed_length_fits:
+            size, end = self._footer.current_size, self._end_offset
+            yield found("size_mismatch", f"the footer states {size} bytes, but follows after {end} bytes")
+        if kind in {DYNAMIC, DIFFERENCING} and not self.head_match:
             yield found("structure", "the dynamic VHD does not begin with a copy of its footer")
 
     def _blocks(self) -> Iterator[Finding]:
@@ -235,7 +232,7 @@ class VHDInspector(FileInspector):
             else:
                 yield found("structure", "there is no dynamic header at the offset that the footer states")
             return
-        if int.from_bytes(header[36:40], "big") != _checksum(header, 36):
+        if int.from_bytes(header[36:40], "big") != checksum(header, 36):
             yield found("checksum_mismatch", "the dynamic header does not match its checksum")
         table = BlockTable.of(header, self.captured("table"))
         if not table.block_is_sound:
@@ -249,7 +246,7 @@ class VHDInspector(FileInspector):
 
     def _table(self, table: BlockTable) -> Iterator[Finding]:
         """Yield findings about the block table of an image with a valid block size."""
-        if table.blocks_count * table.block < max(self.virtual_size, self._current_size):
+        if table.blocks_count * table.block < max(self.virtual_size, self._footer.current_size):
             yield found(
                 "size_mismatch",
                 f"{table.blocks_count} blocks of {table.block} bytes cannot hold the virtual size",
@@ -257,7 +254,7 @@ class VHDInspector(FileInspector):
         elif table.blocks_end > self._end_offset:
             end = self._end_offset
             yield found("truncated", f"blocks end at byte {table.blocks_end}, but the data must end at {end}")
-        place = int.from_bytes(self._footer[16:24], "big")
+        place = self._footer.dynamic_header
         parts = [
             Part(0, FOOTER_BYTES, "the copy of the footer"),
             Part(place, place + DYNAMIC_HEADER_BYTES, "the dynamic header"),
@@ -267,22 +264,20 @@ class VHDInspector(FileInspector):
             # If a block ends after the object, the object is truncated. This was reported above, so the
             # overlap of the block and the footer is not reported as a second error.
             parts.append(Part(self._end_offset, self.actual_size, "the footer"))
-        yield from overlaps(parts, table.blocks())
+        yield from overlaps(parts, table.blocks)
 
-    # The dynamic header and the block table
-
-    @property
+    @Remembered
     def _dynamic_header(self) -> bytes:
         """The dynamic header; empty unless all of it is held and it begins with its cookie."""
-        header = self.captured("dynamic_header") if self.filled("dynamic_header") else b""
+        header = self.captured("dynamic_header")
         return header if len(header) == DYNAMIC_HEADER_BYTES and header.startswith(DYNAMIC_COOKIE) else b""
 
     # The footers
 
-    @property
-    def _footer(self) -> bytes:
+    @Remembered
+    def _footer(self) -> Footer:
         """The footer that Keyhole uses: the copy at the front, as in QEMU, or else the footer at the end."""
-        return self.region("header").data if self.head_match else self._end_footer
+        return Footer.parse(self.region("header").data if self.head_match else self._end_footer)
 
     @Remembered
     def _end_footer(self) -> bytes:
@@ -291,24 +286,14 @@ class VHDInspector(FileInspector):
         Until the object's length is known, the last bytes read so far are treated as the object's end.
         """
         tail = self.region("footer").data
-        for candidate in (tail, tail[1:]):
-            if candidate.startswith(COOKIE) and len(candidate) >= FOOTER_BYTES - 1:
-                return candidate
+        for start in (0, 1):
+            if tail.startswith(COOKIE, start) and len(tail) - start >= FOOTER_BYTES - 1:
+                return tail[start:]
         return b""
 
-    @property
-    def _current_size(self) -> int:
-        return int.from_bytes(self._footer[48:56], "big")
-
-    @property
-    def _geometry_size(self) -> int:
-        """The size in bytes according to the footer's geometry."""
-        footer = self._footer
-        return int.from_bytes(footer[56:58], "big") * footer[58] * footer[59] * SECTOR
-
+    @Remembered
     def _sizes_by_reader(self) -> dict[str, int]:
-        footer = self._footer
-        return vhd_sizes(footer[28:32], self._current_size, self._geometry_size) if len(footer) >= 60 else {}
+        return self._footer.sizes
 
     @property
     def _end_offset(self) -> int:
@@ -323,10 +308,6 @@ class VHDInspector(FileInspector):
         return self._end_offset >= FOOTER_BYTES + DYNAMIC_HEADER_BYTES
 
     @property
-    def _type(self) -> int:
-        return int.from_bytes(self._footer[60:64], "big")
-
-    @property
     def _footers_equal(self) -> bool:
         # A footer of 511 bytes lacks the last of the reserved bytes.
         end = self._end_footer
@@ -334,13 +315,4 @@ class VHDInspector(FileInspector):
 
     @property
     def _fixed_length_fits(self) -> bool:
-        return self._current_size == self._end_offset
-
-
-def footer_checksum(footer: bytes) -> int:
-    """Return the checksum of a footer: the one's complement of the sum of all bytes except bytes 64 to 67."""
-    return _checksum(footer, 64)
-
-
-def _checksum(structure: bytes, at: int) -> int:
-    return ~(sum(structure) - sum(structure[at : at + 4])) & 0xFFFFFFFF
+        return self._footer.current_size == self._end_offset

@@ -11,16 +11,17 @@ Format", "Block Allocation Table" and "Data Blocks". All fields are big-endian.
 | 16 | 8 | offset of the locator |
 """
 
-from array import array
 from collections.abc import Iterator
 from struct import unpack_from
 from typing import NamedTuple
 
-from keyhole.inspectors.effort import CALL, spend
-from keyhole.inspectors.fields import SECTOR, big_endian
+from keyhole.inspectors.fields import SECTOR
+from keyhole.inspectors.formats.allocated import allocated
 from keyhole.inspectors.formats.layout import Blocks, Part
+from keyhole.inspectors.region import ByteRange
 
-FREE = 0xFFFFFFFF
+#: The entry of a block that is not allocated.
+FREE = (b"\xff\xff\xff\xff",)
 LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
 
 
@@ -31,21 +32,24 @@ class BlockTable(NamedTuple):
         offset: The offset of the table in bytes.
         blocks_count: The number of entries.
         block: The size of a block in bytes, without its bitmap.
-        held: The held bytes of the table.
+        blocks: The allocated blocks, each with its bitmap, according to the held part of the table.
         locators: The parent locators in the dynamic header.
     """
 
     offset: int
     blocks_count: int
     block: int
-    held: bytes
+    blocks: Blocks
     locators: bytes
 
     @classmethod
     def of(cls, header: bytes, held: bytes) -> "BlockTable":
         """Return the table that a dynamic header of 1,024 bytes describes, with the table's held bytes."""
         offset, _, count, block = unpack_from(">QIII", header, 16)
-        return cls(offset, count, block, held, header[LOCATORS_AT:LOCATORS_END])
+        # The bitmap has one bit for each sector and fills whole sectors.
+        length = -(-block // (8 * SECTOR * SECTOR)) * SECTOR + block
+        blocks = Blocks("a block", allocated("I", "big", held, FREE), length, unit=SECTOR)
+        return cls(offset, count, block, blocks, header[LOCATORS_AT:LOCATORS_END])
 
     @property
     def end(self) -> int:
@@ -58,25 +62,9 @@ class BlockTable(NamedTuple):
         return self.block >= SECTOR and not self.block & (self.block - 1)
 
     @property
-    def entries(self) -> "array[int]":
-        """The first sectors of the allocated blocks, according to the held part of the table."""
-        spend(CALL)
-        return array("I", (entry for entry in big_endian("I", self.held) if entry != FREE))
-
-    @property
-    def bytes_of_block(self) -> int:
-        """The length of a block in bytes, including its bitmap, which fills whole sectors."""
-        return -(-self.block // (8 * SECTOR * SECTOR)) * SECTOR + self.block
-
-    @property
     def blocks_end(self) -> int:
-        """The offset of the first byte after the last block; zero if no block is allocated."""
-        last = max(self.entries, default=0)
-        return last * SECTOR + self.bytes_of_block if last else 0
-
-    def blocks(self) -> Blocks:
-        """Return the blocks, each with its bitmap, for the search for overlaps."""
-        return Blocks("a block", self.entries, self.bytes_of_block, unit=SECTOR)
+        """The offset of the first byte after the last block; zero if no block is allocated after sector 0."""
+        return self.blocks.end if self.blocks.end > self.blocks.length else 0
 
     def parts(self) -> Iterator[Part]:
         """Yield the table and the parent locators that the dynamic header describes."""
@@ -85,3 +73,9 @@ class BlockTable(NamedTuple):
             code, length, start = unpack_from(">I4xI4xQ", self.locators, at)
             if code:
                 yield Part(start, start + length, "a parent locator")
+
+
+def place_of_table(header: bytes) -> ByteRange:
+    """Return the range of the block table, according to a dynamic header of 1,024 bytes."""
+    offset, count = unpack_from(">Q4xI", header, 16)
+    return ByteRange(offset, 4 * count)
