@@ -7,10 +7,11 @@ this bitmap block.
 """
 
 from array import array
+from sys import byteorder
 from typing import NamedTuple
 
-from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.fields import little_endian
+from keyhole.inspectors.formats.allocated import allocated
 from keyhole.inspectors.formats.layout import Blocks
 from keyhole.inspectors.formats.vhdx.metadata import Disk
 from keyhole.inspectors.formats.vhdx.tables import MIB
@@ -18,6 +19,9 @@ from keyhole.inspectors.formats.vhdx.tables import MIB
 #: The bits of a BAT entry that hold its state.
 STATE = 7
 FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
+#: The entries of blocks without a place in the image. Their states are 0 not present, 1 undefined, 2 zeros, 3
+#: unmapped.
+NOT_PRESENT = tuple(state.to_bytes(8, byteorder) for state in range(4))
 
 
 class Bat(NamedTuple):
@@ -35,10 +39,10 @@ class Bat(NamedTuple):
     def of(cls, table: bytes, disk: Disk) -> "Bat":
         """Return the BAT of a disk. `table` are the held bytes of the BAT; unneeded entries are ignored."""
         ratio = disk.chunk_ratio
-        spend(CALL)
-        blocks = little_endian("Q", table[: 8 * disk.bat_entries])
-        bitmaps = blocks[ratio :: ratio + 1]
-        del blocks[ratio :: ratio + 1]
+        entries = little_endian("Q", table[: 8 * disk.bat_entries])
+        bitmaps = _allocated(entries[ratio :: ratio + 1])
+        del entries[ratio :: ratio + 1]
+        blocks = _allocated(entries)
         partial = any(one & STATE == PARTIALLY_PRESENT for one in blocks)
         return cls(_present(blocks), _present(bitmaps), disk.block_size, partial)
 
@@ -56,5 +60,9 @@ class Bat(NamedTuple):
         )
 
 
+def _allocated(entries: "array[int]") -> "array[int]":
+    return allocated("Q", byteorder, entries.tobytes(), NOT_PRESENT)
+
+
 def _present(entries: "array[int]") -> "array[int]":
-    return array("Q", (one >> 20 for one in entries if one & STATE >= FULLY_PRESENT))
+    return array("Q", [one >> 20 for one in entries if one & STATE >= FULLY_PRESENT])

@@ -239,7 +239,8 @@ class VHDXInspector(FileInspector):
         for guid in repeated(entries)[:MAX_FINDINGS]:
             yield found("structure", f"the VHDX region table lists the region {guid} twice")
         first, second = (self.captured(name) for name in REGION_TABLES)
-        first_intact, second_intact = map(is_region_table, (first, second))
+        first_intact = is_region_table(first)
+        second_intact = first_intact if first == second else is_region_table(second)
         if second_intact and len(first) == TABLE_BYTES and not first_intact:
             yield found(
                 "checksum_mismatch",
@@ -328,7 +329,7 @@ class VHDXInspector(FileInspector):
             return b""
         if self.has_region(guid):
             return self.captured(guid)
-        return self.captured("metadata")[entry.offset :][: min(entry.length, READ_ITEMS[guid])]
+        return self.captured("metadata")[entry.offset : entry.offset + min(entry.length, READ_ITEMS[guid])]
 
     @Remembered
     def _disk(self) -> Disk:

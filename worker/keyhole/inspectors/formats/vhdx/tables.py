@@ -6,6 +6,7 @@ module `inspector` lists the fields.
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import unpack_from
 from typing import NamedTuple, Self
 from uuid import UUID
@@ -108,7 +109,13 @@ def repeated(entries: Iterable[Entry]) -> list[str]:
 def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
     """Return the table entry at `at`. `place` is the struct format of offset and length, after the GUID."""
     offset, length = unpack_from(place, table, at + 16)
-    return Entry(str(UUID(bytes_le=table[at : at + 16])).upper(), offset, length, bool(required))
+    return Entry(_guid(table[at : at + 16]), offset, length, bool(required))
+
+
+@lru_cache(maxsize=32)
+def _guid(raw: bytes) -> str:
+    """Return the text of a GUID. Nearly all images have the same dozen GUIDs."""
+    return str(UUID(bytes_le=raw)).upper()
 
 
 def _intact(structure: bytes, signature: bytes, length: int) -> bool:
