@@ -32,8 +32,8 @@ STATUSES: Final[dict[Status, str]] = {
     Status.DAMAGED: "cut off, or its structures contradict each other or their checksums",
     Status.REJECTED: "well formed, but the policy does not accept it",
     Status.INCONCLUSIVE: (
-        "the budget ran out, the object kept changing, a stream had passed needed data, or nothing proves "
-        "the image whole"
+        "the budget ran out, the object kept changing, the needed part of a stream had already passed, or "
+        "nothing proves that the image is whole"
     ),
     Status.FAILED: "Keyhole, S3 or the network failed, after all retries",
     Status.UNREADABLE: "missing, denied, archived, or encrypted with the customer's key",
@@ -110,7 +110,7 @@ class Reason(StrEnum):
         Status.UNREADABLE,
         "KEYHOLE_BUCKETS does not include the bucket; Keyhole sent no request",
     )
-    ARCHIVED = "archived", Status.UNREADABLE, "archived; restore the object before it can be read"
+    ARCHIVED = "archived", Status.UNREADABLE, "archived; the object must be restored before it can be read"
     CUSTOMER_KEY = "customer_key", Status.UNREADABLE, "encrypted with the customer's key (SSE-C)"
     RANGE_IGNORED = (
         "range_ignored",

@@ -150,10 +150,10 @@ class Settings(BaseSettings):
         default=(), description="Listen only to events of keys with these suffixes, such as .qcow2,.vmdk"
     )
     events_min_size: Size | None = Field(
-        default=None, description="Ignore events of objects smaller than this, such as 1MiB"
+        default=None, description="Ignore events of objects that are smaller than this, such as 1MiB"
     )
     events_max_size: Size | None = Field(
-        default=None, description="Ignore events of objects larger than this"
+        default=None, description="Ignore events of objects that are larger than this"
     )
     event_window_seconds: int = Field(
         default=300,
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
         ge=24 * 1024 * 1024,
         # Half of the address space that a confined process may use (`confinement.limits`).
         le=256 * 1024 * 1024,
-        description="The most memory of a process for decoders and large maps, plus 2 MiB for each thread",
+        description="The most memory of a process for decoders and large maps; each scan takes 2 MiB more",
     )
     scan_threads: int = Field(
         default=16, ge=1, le=256, description="How many objects of a batch a process scans at the same time"

@@ -39,7 +39,9 @@ COMMANDS = {
     ),
     "doctor": _Command("doctor", "Check what is configured, reachable and permitted."),
     "inspect": _Command("inspect", "Scan objects in S3, files, or a stream on standard input (-)."),
-    "listen": _Command("listen", "Scan objects that S3 reports as new, until stopped."),
+    "listen": _Command(
+        "listen", "Queue objects that S3 reports as new for the workers to scan, until stopped."
+    ),
     "policy": _Command("policy", "Check policies, and show the profiles."),
     "report": _Command("report", "Write a report of an audit, which may still be running."),
     "results": _Command("results", "List verdicts, the latest first."),

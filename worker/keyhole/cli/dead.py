@@ -37,9 +37,10 @@ SHOWN_BYTES = 4096
 def dead_command() -> None:
     """Show, retry or drop dead letters: messages, jobs and tags that failed.
 
-    Keyhole makes a dead letter of an event message that it received KEYHOLE_DEAD_AFTER times and did not
-    understand; of a job whose retries have failed, or that kills its workers; and of tags that it could not
-    write for KEYHOLE_UNDECIDED_SECONDS. Dead letters are stored until you retry or drop them.
+    The following become dead letters: an event message that Keyhole received KEYHOLE_DEAD_AFTER times and did
+    not understand; a message from the broker that no worker accepts; a job whose retries have failed, or that
+    kills its workers; and tags that Keyhole still cannot write after KEYHOLE_UNDECIDED_SECONDS. Dead letters
+    are stored until you retry or drop them.
 
     \b
     keyhole dead list
@@ -48,7 +49,7 @@ def dead_command() -> None:
     keyhole dead retry 0f3c9a1b2d4e            or --all
     keyhole dead drop --all
 
-    You can shorten an id if the shortened id matches only one letter.
+    You can shorten the id of a letter, as long as no other id begins with the shortened id.
     """
 
 

@@ -58,11 +58,13 @@ SIZE = parsed("SIZE", parse_size)
     help="The number of threads that receive messages.",
 )
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty.")
-@click.option("--check", is_flag=True, help="Check the health of this host's listener to the queue.")
+@click.option(
+    "--check", is_flag=True, help="Check the health of the listener on this host that receives from URL."
+)
 def listen_command(
     url: str | None, *, pollers: int, until_empty: bool, check: bool, **chosen: tuple[str, ...] | int | None
 ) -> None:
-    """Scan objects that S3 reports as new, until stopped.
+    """Queue objects that S3 reports as new for the workers to scan, until stopped.
 
     \b
     keyhole listen https://sqs.eu-central-1.amazonaws.com/123456789012/queue

@@ -55,7 +55,8 @@ CHECKS: dict[str, Check] = {
     ),
     "data_file": Check(
         Severity.CRITICAL,
-        "the content is in another file: qcow2's data file, a segment of EWF or DMG, a LUKS payload",
+        "some content is in another file: qcow2's data file, a segment of EWF, DMG or tar, a LUKS payload, "
+        "or a dictionary of zstd or lz4",
     ),
     "parent_image": Check(
         Severity.CRITICAL,
@@ -82,7 +83,8 @@ CHECKS: dict[str, Check] = {
     ),
     "member_path": Check(
         Severity.CRITICAL,
-        "tar, ZIP: a name or link leads outside the archive, through a link, or to a device",
+        "tar, ZIP: a path or a link leads outside the archive, a path goes through a link, or a member is a "
+        "device",
     ),
     "ovf_reference": Check(
         Severity.ERROR,
@@ -95,7 +97,7 @@ CHECKS: dict[str, Check] = {
     ),
     "metadata_overlap": Check(
         Severity.CRITICAL,
-        "a map points at headers or tables, or twice at the same place, so the guest can overwrite them",
+        "a map points at headers or tables, which the guest can then overwrite, or twice at the same place",
     ),
     "trailing_data": Check(
         Severity.WARNING,
