@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from keyhole.cli import COMMANDS, keyhole
 from keyhole.demo.samples import SAMPLES
 from keyhole.inspectors import CHECKS, Severity
-from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.catalogue import NAMES
 from keyhole.inspectors.formats.raw import TABLES
 from keyhole.inspectors.partitions import dos
 from keyhole.inspectors.volumes.lengths import STATED
@@ -92,10 +92,10 @@ def quoted(cell: str) -> set[str]:
 
 def test_the_table_of_formats_has_a_row_for_each() -> None:
     names = [row[0].strip("`") for row in rows(FORMATS, "format")]
-    assert sorted(names) == sorted(INSPECTORS)
+    assert sorted(names) == sorted(NAMES)
 
 
-@pytest.mark.parametrize("name", INSPECTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_row_of_a_format_says_what_its_images_show(name: str) -> None:
     """The row lists the variants, the references to other files, and how far wholeness is proven."""
     (row,) = [row for row in rows(FORMATS, "format") if row[0] == f"`{name}`"]
@@ -112,9 +112,7 @@ def test_the_row_of_a_format_says_what_its_images_show(name: str) -> None:
 
 
 def test_only_what_the_table_says_leads_outside() -> None:
-    found = [
-        finding.check for name in INSPECTORS for image in whole(name) for finding in facts_of(image).findings
-    ]
+    found = [finding.check for name in NAMES for image in whole(name) for finding in facts_of(image).findings]
     assert not set(found) & LEADS_OUTSIDE
 
 

@@ -15,7 +15,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from keyhole.builders import Image
 from keyhole.inspectors import Facts, FileInspector, Inspection
-from keyhole.inspectors.catalogue import ALL
+from keyhole.inspectors.catalogue import all_inspectors
 from keyhole.inspectors.compression.limits import Decompression
 from keyhole.inspectors.container import ContainerInspector
 from keyhole.inspectors.formats.raw import RawDiskInspector
@@ -30,7 +30,7 @@ from tests.inspectors.feeding import Run, Single
 from tests.inspectors.laws import MOST_HELD, MOST_HELD_OF_DMG, MOST_RANGES
 
 KIB, MIB = 1024, 1024**2
-KINDS = (*ALL, RawDiskInspector)
+KINDS = (*all_inspectors(), RawDiskInspector)
 #: The settings with which a scan reads.
 SCAN = ScanSettings()
 DETAILS = TypeAdapter(dict[str, JsonValue])

@@ -6,7 +6,7 @@ import pytest
 
 from keyhole.builders import Image, ewf, gpt_disk, luks2, tar, udf, vdi, vhd_dynamic, vhdx
 from keyhole.inspectors import Facts, Inspection
-from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.catalogue import NAMES
 from tests.fuzz import corpus
 from tests.fuzz.checksums import repaired
 from tests.fuzz.mutator import mutate, simple_change
@@ -75,7 +75,7 @@ def test_a_repaired_image_has_its_checksums(name: str) -> None:
 
 def test_it_has_a_seed_of_every_format() -> None:
     named = {_facts(one.image).format for one in corpus.seeds().values()}
-    assert named >= set(INSPECTORS)
+    assert named >= set(NAMES)
 
 
 def _facts(image: Image) -> Facts:

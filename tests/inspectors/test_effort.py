@@ -6,7 +6,7 @@ import pytest
 
 from keyhole.builders import Image
 from keyhole.inspectors import FileInspector, Inspection
-from keyhole.inspectors.catalogue import ALL
+from keyhole.inspectors.catalogue import all_inspectors
 from keyhole.inspectors.effort import STEPS, spend, watched
 from tests.examples import EXAMPLES
 from tests.inspectors.many import MANY
@@ -89,7 +89,7 @@ def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_every_step")
 @pytest.mark.parametrize("tries", [2, slow(100)])
-@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", all_inspectors(), ids=lambda kind: kind.__name__)
 def test_what_is_known_of_an_image_can_be_told_wherever_an_inspection_is_ended(
     kind: type[FileInspector], tries: int
 ) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from keyhole.builders import Image
 from keyhole.inspectors import Inspection
-from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.catalogue import NAMES
 from keyhole.inspectors.inside import Inside
 from tests.examples import whole
 
@@ -15,7 +15,7 @@ MOST_PIECES = 60
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["first wanted", "last wanted"])
-@pytest.mark.parametrize("name", INSPECTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_image_can_be_looked_at_after_every_piece(name: str, which: int) -> None:
     for image in whole(name):
         _look_after_every_piece(image, which, thorough=False)
@@ -23,7 +23,7 @@ def test_an_image_can_be_looked_at_after_every_piece(name: str, which: int) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, -1], ids=["first wanted", "last wanted"])
-@pytest.mark.parametrize("name", INSPECTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_image_whose_maps_are_all_read_can_be_looked_at_after_every_piece(name: str, which: int) -> None:
     for image in whole(name):
         _look_after_every_piece(image, which, thorough=True)

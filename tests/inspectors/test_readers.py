@@ -1,7 +1,7 @@
 """The model of readers, as a short summary."""
 
 from keyhole.inspectors import readers
-from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.catalogue import NAMES
 from keyhole.inspectors.readers import MODEL, Way
 
 
@@ -13,7 +13,7 @@ def test_each_reader_has_a_source_and_looks_somewhere() -> None:
 
 def test_every_format_that_is_inspected_has_a_reader_unless_it_is_apples_or_forensic() -> None:
     known = {name for one in MODEL for name in one.formats}
-    assert set(INSPECTORS) - known <= {"sparseimage", "asif", "ewf"}
+    assert set(NAMES) - known <= {"sparseimage", "asif", "ewf"}
 
 
 def test_checks_ask_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 from keyhole.api import scan_s3
 from keyhole.builders import Image, gpt_disk, iso, qcow2, vmdk_sparse
 from keyhole.inspectors import Facts, Severity
-from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.catalogue import NAMES
 from keyhole.inspectors.facts import Member
 from keyhole.reasons import Status
 from keyhole.scan.declared import Declared, compare
@@ -76,7 +76,7 @@ def test_an_empty_name_is_none(name: str) -> None:
     assert severities(Declared(metadata=(("disk_format", name),)), "qcow2") == []
 
 
-@pytest.mark.parametrize("name", INSPECTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_format_may_be_declared_by_its_own_name(name: str) -> None:
     assert severities(Declared(f"disk.{name}", metadata=(("disk_format", name),)), name) == []
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole.builders import guest_disk
-from keyhole.inspectors.catalogue import INSPECTORS
+from keyhole.inspectors.catalogue import NAMES
 from keyhole.inspectors.volumes.superblock import Place
 from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, names
 from tests.examples import whole
@@ -125,7 +125,7 @@ def test_a_short_magic_number_alone_is_no_volume(name: str, place: Place) -> Non
         assert names(BytesView(known, LARGE)) == ()
 
 
-@pytest.mark.parametrize("image_format", INSPECTORS)
+@pytest.mark.parametrize("image_format", NAMES)
 def test_images_are_not_taken_for_volumes_but_luks(image_format: str) -> None:
     expected = VOLUMES_THEMSELVES.get(image_format, ())
     for image in whole(image_format):

@@ -2,43 +2,21 @@
 
 To add a format, write an inspector and add a row. The order of the rows matters: if an object has several
 formats at once, Keyhole reports the format whose row comes first.
+
+A row names its inspector, but does not import it. Keyhole imports an inspector when it inspects the first
+object that can have the format, because the import of all inspectors takes longer than an inspection.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Flag, auto
-from typing import Final, cast
+from enum import Enum, Flag, auto
+from functools import cache
+from importlib import import_module
+from typing import Final
 
-from keyhole.inspectors.archives.ova import OVAInspector
-from keyhole.inspectors.archives.vma import VMAInspector
-from keyhole.inspectors.archives.zip.inspector import ZipInspector
-from keyhole.inspectors.base import FileInspector, Layer
-from keyhole.inspectors.compression.bzip2 import Bzip2Inspector
-from keyhole.inspectors.compression.gzip import GzipInspector
-from keyhole.inspectors.compression.lz4 import Lz4Inspector
-from keyhole.inspectors.compression.lzma_alone import LzmaInspector
-from keyhole.inspectors.compression.xz import XzInspector
-from keyhole.inspectors.compression.zstd import ZstdInspector
-from keyhole.inspectors.container import ContainerInspector
-from keyhole.inspectors.formats.asif import ASIFInspector
-from keyhole.inspectors.formats.bochs import BochsInspector
-from keyhole.inspectors.formats.cloop import CloopInspector
-from keyhole.inspectors.formats.dmg import DMGInspector
-from keyhole.inspectors.formats.ewf import EWFInspector
-from keyhole.inspectors.formats.iso import ISOInspector
-from keyhole.inspectors.formats.luks.inspector import LUKSInspector
-from keyhole.inspectors.formats.parallels import ParallelsInspector
-from keyhole.inspectors.formats.qcow1 import QcowV1Inspector
-from keyhole.inspectors.formats.qcow2.inspector import QcowInspector
-from keyhole.inspectors.formats.qed import QEDInspector
-from keyhole.inspectors.formats.sparseimage import SparseImageInspector
-from keyhole.inspectors.formats.vdi import VDIInspector
-from keyhole.inspectors.formats.vhd import VHDInspector
-from keyhole.inspectors.formats.vhdx.inspector import VHDXInspector
-from keyhole.inspectors.formats.vmdk.cowd import COWDInspector
-from keyhole.inspectors.formats.vmdk.sesparse import SESparseInspector
-from keyhole.inspectors.formats.vmdk.sparse import VMDKInspector
-from keyhole.inspectors.formats.vmdk.text import VMDKTextInspector
+from keyhole.inspectors.archives.tar.header import begins_archive
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.compression.fronts import begins_lzma, behind_skippable
 
 #: How many bytes the caller passes to `matches_prefix`: one sector, because QEMU's probes also read only one
 #: sector.
@@ -60,21 +38,39 @@ class KnownBy(Flag):
     CONTENT = auto()
 
 
+class Kind(Enum):
+    """What an object of a format contains."""
+
+    #: A disk or an optical disc.
+    IMAGE = auto()
+    #: Files, which are inspected separately.
+    ARCHIVE = auto()
+    #: One compressed stream, whose content is inspected separately.
+    COMPRESSED = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One row of the catalogue: an inspector, and the names that people and tools use for its format.
 
     Args:
-        inspector: The inspector that recognises the format.
+        name: The name of the format, which is also the inspector's `NAME`.
+        home: The module in `keyhole.inspectors` and the class of the inspector that recognises the format.
         known_by: The place of the format's marks.
+        kind: What an object of this format contains.
+        begins: For formats that are recognised by their first bytes: possible first bytes, or a function that
+            checks them. Objects of other formats can also begin like this; see `matches_prefix`.
         aliases: Other names of the format in metadata and policies. Keyhole also accepts them as suffixes.
         suffixes: The suffixes of objects' names, besides the format's name and its aliases.
         content_types: The media types. If several formats share a media type, the first row names the family.
         second_name: A second format name, which the inspector reports for some objects.
     """
 
-    inspector: type[FileInspector]
+    name: str
+    home: str
     known_by: KnownBy
+    kind: Kind = Kind.IMAGE
+    begins: tuple[bytes, ...] | Callable[[bytes], bool] = ()
     aliases: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     content_types: tuple[str, ...] = ()
@@ -83,24 +79,50 @@ class Format:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the format, which `get_inspector` accepts."""
-        return (self.inspector.NAME, *((self.second_name,) if self.second_name else ()))
+        return (self.name, *((self.second_name,) if self.second_name else ()))
+
+    @property
+    def inspector(self) -> type[FileInspector]:
+        """The inspector that recognises the format. The first use imports it."""
+        return _imported(self.home)
+
+    def matches_prefix(self, front: bytes) -> bool:
+        """Return whether the inspector recognises an object by its first `FRONT_BYTES` bytes, `front`.
+
+        The inspector is imported only if an object of its format can begin like this.
+        """
+        begins = self.begins
+        possible = front.startswith(begins) if isinstance(begins, tuple) else begins(front)
+        return possible and self.inspector.matches_prefix(front)
+
+
+@cache
+def _imported(home: str) -> type[FileInspector]:
+    module, _, name = home.partition(":")
+    inspector: type[FileInspector] = getattr(import_module(f"keyhole.inspectors.{module}"), name)
+    return inspector
 
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format(
-        FileInspector,
+        "raw",
+        "base:FileInspector",
         KnownBy.CONTENT,
         aliases=("ami", "ari", "aki"),
         content_types=("application/x-raw-disk-image",),
     ),
     Format(
-        QcowInspector,
+        "qcow2",
+        "formats.qcow2.inspector:QcowInspector",
         KnownBy.PREFIX,
+        begins=(b"QFI\xfb\0\0\0\2", b"QFI\xfb\0\0\0\3"),
         content_types=("application/x-qemu-disk", "application/x-qcow2"),
     ),
     Format(
-        VHDXInspector,
+        "vhdx",
+        "formats.vhdx.inspector:VHDXInspector",
         KnownBy.PREFIX,
+        begins=(b"vhdxfile",),
         content_types=(
             "application/x-vhdx",
             "application/x-vhdx-disk",
@@ -108,8 +130,10 @@ FORMATS: Final[tuple[Format, ...]] = (
         ),
     ),
     Format(
-        VMDKInspector,
+        "vmdk",
+        "formats.vmdk.sparse:VMDKInspector",
         KnownBy.PREFIX,
+        begins=(b"KDMV",),
         content_types=(
             "application/x-vmdk",
             "application/vmdk",
@@ -117,34 +141,81 @@ FORMATS: Final[tuple[Format, ...]] = (
             "application/x-virtualbox-vmdk",
         ),
     ),
-    Format(COWDInspector, KnownBy.PREFIX),
-    Format(SESparseInspector, KnownBy.PREFIX),
-    Format(VMDKTextInspector, KnownBy.TEXT),
+    Format("vmdk", "formats.vmdk.cowd:COWDInspector", KnownBy.PREFIX, begins=(b"COWD",)),
     Format(
-        VDIInspector,
+        "vmdk",
+        "formats.vmdk.sesparse:SESparseInspector",
         KnownBy.PREFIX,
+        begins=(b"\xbe\xba\xfe\xca\0\0\0\0",),
+    ),
+    Format("vmdk", "formats.vmdk.text:VMDKTextInspector", KnownBy.TEXT),
+    Format(
+        "vdi",
+        "formats.vdi:VDIInspector",
+        KnownBy.PREFIX,
+        begins=lambda front: front.startswith(b"\x7f\x10\xda\xbe", 0x40),
         content_types=("application/x-vdi-disk", "application/x-virtualbox-vdi"),
     ),
     Format(
-        VHDInspector,
+        "vhd",
+        "formats.vhd:VHDInspector",
         KnownBy.PREFIX | KnownBy.END,
+        begins=(b"conectix",),
         aliases=("vpc",),
         content_types=("application/x-vhd", "application/x-vhd-disk", "application/x-virtualbox-vhd"),
     ),
-    Format(QcowV1Inspector, KnownBy.PREFIX, content_types=("application/x-qemu-disk",)),
-    Format(QEDInspector, KnownBy.PREFIX, content_types=("application/x-qemu-disk",)),
-    Format(ParallelsInspector, KnownBy.PREFIX, aliases=("ploop",), suffixes=("hdd",)),
-    Format(LUKSInspector, KnownBy.PREFIX),
-    Format(BochsInspector, KnownBy.PREFIX),
-    Format(CloopInspector, KnownBy.PREFIX),
-    Format(DMGInspector, KnownBy.END, content_types=("application/x-apple-diskimage",)),
-    Format(SparseImageInspector, KnownBy.PREFIX, content_types=("application/x-apple-diskimage",)),
-    Format(ASIFInspector, KnownBy.PREFIX, content_types=("application/x-apple-diskimage",)),
-    Format(EWFInspector, KnownBy.PREFIX, suffixes=("e01", "ex01")),
-    Format(VMAInspector, KnownBy.PREFIX),
+    Format(
+        "qcow",
+        "formats.qcow1:QcowV1Inspector",
+        KnownBy.PREFIX,
+        begins=(b"QFI\xfb\0\0\0\1",),
+        content_types=("application/x-qemu-disk",),
+    ),
+    Format(
+        "qed",
+        "formats.qed:QEDInspector",
+        KnownBy.PREFIX,
+        begins=(b"QED\0",),
+        content_types=("application/x-qemu-disk",),
+    ),
+    Format(
+        "parallels",
+        "formats.parallels:ParallelsInspector",
+        KnownBy.PREFIX,
+        begins=(b"WithoutFreeSpace", b"WithouFreSpacExt"),
+        aliases=("ploop",),
+        suffixes=("hdd",),
+    ),
+    Format("luks", "formats.luks.inspector:LUKSInspector", KnownBy.PREFIX, begins=(b"LUKS\xba\xbe",)),
+    Format("bochs", "formats.bochs:BochsInspector", KnownBy.PREFIX, begins=(b"Bochs Virtual HD Image\0",)),
+    Format("cloop", "formats.cloop:CloopInspector", KnownBy.PREFIX, begins=(b"#!/bin/sh\n#V2.0 Format\n",)),
+    Format("dmg", "formats.dmg:DMGInspector", KnownBy.END, content_types=("application/x-apple-diskimage",)),
+    Format(
+        "sparseimage",
+        "formats.sparseimage:SparseImageInspector",
+        KnownBy.PREFIX,
+        begins=(b"sprs",),
+        content_types=("application/x-apple-diskimage",),
+    ),
+    Format(
+        "asif",
+        "formats.asif:ASIFInspector",
+        KnownBy.PREFIX,
+        begins=(b"shdw",),
+        content_types=("application/x-apple-diskimage",),
+    ),
+    Format(
+        "ewf",
+        "formats.ewf:EWFInspector",
+        KnownBy.PREFIX,
+        begins=(b"EVF\t\r\n\xff\0", b"EVF2\r\n\x81\0"),
+        suffixes=("e01", "ex01"),
+    ),
+    Format("vma", "archives.vma:VMAInspector", KnownBy.PREFIX, begins=(b"VMA\0",)),
     # `application/vnd.efi.img` is missing on purpose: upload tools assign it to every `.img` file.
     Format(
-        ISOInspector,
+        "iso",
+        "formats.iso:ISOInspector",
         KnownBy.DISC,
         content_types=(
             "application/x-iso9660-image",
@@ -152,67 +223,106 @@ FORMATS: Final[tuple[Format, ...]] = (
             "application/x-cd-image",
         ),
     ),
-    Format(OVAInspector, KnownBy.PREFIX, content_types=("application/x-tar",), second_name="ova"),
     Format(
-        ZipInspector,
+        "tar",
+        "archives.ova:OVAInspector",
         KnownBy.PREFIX,
+        Kind.ARCHIVE,
+        begins=begins_archive,
+        content_types=("application/x-tar",),
+        second_name="ova",
+    ),
+    Format(
+        "zip",
+        "archives.zip.inspector:ZipInspector",
+        KnownBy.PREFIX,
+        Kind.ARCHIVE,
+        begins=(b"PK\3\4", b"PK\5\6"),
         content_types=("application/zip", "application/x-zip-compressed"),
     ),
     Format(
-        GzipInspector,
+        "gzip",
+        "compression.gzip:GzipInspector",
         KnownBy.PREFIX,
+        Kind.COMPRESSED,
+        begins=(b"\x1f\x8b\x08",),
         suffixes=("gz", "tgz"),
         content_types=("application/gzip", "application/x-gzip"),
     ),
-    Format(XzInspector, KnownBy.PREFIX, suffixes=("txz",), content_types=("application/x-xz",)),
-    Format(ZstdInspector, KnownBy.PREFIX, suffixes=("zst",), content_types=("application/zstd",)),
-    Format(Bzip2Inspector, KnownBy.PREFIX, suffixes=("bz2",), content_types=("application/x-bzip2",)),
-    Format(Lz4Inspector, KnownBy.PREFIX, content_types=("application/x-lz4",)),
-    Format(LzmaInspector, KnownBy.PREFIX, suffixes=("tlz",), content_types=("application/x-lzma",)),
+    Format(
+        "xz",
+        "compression.xz:XzInspector",
+        KnownBy.PREFIX,
+        Kind.COMPRESSED,
+        begins=(b"\xfd7zXZ\0",),
+        suffixes=("txz",),
+        content_types=("application/x-xz",),
+    ),
+    Format(
+        "zstd",
+        "compression.zstd:ZstdInspector",
+        KnownBy.PREFIX,
+        Kind.COMPRESSED,
+        begins=lambda front: front.startswith(b"\x28\xb5\x2f\xfd", behind_skippable(front)),
+        suffixes=("zst",),
+        content_types=("application/zstd",),
+    ),
+    Format(
+        "bzip2",
+        "compression.bzip2:Bzip2Inspector",
+        KnownBy.PREFIX,
+        Kind.COMPRESSED,
+        begins=(b"BZh",),
+        suffixes=("bz2",),
+        content_types=("application/x-bzip2",),
+    ),
+    Format(
+        "lz4",
+        "compression.lz4:Lz4Inspector",
+        KnownBy.PREFIX,
+        Kind.COMPRESSED,
+        begins=lambda front: front.startswith(
+            (b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18"), behind_skippable(front)
+        ),
+        content_types=("application/x-lz4",),
+    ),
+    Format(
+        "lzma",
+        "compression.lzma_alone:LzmaInspector",
+        KnownBy.PREFIX,
+        Kind.COMPRESSED,
+        begins=begins_lzma,
+        suffixes=("tlz",),
+        content_types=("application/x-lzma",),
+    ),
 )
 
 
-def _inspectors(of: Iterable[Format]) -> tuple[type[FileInspector], ...]:
-    return tuple(one.inspector for one in of)
+def _with(place: KnownBy, *kinds: Kind) -> tuple[Format, ...]:
+    return tuple(one for one in FORMATS if place in one.known_by and one.kind in kinds)
 
 
-#: The inspectors of all rows.
-ALL: Final = _inspectors(FORMATS)
-#: The inspectors of images that are recognised by their first bytes. If an object matches several inspectors,
-#: Keyhole reports the format of the first one.
-BY_PREFIX: Final = _inspectors(
-    one for one in FORMATS if KnownBy.PREFIX in one.known_by and not one.inspector.IS_CONTAINER
-)
-#: The inspectors of images that are recognised by their last bytes.
-BY_END: Final = _inspectors(one for one in FORMATS if KnownBy.END in one.known_by)
-#: The inspectors of archives and compressed images. Their members are inspected separately.
-CONTAINERS: Final = tuple(
-    cast("type[ContainerInspector]", inspector) for inspector in ALL if inspector.IS_CONTAINER
-)
+#: The formats of images that are recognised by their first bytes. If an object matches several formats,
+#: Keyhole reports the first one.
+BY_PREFIX: Final = _with(KnownBy.PREFIX, Kind.IMAGE)
+#: The formats of images that are recognised by their last bytes.
+BY_END: Final = _with(KnownBy.END, Kind.IMAGE)
+#: The formats of archives and compressed images. Their members are inspected separately.
+CONTAINERS: Final = _with(KnownBy.PREFIX, Kind.ARCHIVE, Kind.COMPRESSED)
 #: The format names of containers.
-CONTAINER_FORMATS: Final = frozenset(
-    name for one in FORMATS if one.inspector.IS_CONTAINER for name in one.names
-)
+CONTAINER_FORMATS: Final = frozenset(name for one in CONTAINERS for name in one.names)
 #: The names of formats that are one compressed stream.
-COMPRESSED_FORMATS: Final = frozenset(
-    inspector.NAME for inspector in ALL if inspector.LAYER is Layer.COMPRESSED
-)
-#: The inspector for each format name. If several inspectors share a name, the first row decides.
-INSPECTORS: Final[Mapping[str, type[FileInspector]]] = {
-    name: next(each.inspector for each in FORMATS if name in each.names)
-    for one in FORMATS
-    for name in one.names
-}
+COMPRESSED_FORMATS: Final = frozenset(one.name for one in FORMATS if one.kind is Kind.COMPRESSED)
+#: All format names, which `get_inspector` accepts.
+NAMES: Final = tuple(dict.fromkeys(name for one in FORMATS for name in one.names))
 #: The format name for every name that clouds and tools use for a format.
 FORMAT_OF_NAME: Final[Mapping[str, str]] = {
-    name: one.inspector.NAME if name in one.aliases else name
-    for one in FORMATS
-    for name in (*one.names, *one.aliases)
+    name: one.name if name in one.aliases else name for one in FORMATS for name in (*one.names, *one.aliases)
 }
 #: The format name for each suffix of an object's name. The suffixes are written without a dot.
 FORMAT_OF_SUFFIX: Final[Mapping[str, str]] = {
     **FORMAT_OF_NAME,
-    **{suffix: one.inspector.NAME for one in FORMATS for suffix in one.suffixes},
+    **{suffix: one.name for one in FORMATS for suffix in one.suffixes},
 }
 #: The format names for each content type. The family's name is the first one.
 FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
@@ -224,6 +334,11 @@ FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
 def get_inspector(format_name: str) -> type[FileInspector] | None:
     """Return the inspector class for a format name (`raw qcow2 vhd vhdx vmdk vdi …`).
 
-    Return `None` if the format is not supported.
+    Return `None` if the format is not supported. If several inspectors share a name, the first row decides.
     """
-    return INSPECTORS.get(format_name)
+    return next((one.inspector for one in FORMATS if format_name in one.names), None)
+
+
+def all_inspectors() -> tuple[type[FileInspector], ...]:
+    """Import the inspectors of all rows, and return them."""
+    return tuple(one.inspector for one in FORMATS)

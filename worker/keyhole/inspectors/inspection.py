@@ -16,9 +16,10 @@ table on a hybrid ISO.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from keyhole.inspectors.base import FileInspector
-from keyhole.inspectors.catalogue import BY_END, BY_PREFIX, CONTAINERS, FRONT_BYTES
+from keyhole.inspectors.catalogue import BY_END, BY_PREFIX, CONTAINERS, FRONT_BYTES, KnownBy
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.errors import ImageFormatError
 from keyhole.inspectors.facts import Facts, Wholeness
@@ -30,18 +31,18 @@ from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.unsupported import UnsupportedFormats
 
+if TYPE_CHECKING:
+    from keyhole.inspectors.container import ContainerInspector
+
 #: If one of these checks has a finding, the image does not count as whole, even if the format's inspector
 #: reports that it is.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
-#: The inspectors that recognise their format by the object's first bytes.
-KNOWN_BY_PREFIX: frozenset[type[FileInspector]] = frozenset((*BY_PREFIX, *CONTAINERS))
+#: The inspectors that every inspection uses to search the object's end.
+AT_END = tuple(one.inspector for one in BY_END)
+#: Those that also recognise an object by its first bytes.
+AT_BOTH_ENDS = frozenset(one.inspector for one in BY_END if KnownBy.PREFIX in one.known_by)
 #: Formats in which the size of the disk depends on the length of the object.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
-
-
-def _is_part(one: FileInspector, of: FileInspector) -> bool:
-    """Return whether `one` recognises only a part of the format of `of`, and not a second format."""
-    return of.explains(one) or (type(of) in KNOWN_BY_PREFIX and one.is_remnant_in(of))
 
 
 class Inspection:
@@ -148,7 +149,12 @@ class Inspection:
     def matches(self) -> list[FileInspector]:
         """The inspectors that recognise the object, except inspectors that match only a part of a format."""
         matches = [inspector for inspector in self._candidates if inspector.format_match]
-        return [one for one in matches if not any(_is_part(one, of) for of in matches)]
+        return [one for one in matches if not any(self._is_part(one, of) for of in matches)]
+
+    def _is_part(self, one: FileInspector, of: FileInspector) -> bool:
+        """Return whether `one` recognises only a part of the format of `of`, and not a second format."""
+        known_by_prefix = of in self._by_front or type(of) in AT_BOTH_ENDS
+        return of.explains(one) or (known_by_prefix and one.is_remnant_in(of))
 
     def facts(self) -> Facts:
         """Return the facts that are known so far.
@@ -240,11 +246,11 @@ class Inspection:
         self._narrowed = True
         front = self._front.data
         self._by_front = [
-            *(self._new(kind) for kind in BY_PREFIX if kind.matches_prefix(front)),
-            *(kind(self._tracing, self._inside) for kind in CONTAINERS if kind.matches_prefix(front)),
+            *(self._new(one.inspector) for one in BY_PREFIX if one.matches_prefix(front)),
+            *(self._new_container(one.inspector) for one in CONTAINERS if one.matches_prefix(front)),
         ]
         known = {type(inspector) for inspector in self._by_front}
-        self._by_end = [self._new(kind) for kind in BY_END if kind not in known]
+        self._by_end = [self._new(kind) for kind in AT_END if kind not in known]
         # If the first bytes are the header of an image, search for a volume's superblock only in the header.
         # The bytes after the header are the guest's data.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
@@ -266,6 +272,9 @@ class Inspection:
         inspector = kind(self._tracing)
         inspector.thorough = self._inside.thorough
         return inspector
+
+    def _new_container(self, kind: type[FileInspector]) -> FileInspector:
+        return cast("type[ContainerInspector]", kind)(self._tracing, self._inside)
 
     @property
     def _between_matters(self) -> bool:
@@ -303,7 +312,7 @@ def _open(inside: Inside) -> Inspection:
 
 
 def _format_by_prefix(front: bytes) -> str | None:
-    return next((kind.NAME for kind in BY_PREFIX if kind.matches_prefix(front)), None)
+    return next((one.name for one in BY_PREFIX if one.matches_prefix(front)), None)
 
 
 Inside.opener = _open

@@ -21,7 +21,7 @@ from typing import Final
 
 from keyhole.inspectors.archives.zip import end as zip_end
 from keyhole.inspectors.base import FileInspector
-from keyhole.inspectors.compression.zstd import skippable_bytes
+from keyhole.inspectors.compression.fronts import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
 #: The number of first bytes that are searched for marks. Probes read no more than the first sector.

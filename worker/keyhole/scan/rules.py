@@ -35,7 +35,7 @@ from pydantic import (
     field_validator,
 )
 
-from keyhole.inspectors.catalogue import CONTAINER_FORMATS, INSPECTORS
+from keyhole.inspectors.catalogue import CONTAINER_FORMATS, NAMES
 from keyhole.inspectors.findings import CHECKS, Severity
 from keyhole.inspectors.readers import READERS
 from keyhole.scan.sizes import Size
@@ -88,8 +88,8 @@ class Rule(BaseModel):
     @classmethod
     def _known_formats(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for entry in value or ():
-            if entry.partition(":")[0] not in INSPECTORS:
-                raise ValueError(f"{entry!r} is not a format; the formats are {', '.join(INSPECTORS)}")
+            if entry.partition(":")[0] not in NAMES:
+                raise ValueError(f"{entry!r} is not a format; the formats are {', '.join(NAMES)}")
         return value
 
     @field_validator("containers")

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 import lz4.frame
 
 from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Stream
+from keyhole.inspectors.compression.fronts import behind_skippable, skippable_bytes
 from keyhole.inspectors.compression.inspector import CompressedInspector
-from keyhole.inspectors.compression.zstd import behind_skippable, skippable_bytes
 
 MAGIC = b"\x04\x22\x4d\x18"
 LEGACY_MAGIC = b"\x02\x21\x4c\x18"

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 
 from keyhole.inspectors.compression.decoder import Decoder, DecodingError, Stream, needs_memory
+from keyhole.inspectors.compression.fronts import behind_skippable, skippable_bytes
 from keyhole.inspectors.compression.inspector import CompressedInspector
 from keyhole.inspectors.compression.limits import MAX_WINDOW
 
@@ -75,24 +76,6 @@ class ZstdDecoder(Decoder):
             base = 1 << (head[5] >> 3) + 10
             return base + (base >> 3) * (head[5] & 7)
         return self.content_size(head) or 0
-
-
-def skippable_bytes(head: bytes) -> int:
-    """Return the length in bytes of a skippable frame of zstd or LZ4; zero for other data."""
-    if len(head) < 8 or head[0] >> 4 != 5 or head[1:4] != b"\x2a\x4d\x18":
-        return 0
-    return 8 + int.from_bytes(head[4:8], "little")
-
-
-def behind_skippable(front: bytes) -> int:
-    """Return the offset of the first byte after the skippable frames at the beginning of `front`.
-
-    Only skippable frames that end within `front` are skipped.
-    """
-    at = 0
-    while (skipped := skippable_bytes(front[at : at + 8])) and at + skipped < len(front):
-        at += skipped
-    return at
 
 
 class ZstdInspector(CompressedInspector):
