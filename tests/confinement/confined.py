@@ -32,6 +32,8 @@ def refused(action):
         return type(error).__name__
     return None
 
+"""
+CONFINE = """
 allowed = needs(files=[], urls=[], folders=[folder / "writable"])
 confine(allowed, threads=16, memory=64 << 20, required=True)
 """
@@ -39,11 +41,16 @@ confine(allowed, threads=16, memory=64 << 20, required=True)
 with_landlock = pytest.mark.skipif(not landlock.abi(), reason="this kernel offers no Landlock")
 
 
-def run(code: str, folder: Path, later: str = "true", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a confined process that can write to `folder/writable`. Its home is `folder/home`."""
+def run(
+    code: str, folder: Path, later: str = "true", before: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a confined process that can write to `folder/writable`. Its home is `folder/home`.
+
+    The code `before` runs in the same process before it is confined.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.run(
-        [sys.executable, "-c", PREAMBLE + code, folder, later],
+        [sys.executable, "-c", PREAMBLE + before + CONFINE + code, folder, later],
         env=kept | {"HOME": str(folder / "home"), "AWS_EC2_METADATA_DISABLED": "true"} | environment,
         capture_output=True,
         text=True,
@@ -51,8 +58,8 @@ def run(code: str, folder: Path, later: str = "true", **environment: str) -> sub
     )
 
 
-def answer(code: str, folder: Path, later: str = "true", **environment: str) -> Any:
+def answer(code: str, folder: Path, later: str = "true", before: str = "", **environment: str) -> Any:
     """The JSON that confined code prints."""
-    done = run(code, folder, later, **environment)
+    done = run(code, folder, later, before, **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

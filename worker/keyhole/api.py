@@ -7,9 +7,11 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from keyhole.inspectors.catalogue import all_inspectors
 from keyhole.inspectors.text import printable
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.report import Report
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
     from keyhole.sources.s3_access import S3Access
 
 STREAM_CHUNK_BYTES = 1024 * 1024
+
+
+def import_all() -> None:
+    """Import all modules that scans can need, including the inspectors of all formats.
+
+    Without this call, a scan imports them when it needs them. Call this function before you fork or confine
+    processes that scan: the forked processes then share the memory of the modules, and need not open their
+    files.
+    """
+    all_inspectors()
+    for module in ("puremagic", "keyhole.sources.s3", "keyhole.sources.s3_access"):
+        import_module(module)
 
 
 @cache

@@ -25,6 +25,7 @@ from celery.signals import (
     worker_shutdown,
 )
 
+from keyhole.api import import_all
 from keyhole.confinement.cage import UnconfinedError, confine, why_unconfined
 from keyhole.confinement.limits import limit_cpu
 from keyhole.confinement.needs import Needs, needs
@@ -65,7 +66,9 @@ def confinement(services: Services) -> str:
 
 
 def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery has no types
-    """Log how the worker will confine its pool processes."""
+    """Prepare the start of the pool: import what scans need, and log how the processes will be confined."""
+    # Python must not search a confined process's folders for a module in the middle of a scan.
+    import_all()
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:

@@ -7,8 +7,6 @@ of the object does not depend on it.
 from collections.abc import Mapping
 from typing import Final
 
-import puremagic
-
 from keyhole.inspectors.facts import Facts
 from keyhole.reasons import Reason
 
@@ -37,6 +35,8 @@ def media_type(front: bytes) -> str | None:
     """Return the media type of an object with these first bytes; `None` if it is unknown."""
     if not any(front):
         return None
+    import puremagic  # noqa: PLC0415 - only objects without a format need it
+
     try:
         # puremagic sorts its matches by confidence, the best one first. Some matches have no media type.
         found = next((match.mime_type for match in puremagic.magic_string(front) if match.mime_type), None)
