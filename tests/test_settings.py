@@ -100,3 +100,39 @@ def test_everyone_has_a_data_folder() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().batch_size = 1  # type: ignore[misc] # that it can't is the point
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYHOLE_BATCH_SIZE", "")
+    monkeypatch.setenv("KEYHOLE_SINKS", "")
+
+    assert Settings() == Settings(batch_size=100, sinks=("redis",))
+
+
+def test_a_passed_value_replaces_that_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYHOLE_BATCH_SIZE", "7")
+    monkeypatch.setenv("KEYHOLE_SCAN_THREADS", "0")
+
+    assert Settings(scan_threads=1).batch_size == 7
+    assert Settings(batch_size=8, scan_threads=2).batch_size == 8
+
+
+def test_the_name_of_a_variable_may_be_in_small_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("keyhole_batch_size", "7")
+
+    assert Settings().batch_size == 7
+
+
+def test_other_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_SIZE", "0")
+    monkeypatch.setenv("KEYHOLE_NOTHING", "0")
+
+    assert Settings().batch_size == 100
+
+
+def test_the_defaults_are_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a default cannot be a value that Keyhole would refuse in a variable."""
+    monkeypatch.setattr("keyhole.settings.load_policy", lambda _name: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        Settings()

@@ -4,12 +4,13 @@ The variable of a setting is named `KEYHOLE_` followed by the field's name in ca
 `api` read settings; they pass values to all other modules.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.selection import Selection
@@ -28,15 +29,16 @@ from keyhole.store.redis_url import redis_options
 _OTHER_BROKERS: Final = {"amqp", "amqps", "sqs"}
 Sink = Literal["redis", "tags"]
 #: Names or globs. In the environment variable they are separated by commas.
-Names = Annotated[tuple[str, ...], NoDecode]
+Names = tuple[str, ...]
 
 
-class Settings(BaseSettings):
-    """All settings of Keyhole. Sizes are in bytes, times in seconds."""
+class Settings(BaseModel):
+    """All settings of Keyhole. Sizes are in bytes, times in seconds.
 
-    model_config = SettingsConfigDict(
-        env_prefix="KEYHOLE_", frozen=True, extra="ignore", env_ignore_empty=True
-    )
+    A value that the caller passes replaces the value of the environment variable.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
 
     broker_url: str | None = Field(
         default=None, description="The URL of the broker, which queues jobs; by default KEYHOLE_REDIS_URL"
@@ -75,7 +77,7 @@ class Settings(BaseSettings):
         description="A file with one or two keys; workers refuse messages not signed with one of them",
     )
 
-    sinks: Annotated[tuple[Sink, ...], NoDecode] = Field(
+    sinks: tuple[Sink, ...] = Field(
         default=("redis",), description="Where Keyhole writes verdicts: redis, tags, or redis,tags"
     )
     record_seconds: int = Field(default=0, ge=0, description="How long Redis stores a verdict; 0: forever")
@@ -214,6 +216,15 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much a worker logs: debug, info, warning or error"
     )
+
+    # pydantic-settings would do the same, but its import takes a tenth of a second of CPU time.
+    @model_validator(mode="before")
+    @classmethod
+    def _with_environment(cls, passed: Mapping[str, object]) -> Mapping[str, object]:
+        """Add the values of the environment variables. An empty variable counts as unset."""
+        variables = {name.lower(): value for name, value in os.environ.items() if value}
+        names = {f"keyhole_{field}": field for field in cls.model_fields}
+        return {field: variables[name] for name, field in names.items() if name in variables} | dict(passed)
 
     @field_validator(
         "buckets",
