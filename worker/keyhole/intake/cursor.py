@@ -34,11 +34,11 @@ class Cursor(BaseModel):
 
 
 class LoopDetectingCursor(Cursor):
-    """A place that the server returned. It detects whether the server lists in a loop (Brent's algorithm).
+    """A place that the server returned. The cursor detects whether the server lists in a loop.
 
-    The cursor stores a hash of one earlier place. It replaces that place with the current one after 1 step,
-    then after 2, 4, 8 steps and so on. In a loop of any length, the server sooner or later returns to the
-    stored place.
+    The cursor stores a hash of one earlier place. It replaces this hash with the hash of the current place
+    after 1 step, then after 2, 4, 8 steps and so on (Brent's algorithm). In a loop of any length, the server
+    sooner or later returns to the place with the stored hash.
     """
 
     seen: str = ""

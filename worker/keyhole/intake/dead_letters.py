@@ -6,17 +6,17 @@
     tags that are owed ──► given up ────────┘
 
 If the same message fails again, or the same jobs fail again on the same queue, Keyhole increments the failure
-count of the existing letter. Letters do not expire. A message body is cut only if it is longer than every
-message that Keyhole reads.
+count of the existing letter. Letters do not expire. A message body is stored in full, unless it is longer
+than `LONGEST_BODY`.
 
 A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
-Other callers do not wait for the disk (`add`), for two reasons. Some remove an entry or a tag debt from the
-same Redis after they have written its letter: a crash that loses the letter also restores the entry or the
-debt. The consumer of a worker writes letters on the worker's event loop, which must not block.
+Other callers do not wait for the disk (`add`). Most of them write a letter and then remove an entry or a tag
+debt from the same Redis. A crash that loses the letter also undoes the removal, so nothing is lost. The
+consumer of a worker writes letters on the worker's event loop, which must not block.
 
-What it can't do: dead letters are only as durable as their Redis, and they use its memory. RabbitMQ deletes a
-refused message up to two seconds before its letter is on disk, so a crash in between loses the message. A
-client that can write to the queue can fill Redis with letters.
+What it can't do: dead letters are only as durable as their Redis, and they use its memory. When a worker
+refuses a message, RabbitMQ can delete the message up to two seconds before the letter is on disk, so a crash
+in between loses the message. A client that can write to the queue can fill Redis with letters.
 """
 
 import json
@@ -37,14 +37,15 @@ from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: The longest body that is stored in full, in bytes. Keyhole reads no longer messages
-#: (`keyhole.intake.events.notifications`). Of a longer body, only the first HEAD_OF_LONGER bytes are stored,
-#: so that a user can identify the sender.
+#: The longest body that is stored in full, in bytes. Keyhole does not accept messages that are longer than
+#: this (`keyhole.intake.events.notifications`). Of a longer body, only the first HEAD_OF_LONGER bytes are
+#: stored, so that a user can identify the sender.
 LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
 #: Longer reasons are cut to this number of characters.
 LONGEST_REASON: Final = 1000
-#: Redis stores how often a message was received. The count expires this many seconds after the last receive.
+#: Redis counts how often a message was received that Keyhole does not understand. The count expires this many
+#: seconds after the last receive.
 RECEIVES_SECONDS: Final = 86_400
 #: The size of a letter's id, 128 bits. Among a billion letters, two have the same id with probability 1e-21.
 _ID_BYTES: Final = 16
@@ -125,7 +126,10 @@ class Dead(NamedTuple):
 
     @classmethod
     def entry(cls, entry: Entry, reason: str) -> Self:
-        """The letter for an entry of the ledger that was given up. Entries for the same objects share it."""
+        """The letter for an entry of the ledger that was given up.
+
+        Entries with the same objects and queue have the same letter.
+        """
         objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
         body = ENTRY.dump_json(entry, exclude_none=True)
@@ -142,7 +146,7 @@ class Dead(NamedTuple):
 class DeadLetter(BaseModel):
     """A stored dead letter. Times are in UTC; `size` is the size of the full body in bytes.
 
-    In JSON, `body` is base64. Lists of letters do not load bodies, so there `body` is `None`.
+    In JSON, `body` is base64. In a list of letters, `body` is `None`, because lists do not load the bodies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -171,8 +175,9 @@ class DeadLetter(BaseModel):
 def with_new_ids(entry: Entry) -> Entry:
     """Return an entry for the same objects with new ids.
 
-    With the old ids, a marker, a count or a verdict could prevent the work. The new entry does not belong to
-    an audit, because the audit has already counted the old entry.
+    With the old ids, Keyhole could take the work for done, because markers, counts and verdicts of the old
+    ids can still exist. The new entry does not belong to an audit, because the audit has already counted the
+    old entry.
     """
     jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
     return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)
@@ -190,7 +195,8 @@ class DeadLetters:
     def add(self, dead: Dead) -> None:
         """Store a letter; if it exists already, add to its number of failures.
 
-        If the response of Redis is lost and the client sends the command again, the failures count twice.
+        If the response of Redis is lost, the client sends the command again, and the failures are counted
+        twice.
         """
         self._keep(dead, self._client)
 
@@ -242,7 +248,9 @@ class DeadLetters:
 
     def ids(self, beginning: str = "") -> list[str]:
         """Return the ids that begin with `beginning`, in the order of the last failure, latest first."""
-        found = cast("list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1))  # `connect` asks for bytes
+        found = cast(
+            "list[bytes]", self._client.zrevrange(keys.DEAD, 0, -1)
+        )  # clients from `connect` return bytes
         return [text for letter_id in found if (text := letter_id.decode()).startswith(beginning)]
 
     def letters(self, kind: LetterKind | None = None) -> Iterator[DeadLetter]:

@@ -16,9 +16,11 @@ from keyhole.sources.retries import retried
 from keyhole.sources.s3_metadata import http_status, redirects
 from keyhole.sources.s3_refusal import explain
 
-#: Requests the optional attribute that states whether an archived object has a restored copy.
+#: The parameter that requests an optional attribute, which states whether an archived object has a restored
+#: copy.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
-#: The HTTP status codes of servers that do not support the attribute. S3 introduced it in 2023.
+#: The HTTP status codes with which servers refuse the attribute. S3 introduced it in 2023, and other servers
+#: may not support it.
 REFUSALS: Final = {400, 501}
 
 
@@ -50,7 +52,8 @@ class ListRequest:
         except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
             raise explain(error) from error
         except RuntimeError as error:
-            # botocore raises it for an impossible date, and Python for a document with too many levels.
+            # botocore raises this error for an impossible date, and Python raises it for a document with too
+            # many levels.
             raise TransientError(Reason.SERVER_ERROR, f"the server's response is invalid: {error}") from error
 
     def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above

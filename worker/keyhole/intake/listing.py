@@ -1,14 +1,14 @@
 """Lists the objects of a bucket page by page. Each page comes with a cursor, at which the next page begins.
 
 A page is the result of one LIST of up to 1,000 keys. If the server lists keys in the order of their UTF-8
-bytes, the cursor is the last key, which never becomes invalid. Keyhole does not trust the server: the listing
-fails if keys are out of order or outside the prefix, or if the server returns to a place that it has listed
-before. Without these checks, a listing might never end.
+bytes, the cursor is the last key of the page, so the cursor never becomes invalid. Keyhole does not trust the
+server: the listing fails if keys are out of order or outside the prefix, or if the server returns to a place
+that it has listed before. Without these checks, a listing might never end.
 
 From the API reference of S3: `StartAfter` need not be an existing key; directory buckets support neither
 `StartAfter` nor a defined order; the versions of a key come newest first. The marker for the next page of
 versions is the last entry of the current page on S3, but the first entry of the next page on Ceph. Each
-server continues correctly from its own marker.
+server continues correctly from its own marker, so Keyhole sends this marker back.
 """
 
 from collections.abc import Iterator
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 #: The most keys that S3 returns for one LIST.
 PAGE_KEYS: Final = 1000
-#: The most consecutive responses without keys that are accepted. A server can send a few of them, while it
-#: skips deleted keys.
+#: The most consecutive responses without keys that are accepted. A server can send a few empty responses
+#: while it skips deleted keys.
 MAX_EMPTY_ANSWERS: Final = 20
 #: The suffixes in the names of directory buckets, and of access points for directory buckets.
 DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
 
 
 #: The storage classes whose objects must be restored before they can be read. Intelligent-Tiering also has
-#: archive tiers, but a listing does not show the tier. So Keyhole tries to read such an object, which costs a
-#: GET.
+#: archive tiers, but a listing does not show the tier. So Keyhole tries to read every object in
+#: Intelligent-Tiering. If the object is archived, this costs a GET.
 ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -149,7 +149,8 @@ class _S3Lister:
             "Bucket": self._bucket,
             "Prefix": self._prefix,
             "MaxKeys": self._page_size,
-            # XML cannot represent every key. If this parameter is set, botocore does not decode the keys.
+            # Request URL-encoded keys, because XML cannot represent every key. botocore does not decode them
+            # if the caller sets this parameter, so `_key` does.
             "EncodingType": "url",
         }
 
@@ -205,7 +206,8 @@ class _AtVersion(LoopDetectingCursor):
 class VersionLister(_S3Lister):
     """Lists the versions of all objects of a general purpose bucket. The versions of a key are consecutive.
 
-    Delete markers are skipped, but S3 counts them towards the size of a page.
+    Delete markers are skipped. S3 counts them towards the size of a page, so a page can contain few versions
+    or none.
     """
 
     ordered = True
@@ -268,7 +270,10 @@ class DirectoryLister(_S3Lister):
 
 
 def _in_order(*keys: str, may_repeat: bool = False) -> None:
-    """Raise if keys are not in the order of their UTF-8 bytes, in which Python also sorts strings."""
+    """Raise if keys are not in the order of their UTF-8 bytes.
+
+    Python compares strings by code points, which gives the same order.
+    """
     for before, key in pairwise(keys):
         if key < before or (key == before and not may_repeat):
             raise ListingError(
@@ -280,9 +285,9 @@ def _in_order(*keys: str, may_repeat: bool = False) -> None:
 def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
     """The key at which the next page of versions begins. It is the last listed key or a later key.
 
-    Ceph 16 URL-encodes all keys in its response except this one. So two readings are possible, decoded and
-    not decoded. Of the readings that are not before the last listed key, the smaller one is used: it is not
-    after the server's true marker, so no key is skipped.
+    Ceph 16 URL-encodes all keys in its response except this key. So it is unclear whether this key must be
+    decoded, and there are two readings. Of the readings that are not before the last listed key, the smaller
+    one is used: it is not after the server's true marker, so no key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]

@@ -17,7 +17,10 @@ LONGEST_MESSAGE: Final = 16 * 1024**2
 
 
 class Refused(NamedTuple):
-    """A message that no task can process. `headers` and `properties` are AMQP's, in the form of kombu."""
+    """A message that no task can process.
+
+    `headers` and `properties` are those of AMQP, as kombu represents them.
+    """
 
     queue: str
     body: bytes
@@ -25,7 +28,10 @@ class Refused(NamedTuple):
     properties: Mapping[str, Any]  # as above
 
     def letter(self, reason: str) -> Dead:
-        """The dead letter. If the message is too long, only its first part is stored (`dead_letters`)."""
+        """Return the dead letter for this message.
+
+        Of a message that is too long, only the first part is stored.
+        """
         text = {
             "queue": self.queue,
             "headers": dict(self.headers),

@@ -49,7 +49,7 @@ return begun
 class LastRun:
     """The last audit of a schedule.
 
-    `skipped` counts the runs that were skipped because the audit before them was still running.
+    `skipped` counts the runs that were skipped because the schedule's previous audit was running or paused.
     """
 
     audit_id: str | None
@@ -78,5 +78,5 @@ class ScheduleRuns:
     def last(self, name: str) -> LastRun:
         """Return the last run of a schedule."""
         found = self._client.hmget(keys.schedule(name), ["audit", "skipped"])
-        audit_id, skipped = cast("list[bytes | None]", found)  # `connect` asks for bytes
+        audit_id, skipped = cast("list[bytes | None]", found)  # clients from `connect` return bytes
         return LastRun(None if audit_id is None else audit_id.decode(), int(skipped or 0))

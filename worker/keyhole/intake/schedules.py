@@ -77,7 +77,10 @@ Share = Annotated[float, BeforeValidator(_share), Field(gt=0, le=1)]
 
 
 class Schedule(BaseModel):
-    """A schedule. The description of a field is part of its error message: "… is missing; write …"."""
+    """A schedule in the file.
+
+    The description of a field is used in error messages, for example after "… is missing; write ".
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

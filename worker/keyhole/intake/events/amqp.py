@@ -6,13 +6,13 @@ topic has `amqp-ack-level=broker`; MinIO does so with `delivery_mode=2`.
 
 - The broker stores a message until the consumer acknowledges it. If the connection ends before that, the
   broker delivers the message again.
-- AMQP does not confirm acknowledgements. So after them, Keyhole sends a request that the broker must answer.
-  When the response arrives, the broker has received the acknowledgements.
+- AMQP does not confirm acknowledgements. So Keyhole sends a request after the acknowledgements. When the
+  broker responds to the request, it has received the acknowledgements, too.
 - Keyhole gives a message back with `basic.nack`. RabbitMQ's quorum queues count deliveries, and by default
   drop a message after 20 deliveries (version 4.0 and later; since 4.3 they do not count deliveries that ended
   with a nack). Classic queues only report whether a message was delivered before.
 - A separate thread sends heartbeats while the listener handles messages, so the connection survives. The
-  broker's `consumer_timeout` limits the time until the acknowledgement; its default is 30 minutes.
+  listener must acknowledge a message before the broker's `consumer_timeout`, whose default is 30 minutes.
 
 Only one thread can use a source, and only in the process that made the first call.
 """
@@ -38,7 +38,8 @@ HEARTBEAT_SECONDS: Final = 30
 #: unavailable.
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 30
-#: Seconds to wait for further messages after the first message. The broker sends waiting messages in a burst.
+#: Seconds to wait for further messages after the first message. The broker sends waiting messages in a burst,
+#: so they arrive within this time.
 _BURST_SECONDS: Final = 0.02
 #: The largest prefetch count, which is a number of 16 bits in the protocol.
 _LARGEST_PREFETCH: Final = 0xFFFF
@@ -56,8 +57,8 @@ class _Receipt(NamedTuple):
 class AmqpSource:
     """A `source.MessageSource` for one queue. It connects at the first `receive`.
 
-    `client_name` is the connection's name in the broker's management interface. `answer_seconds` replaces
-    both timeouts.
+    `client_name` is the connection's name in the broker's management interface. `answer_seconds` replaces the
+    timeouts for connecting and for a response.
     """
 
     def __init__(
@@ -128,7 +129,8 @@ class AmqpSource:
         """Return messages to the queue. The broker puts them back near their original position.
 
         Raises:
-            SourceUnavailableError: The connection was lost. The broker then returns the messages by itself.
+            SourceUnavailableError: The connection was lost. The broker returns the messages to the queue when
+                it notices this.
         """
         with self._lock, self._unavailable_on_error():
             ours = self._still_out(messages)
@@ -206,11 +208,11 @@ class AmqpSource:
         self._out.clear()
 
     def _make_room(self, limit: int) -> None:
-        """Raise the prefetch count: `limit` messages in addition to the caller's unacknowledged messages."""
+        """Raise the prefetch count to `limit` more than the number of messages that the caller has."""
         wanted = min(limit + len(self._out), _LARGEST_PREFETCH)
         if self._prefetch >= wanted:
             return
-        # A new prefetch count applies only to consumers that start afterwards.
+        # A new prefetch count applies only to consumers that start afterwards, so start a new consumer.
         self._channel.basic_qos(0, wanted, a_global=False)
         if self._consumer is not None:
             self._channel.basic_cancel(self._consumer)
@@ -237,7 +239,8 @@ class AmqpSource:
         try:
             self._connection.drain_events(timeout=seconds)
         except TimeoutError as error:
-            # ETIMEDOUT (the peer does not respond) is also a TimeoutError, but only ETIMEDOUT has an errno.
+            # If no frame arrives in time, the error has no errno. With an errno, it is ETIMEDOUT: the broker
+            # does not respond.
             if error.errno is not None:
                 raise
             return False

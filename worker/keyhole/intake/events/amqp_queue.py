@@ -3,8 +3,8 @@
 If the queue exists, Keyhole uses it with the properties that its owner declared. If the address names an
 exchange, Keyhole declares a missing queue as durable and binds the queue to the exchange:
 
-- Ceph's RGW publishes to a topic exchange, with the name of the Ceph topic as routing key. The exchange must
-  exist before. If the address has an exchange type, Keyhole also declares the exchange.
+- Ceph's RGW publishes to a topic exchange, with the name of the Ceph topic as routing key. If the address has
+  an exchange type, Keyhole also declares the exchange. Otherwise, the exchange must already exist.
 - MinIO declares the exchange from its configuration when it publishes its first event.
 """
 
@@ -23,7 +23,8 @@ from keyhole.intake.events.source import SourceUnavailableError
 class Binding:
     """The exchange and the routing key of a queue.
 
-    `declare` is the type with which Keyhole declares a missing exchange; `None`: it does not declare it.
+    `declare` is the type with which Keyhole declares a missing exchange; `None`: Keyhole does not declare the
+    exchange.
     """
 
     exchange: str

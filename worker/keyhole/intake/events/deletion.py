@@ -3,9 +3,9 @@
 Keyhole compares the sequencer of the delete event with the sequencer of the event that led to the verdict. If
 the delete is not older, Keyhole deletes the verdict. If the delete is older, or a sequencer is unknown (the
 object was submitted, or the storage sends no sequencers), Keyhole sends one GET for a single byte to S3. It
-then deletes the verdict only if S3 responds that the object does not exist. If a verdict is not deleted
-although its object was, this does no harm, because the verdict contains the ETag of the object that was
-scanned.
+then deletes the verdict only if S3 responds that the object does not exist. A verdict that remains after its
+object was deleted does no harm: it contains the ETag of the scanned object, so it does not apply to a new
+object with the same key.
 
 An event without a version id is about the key itself. Keyhole deletes the key's verdict, or its pointer to
 the verdict of a version, because that version is now below a delete marker. The verdicts of all versions are

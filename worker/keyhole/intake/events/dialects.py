@@ -15,10 +15,10 @@
 characters become `%` and two digits. The dialect `other` covers RustFS, StorageGRID, VAST and unknown
 senders: a sender with S3's structure probably also uses S3's encoding. If no object has the decoded key, the
 worker tries the key without decoding. Messages with another structure, a major version other than 2, or an
-unknown source are not understood.
+unknown source are not understood, and become dead letters.
 
 If an event leads to no action, Keyhole reads only its dialect and its name. R2 and IBM also have an S3 API to
-the same buckets and keys.
+the same buckets and keys, through which Keyhole scans the objects.
 
 Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documentation
 and source code of MinIO, RustFS and Ceph; messages from moto and Ceph 16.2; Cloudflare, R2, "Event
@@ -48,12 +48,12 @@ _LARGEST_SIZE: Final = 2**63 - 1
 
 _VERSION: Final = re.compile(r"2(\.[0-9]{1,9}){1,2}")
 _NAME: Final = re.compile(r"(?:s3:)?([A-Za-z0-9:*]{1,100})")
-#: The name of an event from EventBridge, R2 or IBM, or a time.
+#: The accepted characters of the names of events from EventBridge, R2 and IBM, and of times.
 _PLAIN: Final = re.compile(r"[ -~]{1,128}")
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,128}")
-#: S3's sequencers are padded to _AWS_DIGITS hexadecimal digits (S3 sends 18, with two leading zeros).
-#: Ceph's sequencers always have _CEPH_DIGITS.
+#: Keyhole pads S3's sequencers to _AWS_DIGITS hexadecimal digits. (S3 sends 18 digits, of which the first two
+#: are zeros.) Ceph's sequencers always have _CEPH_DIGITS.
 _AWS_DIGITS: Final = 32
 _CEPH_DIGITS: Final = 16
 

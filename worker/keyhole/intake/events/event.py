@@ -1,4 +1,4 @@
-"""An event, which describes a change of an object. Its form does not depend on the sender's dialect."""
+"""An event describes a change of an object. All dialects are parsed into this form."""
 
 from enum import StrEnum
 
@@ -22,8 +22,8 @@ class ObjectEvent(BaseModel):
     """One event. `size` is in bytes. If the message lacks a field, the field is `None`.
 
     `key` is the object's key, read in the encoding of the dialect: URL-decoded or unchanged. `other_key` is
-    the result of the other reading, if it differs from `key`. It is needed if a sender has changed its
-    encoding.
+    the result of the other reading, if it differs from `key`. If no object has the key `key`, the sender may
+    have changed its encoding, so Keyhole then tries `other_key`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

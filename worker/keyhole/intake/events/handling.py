@@ -7,9 +7,9 @@
 - The listener can acknowledge a message when the broker has all jobs of the message. If a step fails before
   that, the listener acknowledges no message of the batch and later receives all of them again. The new jobs
   then have the same ids as before, so the ledger recognises them. There is one exception: a job for an event
-  without version, ETag and sequencer gets a random id.
-- A job is not new if it is done, or if it was published within the last `window_seconds`: then it may still
-  be in the queue.
+  without version, ETag and sequencer gets a random id, so its object can be scanned twice.
+- A job is not new if it is done. It is also not new if it was published within the last `window_seconds`,
+  because it may still be in the queue.
 - If Keyhole does not understand one record of a message, it treats the whole message as not understood and
   scans none of its objects. The message returns to the queue until it has been received `dead_after` times.
   Then it becomes a dead letter.
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 #: The most jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
-#: The names of counters. There are further counters: one for each kind of events, `ignored:<name>` and
+#: The names of counters. The names of further counters are the kinds of events, `ignored:<name>` and
 #: `from:<dialect>`.
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
@@ -66,7 +66,7 @@ class Rules:
         buckets: The buckets that Keyhole is allowed to access.
         ruleset: The id of the rules for new verdicts.
         dead_after: The number of receives after which a message that is not understood becomes a dead letter.
-        window_seconds: For this many seconds, a published job is assumed to be in the queue.
+        window_seconds: For this many seconds after its publication, a job is assumed to be in the queue.
     """
 
     selection: Selection
@@ -86,7 +86,7 @@ class Handled:
 
 
 class _Read(NamedTuple):
-    """An event and its job; `None` if the event does not lead to a scan."""
+    """An event and its job. `job` is `None` if the event does not lead to a scan."""
 
     event: ObjectEvent
     job: ScanJob | None
@@ -237,7 +237,8 @@ class Handler:
         entries = [Entry(job.id, (job,), EVENTS) for job in jobs if job.id not in on_their_way]
         published = 0
         for start in range(0, len(entries), CHUNK):
-            # Open jobs without a marker are published again, because a crash may have prevented it before.
+            # A job that is recorded, but not marked as published, is published now: a crash may have
+            # prevented this before.
             not_done = self._ledger.record_many(entries[start : start + CHUNK])
             self._publisher.publish(not_done)
             self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)

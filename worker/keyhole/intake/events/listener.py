@@ -1,9 +1,10 @@
 """The listener receives messages, passes them to the handler, and acknowledges them or gives them back.
 
 If the queue, Redis or the broker does not respond, the listener acknowledges no message and returns the
-received messages to the queue. It repeats this after growing pauses until the service responds. If the
+received messages to the queue. It tries again after growing pauses, until the service responds. If the
 listener cannot write its counters to Redis, it keeps them in memory and receives no further messages until it
-has written them. In this way, an outage of Redis does not increase the receive counts of messages.
+has written them. So it does not receive messages again and again during an outage of Redis, and their receive
+counts do not grow.
 """
 
 import logging
@@ -27,10 +28,11 @@ log = logging.getLogger(__name__)
 
 #: The most messages in one receive, which is SQS's limit.
 BATCH: Final = 10
-#: Seconds to wait for a message. A listener that is told to stop ends within this time. SQS charges for every
+#: Seconds to wait for a message. A listener that must stop does so within this time. SQS charges for every
 #: receive; at this interval, that is less than two cents per day.
 WAIT_SECONDS: Final = 2.0
-#: Seconds to wait with `until_empty`. With a wait time, SQS queries all of its servers instead of only some.
+#: Seconds to wait with `until_empty`. SQS searches all of its servers only if the request has a wait time.
+#: Without it, a response can be empty although the queue is not.
 LAST_WAIT_SECONDS: Final = 1.0
 #: The first and the longest pause, in seconds, while a service does not respond.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -53,7 +55,7 @@ class Listener:
     """Listens to one source. Each thread needs its own listener; the listeners can share a handler.
 
     Args:
-        source: The source of messages. The listener closes it at its end.
+        source: The source of messages. The listener closes the source when it stops.
         handler: Handles the messages.
         counts: The counters, which all listeners share.
     """

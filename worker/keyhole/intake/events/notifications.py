@@ -8,15 +8,16 @@
 | `{"detail-type": …, "detail": …}` | an event from EventBridge |
 | `{"action": …, "bucket": …, "object": …}` | an event from Cloudflare's R2 |
 | `{"operation": …, "bucket": …, "key": …}` | an event from IBM's Cloud Object Storage |
-| `{"Type": "Notification", "Message": "…"}` | SNS's envelope, which contains one of the others; with raw delivery, SNS adds no envelope |
+| `{"Type": "Notification", "Message": "…"}` | SNS's envelope, which contains one of the other messages; with raw delivery, SNS adds no envelope |
 | `[{"Event": […]}]` | records in the format that MinIO pushes to a list in Redis |
 | `{"Event": "s3:TestEvent"}` | the test message that S3 sends when a user configures notifications |
 | `{"bucket": …, "key": …, "version_id": …}` | a job in Keyhole's own format; `version_id` is optional |
 | `s3://bucket/key` | a job in Keyhole's own format, with or without JSON's quotes |
 
 Other messages are not understood. If `unsupported` recognises the sender, the error names the sender. An
-empty list of records results in no events. If one part of a message is not understood, the whole message
-becomes a dead letter and none of it is done. So when a user retries the letter later, nothing is done twice.
+empty list of records results in no events. If one record of a message is not understood, no object of the
+message is scanned, and the whole message becomes a dead letter. So when a user retries the letter later, no
+object is scanned twice.
 
 `keyhole.intake.events.dialects` parses the fields of each dialect.
 """  # noqa: E501 - the rows of the table are one line each

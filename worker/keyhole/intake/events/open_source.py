@@ -14,7 +14,8 @@
 The schemes `sqs+https` and `sqs+http` mean the same as `https` and `http`. In names and passwords, special
 characters of URLs (`/ @ : # ? %`) must be written as `%2F` and so on; only a Redis key can contain `/`. With
 `&exchange_type=topic` (or another type), Keyhole also declares a missing exchange. Certificates are verified.
-The environment variable `SSL_CERT_FILE` names a file of certificate authorities that replaces the system's.
+If the environment variable `SSL_CERT_FILE` names a file, clients trust the certificate authorities in this
+file instead of those of the system.
 """
 
 import re
@@ -38,7 +39,7 @@ _BINDING_EXAMPLE: Final = "amqp://user:password@host/queue?exchange=NAME&routing
 _REDIS_EXAMPLE: Final = "redis://:password@host:6379/0/key"
 _UNIX_EXAMPLE: Final = "unix:///run/valkey.sock?db=0&key=key"
 
-#: For each scheme of a given URL, the protocol of the SQS queue's URL.
+#: The schemes for SQS queues, and the protocol that each stands for.
 _SQS_SCHEMES: Final = {
     "sqs": "https",
     "sqs+https": "https",

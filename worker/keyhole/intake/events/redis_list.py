@@ -12,12 +12,13 @@ if a listener dies:
 - A listener gives a message back to the right end of the queue, after all other messages. So a message that
   fails again and again does not block the others.
 - Each listener has a heartbeat: a key that expires. Each `receive` renews the heartbeat of its listener, and
-  moves the messages of all listeners without a heartbeat back to the queue. So if a listener is busy for
-  longer than its lease, other listeners get its messages, like after SQS's visibility timeout.
-- If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So
-  with each request, the listener sends the number of messages that it knows. If its list in Redis has more
+  moves the messages of all listeners without a heartbeat back to the queue. So if a listener handles a batch
+  for longer than `LEASE_SECONDS`, other listeners get its messages, like after SQS's visibility timeout.
+- If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So in
+  each request, the listener states how many messages it knows. If the listener's list in Redis has more
   messages, Redis returns the whole list.
-- Redis lists do not count how often a message was received.
+- Redis lists do not count how often a message was received. Keyhole itself counts this for messages that it
+  does not understand (`dead_letters`).
 
 What it can't do: it cannot distinguish two messages with the same bytes. It needs a single server with Redis
 6.2 or later, or Valkey, with `maxmemory-policy noeviction`. It does not work with Redis Cluster.
@@ -44,8 +45,8 @@ _log = logging.getLogger(__name__)
 
 #: A listener's heartbeat expires after this many seconds.
 LEASE_SECONDS: Final = 60
-#: The limits of a blocking command, in seconds. The longest is much shorter than the lease, which is renewed
-#: before each blocking command.
+#: The longest and the shortest time, in seconds, for which a command blocks. The longest time is much shorter
+#: than LEASE_SECONDS, and each blocking command is preceded by a heartbeat, so the heartbeat does not expire.
 _LONGEST_BLOCK_SECONDS: Final = 10.0
 _SHORTEST_BLOCK_SECONDS: Final = 0.01
 #: The script takes no further messages after this many bytes, to limit the size of a response.
@@ -171,7 +172,7 @@ class RedisListSource:
         """Return messages to the right end of the queue, so that listeners take them last.
 
         Raises:
-            SourceUnavailableError: Redis does not respond. The messages will be delivered again nevertheless.
+            SourceUnavailableError: Redis does not respond. The messages are delivered again later.
         """
         self._settle("back", messages)
 
@@ -252,7 +253,7 @@ class RedisListSource:
                 keys.listener_holds(self._key, ""),
             ],
         )
-        # redis-py's declared type covers all scripts. Clients from `connect` return bytes.
+        # redis-py declares a type that covers all scripts. Clients from `connect` return bytes.
         held, taken = cast("tuple[list[bytes], list[bytes]]", answer)
         unknown = Counter(held) - self._out
         bodies = [*unknown.elements(), *taken][:limit]

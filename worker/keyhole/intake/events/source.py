@@ -1,4 +1,4 @@
-"""The interface between the listener and a queue. It is implemented for SQS, AMQP and Redis."""
+"""The interface between the listener and a queue. Other modules implement it for SQS, AMQP and Redis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,11 +55,11 @@ class MessageSource(Protocol):
         """Return messages to the queue, which delivers them again, to this or to another listener.
 
         Raises:
-            SourceUnavailableError: The queue cannot be reached. It will nevertheless deliver them again.
+            SourceUnavailableError: The queue cannot be reached. It delivers the messages again later.
         """
 
     def look(self) -> str:
-        """Return the status of the queue in words. This takes no message and changes nothing.
+        """Return the status of the queue in words, without taking a message or changing the queue.
 
         Raises:
             SourceUnavailableError: The queue cannot be reached, or does not exist.

@@ -8,7 +8,7 @@
 - When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Keyhole
   retries the failed messages. If a message still cannot be acknowledged, Keyhole raises an error, and SQS
   will deliver the message again.
-- The body of an SQS message is text. Here it is encoded as UTF-8 bytes.
+- The body of an SQS message is text. `Message.body` contains this text in UTF-8.
 
 Only one thread can use a source, so several threads need several sources. Create a source after the fork,
 because processes must not share its client.
@@ -37,7 +37,8 @@ _LONGEST_POLL_SECONDS: Final = 20
 #: Timeouts in seconds for a response and for connecting. A response can take as long as the longest poll.
 _ANSWER_SECONDS: Final = 40
 _CONNECT_SECONDS: Final = 5
-#: The most attempts of botocore at one call; Keyhole's limits for retries of the failed messages in a batch.
+#: botocore tries a call at most _CALL_ATTEMPTS times. If some messages of a batch fail, Keyhole tries them at
+#: most _BATCH_ATTEMPTS times in _BATCH_SECONDS.
 _CALL_ATTEMPTS: Final = 3
 _BATCH_ATTEMPTS: Final = 4
 _BATCH_SECONDS: Final = 10.0
@@ -52,8 +53,8 @@ _ADVICE: Final = {
         "sqs:ChangeMessageVisibility and sqs:GetQueueUrl"
     ),
 }
-#: The errors of boto3, except refusals by the server. For invalid credentials or configurations, boto3 raises
-#: Python's built-in errors.
+#: The errors that boto3 raises, except the error for a refusal by the server (`ClientError`). For invalid
+#: credentials or configurations, boto3 raises Python's built-in errors.
 _FAILURES: Final = (
     BotoCoreError,
     HTTPClientError,
@@ -141,8 +142,8 @@ class SqsSource:
             SourceUnavailableError: SQS does not respond. It delivers the messages again after the visibility
                 timeout.
         """
-        # Ignore permanent failures: their visibility timeout has expired, so they are already back in the
-        # queue.
+        # Ignore permanent failures: the visibility timeout of these messages has expired, so they are already
+        # back in the queue.
         self._tell("change_message_visibility_batch", messages, VisibilityTimeout=0)
 
     def look(self) -> str:

@@ -1,8 +1,8 @@
 """Recognises notifications from storages that Keyhole does not support, so that dead letters name the sender.
 
-The notifications of these senders do not have S3's structure. Some of these storages have an S3 API, but
-their notifications do not match it: versions have other names, or the message does not contain the kind of
-the event.
+The notifications of the senders in the table do not have S3's structure. Some of these storages have an S3
+API, but their notifications do not match it: versions have other names, or the message does not contain the
+kind of the event. Rows marked "from memory" were written without the vendor's page at hand.
 
 | sender | message | source |
 |---|---|---|
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Final
 
 GOOGLE: Final = "Google Cloud Storage"
-#: The sender for each prefix of an event type.
+#: The sender for each event type, by a prefix of the type.
 TYPES: Final = {
     "Microsoft.Storage.": "Azure Event Grid",
     "Microsoft.EventGrid.": "Azure Event Grid",
@@ -70,7 +70,10 @@ def _by_inner(events: object) -> str | None:
 
 
 def _pushed_by_google(message: Mapping[object, object]) -> str | None:
-    """Return the sender of a message that Pub/Sub pushes. An attribute shows if it is Cloud Storage."""
+    """Return the sender of a message that Pub/Sub pushes.
+
+    An attribute shows whether the sender is Cloud Storage.
+    """
     inner = message.get("message")
     if not isinstance(inner, dict) or "subscription" not in message:
         return None
