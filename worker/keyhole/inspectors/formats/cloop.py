@@ -17,11 +17,15 @@ Wholeness: the last entry of the offset table is the offset where the data ends.
 checked.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
+from itertools import islice
+from operator import sub
 
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR, big_endian
 from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.ascending import rises
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 
@@ -109,15 +113,12 @@ class CloopInspector(HeaderInspector):
         begin, end = big_endian("Q", self.captured("offsets")), big_endian("Q", self.captured("offsets_end"))
         if begin and begin[0] < self._table_end:
             yield found("metadata_overlap", "the first block overlaps the offset table")
-        offsets = begin + end
-        later = offsets[1:]
-        lengths = [stop - start for start, stop in zip(offsets, later, strict=False)]
-        if min(lengths, default=0) < 0:
+        if not rises(begin + end, 0):
             yield found("structure", "the offsets of the blocks are not in ascending order")
-        if end and len(offsets) <= self._blocks:
-            # This difference spans the entries that are not read, so it is not the length of one block.
-            del lengths[len(begin) - 1]
-        if max(lengths, default=0) > MAX_COMPRESSED_BYTES:
+        # If the entries between the two ends are not read, the difference across the gap is not the length of
+        # a block.
+        gap = end and len(begin) + len(end) <= self._blocks
+        if any(map(_has_long_block, (begin, end) if gap else (begin + end,))):
             yield found("structure", f"a compressed block has more than {MAX_COMPRESSED_BYTES} bytes")
 
     # The header's fields
@@ -161,3 +162,10 @@ class CloopInspector(HeaderInspector):
         last = self.captured("offsets_end" if self.region("offsets_end").length else "offsets")
         entries = big_endian("Q", last)
         return max(self._table_end, entries[-1] if entries else 0)
+
+
+def _has_long_block(offsets: "array[int]") -> bool:
+    """Return whether two neighbouring offsets are further apart than a compressed block can be long."""
+    if rises(offsets, 0) and (not offsets or offsets[-1] - offsets[0] <= MAX_COMPRESSED_BYTES):
+        return False
+    return bool(max(map(sub, islice(offsets, 1, None), offsets), default=0) > MAX_COMPRESSED_BYTES)

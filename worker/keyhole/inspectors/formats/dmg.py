@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from keyhole.inspectors.base import FileInspector, Layer
+from keyhole.inspectors.base import FileInspector, Layer, Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
@@ -252,7 +252,7 @@ class DMGInspector(FileInspector):
 
     # The trailer
 
-    @property
+    @Remembered
     def _trailer(self) -> Trailer | None:
         """The first complete trailer in the tail, which QEMU uses, or else a trailer that is cut off."""
         tail = self.captured("tail")

@@ -31,7 +31,8 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice
+from operator import gt
 from struct import Struct
 from typing import Final, NamedTuple
 from xml.etree.ElementTree import ParseError
@@ -62,6 +63,7 @@ CHUNK: Final = Struct(">I4x4Q")
 ZEROS: Final = frozenset({0, 2})
 RAW: Final = 1
 COMMENT, END = 0x7FFFFFFE, 0xFFFFFFFF
+WITHOUT_SECTORS: Final = frozenset({COMMENT, END})
 #: The compression method for each kind of compressed chunk.
 COMPRESSED: Final = {
     0x80000004: "adc",
@@ -89,7 +91,13 @@ class Chunk(NamedTuple):
     sector: int
     sectors: int
     kind: int
-    data: ByteRange
+    data_offset: int
+    data_length: int
+
+    @property
+    def data(self) -> ByteRange:
+        """The range of the data in the object."""
+        return ByteRange(self.data_offset, self.data_length)
 
     @property
     def end(self) -> int:
@@ -141,17 +149,16 @@ class BlockMap:
             )
         outside = BoundedFindings()
         reached = 0
-        for data in sorted(chunk.data for chunk in self.chunks if chunk.stored and chunk.data.length):
-            if data.offset < fork.offset or data.end > fork.end:
+        stored = [(at, length) for _, _, kind, at, length in self.chunks if length and kind not in ZEROS]
+        for offset, length in sorted(stored):
+            end = offset + length
+            if offset < fork.offset or end > fork.end:
                 outside.add(
-                    found(
-                        "structure",
-                        f"a chunk's data, bytes {data.offset} to {data.end}, are outside the data fork",
-                    )
+                    found("structure", f"a chunk's data, bytes {offset} to {end}, are outside the data fork")
                 )
-            if data.offset < reached:
-                outside.add(found("structure", f"two chunks share the data at byte {data.offset}"))
-            reached = max(reached, data.end)
+            if offset < reached:
+                outside.add(found("structure", f"two chunks share the data at byte {offset}"))
+            reached = max(reached, end)
         yield from outside.all()
 
 
@@ -169,7 +176,8 @@ def parse(plist: bytes, fork_offset: int) -> BlockMap:
         spans.append((first, first + sectors))
         chunks += _chunks(table, first, sectors, fork_offset + offset, findings)
     chunks.sort()
-    if any(chunk.end > following.sector for chunk, following in pairwise(chunks)):
+    starts = [chunk.sector for chunk in chunks]
+    if any(map(gt, (chunk.end for chunk in chunks), islice(starts, 1, None))):
         findings.add(found("structure", "two chunks map the same sectors of the disk"))
     return BlockMap(
         tables=len(tables),
@@ -191,12 +199,12 @@ def _chunks(
         )
         return
     covered = 0
-    for at in range(CHUNKS_AT, CHUNKS_AT + count * CHUNK.size, CHUNK.size):
-        spend()
-        kind, sector, length, place, stored = CHUNK.unpack_from(table, at)
+    spend(count)
+    entries = CHUNK.iter_unpack(table[CHUNKS_AT : CHUNKS_AT + count * CHUNK.size])
+    for kind, sector, length, place, stored in entries:
         if kind not in KINDS:
             findings.add(found("unknown_features", f"the chunk kind {kind:#x} is unknown"))
-        if kind in {COMMENT, END} or not length:
+        if not length or kind in WITHOUT_SECTORS:
             continue
         covered += length
         if sector + length > sectors:
@@ -207,7 +215,7 @@ def _chunks(
             findings.add(
                 found("structure", f"an uncompressed chunk has {length} sectors, but {stored} bytes of data")
             )
-        yield Chunk(first + sector, length, kind, ByteRange(offset + place, stored))
+        yield Chunk(first + sector, length, kind, offset + place, stored)
     if covered != sectors:
         findings.add(
             found("size_mismatch", f"a block table states {sectors} sectors, but its chunks have {covered}")
@@ -218,7 +226,7 @@ def _chunks(
 
 
 class _Tables:
-    """A target of `XMLParser` that collects the tables in the property list."""
+    """A target of `XMLParser` that collects the texts of the tables in the property list."""
 
     def __init__(self) -> None:
         self.found: list[bytes] = []
@@ -252,7 +260,7 @@ class _Tables:
         elif tag == "key" and self._path:
             self._path[-1] = text
         elif tag == "data" and tuple(self._path) == TABLES_AT:
-            self.found.append(_decoded(text.encode()))
+            self.found.append(text.encode())
 
     def close(self) -> None:
         """Handle the end of the property list."""
@@ -267,10 +275,13 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
         findings.add(
             found("structure", f"the property list cannot be parsed: {printable(str(error).encode())}")
         )
-    tables = [table for table in target.found if _is_table(table)]
-    if len(tables) < len(target.found):
+    # Usually all readers find the same texts. Decode each text only once.
+    texts, by_qemu = target.found, list(_by_qemu(plist))
+    decoded = {text: _decoded(text) for text in {*texts, *by_qemu}}
+    tables = [decoded[text] for text in texts if _is_table(decoded[text])]
+    if len(tables) < len(texts):
         findings.add(found("structure", "a block table has no signature or is too short"))
-    others = [data for data in map(_decoded, _by_qemu(plist)) if _is_table(data)]
+    others = [decoded[text] for text in by_qemu if _is_table(decoded[text])]
     if others != tables:
         findings.add(
             found(

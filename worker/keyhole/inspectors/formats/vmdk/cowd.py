@@ -41,8 +41,9 @@ from collections.abc import Iterator, Mapping
 
 from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
-from keyhole.inspectors.fields import SECTOR, little_endian
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.allocated import allocated
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
@@ -73,6 +74,8 @@ MAX_ENTRIES = 32 * 1024 * 1024
 #: size of one sector.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
+#: The entry of a table or a grain that does not exist.
+FREE = (bytes(4),)
 VMFS_SPARSE = "vmfsSparse"
 
 
@@ -238,15 +241,15 @@ class COWDInspector(HeaderInspector):
     # The map of the grains
 
     @Remembered
-    def _tables(self) -> list[int]:
+    def _tables(self) -> "array[int]":
         """The first sectors of the grain tables, according to the held part of the directory."""
-        return [entry for entry in self._entries("directory") if entry]
+        return self._allocated("directory")
 
     @Remembered
-    def _grains(self) -> list[int]:
+    def _grains(self) -> "array[int]":
         """The first sectors of the grains that the table at the highest sector points to."""
-        return [entry for entry in self._entries("table") if entry]
+        return self._allocated("table")
 
-    def _entries(self, name: str) -> "array[int]":
+    def _allocated(self, name: str) -> "array[int]":
         """Return the u32 entries in a region, which contains the grain directory or a grain table."""
-        return little_endian("I", self.captured(name) if self.has_region(name) else b"")
+        return allocated("I", "little", self.captured(name), FREE)

@@ -30,6 +30,7 @@ PARENT_HINT, CHANGE_TRACK_PATH = "parentFileNameHint", "changeTrackPath"
 SETTINGS = (CREATE_TYPE, PARENT_CID, PARENT_HINT, CHANGE_TRACK_PATH)
 
 LINE_ENDS = re.compile(rb"[\r\n\0]++")
+PADDING = bytes(64)
 #: Matches a line that at least one reader could interpret as an extent.
 EXTENT_LINE = re.compile(rb"^[^\S\n]*(?:RW|RDONLY|NOACCESS)(?!\w)[^\n]*", re.IGNORECASE | re.MULTILINE)
 #: Matches a well-formed extent. Extents of type ZERO have no file name. If the extent is on a device, the
@@ -112,8 +113,8 @@ class Descriptor:
 def parse(raw: bytes) -> Descriptor:
     """Parse a descriptor, which can be padded with NULs. Unknown lines are ignored."""
     # A NUL ends a line. Merge the padding into one line end, so that the patterns do not try thousands of
-    # lines.
-    text = LINE_ENDS.sub(b"\n", raw)
+    # lines. `replace` shortens long padding ten times as fast as the pattern.
+    text = LINE_ENDS.sub(b"\n", raw.replace(PADDING, b"\0"))
     lowered = text.lower()
     settings: dict[str, tuple[str, ...]] = {}
     misplaced = set()

@@ -52,8 +52,9 @@ from typing import NamedTuple
 
 from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
-from keyhole.inspectors.fields import SECTOR, little_endian
+from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.allocated import allocated
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
@@ -88,6 +89,10 @@ AREAS = (
     "back map",
     "grains",
 )
+#: The places and sizes of the areas in the header.
+PLACES, PLACES_AT = Struct("<16Q"), 80
+#: The entry of a table or a grain that does not exist.
+FREE = (bytes(8),)
 ALLOCATED_TABLE = 0x10000000
 EMPTY, GRAIN = 0, 3
 
@@ -200,14 +205,14 @@ class SESparseInspector(HeaderInspector):
         elif len(self.captured("volatile")) == HEADER_BYTES and not self._volatile:
             yield found("structure", "there is no volatile header in the sector that the header states")
         yield from self._misplaced()
-        if any(entry and entry >> 32 != ALLOCATED_TABLE for entry in self._entries("directory")):
+        if len(self._tables) < len(self._directory_entries):
             yield found("structure", "the grain directory has an entry of an unknown type")
         yield from overlaps((), Blocks("a grain table", self._tables, 1))
         yield from overlaps((), Blocks("a grain", self._grains, 1))
-        kinds = {entry >> 60 for entry in self._entries("table")}
-        if kinds and max(kinds) > GRAIN:
+        kinds = {entry >> 60 for entry in self._table_entries}
+        if max(kinds, default=0) > GRAIN:
             yield found("structure", "the grain table has an entry of an unknown type")
-        if any(entry >> 60 == EMPTY and entry for entry in self._entries("table")):
+        if EMPTY in kinds:
             yield found("structure", "the grain table has an entry of type 0 that is not zero")
 
     def _misplaced(self) -> Iterator[Finding]:
@@ -291,24 +296,41 @@ class SESparseInspector(HeaderInspector):
         return fields if fields and fields[0] == VOLATILE_MAGIC else None
 
     def _area(self, name: str) -> Area:
-        at = 80 + 16 * AREAS.index(name)
-        return Area(self._u64(at), self._u64(at + 8))
+        return self._areas[name]
+
+    @Remembered
+    def _areas(self) -> dict[str, Area]:
+        """The areas by name."""
+        numbers = PLACES.unpack_from(self.captured("header"), PLACES_AT)
+        return dict(zip(AREAS, map(Area, numbers[::2], numbers[1::2]), strict=True))
 
     # The map of the grains
 
     @Remembered
-    def _tables(self) -> list[int]:
-        """The numbers of the grain tables, according to the held part of the directory."""
-        return [entry & 0xFFFFFFFF for entry in self._entries("directory") if entry >> 32 == ALLOCATED_TABLE]
+    def _directory_entries(self) -> "array[int]":
+        """The entries other than zero in the held part of the grain directory."""
+        return allocated("Q", "little", self.captured("directory"), FREE)
 
     @Remembered
-    def _grains(self) -> list[int]:
+    def _table_entries(self) -> "array[int]":
+        """The entries other than zero in the highest-numbered grain table."""
+        return allocated("Q", "little", self.captured("table"), FREE)
+
+    @Remembered
+    def _tables(self) -> "array[int]":
+        """The numbers of the grain tables, according to the held part of the directory."""
+        entries = self._directory_entries
+        return array("Q", [entry & 0xFFFFFFFF for entry in entries if entry >> 32 == ALLOCATED_TABLE])
+
+    @Remembered
+    def _grains(self) -> "array[int]":
         """The numbers of the grains that the highest-numbered grain table points to."""
-        return [
+        grains = [
             (entry >> 48 & 0xFFF) | (entry & 0xFFFFFFFFFFFF) << 12
-            for entry in self._entries("table")
+            for entry in self._table_entries
             if entry >> 60 == GRAIN
         ]
+        return array("Q", grains)
 
     @property
     def _table_end(self) -> int:
@@ -319,7 +341,3 @@ class SESparseInspector(HeaderInspector):
     def _grain_end(self) -> int:
         """The end of the highest-numbered grain in bytes; without grains, the start of their area."""
         return self._area("grains").start * SECTOR + (max(self._grains, default=-1) + 1) * GRAIN_BYTES
-
-    def _entries(self, name: str) -> "array[int]":
-        """Return the u64 entries in a region, which contains the grain directory or a grain table."""
-        return little_endian("Q", self.captured(name) if self.has_region(name) else b"")

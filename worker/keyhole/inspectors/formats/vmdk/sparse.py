@@ -155,9 +155,10 @@ class VMDKInspector(GrainMapInspector):
         if header is None:
             return [found("truncated", "the object ends within the VMDK header")]
         findings = [*self._leads_outside(header, descriptor)] if descriptor else []
-        if searched := vmdk_descriptor.parse(self.captured("searched")).parent():
+        searched = self.captured("searched")
+        if searched and (parent := vmdk_descriptor.parse(searched).parent()):
             findings.append(
-                found("parent_image", f"QEMU reads a descriptor after the header: {searched.message}")
+                found("parent_image", f"QEMU reads a descriptor after the header: {parent.message}")
             )
         findings += [*self._states(header), *self._header_contradictions(header)]
         if descriptor and not self._is_split:
