@@ -1,8 +1,10 @@
 """kombu's AMQP transport, extended: it reports why RabbitMQ blocks, and retries refused logins slowly.
 
 A RabbitMQ that runs out of memory or disk stops reading from publishers. It states the reason once, in the
-method `connection.blocked`. py-amqp discards the reason. The publisher waits until it gets a timeout error
-without a message, and waits again when it closes the connection.
+method `connection.blocked`, and py-amqp discards this reason. With kombu's own transport, a publisher
+therefore waits for its timeout, gets an error without a message, and waits again when it closes the
+connection. This transport stores the reason, waits for a shorter time, and raises an error that contains the
+reason.
 
 Source: rabbitmq.com, "Blocked Connection Notifications".
 """
@@ -21,14 +23,17 @@ from kombu.transport import pyamqp
 
 log = logging.getLogger(__name__)
 
-#: The method `connection.blocked` with its argument, a short string: the reason.
+#: The method `connection.blocked` with its argument: the reason, which is a short string.
 _BLOCKED: Final = spec.method(spec.Connection.Blocked, "s")
 #: Seconds to wait for an answer from a blocked RabbitMQ. If RabbitMQ unblocks sooner, publishing succeeds.
 BLOCKED_SECONDS: Final = 3.0
 
 
 class BlockedError(IrrecoverableConnectionError):  # type: ignore[misc] # py-amqp has no types
-    """RabbitMQ accepts no messages. The error is irrecoverable: kombu retries recoverable errors forever."""
+    """RabbitMQ accepts no messages.
+
+    It is an irrecoverable error, because kombu would retry a recoverable one forever.
+    """
 
 
 class Channel(pyamqp.Channel):
@@ -87,8 +92,8 @@ class Connection(pyamqp.Connection):
 class _Refusals:
     """Raises a connection error if the broker refuses a login or a virtual host.
 
-    After a connection error, Celery connects again with back-off. py-amqp raises a channel error, after which
-    a worker connects again at once, six times per second.
+    After a connection error, Celery connects again with back-off. py-amqp itself raises a channel error, and
+    after a channel error, a worker connects again at once, six times per second.
     """
 
     Connection = Connection

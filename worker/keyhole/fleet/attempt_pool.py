@@ -1,7 +1,8 @@
 """Runs attempts at jobs in threads, and detects attempts that hang.
 
-Python cannot end a thread. So if an attempt hangs, its whole process must end. Before that, the pool waits a
-few seconds for the other attempts, and records the stack of each attempt that hangs.
+Python cannot end a thread. So if an attempt hangs, the whole process must end. Before `run` raises
+`HungError` for this purpose, it waits a few seconds for the other attempts, and records the stack of each
+attempt that hangs.
 """
 
 import logging
@@ -29,12 +30,15 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 1.0
 #: Seconds that the running attempts get to finish after the time limit, or after another attempt hung.
 LAST_SECONDS: Final = 5.0
-#: The number of lines at the end of a traceback that are stored.
+#: Of a traceback, so many lines at its end are stored.
 TRACEBACK_LINES: Final = 12
 
 
 class HungError(Exception):
-    """An attempt hangs: it did not end, although it used up its budget. This process must end itself."""
+    """An attempt hangs: it did not end, although it used up its budget.
+
+    The caller must end this process, because nothing else ends the attempt.
+    """
 
 
 class Ending(Enum):
@@ -55,8 +59,9 @@ class AttemptPool:
         attempts: The ledger's records of attempts.
         worker: The name of this process.
         threads: The number of attempts that run in parallel.
-        begin_seconds: Seconds from now until which attempts may begin. The first attempt always begins.
-        cpu_seconds: A limit of CPU time that is higher than every attempt's budget.
+        begin_seconds: Attempts begin only during so many seconds from now. The first attempt always begins.
+        cpu_seconds: A CPU time in seconds that is longer than every attempt's budget. An attempt that uses
+            more CPU time hangs.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class AttemptPool:
             ending = self._make_one(job)
             known = True
         except MemoryError:
-            known = True  # so the ledger's record of this attempt stays "started"
+            known = True  # the ledger must continue to record this attempt as started
             with suppress(redis.RedisError):
                 self._attempts.record_error(job.id, tail(traceback.format_exc()))
             raise
@@ -137,8 +142,9 @@ class AttemptPool:
 
         Args:
             futures: The futures of all attempts.
-            overdue: The ids of the jobs whose attempts have exceeded their CPU time. Only these attempts are
-                recorded as hanging if they do not end. If it is empty, all running attempts are.
+            overdue: The ids of the jobs whose attempts have exceeded their CPU time. Each of these attempts
+                is recorded as hanging if it does not end. If `overdue` is empty, every attempt that does not
+                end is recorded as hanging.
 
         Raises:
             HungError: An attempt hangs.

@@ -1,9 +1,10 @@
 """The work on audits: starts an audit, lists its pages, publishes its batches and resumes it.
 
-No task occupies a worker while it waits. The task that lists a page ends as soon as it has published the
-page's batches. Whenever a worker finishes a batch, it publishes the task for the next page if that is due. If
-the worker is lost before that, the audit stops. So the sweep regularly calls `resume` for every running
-audit.
+An audit lists its bucket in pages of objects, and publishes the objects to scan in batches. No task waits for
+other tasks, because it would occupy a worker. The task that lists a page ends as soon as it has published the
+page's batches. Whenever a worker finishes a batch, it publishes the task for the next page if few batches are
+left. If the worker is lost before that, nobody publishes the next page. So the sweep, which runs every few
+seconds, calls `resume` for every running audit.
 """
 
 import logging
@@ -34,8 +35,8 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
 
-#: The maximum number of starts of one page. A few workers can be lost by accident. If more are lost, the page
-#: is the cause.
+#: The maximum number of starts of one page. If that many workers were lost while they listed the page, the
+#: page itself is probably the cause, and the audit fails.
 MAX_STARTS = 10
 #: The folder for downloaded parts of S3 inventories.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
@@ -86,7 +87,10 @@ class AuditWork:
             self._publish_page(claim)
 
     def list_page(self, claim: Claim) -> None:
-        """List the page of a claim, and publish its batches."""
+        """List the page of a claim, and publish its batches.
+
+        A claim is the right of one task to list a page. It expires if the task does not renew it.
+        """
         services = self._services
         if not services.audits.hold(claim):
             return
@@ -113,7 +117,7 @@ class AuditWork:
         except TransientError as error:
             log.warning("audit %s does not advance: %s", audit.id, error)
             services.audits.record_trouble(audit.id, f"{error}; Keyhole will try again")
-            return  # The claim will expire, and then the sweep will resume the audit.
+            return  # The claim is not released. When it has expired, the sweep resumes the audit.
         except (KeyholeError, ValueError) as error:
             self._fail(claim, str(error))
             return
@@ -127,7 +131,7 @@ class AuditWork:
         self.advance(audit.id)
 
     def resume(self, audit_id: str) -> None:
-        """Do those steps of an audit that a lost worker did not do."""
+        """Do the steps of an audit that a lost worker has left undone."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
             # Call `is_open` before `is_done`. In the other order, an entry that is completed between the two
@@ -149,8 +153,8 @@ class AuditWork:
                 message = "its batch was sent again several times, and no worker finished it"
                 self._scan_work.record(batch, job, failure(target, Reason.WORKER_LOST, message))
                 services.ledger.mark_done(job.id)
-        # All verdicts of the batch are written now, so close it. If the broker delivers its message later,
-        # the worker finds nothing to do.
+        # All verdicts of the batch are written now, so close it. If the broker delivers the batch's message
+        # later, the worker then finds nothing to do.
         self._scan_work.runner().close(batch)
         self.advance(audit_id)
 

@@ -6,8 +6,8 @@ from urllib.parse import quote, urlsplit
 
 from keyhole.store.redis_url import redis_options
 
-#: A publisher tries to connect twice, half a second apart. With kombu's defaults it would give up only after
-#: six seconds. (Celery's settings define the retries of a worker.)
+#: A publisher tries to connect twice, half a second apart. With kombu's defaults, it would try for six
+#: seconds. (Celery's settings define the retries of a worker.)
 _PUBLISHING = {"max_retries": 1, "interval_start": 0.5}
 #: The options of a Redis URL that kombu accepts as options of its transport.
 _TRANSPORT_OPTIONS: Final = frozenset(
@@ -58,7 +58,8 @@ def _redis_options(visibility: int) -> dict[str, Any]:
         # Without this prefix, all Celery applications that use the same Redis database would share kombu's
         # keys (`unacked`, `_kombu.…`).
         "global_keyprefix": "keyhole:broker:",
-        # The following options detect a dead connection. (A worker's event loop uses shorter timeouts.)
+        # With the following options, kombu detects a dead connection. The event loop of a worker uses shorter
+        # timeouts than these (`with_timeout`).
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
@@ -73,12 +74,12 @@ def with_timeout(options: Mapping[str, Any], seconds: float) -> dict[str, Any]: 
 
 
 def is_redis(url: str | None) -> bool:
-    """Return whether a broker's URL is that of a Redis or Valkey."""
+    """Return whether a broker's URL is the URL of a Redis or Valkey."""
     return _scheme(url) in {"redis", "rediss", "unix"}
 
 
 def is_amqp(url: str | None) -> bool:
-    """Return whether a broker's URL is that of an AMQP broker, such as RabbitMQ."""
+    """Return whether a broker's URL is the URL of an AMQP broker, such as RabbitMQ."""
     return _scheme(url) in {"amqp", "amqps"}
 
 
@@ -87,10 +88,11 @@ def _scheme(url: str | None) -> str:
 
 
 def kombu_url(url: str) -> str:
-    """Return a broker's URL in kombu's form, without its query options: kombu interprets them differently.
+    """Return a broker's URL in kombu's form, without its query options.
 
-    The URL of a Unix socket begins with `redis+socket://`. Special characters are percent-encoded, because
-    kombu would split a URL that contains `;` into the URLs of two brokers.
+    The query options are left out, because kombu interprets them differently than redis-py. The URL of a Unix
+    socket begins with `redis+socket://`. Special characters are percent-encoded, because kombu would split a
+    URL that contains `;` into the URLs of two brokers.
     """
     if not is_redis(url):
         return url

@@ -1,8 +1,9 @@
-"""The worker's consumer: stores each message that no task can work on as a dead letter.
+"""The worker's consumer, which stores each message that no task can work on as a dead letter.
 
-Celery drops a message if it names an unknown task or cannot be decoded. This consumer checks each message
-before Celery decodes or decompresses it. If signing keys are configured, it also refuses messages without a
-valid signature. It stores a refused message as a dead letter, and then acknowledges the message.
+Celery itself would drop a message that names an unknown task or that it cannot decode. This consumer checks
+each message before Celery decodes or decompresses it. If signing keys are configured, it also refuses
+messages without a valid signature. It stores a refused message as a dead letter, and then acknowledges the
+message.
 
 If Redis does not store the dead letter, the message stays unacknowledged, and the worker tries again after a
 pause. The worker does not return the message to its queue, because a quorum queue of RabbitMQ 4 by default
@@ -93,7 +94,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         return isinstance(task, str) and task.startswith("keyhole.") and task in self.strategies
 
     def connection_for_read(self, heartbeat: int | None = None) -> Any:  # noqa: ANN401 - as above
-        """Connect to the broker. The timeouts are short, because the event loop blocks while it waits."""
+        """Connect to the broker.
+
+        The timeouts are short, because the worker's event loop is blocked until this method returns.
+        """
         options = with_timeout(self.app.conf.broker_transport_options, LOOP_SECONDS)
         connection = self.ensure_connected(
             self.app.connection_for_read(heartbeat=heartbeat, transport_options=options)
@@ -105,14 +109,15 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Connect again after a connection error.
 
-        If Redis refuses writes, wait for a few seconds first. Its refusals come at once, so the worker would
+        If Redis refuses writes, wait for a few seconds first. Redis refuses immediately, so the worker would
         otherwise connect again and again without a pause.
         """
         # The event loop may have blocked while it waited for the broker, and will block again while Celery
-        # closes the channels. So send a heartbeat in between.
+        # closes the channels. So send a heartbeat between the two.
         HEARTBEAT.beat()
         with warnings.catch_warnings():
-            # Celery warns that running tasks are cancelled. `keyhole.app` configures this on purpose.
+            # Celery warns here that a later version will cancel running tasks by default. `keyhole.app` has
+            # chosen the behaviour on purpose.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
         if isinstance(exc, redis.ResponseError):
@@ -183,7 +188,8 @@ def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 
 
     Quorum queues do not support global QoS, so Celery must set their prefetch count in another way. A virtual
     host can turn every queue into a quorum queue (`default_queue_type`). To detect the type of a queue, an
-    AMQP client must declare the queue again: RabbitMQ refuses the declaration if the type differs.
+    AMQP client must declare the queue again: RabbitMQ refuses the second declaration if the queue has another
+    type.
     """
     for queue in queues:
         queue.queue_arguments = None

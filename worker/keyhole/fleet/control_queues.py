@@ -1,8 +1,9 @@
 """The queues for remote-control commands to workers, such as `ping`, and for the workers' answers.
 
 On RabbitMQ these queues are always classic queues, even if the virtual host turns other queues into quorum
-queues. They exist only for seconds. And if RabbitMQ 3.10 is killed right after it declared a quorum queue,
-that queue never works again. A worker that had just started could then not connect under its name again.
+queues. They exist only for seconds, so they need not survive the loss of a server. In addition, if RabbitMQ
+3.10 is killed right after it has declared a quorum queue, that queue never works again. A worker that had
+just declared its queue could then never connect under its name again.
 """
 
 from typing import Any, Final

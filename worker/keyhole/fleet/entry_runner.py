@@ -8,7 +8,7 @@ The glossary in `keyhole.jobs.ledger` defines the terms. An attempt at a job can
 | undecided, because S3, the network or the credentials failed | the entry is postponed, with a growing delay; after the first such attempt, `on_undecided` is called |
 | undecided for longer than `retry_seconds`, or `MAX_INTERNAL_ERRORS` times because of an error in Keyhole | the job gets the verdict `failed`, and becomes a dead letter |
 | its worker was lost | the job becomes an entry with only this job; the jobs that were not begun become up to `PARTS` new entries |
-| it used more CPU time than every budget allows, or memory ran out | this process must end itself, and counts as lost |
+| it used more CPU time than every budget allows, or memory ran out | this process ends itself, and the ledger counts it as lost |
 | `MAX_LOST` workers were lost during attempts at the job | the job gets the verdict `failed` with the reason `poison`, and becomes a dead letter |
 | not begun, because the time for the entry was over | the entry is sent again, for the remaining jobs |
 | it reached a verdict, but then Redis was restarted | the entry is sent again, because Redis may have lost the verdict |
@@ -41,14 +41,15 @@ log = logging.getLogger(__name__)
 #: After so many workers were lost during attempts at a job, Keyhole gives up the job. One or two workers can
 #: be lost by accident. If more are lost, the job probably kills them.
 MAX_LOST: Final = 3
-#: The reasons of undecided attempts for which the bucket is not to blame.
+#: The reasons of undecided attempts that do not show a problem of the bucket, so they do not open its circuit
+#: breaker.
 OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
 #: The maximum number of attempts at a job that end with an internal error. Another attempt does not help
 #: against a bug, but it can help if memory was short.
 MAX_INTERNAL_ERRORS: Final = 3
 #: The number of new entries for the jobs that a lost worker had not begun. If many of these jobs kill their
 #: workers, most of the new entries also lose their worker, and each is then split into single jobs. So at
-#: most two workers are lost with a harmless job.
+#: most two workers are lost during attempts at a harmless job, fewer than `MAX_LOST`.
 PARTS: Final = 10
 
 
@@ -63,16 +64,17 @@ class EntryRunner:
             to S3, because S3 may not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
         on_complete: Called when all verdicts of an entry are written, before the entry is completed. If the
-            worker is lost between these two steps, it is called again.
+            worker is lost between these two steps, another worker calls it again.
         ledger: The ledger.
         heartbeat: Renews the leases of this process.
         breaker: The circuit breakers of the buckets.
         liveness: Names this process, and reports which other processes are alive.
         threads: The number of objects of an entry that are scanned in parallel.
-        begin_seconds: Seconds after the first attempt at an entry's jobs during which other attempts may
-            begin.
-        retry_seconds: Seconds for which an object may stay undecided.
-        cpu_seconds: A limit of CPU time that is higher than every attempt's budget.
+        begin_seconds: The other attempts at an entry's jobs begin only during so many seconds after the first
+            one.
+        retry_seconds: Seconds for which an object may stay undecided. After that, Keyhole gives up the job.
+        cpu_seconds: A CPU time in seconds that is longer than every attempt's budget. An attempt that uses
+            more CPU time hangs.
     """
 
     scan: Callable[[Entry, ScanJob], Report]
@@ -98,7 +100,7 @@ class EntryRunner:
         Raises:
             HungError: Scans hang. The ledger still records their attempts as started.
             MemoryError: Memory ran out. The ledger still records all running attempts as started.
-            Exception: A verdict could not be recorded, and then its failure could not be recorded either.
+            Exception: A verdict could not be written, and the ledger could not record this failure either.
         """
         if self.ledger.is_done_or_split(entry.id):
             log.info("entry %s is done already, or was split", entry.id)
@@ -133,10 +135,13 @@ class EntryRunner:
             return self._conclude(entry, endings, attempts.delay)
 
     def close(self, entry: Entry) -> bool:
-        """Complete an entry if all its jobs are done. If it is the last part of a split entry, complete both.
+        """Complete an entry if all its jobs are done.
+
+        If it is the last part of a split entry, complete the split entry, too.
 
         Returns:
-            Whether the entry is complete. It is not if Redis was restarted and lost the markers of some jobs.
+            Whether the entry is complete. It stays open if Redis was restarted and lost the record that some
+            jobs are done.
         """
         if len(self.ledger.jobs_done(entry)) < len(entry.jobs):
             return False
@@ -165,7 +170,7 @@ class EntryRunner:
         """Return the parts into which to split an entry whose worker was lost.
 
         Each job that the lost worker was scanning becomes a part. The other jobs become up to `PARTS` parts.
-        Return nothing if the lost worker was not scanning a job.
+        Return an empty list if the lost worker was not scanning a job.
         """
         suspects = self.ledger.attempts.unfinished_among([job.id for job in jobs])
         if not suspects:
@@ -179,7 +184,8 @@ class EntryRunner:
     def _part(self, entry: Entry, jobs: Sequence[ScanJob]) -> Entry:
         """Return the part of an entry that contains these jobs.
 
-        Its id is unique: it states the first job and the number of jobs, and a part of a part is shorter.
+        The id of the part contains the id of its first job and the number of its other jobs. It is unique,
+        because a part of a part has fewer jobs.
         """
         whole = entry.part_of or entry.id
         more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""
@@ -261,7 +267,11 @@ class _Attempts:
         return self._record(job, report, run)
 
     def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
-        """Record a verdict. Mark the job as done, unless Redis was restarted since the attempt began."""
+        """Write a verdict, and mark the job as done.
+
+        Do not mark the job if Redis was restarted since the attempt began, because Redis may have lost the
+        verdict.
+        """
         runner = self._runner
         try:
             runner.record(self._entry, job, report)
@@ -279,6 +289,6 @@ class _Attempts:
         return Ending.DONE if runner.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
-        """Postpone the entry by at least about this time."""
+        """Postpone the entry by at least this time, varied a little at random."""
         with self._lock:
             self.delay = max(self.delay, jittered(seconds))

@@ -5,10 +5,10 @@ and Python before 3.12, compute cached properties under a lock that belongs to t
 once forked while a thread of the main process created a client of the broker. When the pool process created
 its own client, it waited forever for that lock.
 
-The threads of the main process do their work inside `GATE.working`. A fork waits until no thread is inside,
-for at most `PATIENCE` seconds after the latest thread entered. A thread that stays inside longer waits for an
-answer from Redis or S3, and holds no such lock at that time. The event loop, which forks, must not wait for
-that answer.
+Each thread of the main process does its work in a `with GATE.working()` block. A fork waits until no thread
+is in such a block, but at most until `PATIENCE` seconds after the last thread entered its block. A thread
+that stays in its block longer than that is waiting for an answer from Redis or S3, and holds no such lock.
+The event loop, which forks, must not wait for that answer.
 """
 
 import os
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-#: Seconds after a thread began its work for which a fork waits for this thread.
+#: A fork waits for a thread until so many seconds after the thread began its work.
 PATIENCE: Final = 1.0
 
 
@@ -32,12 +32,15 @@ class ForkGate:
         """Reset the gate in a forked process, which does not have the threads of its parent."""
         self._changed = threading.Condition()
         self._forking = False
-        #: For each thread inside, identified by its id, the time when it began.
+        #: The threads that are at work: the time when each began, by the thread's id.
         self._began: dict[int, float] = {}
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Run the block as work of this thread. The block waits for a fork, a fork waits for the block."""
+        """Do the work of this thread in the `with` block.
+
+        The block waits until no fork is in progress, and a fork waits until the block has ended.
+        """
         me = threading.get_ident()
         if me in self._began:
             yield
@@ -53,20 +56,23 @@ class ForkGate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait until no thread is inside, and keep threads from entering. Called before a fork."""
+        """Wait until no thread is at work, and keep threads from beginning work.
+
+        Python calls this before a fork.
+        """
         self._changed.acquire()
         self._forking = True
         while (seconds := self._left()) > 0:
             self._changed.wait(seconds)
 
     def open(self) -> None:
-        """Let threads enter again. Called after a fork, in the parent process."""
+        """Let threads begin work again. Python calls this after a fork, in the parent process."""
         self._forking = False
         self._changed.notify_all()
         self._changed.release()
 
     def _left(self) -> float:
-        """Return how many more seconds a fork has to wait for other threads."""
+        """Return how many more seconds a fork waits for other threads."""
         me = threading.get_ident()
         latest = max((began for thread, began in self._began.items() if thread != me), default=0.0)
         return latest + PATIENCE - time.monotonic()

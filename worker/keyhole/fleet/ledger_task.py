@@ -35,9 +35,9 @@ from keyhole.store.connection import is_outage
 
 log = logging.getLogger(__name__)
 
-#: After so many workers were lost with a message, Celery gives up the message. Usually the ledger gives up
-#: the job that kills its workers earlier (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for workers
-#: that die before they record an attempt in the ledger.
+#: After so many workers were lost with a message, Celery gives up the message. Keyhole usually gives up a job
+#: that kills its workers earlier than this (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for
+#: messages whose workers die before they record an attempt in the ledger.
 MAX_RETRIES: Final = 10
 #: The exit code of a process that ends itself because scans hang, or because memory ran out.
 HUNG_EXIT: Final = 70
@@ -80,7 +80,10 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
         return f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
-        """Return whether the work that these arguments describe is also recorded elsewhere."""
+        """Return whether the work that these arguments describe is also recorded elsewhere.
+
+        If so, the message needs no dead letter.
+        """
         return False
 
 
@@ -101,7 +104,10 @@ class LedgerTask(KeptTask):
         raise NotImplementedError
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401 - as above
-        """Return whether the ledger contains the entry as open. If so, the sweep sends it again."""
+        """Return whether the ledger contains the entry as open.
+
+        If so, the message needs no dead letter: the sweep sends the entry again.
+        """
         try:
             return services().ledger.is_open(ENTRY.validate_python(args[0]).id)
         except (ValueError, TypeError, IndexError, KeyError):
@@ -125,7 +131,7 @@ class LedgerTask(KeptTask):
         arguments = [*(args or ()), *(kwargs or {}).values()]
         queue = str(options.pop("queue", None) or JOBS)
         if len(arguments) == 1 and isinstance(arguments[0], dict):
-            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery republishes a message
+            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery calls this to send a message again
         else:
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
         check_buckets(entry.jobs)
@@ -155,7 +161,8 @@ class LedgerTask(KeptTask):
         entry: Entry = ENTRY.validate_python(message)
         if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
             services().audits.finish(entry.audit, entry.part_of or entry.id)
-            # If a batch was split, no message contains the whole batch. So its first part completes it, too.
+            # If a batch was split, no message contains the whole batch. So the first of its parts completes
+            # the batch, too.
             whole = None if entry.part_of is None else services().ledger.get(entry.part_of)
             if whole is not None:
                 services().ledger.complete(whole)
@@ -166,9 +173,9 @@ class LedgerTask(KeptTask):
             work.refuse_other_buckets(entry)
             wiring.CeleryPublisher(self.app).publish(work.runner().run(entry))
         except (HungError, MemoryError) as error:
-            # A thread cannot be ended, so end the process. Celery publishes the message again. The ledger
-            # still records the attempts that did not end as started, so each of these jobs becomes a separate
-            # entry.
+            # Python cannot end a thread, so end the process. Celery then publishes the message again. The
+            # ledger still records the attempts that did not end as started, so each of these jobs becomes a
+            # separate entry.
             log.critical("%s: this process ends itself", str(error) or "memory ran out")
             os._exit(HUNG_EXIT)
         except redis.RedisError as error:

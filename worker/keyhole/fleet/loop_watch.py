@@ -1,4 +1,4 @@
-"""Updates the worker's heartbeat file. The worker's event loop writes it every second.
+"""Updates the worker's heartbeat file. The worker's event loop writes a heartbeat every second.
 
 A worker is unhealthy if its event loop no longer runs, or if it has held a task for longer than the hard time
 limit, which should have ended that task. If S3 or the broker does not answer, the file states this, but the
@@ -25,9 +25,10 @@ class WorkerHeartbeat:
     """The heartbeat of the worker's main process."""
 
     def __init__(self) -> None:
-        #: The text of the heartbeat file while the worker is healthy.
+        #: The text that heartbeats have while the worker is healthy.
         self.status = ""
-        self._held_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # by Celery's request
+        #: For each of Celery's requests that this worker holds: when `_hanging` first saw it.
+        self._held_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     @cached_property
     def _file(self) -> HeartbeatFile:

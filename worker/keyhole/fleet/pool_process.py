@@ -1,6 +1,7 @@
 """Confines the pool processes of a worker, and ends a pool process whose confinement is outdated.
 
-A pool process is confined before its first task. When it ends, Celery starts another one in its place.
+A pool process is confined before its first task, which means that the kernel limits the files and other
+resources that the process can use. When a pool process ends, Celery starts another one in its place.
 
 The worker's main process is not confined: it reads no content of images, it starts the pool processes, and it
 needs access to more files than they do. A pool that runs in the main process (`--pool solo`, `--pool
@@ -40,9 +41,9 @@ log = logging.getLogger(__name__)
 #: outdated.
 UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 
-#: `_allowed`: the files that this pool process can access; `None` if it is not confined. `_stuck`: the watch
-#: over its threads. It ends a process that was stuck for the duration of a lease, because from then on the
-#: ledger counts the process as lost.
+#: `_allowed` describes the files that this pool process can access; it is `None` if the process is not
+#: confined. `_stuck` watches the threads of this process. If they are stuck for the duration of a lease, it
+#: ends the process, because the ledger then counts the process as lost.
 _allowed: Needs | None = None
 _stuck: StuckWatch | None = None
 
@@ -120,7 +121,8 @@ def _begin_task(**_: object) -> None:
             # The task has not begun, so no attempt is lost. Celery gives the task to another process.
             log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
             os._exit(OUTDATED_EXIT)
-        # A task cannot use more CPU time than this before its time limit.
+        # A task that uses all cores until its time limit uses this much CPU time. Only a process that exceeds
+        # the time limit exceeds this limit.
         limit_cpu(float(current_app.conf.task_time_limit) * (os.cpu_count() or 1))
     if _stuck is not None:
         _stuck.begin()

@@ -1,17 +1,17 @@
-"""kombu's Redis transport, extended for a Redis that does not always answer and that others can write to.
+"""kombu's Redis transport, extended for a Redis that sometimes does not answer and in which others can write.
 
-It differs from kombu's in three ways:
+It differs from kombu's transport in three ways:
 
 - kombu pops an item off a list, and then parses it as JSON. If the item is not JSON, the worker ends, and the
   item is lost. This transport stores an item that is not a message as a dead letter. If Redis does not store
   the dead letter, the process holds the item in memory, and takes no further items from Redis.
-- kombu sends all commands to Redis on the worker's event loop, which blocks while Redis does not answer. This
-  transport uses a thread to record deliveries, to acknowledge messages and to return them to their queues.
-  The sweep returns messages whose visibility timeout is over.
+- kombu sends all commands to Redis on the worker's event loop, which blocks while Redis does not answer. In
+  this transport, a thread (of a `Backlog`) records deliveries, acknowledges messages and returns them to
+  their queues. The periodic sweep, which is a task, returns the messages whose visibility timeout is over.
 - kombu records a message as unacknowledged after it has popped the message off the list. If Redis does not
   store that record, because it is full or frozen, kombu loses the message. With this transport, the worker
-  works on the message, and takes no other message for a few seconds. If the worker is lost, the ledger sends
-  the message again.
+  still works on the message, but takes no other message for a few seconds. If the worker is lost, the ledger
+  sends the message again.
 """
 
 import json
@@ -36,18 +36,21 @@ from keyhole.store.connection import TlsConnection
 
 log = logging.getLogger(__name__)
 
-#: The key under which this module's functions pass on an item that is not a message.
+#: `_loads` returns an item that is not JSON in a dictionary with this key.
 _RAW = "keyhole-raw"
 #: Seconds for which the worker takes no further message after Redis did not record a delivery.
 REST_SECONDS: Final = 5
-#: Seconds until a failed action is repeated; and the longest time that a closing channel waits for its
-#: backlog. The latter is short, because the event loop closes the channels one after the other. If Redis
-#: answers, a backlog takes milliseconds.
+#: Seconds until a failed action is repeated; and the longest time for which a closing channel waits for its
+#: backlog. The channel waits only for a short time, because the event loop closes the channels one after the
+#: other. If Redis answers, a backlog is done within milliseconds.
 RETRY_SECONDS, LAST_SECONDS = 1.0, 1.0
 
 
 def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - JSON values have many types
-    """Parse an item of a list as JSON. If it is too long or not JSON, return it as the value of `_RAW`."""
+    """Parse an item of a list as JSON.
+
+    If the item is too long, or is not JSON, return `{_RAW: item}`.
+    """
     if len(item) > LONGEST_MESSAGE * 2:  # the body is base64 here; its decoded length is checked later
         return {_RAW: item}
     try:
@@ -61,8 +64,8 @@ def _text(data: bytes | str) -> str:
     return data.decode(errors="surrogateescape") if isinstance(data, bytes) else data
 
 
-# Replace these two functions in kombu's module, because kombu's channel has no hook between popping an item
-# and parsing it.
+# Replace two functions in kombu's module, because kombu's channel offers no other way to change how it parses
+# an item.
 setattr(kombu_redis, "loads", _loads)  # noqa: B010 - not a public name of the module
 setattr(kombu_redis, "bytes_to_str", _text)  # noqa: B010 - as above
 
@@ -71,7 +74,7 @@ class Backlog:
     """A queue of actions in Redis that a thread executes one after the other.
 
     If Redis fails, the thread repeats the action until it succeeds. If the worker ends before that, the
-    broker delivers its messages again, and the ledger identifies those whose work is done.
+    broker delivers the messages again, and the ledger shows whose work is done already.
     """
 
     def __init__(self) -> None:
@@ -82,7 +85,7 @@ class Backlog:
         self._thread: threading.Thread | None = None
 
     def add(self, action: Callable[[], object]) -> None:
-        """Add an action. The first one starts the thread."""
+        """Add an action, and start the thread if it does not run."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
@@ -95,7 +98,7 @@ class Backlog:
         return self._actions.unfinished_tasks > 0
 
     def close(self) -> None:
-        """Let the thread end after its last action, and wait for that for at most `LAST_SECONDS`."""
+        """Let the thread end after its last action. Wait for its end for at most `LAST_SECONDS`."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
@@ -141,11 +144,11 @@ class QoS(kombu_redis.QoS):
     def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
         self._backlog = Backlog()
         self._rests_until = 0.0
-        # Create a separate connection pool: the channel closes its own pool when the backlog may still need
-        # connections.
+        # The backlog gets its own connection pool: the channel closes its pool when it closes, and the
+        # backlog may still need connections then.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
-        # Call this last. It registers `restore_unacked_once` to be called when the process ends. That method
-        # needs the client, and the lines above fail if the connection is closed.
+        # Call this last. It registers `restore_unacked_once`, which needs the client, to be called when the
+        # process ends. It must not do so if the lines above fail, as they do if the connection is closed.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
@@ -154,17 +157,17 @@ class QoS(kombu_redis.QoS):
         return can and not ITEMS.is_behind and time.monotonic() >= self._rests_until
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
-        """Let the thread record a message that was popped off its list."""
+        """Let the backlog's thread record that a message was delivered."""
         virtual.QoS.append(self, message, delivery_tag)
         self._backlog.add(partial(self._note, message, delivery_tag))
 
     def ack(self, delivery_tag: str) -> None:
-        """Let the thread acknowledge a message."""
+        """Let the backlog's thread acknowledge a message."""
         self._backlog.add(partial(self._acknowledge, delivery_tag))
         virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # kombu's signature
-        """Let the thread acknowledge a message or, with `requeue`, return it to its queue."""
+        """Let the backlog's thread acknowledge a message or, if `requeue` is true, return it to its queue."""
         if requeue:
             self._backlog.add(partial(self._put_back, delivery_tag))
             virtual.QoS.ack(self, delivery_tag)
@@ -208,7 +211,7 @@ class QoS(kombu_redis.QoS):
         super().restore_visible(num=None, interval=1)  # type: ignore[no-untyped-call] # as above
 
     def restore_unacked(self, *_: object) -> None:
-        """Let the thread return all unacknowledged messages to their queues."""
+        """Let the backlog's thread return all unacknowledged messages to their queues."""
         self._flush()  # type: ignore[no-untyped-call] # as above
         for delivery_tag in self._delivered:
             self._backlog.add(partial(self._put_back, delivery_tag))
@@ -217,7 +220,7 @@ class QoS(kombu_redis.QoS):
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ANN401 - as above
         """Return the unacknowledged messages to their queues when the channel closes.
 
-        Wait for the thread for at most `LAST_SECONDS`.
+        Wait for the thread at most `LAST_SECONDS`.
         """
         super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call] # as above
         self._backlog.close()
@@ -231,7 +234,10 @@ class Channel(kombu_redis.Channel):
     _refreshing: threading.Thread | None = None
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Refresh the bindings of expiring queues in a thread. kombu's timer calls this every second."""
+        """Refresh the bindings of expiring queues in a thread.
+
+        kombu's timer calls this method every second.
+        """
         busy = self._refreshing is not None and self._refreshing.is_alive()
         if not busy and not self._expires.keys().isdisjoint(self._active_queues):
             self._refreshing = threading.Thread(target=self._refresh, name="bindings", daemon=True)
@@ -246,9 +252,10 @@ class Channel(kombu_redis.Channel):
     def _delete_own_queues(self) -> None:
         """Delete the queues that only this channel uses, in a thread.
 
-        Wait for the thread for at most `LAST_SECONDS`. Queues that it did not delete expire.
+        Wait for the thread at most `LAST_SECONDS`. The queues that the thread has not deleted expire
+        later.
         """
-        client = self.__dict__.get("client")  # a cached property; there is no client if nothing was sent
+        client = self.__dict__.get("client")  # if nothing was sent, this cached property is unset
         own = [queue for queue in self._fanout_queues if queue in self.auto_delete_queues]
         if client is None or not own:
             return
@@ -276,14 +283,15 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """The transport, which stores items that are not messages as dead letters."""
+    """The transport for a Redis broker, which stores items that are not messages as dead letters."""
 
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - JSON values have many types
         if _is_message(message):
-            # A message can name another queue than the list that contained it. Use the list: signatures cover
-            # the queue's name, and an unacknowledged message returns to the queue that it names.
+            # A message can name another queue than the list that contained it. Use the name of the list,
+            # because signatures cover the queue's name, and because an unacknowledged message is returned to
+            # the queue that the message names.
             message["properties"]["delivery_info"]["routing_key"] = queue
             super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
             return
@@ -304,7 +312,7 @@ class Transport(kombu_redis.Transport):
             ITEMS.add(keep_it)
 
     def close_connection(self, connection: Any) -> None:  # noqa: ANN401 - kombu has no types
-        """Close the connection. First wait for at most `LAST_SECONDS` until dead letters are stored."""
+        """Wait for at most `LAST_SECONDS` until all dead letters are stored. Then close the connection."""
         ITEMS.close()
         super().close_connection(connection)  # type: ignore[no-untyped-call] # as above
 

@@ -1,8 +1,8 @@
 """Checks whether this worker can use S3: when the worker starts, and when its scans fail.
 
-A worker with a broken network or wrong credentials leaves all its jobs undecided. It would do so faster than
-healthy workers scan, and so take most of the jobs. So a worker that cannot use S3 does not start. A running
-worker that cannot use S3 consumes no queues until it can use S3 again:
+A worker with a broken network or wrong credentials leaves all its jobs undecided. Such a worker fails faster
+than healthy workers scan, so it would take most of the jobs. So a worker that cannot use S3 does not start. A
+running worker that cannot use S3 consumes no queues until it can use S3 again:
 
     a pool process: a circuit breaker opens ──► it sets a mark in shared memory
     the main process, every few seconds: the mark is new ──► a thread sends one request to S3
@@ -35,7 +35,7 @@ from keyhole.sources.s3_refusal import explain
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two checks of the mark; and the time limit of a request to S3 in seconds.
+#: Seconds between two checks of the mark; and the time limit for the answer of S3, in seconds.
 EVERY, LONGEST_REQUEST = 5.0, 10.0
 #: The maximum number of requests that a starting worker sends, and the seconds between them.
 START_ATTEMPTS, START_PAUSE = 3, 2.0
@@ -52,7 +52,10 @@ _NO_CREDENTIALS: Final = (
 
 
 class TroubleMark:
-    """The time when a pool process last had trouble with S3, in memory shared with the main process."""
+    """The time when a pool process last had trouble with S3.
+
+    It is stored in memory that the pool processes and the main process share.
+    """
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, struct.calcsize("d"))
@@ -68,15 +71,16 @@ class TroubleMark:
         return time.monotonic() - at if at else float("inf")
 
 
-#: The mark of this worker. It is created before the pool processes are forked, so they all share it.
+#: The mark of this worker. It is created before the pool processes are forked, so all processes share it.
 TROUBLE: Final = TroubleMark()
 
 
 def why_unusable(endpoint_url: str | None, region: str | None, *, attempts: int = 1) -> str | None:
     """Return a sentence that states why this host cannot use S3; `None` if it can use S3.
 
-    The function sends a ListBuckets request. If S3 denies it, S3 can be used. The function uses a new client,
-    because a process must not fork after it has used the shared one.
+    The function sends a ListBuckets request. S3 can be used if it answers, even if it denies the request. The
+    function creates its own client, because a process must not fork after it has used the client that all its
+    scans share.
 
     Args:
         endpoint_url: The URL of the S3 endpoint; `None` for AWS.

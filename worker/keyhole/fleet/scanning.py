@@ -1,4 +1,4 @@
-"""The steps of one job: scan the object, write its tags, record the verdict, and count it for the audit."""
+"""The steps of one job: scan the object, write its tags, and record the verdict."""
 
 import logging
 import time
@@ -31,7 +31,7 @@ class ScanWork:
         self._tags = TagWork(services)
 
     def runner(self) -> EntryRunner:
-        """Return a runner that does these steps for the jobs of an entry."""
+        """Return a runner that does the steps of all jobs of an entry, by calling this object's methods."""
         services = self._services
         limits = services.settings.limits
         return EntryRunner(
@@ -65,7 +65,10 @@ class ScanWork:
         return other
 
     def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
-        """Write a verdict to the sinks, and count it for the audit."""
+        """Write a verdict to the sinks.
+
+        If the job belongs to an audit, add the verdict to the audit's counts.
+        """
         asked: list[TagRequest] = []
 
         def record() -> bool:
@@ -81,7 +84,7 @@ class ScanWork:
             self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
 
     def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
-        """Record a tag debt: it removes tags on the object that contradict its recorded verdict."""
+        """Record a tag debt, so that a worker corrects tags that contradict the object's recorded verdict."""
         if {"redis", "tags"} <= set(self._services.settings.sinks):
             self._tags.owe(report, rate=self._rate(entry))
 
@@ -117,7 +120,7 @@ class ScanWork:
         return scan_s3(services.s3, job.bucket, key, job.version_id, settings, rate_limiter, services.memory)
 
     def _rate_limiter(self, entry: Entry, job: ScanJob) -> RateLimiter | None:
-        """Return the rate limit for a job's bucket. Only audits are limited."""
+        """Return the rate limit for the requests of a job; `None` if no audit limits them."""
         rate = self._rate(entry)
         until = time.monotonic() + self._services.settings.limits.scan
         return RateLimiter(self._services.redis, job.bucket, rate, until=until) if rate else None

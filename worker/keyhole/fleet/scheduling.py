@@ -1,4 +1,6 @@
-"""The scheduler: Celery beat with RedBeat. It publishes a message when the audit of a schedule is due.
+"""The scheduler: Runs Celery beat with the scheduler of RedBeat.
+
+It publishes a message when the audit of a schedule is due.
 
 The message goes to the housekeeping queue. RedBeat stores the due times in Redis. Only the scheduler that
 holds a lock in Redis publishes messages; other schedulers wait for the lock. A scheduler releases the lock
@@ -8,15 +10,16 @@ became due while no scheduler was running, the next scheduler publishes one mess
 This module changes RedBeat's behaviour in three ways:
 
 - The scheduler publishes a run before it records the run in Redis, so no run is lost if the scheduler or the
-  broker fails. The scheduler can publish a run twice. Both messages then have the same id, because the id is
-  derived from the schedule's name and its last due time.
-- The message of a run expires when the schedule is due again. So a worker that was down starts one audit, not
-  many.
+  broker fails. The scheduler can therefore publish a run twice. Both messages have the same id, because the
+  id is derived from the schedule's name and its last due time, so they start only one audit.
+- The message of a run expires when the schedule is due again. So if no worker runs for a long time, the next
+  worker starts one audit, not many.
 - If the crontab or interval of a schedule changes, the new one applies at once. Runs that were due before the
   change are not started late.
 
 Known limit: every scheduler writes the schedules of its file to Redis when it starts, before it has the lock.
-So the schedules of the scheduler that started last apply, even if another scheduler holds the lock.
+So if their files differ, the schedules of the scheduler that started last apply, even if another scheduler
+holds the lock.
 """
 
 import logging
@@ -45,15 +48,16 @@ log = logging.getLogger(__name__)
 
 TASK: Final = "keyhole.audit_due"
 #: Seconds until the lock expires if its scheduler does not renew it. This is longer than the scheduler's
-#: timeouts for Redis and the broker, and short enough not to delay an audit much.
+#: timeouts for Redis and the broker, so a slow server does not cost it the lock. It is short enough that the
+#: death of a scheduler does not delay an audit much.
 LOCK_SECONDS: Final = 30
 #: Seconds between two checks for due schedules, or between two attempts to acquire the lock.
 LOOK_SECONDS: Final = 1
-#: Seconds to wait for an answer from Redis, and the number of retries of a command. If they fail, too, the
+#: Seconds to wait for an answer from Redis, and the number of retries of a command. If all retries fail, the
 #: scheduler tries again at its next check.
 ANSWER_SECONDS, RETRIES = 5.0, 2
-#: The retries of publishing. The first attempt often fails, because brokers close connections that were idle
-#: for a day. All attempts together take about 3 s.
+#: How often publishing is retried, and the pauses in seconds. The first attempt often fails, because brokers
+#: close connections that were idle for a day. All attempts together take about 3 s.
 PUBLISHING: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2}
 
 
@@ -91,8 +95,9 @@ def _entry(schedule: Schedule, spec: AuditSpec) -> dict[str, Any]:  # as above
 class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     """RedBeat's scheduler, extended: it loses no run, retries forever, and publishes only with the lock."""
 
-    #: Empty, so that Celery takes a producer from its pool for every message. RedBeat would publish all
-    #: messages through one producer, even after the connection of that producer broke.
+    #: RedBeat passes these arguments to `apply_async`. It would pass one producer for all messages, and
+    #: continue to use it after its connection broke. Without arguments, Celery takes a producer from its pool
+    #: for every message.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
     #: The lock, as an object of redis-py; `None` if this scheduler does not hold it.
     lock: Any
@@ -128,7 +133,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return sent
 
     def tick(self, **options: object) -> float:
-        """Check for due schedules if this scheduler holds the lock, or can acquire it.
+        """Acquire the lock if this scheduler does not hold it; with the lock, check for due schedules.
 
         Return the number of seconds until the next call. If Redis fails or another scheduler holds the lock,
         the next call tries again.
@@ -161,8 +166,8 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return True
 
 
-# RedBeat waits for the lock when beat starts, and sends no heartbeats while it waits. In this module, `tick`
-# acquires the lock.
+# RedBeat would wait for the lock when beat starts, without a call of `on_look`, so the heartbeat of this
+# process would become stale. In this module, `tick` acquires the lock instead.
 beat_init.disconnect(acquire_distributed_beat_lock)
 
 
@@ -195,7 +200,7 @@ def run(
     app.conf.update(configuration(redis_url, audits, lock_seconds))
     service = Service(app, scheduler_cls=partial(Scheduler, on_look=on_look))
     try:
-        _ = service.scheduler  # create the scheduler, which writes the schedules of the file to Redis
+        _ = service.scheduler  # creating it writes the schedules to Redis
         log.info("schedules: %s", ", ".join(app.conf.beat_schedule))
         if get_redis(app).exists(keys.BEAT_LOCK):
             log.info(
@@ -208,13 +213,17 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class BeatEntry:
-    """A schedule in Redis: its recurrence, and when it was last due or, if it was never due, first stored."""
+    """A schedule as Redis stores it.
+
+    `when` is its recurrence. `due_before` is the time when it was last due; if it was never due, the time
+    when it was first stored.
+    """
 
     due_before: datetime
     when: object
 
     def comes(self, schedule: Schedule) -> bool:
-        """Return whether this schedule has the same recurrence as a schedule of the file."""
+        """Return whether this stored schedule has the same recurrence as a schedule from the file."""
         return bool(self.when == schedule.when.celery)
 
 
@@ -231,7 +240,7 @@ def beat_entry(client: redis.Redis, name: str) -> BeatEntry | None:
 
 
 def known_names(client: redis.Redis) -> set[str]:
-    """Return the names of the schedules that the scheduler which started last read from its file."""
+    """Return the names of the schedules in the file of the scheduler that started last."""
     return {name.decode() for name in cast("set[bytes]", client.smembers(keys.BEAT_NAMES))}
 
 

@@ -36,17 +36,19 @@ LOOP_SECONDS: Final = 3.0
 class Services:
     """The services of one process, built from its settings.
 
-    Each service is created on first use. A forked process does not use its parent's services (`services`).
+    Each service is created on first use. A forked process must not use its parent's services; the function
+    `services` creates new ones.
     """
 
     settings: Settings
     pid: int
-    #: Called when the circuit breaker of a bucket opens.
+    #: This function is called when the circuit breaker of a bucket opens.
     on_trouble: Callable[[], object] = lambda: None
     #: Whether this process has an event loop that waits for Redis. If so, the timeouts of Redis commands are
     #: short, and failed commands are not repeated.
     short_timeouts: bool = False
-    #: The lock for using more memory than the pool of this process has. The worker's processes share it.
+    #: The lock that a process must hold to use more memory than its pool (`memory`) has. All processes of a
+    #: worker share this lock.
     process_lock: ProcessLock | None = None
 
     @cached_property
@@ -87,7 +89,7 @@ class Services:
 
     @cached_property
     def liveness(self) -> Liveness:
-        """Names this process, and reports which other processes are alive."""
+        """Gives this process a name, and reports which other processes are alive."""
         return Liveness(self.redis)
 
     @cached_property
@@ -169,8 +171,9 @@ def use_settings(
 ) -> None:
     """Set the settings of this process's services. Without this call, they come from the environment.
 
-    Commands with an embedded Valkey use this. The arguments are the fields of `Services`. A worker's main
-    process uses short timeouts, because it has an event loop. Its pool processes have none.
+    For example, a command with an embedded Valkey must set the URL of that Valkey. The arguments are the
+    fields of `Services`. A worker's main process sets `short_timeouts`, because it has an event loop. Its
+    pool processes do not get this setting, because they have no event loop.
     """
     global _services  # noqa: PLW0603 - each process needs exactly one
     _services = Services(settings, os.getpid(), on_trouble, short_timeouts, process_lock)

@@ -1,4 +1,4 @@
-"""Limits the time that a worker takes to stop, even if its tasks hang."""
+"""Limits the time that a worker takes to stop. The limit also applies if its tasks hang."""
 
 import logging
 import os
@@ -13,11 +13,13 @@ from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN
 def stop_in_time(**_: object) -> None:
     """Start the timers for a cold shutdown after `SHUTDOWN` seconds and a kill after `LAST_SHUTDOWN` seconds.
 
-    Call this when a warm shutdown begins, which waits for the running tasks without a limit. Celery has a
-    time limit for this, the soft shutdown. But it sleeps in the signal handler for its full duration, so
-    every shutdown with a running task would take that long, and tasks that finish in that time would not be
-    acknowledged. The cold shutdown can hang, too, if pool processes hang or the broker does not answer. So
-    the kill follows.
+    Call this when a warm shutdown begins, which waits for the running tasks without a time limit. A cold
+    shutdown does not wait for them. It can hang, too, if pool processes hang or the broker does not answer,
+    so the worker is then killed.
+
+    Celery's own time limit for the warm shutdown, the soft shutdown, is not used: it sleeps in the signal
+    handler for its full duration. Every shutdown with a running task would take that long, and tasks that
+    finish in that time would not be acknowledged.
     """
     for seconds, action, arguments in (
         (SHUTDOWN, os.kill, (os.getpid(), signal.SIGQUIT)),

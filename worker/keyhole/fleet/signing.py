@@ -66,7 +66,7 @@ def why_refused(
         queue: The queue from which the message was taken.
         headers: The message's headers. The values have many types.
         body: The message's body, as received.
-        remembered: The number of seconds for which the ledger remembers finished work.
+        remembered: Seconds for which the ledger remembers finished work.
         is_open: Returns whether the ledger contains open work with the id of a message.
     """
     try:

@@ -1,4 +1,4 @@
-"""Starts a sweep every few seconds.
+"""Starts a sweep every few seconds. A sweep finds work that was lost or is due, and publishes it again.
 
 Every worker that consumes the housekeeping queue has a timer. A marker in Redis ensures that only one worker
 publishes a sweep at a time.
@@ -25,7 +25,10 @@ EXPIRES: Final = 600
 
 
 class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-    """The part of Celery's worker that publishes `keyhole.sweep` every ten seconds, unless another did."""
+    """The part of Celery's worker that publishes `keyhole.sweep` every ten seconds.
+
+    It does not publish the task if another worker has just done so.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 

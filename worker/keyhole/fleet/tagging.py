@@ -1,8 +1,9 @@
-"""The steps of writing tags: write the tags of a verdict; if that fails, record a debt and write them later.
+"""The steps of writing tags. If the tags of a verdict cannot be written, they are written later.
+
+A tag debt is a record in Redis that an object should get certain tags. It remains until they are written.
 
 The worker writes the tags before it records the verdict, so programs that read the verdict find the tags. If
-writing the tags fails, the verdict does not wait: the job is done as soon as the verdict and the debt are
-recorded.
+writing the tags fails, the worker records a debt and then the verdict, and the job is done.
 """
 
 import logging
@@ -33,13 +34,13 @@ from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 log = logging.getLogger(__name__)
 
 #: The maximum number of attempts in a row, the seconds within which they start, and the first pause in
-#: seconds. This is enough if S3 fails only once. If it fails longer, the tags are written later, so that no
-#: scan waits.
+#: seconds. This is enough if a single request fails. If S3 fails for longer, the tags are written later,
+#: because scans must not wait for them.
 ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
 #: Seconds after which the worker sends no further requests for one object. Time spent waiting for the rate
 #: limit is not counted.
 LONGEST_WRITE: Final = 30.0
-#: The number of debts that one task works on, and the seconds within which it begins with each of them.
+#: The number of debts that one task takes, and the seconds during which it begins to write their tags.
 PAGE, WRITE_SECONDS = 100, 30.0
 #: The maximum number of such tasks in the queue.
 MOST_TASKS: Final = 100
@@ -53,9 +54,9 @@ class _Attempt:
     """The outcome of an attempt to write tags.
 
     Args:
-        reason: The outcome, or the reason of the failure, as a code.
-        error: The error message if the attempt failed; `None` if there is nothing left to do.
-        unanswered: Whether a write got no answer, so that it can still take effect later.
+        reason: A code for the outcome, or for the cause of the failure.
+        error: The error message if the attempt failed; otherwise `None`.
+        unanswered: Whether S3 did not answer a write request, which can therefore still take effect later.
     """
 
     reason: str
@@ -88,8 +89,8 @@ class TagWork:
 
         Args:
             report: The report with the verdict.
-            record: Records the verdict. It returns false if a newer verdict on the object is recorded
-                already.
+            record: A function that records the verdict. It returns false if a newer verdict on the object is
+                recorded already.
             rate: The limit of requests per second to the bucket; 0 for no limit.
             asked: Called before every request to S3.
         """
@@ -126,7 +127,8 @@ class TagWork:
     def tasks_to_send(self, waiting: Callable[[], int]) -> int:
         """Return how many more tasks to publish for the debts that are due.
 
-        `waiting` returns the number of messages in the queue of these tasks.
+        Each task works on `PAGE` debts. `waiting` returns the number of these tasks that are in the queue
+        already.
         """
         needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
         return max(0, min(needed, MOST_TASKS) - waiting()) if needed else 0
@@ -138,7 +140,7 @@ class TagWork:
 
         def pay(object_id: str) -> None:
             try:
-                # A debt that is skipped here becomes due again.
+                # If the time is over, skip the debt. It becomes due again later.
                 if time.monotonic() < until:
                     self._pay(object_id)
             except redis.RedisError:
@@ -158,19 +160,22 @@ class TagWork:
         debt = hold.debt
         kept = None if debt.etag else self._kept(debt.bucket, debt.key, debt.version_id)
         if kept is not None and kept.etag and kept.status not in _UNREAD:
-            # A debt without a version id is for the current version. It can be newer than the verdict's
-            # version, so the debt must not get the version id of the verdict.
+            # A debt without a version id is for the object's current version. That version can be newer than
+            # the version of the recorded verdict, so the debt must not get the verdict's version id.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
         attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
-            # This removed all of Keyhole's tags, without knowing the version. A scan that knew the version
-            # could have written its tags just before, under another debt. `unanswered` makes the debt due
-            # once more; by then that scan's verdict is recorded.
+            # This attempt removed all of Keyhole's tags from the current version. A scan of that version may
+            # have written correct tags just before, and may not have recorded its verdict yet. `unanswered`
+            # makes the debt due once more. By then the verdict is recorded, and the tags are written again.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 
     def _debt(self, report: Report, rate: float) -> TagDebt:
-        """Return the debt for a report: the tags of the verdict that will be the object's recorded verdict.
+        """Return the debt for a new report.
+
+        It contains the tags of the verdict that will be the object's recorded verdict, which is usually the
+        new one.
 
         If the scan could not read the object, an earlier verdict on the same object remains the recorded one.
         If there is no such verdict, the debt removes Keyhole's tags: an uploader could have set the tag
@@ -197,7 +202,8 @@ class TagWork:
     def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
         """Return a function that finds the tags for the object with a given ETag.
 
-        `known`: the debt contains the tags of the latest verdict, and this verdict is not recorded yet.
+        `known` is true if the debt contains the tags of the latest verdict, and this verdict is not recorded
+        yet.
         """
 
         def verdict_on(etag: str) -> dict[str, str] | None:
@@ -281,7 +287,7 @@ def _name(debt: TagDebt) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Return whether an error can disappear with another attempt, so that the worker tries again at once."""
+    """Return whether another attempt can succeed after this error, so that the worker tries again at once."""
     return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
 
 

@@ -79,7 +79,7 @@ def queue_length(app: Celery, queue: str) -> int:
 def restore_overdue(app: Celery) -> None:
     """If the broker is Redis, return the messages whose visibility timeout is over to their queues.
 
-    Other brokers do this without help.
+    Other brokers do this themselves.
     """
     with _channel(app) as channel:
         if isinstance(channel, Channel):

@@ -1,7 +1,7 @@
 """Sends the task of a lost pool process again, in a thread.
 
-Celery would send the task on the event loop, and block the loop until Redis answers. While Redis was frozen,
-recording and publishing one task took 7 seconds.
+Celery itself would send the task on the event loop, and block the loop until Redis answers. In a test with a
+frozen Redis, recording and publishing one task took 7 seconds.
 """
 
 import logging
@@ -16,7 +16,7 @@ from keyhole.fleet.forking import GATE
 
 log = logging.getLogger(__name__)
 
-#: The thread that sends lost tasks. It starts when the first process is lost.
+#: The thread that sends lost tasks. It is started when the first process is lost.
 _SENDER: Final = ThreadPoolExecutor(1, thread_name_prefix="lost")
 
 
