@@ -49,7 +49,10 @@ def _access(**options: object) -> "S3Access":
 
 
 def s3_access(settings: Settings) -> "S3Access":
-    """Return this process's access to S3. The first call creates it. Do not call this before a fork."""
+    """Return this process's access to S3.
+
+    The first call creates it. Do not call this in a process that forks later.
+    """
     return _access(
         endpoint_url=settings.s3_endpoint_url,
         region=settings.s3_region,
@@ -87,8 +90,8 @@ def scan_s3(
 ) -> Report:
     """Scan one object in S3.
 
-    The scan calls `rate_limiter` before every request; `rate_limiter` can sleep. All scans of a process share
-    `memory`.
+    The scan calls `rate_limiter` before every request; `rate_limiter` can sleep. `memory` is the pool of
+    memory that all scans of a process share.
     """
     from keyhole.sources.s3 import S3Source  # noqa: PLC0415 - see above
 
@@ -109,10 +112,12 @@ def scan_path(path: Path, settings: ScanSettings) -> Report:
 
 
 def inspect_stream(fileobj: BinaryIO, *, name: str = "-", settings: Settings | None = None) -> Report:
-    """Inspect the content of a binary file object: by ranges if it can seek, otherwise as a stream.
+    """Inspect the content of a binary file object.
 
-    A stream can pass a range before the inspection needs the range. The status is then `inconclusive`, with
-    the reason `missed`.
+    If the file object can seek, read ranges. Otherwise read its content as a stream.
+
+    In a stream, a range can pass before the inspection finds out that it needs the range. The status is then
+    `inconclusive`, with the reason `missed`.
     """
     settings = settings or Settings()
     if getattr(fileobj, "seekable", bool)():

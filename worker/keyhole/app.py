@@ -52,17 +52,19 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "task_default_exchange": JOBS,
         "task_default_routing_key": JOBS,
         "task_create_missing_queues": False,
-        # JSON only: a message cannot carry code.
+        # Accept only JSON, because a message in some other formats can make the worker run code.
         "accept_content": ["json"],
         "task_serializer": "json",
-        # Acknowledge after the work, so that the message of a dead worker is delivered again …
+        # A worker acknowledges a message after the work is done, so that the broker delivers the message of a
+        # dead worker again.
         "task_acks_late": True,
-        # … but only a few times. The other setting for this, `task_reject_on_worker_lost`, would repeat a job
-        # that kills its worker forever.
+        # If a pool process dies, Celery publishes its task again, a limited number of times. With the setting
+        # `task_reject_on_worker_lost` instead, a job that kills its worker would be repeated forever.
         "task_retry_on_worker_lost": True,
         "task_soft_time_limit": limits.soft,
         "task_time_limit": limits.hard,
-        # One message at a time and none prefetched, so that no message waits in the memory of a busy worker.
+        # A worker takes a message only when one of its processes is free, so that no message waits in its
+        # memory.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": is_redis(url),
         # By default, a worker's queue for remote commands (such as the doctor's ping) is exclusive. After a
@@ -73,9 +75,10 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "control_queue_exclusive": not is_amqp(url),
         "control_queue_durable": is_amqp(url),
         # A worker that loses its connection finishes its tasks. The broker delivers the messages of these
-        # tasks to other workers. The ledger shows these workers that the entries are leased or complete.
+        # tasks to other workers. The ledger shows these workers that the entries are leased or complete, so
+        # they do not scan the objects again.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # In KiB. If a process uses more memory, it is replaced after its current task.
+        # In KiB. If a pool process uses more memory than this, Celery replaces it after its current task.
         "worker_max_memory_per_child": 512 * 1024,
         # This consumer makes dead letters of messages that no task can process.
         "worker_consumer": "keyhole.fleet.consumer:Consumer",
@@ -106,7 +109,8 @@ def configure(settings: Settings) -> Celery:
     """Configure the application with the given settings instead of the settings from the environment."""
     use_keys(settings.signing_key_file)
     app.conf.update(configuration(settings))
-    # If the process has already published, there may be open connections to another broker.
+    # If this process has published messages before, it may have open connections to another broker. Forget
+    # them.
     app._after_fork()  # noqa: SLF001 - Celery has no other way to forget its pools, and keep the application
     return app
 

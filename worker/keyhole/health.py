@@ -46,7 +46,7 @@ class HeartbeatFile:
     @classmethod
     def of_queue(cls, source: str) -> "HeartbeatFile":
         """Return the file of all listeners to one queue. `source` is the queue's URL without the password."""
-        # Imported here, because a check of workers does not need it.
+        # Imported here, because the import takes time, and a check of workers does not need it.
         from hashlib import blake2b  # noqa: PLC0415
 
         return cls("listen-" + blake2b(source.encode(errors="surrogateescape"), digest_size=8).hexdigest())
@@ -65,7 +65,7 @@ class HeartbeatFile:
         finally:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
-                self.path.parent.rmdir()  # fails if other processes have files there
+                self.path.parent.rmdir()  # this fails if other processes have files there
 
     def beat(self, text: str = "") -> None:
         """Touch the file and set its text. Errors are ignored."""
@@ -157,7 +157,7 @@ def start_of(pid: int) -> str:
         return ""
     # The second field is the command in parentheses. The command can contain spaces and parentheses.
     fields = stat.rpartition(")")[2].split()
-    # A zombie is a process that has ended, but that its parent has not waited for yet.
+    # A zombie (Z) has ended, although its parent has not waited for it yet.
     return "" if fields[0] == "Z" else fields[19]
 
 
@@ -168,7 +168,7 @@ def _is_alive(name: str) -> bool:
         return False
     if start:
         return start_of(int(pid)) == start
-    try:  # a system without /proc
+    try:  # a system without /proc: compare only the process ID
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False

@@ -5,12 +5,12 @@
 
 - A batch starts new scans only during the first `begin` seconds. The objects that it has not started by then
   are sent again in a new message.
-- At the soft limit, the batch ends in order. If a scan hangs, the process records which code the scan was
-  running, and then ends itself.
+- At the soft limit, the task begins no more scans, waits a few seconds for the running scans, and ends. If a
+  scan hangs, the process records which code the scan is running, and then ends itself.
 - At the hard limit, Celery kills the process.
-- The broker delivers a message that was not acknowledged again after the visibility timeout. This timeout
-  begins when the message is delivered. It is longer than the hard limit plus the time that a worker takes to
-  shut down. Otherwise two workers could work on the same message.
+- If a message has not been acknowledged at the end of the visibility timeout, the broker delivers it again.
+  This timeout begins when the message is delivered. It is longer than the hard limit plus the time that a
+  worker takes to shut down. Otherwise two workers could work on the same message.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,17 @@ from typing import Final
 from keyhole.jobs.entry import LEASE_SECONDS
 from keyhole.scan.settings import ScanSettings
 
-#: Seconds during which a batch starts scans: the default, and the least that settings must leave for this.
+#: Seconds during which a batch starts scans: the default, and the minimum that the settings must allow.
 BEGIN, LEAST_BEGIN = 90, 10
 #: Seconds that recording an object's verdict and writing its tags may take.
 TAG_SECONDS: Final = 45.0
 #: Seconds between the end of the longest scan of a batch and the soft limit.
 SLACK: Final = 5
 #: Seconds from the soft to the hard limit. During this time, hung scans can still end, and the process
-#: records them in Redis, which can be slow. `LEAST_GRACE` is the least time that hung scans need to end.
+#: records them in Redis, which can be slow. `LEAST_GRACE` is the minimum that the settings must allow.
 GRACE, LEAST_GRACE = 60, 15
-#: Seconds after the signal to stop: to finish the current work, and until the worker is killed if it hangs.
+#: After the signal to stop, a worker has `SHUTDOWN` seconds to finish its current work. If it still runs
+#: `LAST_SHUTDOWN` seconds after the signal, it is killed.
 SHUTDOWN, LAST_SHUTDOWN = 30, 40
 #: The visibility timeout in seconds, unless the hard limit requires a longer timeout.
 VISIBILITY: Final = 1800
@@ -48,8 +49,8 @@ class Limits:
         scan: The largest time budget of a scan.
         cpu: The CPU time that no scan attempt exceeds unless it ignores its budget.
         begin: How long a batch starts new scans.
-        soft: The time at which the batch ends in order.
-        hard: The time at which Celery kills the process.
+        soft: The soft limit: the time at which the batch ends.
+        hard: The hard limit: the time at which Celery kills the process.
         visibility: The time after which the broker delivers the message again.
     """
 
@@ -82,7 +83,7 @@ class Limits:
             resend: How long a ledger entry without a worker may show no progress, in seconds.
             by_rabbitmq: Whether the broker is RabbitMQ.
         """
-        scan = f"KEYHOLE_BUDGET_SECONDS and KEYHOLE_POLICY allow a scan {self.scan:g} s"
+        scan = f"KEYHOLE_BUDGET_SECONDS and KEYHOLE_POLICY allow a scan to take {self.scan:g} s"
         rest = LEAST_BEGIN + TAG_SECONDS + SLACK
         waits = f"a batch may wait KEYHOLE_UNDECIDED_SECONDS ({undecided}) for one of its objects"
         for name, value, least, why in (
@@ -96,7 +97,7 @@ class Limits:
                 "KEYHOLE_HARD_SECONDS",
                 self.hard,
                 self.soft + LEAST_GRACE,
-                f"after KEYHOLE_SOFT_SECONDS ({self.soft}) a hung scan has {LEAST_GRACE} s to end",
+                f"a hung scan needs {LEAST_GRACE} s to end after KEYHOLE_SOFT_SECONDS ({self.soft})",
             ),
             (
                 "KEYHOLE_VISIBILITY_SECONDS",
@@ -122,6 +123,6 @@ class Limits:
         if by_rabbitmq and self.hard >= CONSUMER_TIMEOUT:
             return (
                 f"KEYHOLE_HARD_SECONDS is {self.hard}, but RabbitMQ (KEYHOLE_BROKER_URL) takes a message "
-                f"back after {CONSUMER_TIMEOUT} s: set it to less"
+                f"back after {CONSUMER_TIMEOUT} s: set it to a smaller value"
             )
         return None

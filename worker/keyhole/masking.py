@@ -33,7 +33,7 @@ def masked(text: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return a URL, which can be malformed, with its secrets replaced by `***`."""
+    """Return a URL with its secrets replaced by `***`. The URL can be malformed."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return MASK

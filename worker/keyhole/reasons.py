@@ -45,7 +45,7 @@ URGENCY: Final = {status: place for place, status in enumerate(STATUSES)}
 
 
 class Reason(StrEnum):
-    """A reason for a status that does not follow from a check."""
+    """A reason for a status. Reasons that are names of checks are not members of this class."""
 
     #: The status of an object with this reason.
     status: Status

@@ -83,7 +83,7 @@ def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
 
 @app.task(name="keyhole.sweep", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def sweep() -> None:
-    """Send lost and due entries again, resume interrupted audits, and publish tasks that write owed tags."""
+    """Send lost and due entries again, resume audits, and publish tasks that write tags not yet written."""
     sweeper = Sweeper(
         services().ledger,
         publisher(),
@@ -97,7 +97,7 @@ def sweep() -> None:
         try:
             audit_work().resume(audit_id)
         except Exception:
-            # One audit, for example of a later version, must not prevent the others from being resumed.
+            # One audit, for example of a later version, must not prevent Keyhole from resuming the others.
             log.exception("audit %s cannot be resumed", audit_id)
     for _ in range(TagWork(services()).tasks_to_send(lambda: wiring.queue_length(app, HOUSEKEEPING))):
         owed_tags.apply_async(queue=HOUSEKEEPING, expires=EXPIRES)
@@ -105,14 +105,14 @@ def sweep() -> None:
 
 @app.task(name="keyhole.owed_tags", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def owed_tags() -> None:
-    """Write the owed tags (tags that could not be written earlier) that are due."""
+    """Write tags that could not be written earlier and are due now."""
     TagWork(services()).write_due()
 
 
 def give_up(entry: Entry, reason: str) -> None:
     """Stop retrying an entry, and make a dead letter of it.
 
-    The jobs of an audit's batch get the verdict `failed` instead.
+    If the entry is a batch of an audit, its jobs get the verdict `failed` instead.
     """
     log.error("entry %s: %s", entry.id, reason)
     if entry.audit is not None:
@@ -123,7 +123,8 @@ def give_up(entry: Entry, reason: str) -> None:
     if left:
         services().dead_letters.add(Dead.entry(replace(entry, jobs=left, part_of=None), reason))
     if entry.part_of is not None:
-        # The whole entry must not wait for this part any longer.
+        # The entry was split, and this is one of its parts. The other parts must not wait for this part any
+        # longer.
         for job in left:
             ledger.mark_done(job.id)
         ScanWork(services()).runner().close(entry)
@@ -135,7 +136,7 @@ def publisher() -> Publisher:
 
 
 def audit_work() -> AuditWork:
-    """Return the work on audits, with this process's services and broker."""
+    """Return an `AuditWork` that uses the services and the broker of this process."""
     return wiring.audit_work(app)
 
 

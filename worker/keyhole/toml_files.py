@@ -29,7 +29,8 @@ def read_text(path: str, otherwise: str) -> str:
 
     Args:
         path: The file's path, as the user wrote it.
-        otherwise: How the error describes a path that cannot be read, such as `is not a file of prices`.
+        otherwise: What the error message states about a path that cannot be read, such as `is not a file of
+            prices`.
 
     Raises:
         FileError: The file cannot be read.

@@ -67,7 +67,7 @@ class ScanWork:
     def record(self, entry: Entry, job: ScanJob, report: Report) -> None:
         """Write a verdict to the sinks.
 
-        If the job belongs to an audit, add the verdict to the audit's counts.
+        If the job belongs to an audit, also store the result for the audit.
         """
         asked: list[TagRequest] = []
 

@@ -1,6 +1,6 @@
-"""The scheduler: Runs Celery beat with the scheduler of RedBeat.
+"""The scheduler of audits: Celery beat with RedBeat.
 
-It publishes a message when the audit of a schedule is due.
+When the audit of a schedule is due, the scheduler publishes a message.
 
 The message goes to the housekeeping queue. RedBeat stores the due times in Redis. Only the scheduler that
 holds a lock in Redis publishes messages; other schedulers wait for the lock. A scheduler releases the lock
