@@ -53,8 +53,18 @@ def test_a_file_is_inspected_without_the_clients_of_s3_and_redis(tmp_path: Path)
 
     assert imported & HEAVY == {"pydantic", "rich"}
     assert imported & {"obstore", "stamina", "keyhole.tasks", "keyhole.app"} == set()
-    # Inspectors of other formats, and the libraries that they need.
-    assert imported & {"ssl", "lz4", "backports", "lzma", "defusedxml.expatreader", "puremagic"} == set()
+    # Libraries that inspectors of other formats need, and parts of rich for other output.
+    assert imported & {"ssl", "lz4", "backports", "defusedxml.expatreader", "puremagic"} == set()
+    assert imported & {"rich.progress", "rich._emoji_codes"} == set()
+
+
+def test_a_report_in_json_needs_no_library_for_tables(tmp_path: Path) -> None:
+    image = tmp_path / "a.qcow2"
+    image.write_bytes(qcow2(1 << 20).to_bytes())
+
+    imported = imported_by("inspect", "--json", str(image))
+
+    assert imported & {*HEAVY, "humanize"} == {"pydantic"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -19,8 +19,8 @@ from keyhole.cli.errors import (
     load_settings,
     one_line_errors,
 )
+from keyhole.cli.exit_code import exit_code
 from keyhole.cli.parsed import parsed
-from keyhole.cli.render import exit_code
 from keyhole.cli.terminal import SafeConsole
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState

@@ -3,17 +3,16 @@
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import click
-from rich.progress import Progress
 
 from keyhole.api import inspect_stream, s3_access, scan_object, scan_path, scan_s3
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
-from keyhole.cli.render import exit_code, report_page, report_table
-from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.exit_code import exit_code
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
@@ -49,18 +48,14 @@ def inspect_command(
     settings = load_settings(policy=policy)
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
         raise click.UsageError("--version-id can only be used with one s3:// object")
-    console = SafeConsole(soft_wrap=False)
     statuses = []
     with one_line_errors():
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
         many = recursive or len(targets) > 1
         table: list[Report] = []
-        with Progress(
-            console=SafeConsole(stderr=True), disable=not (many and sys.stderr.isatty())
-        ) as progress:
-            bar = progress.add_task("scanning", total=None if recursive else len(targets))
+        with _progress(None if recursive else len(targets), shown=many and sys.stderr.isatty()) as advance:
             for report in _at_once(scans, settings.scan_threads):
-                progress.advance(bar)
+                advance()
                 statuses.append(report.status)
                 if as_json:
                     click.echo(report.model_dump_json(ensure_ascii=True))
@@ -69,8 +64,29 @@ def inspect_command(
     if not statuses:
         raise CommandError("there are no objects; check the prefix")
     if not as_json:
+        # Imported here, because scripts use --json and call this command often.
+        from keyhole.cli.render import report_page, report_table
+        from keyhole.cli.terminal import SafeConsole
+
+        # No text in a report is an emoji code. The table of these codes takes long to import.
+        console = SafeConsole(soft_wrap=False, emoji=False)
         console.print(report_table(table, console) if many else report_page(table[0]))
     sys.exit(exit_code(statuses))
+
+
+@contextmanager
+def _progress(total: int | None, *, shown: bool) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on stderr, and yield a function to call after each object."""
+    if not shown:
+        yield lambda: None
+        return
+    from rich.progress import Progress
+
+    from keyhole.cli.terminal import SafeConsole
+
+    with Progress(console=SafeConsole(stderr=True)) as progress:
+        bar = progress.add_task("scanning", total=total)
+        yield lambda: progress.advance(bar)
 
 
 def _scans(

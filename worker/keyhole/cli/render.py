@@ -1,4 +1,4 @@
-"""Shows reports on a terminal, as a table or one report in full, and chooses a command's exit code."""
+"""Shows reports on a terminal, as a table or one report in full."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from keyhole.cli.errors import ALL_SAFE, SOME_NOT_SAFE, UNDECIDED
 from keyhole.inspectors.text import escaped, shown
 from keyhole.reasons import Status
 from keyhole.reports.figures import share, size
@@ -26,21 +25,8 @@ STYLES = {
     Status.UNREADABLE: "magenta",
     Status.FAILED: "magenta",
 }
-UNDECIDED_STATUSES = {Status.INCONCLUSIVE, Status.UNREADABLE, Status.FAILED}
 #: On a terminal with at least so many columns, the table has a separate column for the reasons.
 WIDE = 110
-
-
-def exit_code(statuses: Iterable[Status]) -> int:
-    """Return the exit code for a set of verdicts.
-
-    It is 0 if all objects are safe. It is 3 if each of the other objects is `inconclusive`, `unreadable` or
-    `failed`, because Keyhole could not decide about any of them. Otherwise it is 1.
-    """
-    not_safe = {status for status in statuses if status is not Status.SAFE}
-    if not not_safe:
-        return ALL_SAFE
-    return UNDECIDED if not_safe <= UNDECIDED_STATUSES else SOME_NOT_SAFE
 
 
 def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:

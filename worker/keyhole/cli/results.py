@@ -6,7 +6,8 @@ import click
 
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
-from keyhole.cli.render import exit_code, report_page, report_table
+from keyhole.cli.exit_code import exit_code
+from keyhole.cli.render import report_page, report_table
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts

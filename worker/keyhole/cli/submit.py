@@ -11,7 +11,8 @@ from rich.progress import Progress
 from keyhole.api import s3_access
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
-from keyhole.cli.render import exit_code, report_table
+from keyhole.cli.exit_code import exit_code
+from keyhole.cli.render import report_table
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects

@@ -20,11 +20,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keyhole.reasons import Reason
-from keyhole.scan.process_lock import ProcessLock
 from keyhole.sources.errors import TransientError
+
+if TYPE_CHECKING:
+    from keyhole.scan.process_lock import ProcessLock
 
 #: If a scan held at least this many bytes, the process returns freed memory to the operating system after it.
 TRIM_BYTES: Final = 16 * 1024 * 1024
@@ -45,7 +47,7 @@ class MemoryPool:
     def __init__(
         self,
         capacity: int,
-        process_lock: ProcessLock | None = None,
+        process_lock: "ProcessLock | None" = None,
         trim: Callable[[], object] = lambda: None,
     ) -> None:
         self._trim = trim

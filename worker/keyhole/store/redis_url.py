@@ -12,7 +12,6 @@ names none, they trust the authorities of the system, or those in the file that 
 names.
 """
 
-import ssl
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -121,6 +120,8 @@ def _check_files(options: dict[str, Any]) -> None:
     Raises:
         ValueError: A file cannot be read or is not valid.
     """
+    import ssl  # noqa: PLC0415 - most commands need no TLS to Redis
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities = {"ssl_ca_certs", "ssl_ca_path"} & options.keys()
     named = "its ssl_ca_certs or ssl_ca_path"
