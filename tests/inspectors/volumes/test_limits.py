@@ -11,7 +11,7 @@ from keyhole.inspectors.volumes.volumes import FRONT, TOO_SMALL, names, wanted
 from tests.inspectors.volumes.built import KIB, MIB, lvm2, raid_0, raid_1, vmfs_volume, zfs_big_endian
 from tests.inspectors.volumes.conftest import Volume
 from tests.inspectors.volumes.libblkid import LibBlkid
-from tests.inspectors.volumes.views import BytesView, FileView
+from tests.inspectors.volumes.views import BytesView, FileView, ImageView
 
 #: The smallest size in bytes at which a volume is recognised.
 SMALLEST = {
@@ -47,7 +47,7 @@ def test_a_volume_is_none_if_it_is_too_small(
     # The inode of a BFS's root directory is at a later offset, and libblkid reads it.
     front = volume.read(0, min(FRONT, smallest))
     enough = Image.of(smallest, [(0, front)])
-    assert names(enough) == (volume.kind,)
+    assert names(ImageView(enough)) == (volume.kind,)
     if volume.kind != "befs":
         assert seen(enough, tmp_path / "enough", libblkid) == (volume.kind,)
     assert seen(enough.truncated(smallest - 1), tmp_path / "too small", libblkid) == ()
@@ -85,7 +85,7 @@ def test_a_minix_with_the_magic_number_of_ext_is_none(
     image = Image.of(4 * MIB, [(0, open_volume(f"minix {version}").read(0, FRONT))])
     assert seen(image, tmp_path / "image", libblkid) == ("minix",)
     marked = image.patched(KIB + 56, b"\x53\xef")
-    assert names(marked) == ()
+    assert names(ImageView(marked)) == ()
     with marked.write_to(tmp_path / "marked").open("rb") as file:
         assert "minix" not in libblkid.names(file.fileno())
 
@@ -99,7 +99,7 @@ def test_an_erofs_with_as_many_inodes_as_a_minix_has_for_a_mark_is_no_minix(
     image = erofs.patched(KIB + 4, (0x00100010).to_bytes(4, "little")).patched(
         KIB + 16, inodes.to_bytes(8, "little")
     )
-    assert names(image) == ("erofs",)
+    assert names(ImageView(image)) == ("erofs",)
 
 
 def test_a_reiserfs_superblock_within_the_journal_is_none(
@@ -119,8 +119,8 @@ def test_a_spare_superblock_of_nilfs2_is_of_a_volume_of_its_own_size(
     assert size is not None
     spare = lost.read(size - 4096, 4096)
     grown = size + 8 * MIB
-    assert names(Image.of(size, [(size - 4096, spare)])) == ("nilfs2",)
-    assert names(Image.of(grown, [(grown - 4096, spare)])) == ()
+    assert names(ImageView(Image.of(size, [(size - 4096, spare)]))) == ("nilfs2",)
+    assert names(ImageView(Image.of(grown, [(grown - 4096, spare)]))) == ()
 
 
 def test_a_label_of_a_group_is_none_in_another_sector(libblkid: LibBlkid, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from keyhole.inspectors.volumes.superblock import Place
 from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, names
 from tests.examples import whole
 from tests.inspectors.volumes.built import built, hfsplus, hpfs
-from tests.inspectors.volumes.views import BytesView
+from tests.inspectors.volumes.views import BytesView, ImageView
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 #: Large enough for every format.
@@ -129,13 +129,13 @@ def test_a_short_magic_number_alone_is_no_volume(name: str, place: Place) -> Non
 def test_images_are_not_taken_for_volumes_but_luks(image_format: str) -> None:
     expected = VOLUMES_THEMSELVES.get(image_format, ())
     for image in whole(image_format):
-        assert names(image) == expected
+        assert names(ImageView(image)) == expected
 
 
 def test_what_a_guest_wrote_is_no_volume() -> None:
-    assert names(guest_disk(8 * MIB, block_size=MIB, allocated=3)) == ()
+    assert names(ImageView(guest_disk(8 * MIB, block_size=MIB, allocated=3))) == ()
 
 
 def test_no_built_volume_is_taken_for_another_one() -> None:
     for name, kind, image in built():
-        assert names(image) == (kind,), name
+        assert names(ImageView(image)) == (kind,), name

@@ -1,11 +1,13 @@
-"""Views of volumes for tests: of a file, of bytes, of a part of a view, and a view that records reads."""
+"""Views of volumes for tests: of a file, bytes, an image, or a part of a view, and one that records reads."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from keyhole.builders import Image
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.volumes.view import View
+from keyhole.inspectors.volumes.volumes import FRONT
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,10 @@ class FileView:
     def size(self) -> int | None:
         return os.fstat(self.descriptor).st_size
 
+    @property
+    def front(self) -> bytes:
+        return self.read(0, FRONT)
+
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self.descriptor, length, offset)
 
@@ -29,8 +35,30 @@ class BytesView:
     known: bytes
     size: int | None
 
+    @property
+    def front(self) -> bytes:
+        return self.known
+
     def read(self, offset: int, length: int) -> bytes:
         return self.known[offset : offset + length]
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """A whole image."""
+
+    image: Image
+
+    @property
+    def size(self) -> int | None:
+        return self.image.size
+
+    @property
+    def front(self) -> bytes:
+        return self.read(0, FRONT)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.image.read(offset, length)
 
 
 @dataclass(frozen=True)
@@ -40,6 +68,10 @@ class PartView:
     whole: View
     parts: Sequence[ByteRange]
     size: int | None
+
+    @property
+    def front(self) -> bytes:
+        return self.read(0, FRONT)
 
     def read(self, offset: int, length: int) -> bytes:
         for part in self.parts:
@@ -60,6 +92,10 @@ class ChangedView:
     def size(self) -> int | None:
         return self.whole.size
 
+    @property
+    def front(self) -> bytes:
+        return self.read(0, len(self.whole.front))
+
     def read(self, offset: int, length: int) -> bytes:
         data, within = self.whole.read(offset, length), self.at - offset
         if not 0 <= within < len(data):
@@ -77,6 +113,11 @@ class NotingView:
     @property
     def size(self) -> int | None:
         return self.whole.size
+
+    @property
+    def front(self) -> bytes:
+        """No bytes, so that every byte is read, and recorded."""
+        return b""
 
     def read(self, offset: int, length: int) -> bytes:
         self.noted.append(ByteRange(offset, length))

@@ -60,6 +60,8 @@ class Signature:
             volumes that are smaller than `smallest`.
         smallest: The minimum size of a volume of this type in bytes.
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
+        possible: A test that every volume of this type passes and that takes less time than reading the
+            superblock. A type without a magic number needs it.
         behind: How many bytes from a place's offset on `sound` and `intact` read, if this is more than the
             length of the place.
     """
@@ -72,6 +74,7 @@ class Signature:
     reads: tuple[ByteRange, ...] = ()
     behind: int = 0
     intact: Callable[[Superblock, Place, View], bool] = _nothing_more
+    possible: Callable[[View], bool] | None = None
 
     def ends(self, size: int | None) -> tuple[Place, ...]:
         """Return the places near the end of a volume of `size` bytes; none if the size is `None`."""
@@ -81,6 +84,8 @@ class Signature:
         """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
             return False  # a volume of unknown length could be too short
+        if self.possible is not None and not self.possible(view):
+            return False
         superblock = Superblock(view.read(place.offset, place.length))
         return len(superblock) == place.length and self.sound(superblock, place, view)
 

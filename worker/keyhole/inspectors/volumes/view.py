@@ -14,6 +14,11 @@ class View(Protocol):
         """The volume's length in bytes; `None` while it is unknown."""
         ...
 
+    @property
+    def front(self) -> bytes:
+        """Bytes from the volume's beginning. It need not return all that were read, but it copies none."""
+        ...
+
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset` in the volume; fewer, or none, if not all are known.
 
@@ -44,6 +49,14 @@ class RegionsView:
     def size(self) -> int | None:
         """The volume's length in bytes; `None` while it is unknown."""
         return self._size
+
+    @property
+    def front(self) -> bytes:
+        """The bytes of the first region that was captured, if this region begins where the volume does."""
+        first = self._regions[0]
+        if first.offset != self._base:
+            return b""
+        return first.data if self._limit is None else first.data[: self._limit]
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset` on, from the first region that contains this offset."""
