@@ -10,8 +10,8 @@ from keyhole.cli import COMMANDS, keyhole
 from keyhole.demo.samples import SAMPLES
 from keyhole.inspectors import CHECKS, Severity
 from keyhole.inspectors.catalogue import NAMES
-from keyhole.inspectors.formats.raw import TABLES
 from keyhole.inspectors.partitions import dos
+from keyhole.inspectors.partitions.front import TABLES
 from keyhole.inspectors.volumes.lengths import STATED
 from keyhole.inspectors.volumes.volumes import SIGNATURES
 from keyhole.intake.schedules import load_schedules

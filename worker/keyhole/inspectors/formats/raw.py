@@ -19,9 +19,11 @@ from typing import Final
 
 from keyhole.inspectors.base import FileInspector, Layer, Remembered
 from keyhole.inspectors.facts import Wholeness
+from keyhole.inspectors.fields import used_bytes
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.udf import IDENTIFIERS
-from keyhole.inspectors.partitions import bsd, dos, gpt, mac, sgi, sun
+from keyhole.inspectors.partitions import dos, gpt, mac
+from keyhole.inspectors.partitions.front import DiskFront
 from keyhole.inspectors.partitions.gpt import GPTHeader
 from keyhole.inspectors.partitions.table import Partition, Table, odd
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
@@ -53,8 +55,8 @@ BETWEEN: Final = "volume_between_"
 #: The offset and the possible values of the identifier in the first descriptor of an ISO 9660 or UDF disc.
 DISC_AT: Final = 32_769
 DISCS: Final = frozenset(IDENTIFIERS)
-#: The parsers of partition tables, in libblkid's order.
-TABLES: Final = (sgi.parse, sun.parse, dos.parse, mac.parse, bsd.parse)
+#: The tables of an object whose first bytes are not all held yet.
+UNKNOWN: Final = DiskFront()
 #: Volumes whose boot sector ends like an MBR, but contains code where an MBR contains partition entries.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
 #: The signature of LUKS and the type of a LUKS volume. LUKS is both an image format and a type of volume, and
@@ -79,19 +81,21 @@ class RawDiskInspector(FileInspector):
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)
         self._volumes = volumes
-        # The value of `_by_front`; `None` until all bytes that it needs are held.
-        self._in_front: tuple[Table | None, GPTHeader | None] | None = None
+        # The tables at the front; `None` until all bytes that they need are held.
+        self._in_front: DiskFront | None = None
+        # The regions that are searched for superblocks of the whole disk.
+        self._volume_regions: list[CaptureRegion] = []
         # The object's length and the number of held bytes at the last search, and the volumes found then.
         self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
-        self.new_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
+        self._new_volume_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
 
     @property
     def format_match(self) -> bool:
         """Whether a partition table or a volume was recognised."""
         return bool(self.content)
 
-    @property
+    @Remembered
     def content(self) -> tuple[str, ...]:
         """The table, the volumes in the first partition, and the volumes that fill the whole disk.
 
@@ -113,7 +117,7 @@ class RawDiskInspector(FileInspector):
             self.new_region("map", CaptureRegion(TABLES_BYTES, mac.REACH - TABLES_BYTES))
         if self.has_region("map") and not self.filled("map"):
             return
-        table, header = self._by_front
+        table, header, _ = self._tables
         if header is not None and not self.has_region("entries"):
             self.new_region("backup", CaptureRegion(*header.backup))
             self.new_region("entries", CaptureRegion(*header.entries))
@@ -133,7 +137,7 @@ class RawDiskInspector(FileInspector):
         """The first 4,096 bytes. If they are zeros: all held bytes if all are zeros, or else no bytes."""
         held = self.region("volume").data
         first = held[:FRONT_REPORTED]
-        return first if any(first) else b"" if any(held) else held
+        return first if used_bytes(first) else b"" if used_bytes(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
         """Return the missing ranges, except between front and end, where superblocks are rare."""
@@ -193,7 +197,7 @@ class RawDiskInspector(FileInspector):
             backup = self.captured("backup") if self.filled("backup") else None
             yield from header.checks(self.captured("entries"), backup, self._size)
             yield from dos.protective_findings(self.captured("front"))
-        elif self._announced:
+        elif self._tables.announced:
             where = "but its backup exists" if table.name == "gpt" else "and so is its backup"
             yield found("structure", f"the header of the GPT that the MBR announces is missing, {where}")
             return
@@ -214,36 +218,27 @@ class RawDiskInspector(FileInspector):
     # The table
 
     @property
-    def _by_front(self) -> tuple[Table | None, GPTHeader | None]:
-        """The table at the front that is not a GPT, such as the MBR before a GPT, and the header of a GPT.
-
-        A GPT header that the MBR does not announce is returned only if there is no other table.
-        """
-        if self._in_front is None and self.filled("front"):
-            front = self.captured("front") + self.captured("map")
-            table = next((table for parse in TABLES if (table := parse(front)) is not None), None)
-            protected = dos.is_protective(front)
-            header = gpt.parse(front, protected=protected) if protected or table is None else None
-            if self.has_region("map") and not self.filled("map"):
-                return table, header
-            self._in_front = table, header
-        return self._in_front or (None, None)
-
-    @property
-    def _announced(self) -> bool:
-        """Whether the MBR announces a GPT."""
-        return dos.is_protective(self.captured("front"))
+    def _tables(self) -> DiskFront:
+        """The tables at the front. They can change until all bytes of an Apple partition map are held."""
+        if self._in_front is not None:
+            return self._in_front
+        if not self.filled("front"):
+            return UNKNOWN
+        tables = DiskFront.parse(self.captured("front") + self.captured("map"))
+        if not self.has_region("map") or self.filled("map"):
+            self._in_front = tables
+        return tables
 
     @property
     def _gpt(self) -> GPTHeader | None:
         """The primary GPT header. On a volume, a header that no MBR announces is old and is ignored."""
-        header = self._by_front[1]
-        return header if self._announced or not self._holds else None
+        _, header, announced = self._tables
+        return header if header is None or announced or not self._holds else None
 
     @Remembered
     def _found_table(self) -> Table | None:
         """The partition table, for every disk length. A GPT has no partitions until its entries are held."""
-        table, header = self._by_front[0], self._gpt
+        table, header = self._tables.table, self._gpt
         if header is not None:
             return header.table(self.captured("entries"))
         if table is None or (table.name in dos.NAMES and self._yields_to_volume(table)):
@@ -268,7 +263,7 @@ class RawDiskInspector(FileInspector):
     @Remembered
     def _first(self) -> Partition | None:
         """The first partition, among the partitions that begin inside the object but not at offset 0."""
-        table, header = self._by_front
+        table, header, _ = self._tables
         if header is not None:
             table = header.table(self.captured("entries"))
         if table is None or table.doubtful:
@@ -310,10 +305,7 @@ class RawDiskInspector(FileInspector):
         if not self.filled("volume"):
             return ()
         # The result changes only if more bytes are held or the object's length becomes known.
-        known = (
-            self._size,
-            sum(part.held for name, part in self._regions.items() if name.startswith("volume")),
-        )
+        known = self._size, sum(region.held for region in self._volume_regions)
         if self._held is None or self._held[0] != known:
             own = not self._volumes and self.captured("front").startswith(OWN_MARK)
             names = tuple(name for name in volumes.names(self._view) if not own or name != OWN_NAME)
@@ -323,12 +315,11 @@ class RawDiskInspector(FileInspector):
     @property
     def _view(self) -> RegionsView:
         """The whole disk as one volume. If the image has another format, only bytes without guest data."""
-        regions = [part for name, part in self._regions.items() if name.startswith("volume")]
-        front = self.captured("front")
-        if not self._volumes and front.startswith(VMDK):
+        front = b"" if self._volumes else self.captured("front")
+        if front.startswith(VMDK):
             overhead = int.from_bytes(front[VMDK_OVERHEAD], "little") * dos.SECTOR
-            return RegionsView(regions, 0, self._size, max(overhead, TABLES_BYTES))
-        return RegionsView(regions, 0, self._size)
+            return RegionsView(self._volume_regions, 0, self._size, max(overhead, TABLES_BYTES))
+        return RegionsView(self._volume_regions, 0, self._size)
 
     @property
     def _explained(self) -> bool:
@@ -343,6 +334,10 @@ class RawDiskInspector(FileInspector):
         """Declare the end and the ranges between front and end, if the front is held and shows no format."""
         if not self.region("volume").complete or self.has_region("volume_end") or self._explained:
             return
-        self.new_region("volume_end", TailRegion(END_BYTES))
+        self._new_volume_region("volume_end", TailRegion(END_BYTES))
         for number, part in enumerate(BEHIND):
-            self.new_region(f"{BETWEEN}{number}", CaptureRegion(*part))
+            self._new_volume_region(f"{BETWEEN}{number}", CaptureRegion(*part))
+
+    def _new_volume_region(self, name: str, region: CaptureRegion) -> None:
+        self.new_region(name, region)
+        self._volume_regions.append(region)

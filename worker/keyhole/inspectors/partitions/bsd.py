@@ -34,9 +34,8 @@ SECTORS = (512, 1024, 2048, 4096)
 def parse(front: bytes) -> Table | None:
     """Return the partition table of an object that begins with `front`, or `None` if it has no disklabel."""
     for at in PLACES:
-        label = front[at : at + LABEL_BYTES + MOST_PARTITIONS * ENTRY_BYTES]
-        if label.startswith(MAGIC) and len(label) >= LABEL_BYTES:
-            return _table(label)
+        if front.startswith(MAGIC, at) and len(front) >= at + LABEL_BYTES:
+            return _table(front[at : at + LABEL_BYTES + MOST_PARTITIONS * ENTRY_BYTES])
     return None
 
 

@@ -28,15 +28,19 @@ the caller must check whether the sector belongs to a volume of these types.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Sequence
-from struct import unpack_from
+from struct import iter_unpack
 from typing import NamedTuple
 
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.partitions.table import Partition, Table, odd
+from keyhole.inspectors.partitions.table import Partition, Table, odd, overlapping
 
 MBR_BYTES = SECTOR = 512
 ENTRY_BYTES = 16
 PLACES = range(446, 510, ENTRY_BYTES)
+#: The types of the four entries in an MBR.
+KINDS = slice(PLACES.start + 4, PLACES.stop, ENTRY_BYTES)
+#: An entry that is all zeros.
+EMPTY = bytes(ENTRY_BYTES)
 BOOT_MARK = b"\x55\xaa"
 #: The type of the entry that covers the GPT, to protect it from tools that know only the MBR.
 PROTECTIVE = 0xEE
@@ -70,20 +74,20 @@ def parse(front: bytes) -> Table | None:
     long = [entry for entry in entries if entry.sectors and entry[2:] != FREEBSD_FAKE]
     # sfdisk treats an entry of type 0 as deleted. Linux ignores types.
     used = [entry for entry in long if entry.kind] or long
-    table = Table(
+    partitions = tuple(Partition(entry.first * SECTOR, entry.sectors * SECTOR) for entry in used)
+    return Table(
         name=PMBR if any(entry.kind == PROTECTIVE for entry in entries) else "dos",
         sector=SECTOR,
-        partitions=tuple(Partition(entry.first * SECTOR, entry.sectors * SECTOR) for entry in used),
-        findings=tuple(_odd(entries)),
-        doubtful=any(entry.status not in STATUSES for entry in entries),
-        likely=any(not any(front[at : at + ENTRY_BYTES]) for at in PLACES),
+        partitions=partitions,
+        findings=(*_odd(entries), *overlapping(partitions)),
+        doubtful=not STATUSES.issuperset(entry.status for entry in entries),
+        likely=any(front.startswith(EMPTY, at) for at in PLACES),
     )
-    return table._replace(findings=(*table.findings, *table.overlapping()))
 
 
 def is_protective(front: bytes) -> bool:
     """Return whether an entry of the MBR announces a GPT."""
-    return any(entry.kind == PROTECTIVE for entry in _entries(front) or ())
+    return _is_mbr(front) and PROTECTIVE in front[KINDS]
 
 
 def protective_findings(front: bytes) -> list[Finding]:
@@ -102,13 +106,15 @@ def protective_findings(front: bytes) -> list[Finding]:
     return [*_without_sectors(entries)]
 
 
+def _is_mbr(front: bytes) -> bool:
+    return front.startswith(BOOT_MARK, MBR_BYTES - len(BOOT_MARK)) and not front.startswith(AIX)
+
+
 def _entries(front: bytes) -> list[Entry] | None:
-    if len(front) < MBR_BYTES or front[510:512] != BOOT_MARK or front.startswith(AIX):
+    if not _is_mbr(front):
         return None
-    return [
-        Entry(number, front[at], front[at + 4], *unpack_from("<II", front, at + 8))
-        for number, at in enumerate(PLACES, 1)
-    ]
+    fields = iter_unpack("<B3xB3xII", front[PLACES.start : PLACES.stop])
+    return [Entry(number, *entry) for number, entry in enumerate(fields, 1)]
 
 
 def _odd(entries: Sequence[Entry]) -> Iterator[Finding]:

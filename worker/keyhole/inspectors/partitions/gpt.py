@@ -23,7 +23,7 @@ from zlib import crc32
 
 from keyhole.inspectors.fields import Fields
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.partitions.table import Partition, Table, odd
+from keyhole.inspectors.partitions.table import Partition, Table, odd, overlapping
 from keyhole.inspectors.region import ByteRange
 
 SECTORS = (512, 4096)
@@ -114,8 +114,7 @@ class GPTHeader:
             for first, last in spans
             if last >= first
         )
-        table = Table("gpt", self.sector, partitions)
-        return table._replace(findings=tuple(table.overlapping()))
+        return Table("gpt", self.sector, partitions, tuple(overlapping(partitions)))
 
     def checks(self, entries: bytes, backup: bytes | None, size: int) -> Iterator[Finding]:
         """Yield findings if the table is damaged or if the object of `size` bytes is shorter than the disk.

@@ -25,9 +25,9 @@ WRONG = found("checksum_mismatch", "the volume header does not match its checksu
 
 def parse(front: bytes) -> Table | None:
     """Return the partition table of an object that begins with `front`, or `None` if there is no table."""
-    header = front[:SECTOR]
-    if not header.startswith(MAGIC) or len(header) < SECTOR:
+    if not front.startswith(MAGIC) or len(front) < SECTOR:
         return None
+    header = front[:SECTOR]
     entries = [unpack(">III", header[at : at + 12]) for at in range(312, 504, 12)]
     # The partition that spans the whole disk is moved to the end, so that the list begins with a real volume.
     used = [

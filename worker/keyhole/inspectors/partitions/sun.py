@@ -20,16 +20,16 @@ from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
-MAGIC = b"\xda\xbe"
+MAGIC, MAGIC_AT = b"\xda\xbe", 508
 VERSION, SANITY = b"\0\0\0\1", b"\x60\x0d\xde\xee"
 WRONG = found("checksum_mismatch", "the disklabel does not match its checksum")
 
 
 def parse(front: bytes) -> Table | None:
     """Return the partition table of an object that begins with `front`, or `None` if it has no such label."""
-    label = front[:SECTOR]
-    if label[508:510] != MAGIC or len(label) < SECTOR:
+    if not front.startswith(MAGIC, MAGIC_AT) or len(front) < SECTOR:
         return None
+    label = front[:SECTOR]
     findings = () if _intact(label) else (WRONG,)
     if findings and (label[128:132], label[188:192]) != (VERSION, SANITY):
         return None

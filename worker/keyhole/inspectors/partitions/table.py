@@ -1,5 +1,6 @@
 """The partition table that all parsers of this package return, and its partitions."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -66,11 +67,12 @@ class Table(NamedTuple):
             )
         return findings
 
-    def overlapping(self) -> list[Finding]:
-        """Return a finding if partitions overlap. Linux and libblkid accept overlapping partitions."""
-        if any(second.offset < first.end for first, second in pairwise(sorted(self.partitions))):
-            return [odd("partitions overlap")]
-        return []
+
+def overlapping(partitions: Sequence[Partition]) -> list[Finding]:
+    """Return a finding if partitions overlap. Linux and libblkid accept overlapping partitions."""
+    if any(second.offset < first.end for first, second in pairwise(sorted(partitions))):
+        return [odd("partitions overlap")]
+    return []
 
 
 def odd(message: str) -> Finding:
