@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Final
 
 from keyhole.inspectors.archives.zip import end as zip_end
-from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.base import FileInspector, Remembered
 from keyhole.inspectors.compression.fronts import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
@@ -49,6 +49,7 @@ FRONTS: Final[tuple[tuple[str, bytes], ...]] = (
     ("partclone", b"partclone-image"),
     ("partimage", b"PaRtImAgE-VoLuMe"),
 )
+MAGICS: Final = tuple(magic for _, magic in FRONTS)
 #: The last bytes of an encrypted DMG of the first version (libmodi's documentation).
 ENCRYPTED_DMG_END: Final = b"cdsaencr"
 
@@ -68,6 +69,8 @@ UUENCODED: Final = re.compile(rb"(?:^|\n)begin(?:-base64)? [0-7]{3,4} \S")
 LHA: Final = re.compile(rb"..-(?:l[hz][0-9sdx]|pm[012])-", re.DOTALL)
 CPIO_NEW: Final = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 CPIO_OLD: Final = re.compile(rb"070707[0-7]{70}")
+#: The magic number of a binary cpio archive, little-endian and big-endian.
+CPIO_BINARY: Final = ((0o070707).to_bytes(2, "little"), (0o070707).to_bytes(2, "big"))
 #: The valid lengths of a header in an ARJ archive, according to libarchive and 7-Zip.
 ARJ_HEADER_BYTES: Final = range(30, 2601)
 #: The longest block of a cloop image, and the most block offsets, that QEMU accepts (block/cloop.c).
@@ -79,8 +82,9 @@ def named_by(front: bytes) -> str | None:
     """Return the uninspected format whose mark an object's first 512 bytes contain, or `None`."""
     if front.startswith(QCOW_MAGIC) and front[4:8] not in QCOW_INSPECTED:
         return "qcow2 (another version)"
-    marked = next((name for name, magic in FRONTS if front.startswith(magic)), None)
-    return marked or next((name for name, holds in CHECKED if holds(front)), None)
+    if front.startswith(MAGICS):
+        return next(name for name, magic in FRONTS if front.startswith(magic))
+    return next((name for name, holds in CHECKED if holds(front)), None)
 
 
 class UnsupportedFormats(FileInspector):
@@ -98,7 +102,7 @@ class UnsupportedFormats(FileInspector):
         """Always false, because these formats are only named."""
         return False
 
-    @property
+    @Remembered
     def names(self) -> tuple[str, ...]:
         """The uninspected formats whose marks the object has."""
         named = (named_by(self.captured("front")), self._streams(), *self._ends())
@@ -177,17 +181,16 @@ def _is_old_cpio(front: bytes) -> bool:
 
     The header states the length of the first name, and a NUL must end the name there.
     """
-    for order in ("little", "big"):
-        length = int.from_bytes(front[20:22], order)
-        if int.from_bytes(front[:2], order) == 0o070707 and 1 < length <= len(front) - 26:
-            return front[25 + length] == 0 and 0 not in front[26 : 25 + length]
-    return False
+    if not front.startswith(CPIO_BINARY):
+        return False
+    length = int.from_bytes(front[20:22], "little" if front.startswith(CPIO_BINARY[0]) else "big")
+    return 1 < length <= len(front) - 26 and front[25 + length] == 0 and 0 not in front[26 : 25 + length]
 
 
 def _is_arj(front: bytes) -> bool:
     """Return whether this is an ARJ archive: the main header must have a valid length and type."""
     length = int.from_bytes(front[2:4], "little")
-    return front[:2] == b"\x60\xea" and length in ARJ_HEADER_BYTES and front[10:11] == b"\2"
+    return front.startswith(b"\x60\xea") and length in ARJ_HEADER_BYTES and front[10:11] == b"\2"
 
 
 def _is_cloop(front: bytes) -> bool:
@@ -215,6 +218,7 @@ CHECKED: Final[tuple[tuple[str, Callable[[bytes], bool]], ...]] = (
     ("lha", lambda front: LHA.match(front) is not None),
     ("cpio", lambda front: bool(CPIO_NEW.match(front) or CPIO_OLD.match(front) or _is_old_cpio(front))),
     ("arj", _is_arj),
-    ("uuencode", lambda front: UUENCODED.search(front) is not None),
+    # Searching for the word alone takes a tenth of the time.
+    ("uuencode", lambda front: b"begin" in front and UUENCODED.search(front) is not None),
     ("cloop", _is_cloop),
 )

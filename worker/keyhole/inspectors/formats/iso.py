@@ -109,8 +109,10 @@ class ISOInspector(FileInspector):
     @property
     def content(self) -> tuple[str, ...]:
         """`iso9660`, `udf`, or both."""
+        if not self.format_match:
+            return ()
         named = (("iso9660", self._primary is not None), ("udf", self._has_udf))
-        return tuple(name for name, there in named if there and self.format_match)
+        return tuple(name for name, there in named if there)
 
     def post_process(self) -> None:
         """Declare regions for a root directory near the front, and for UDF's anchor and main sequence."""

@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from struct import unpack_from
 from typing import Final, NamedTuple
 
+from keyhole.inspectors.fields import used_bytes
 from keyhole.inspectors.readers import ZIP_END_BYTES, ZIP_SEARCHED_BYTES
 
 SIGNATURE: Final = b"PK\5\6"
@@ -84,7 +85,8 @@ class EndRecord(NamedTuple):
 def records(tail: bytes, size: int) -> Iterator[EndRecord]:
     """Yield the end records in `tail`, the end of an object of `size` bytes; the last record first."""
     base = size - len(tail)
-    at = len(tail) - ZIP_END_BYTES + len(SIGNATURE)
+    # Searching zeros takes much longer than counting them, and the signature does not end with a zero.
+    at = min(len(tail) - ZIP_END_BYTES + len(SIGNATURE), used_bytes(tail))
     for _ in range(MAX_RECORDS):
         at = tail.rfind(SIGNATURE, 0, max(0, at))
         if at < 0:
