@@ -6,7 +6,7 @@ import pytest
 
 from keyhole.builders import Image, qcow2
 from keyhole.inspectors import Wholeness
-from keyhole.inspectors.formats.qcow2.refcounts import Refcounts, decoded
+from keyhole.inspectors.formats.qcow2.refcounts import ALL_BLOCKS, Refcounts, decoded
 from keyhole.reasons import Status
 from keyhole.scan.policy import judge
 from tests.conftest import QemuImg
@@ -170,7 +170,7 @@ def test_refcounts_of_any_width_are_read(order: int) -> None:
     else:
         block = b"".join(count.to_bytes(bits // 8, "big") for count in counts)
     assert list(decoded(block, bits))[:4] == counts
-    held = Refcounts(bits, len(block) * 8 // bits, [512], {512: block}, whole=True, shared=False)
+    held = Refcounts(bits, len(block) * 8 // bits, [512], {512: block}, known=ALL_BLOCKS, shared=False)
     assert held.exceeded([0, 2, 3]) is None
     assert held.exceeded([0, 1, 2]) == 1
     assert held.exceeded([3, 3]) == 3

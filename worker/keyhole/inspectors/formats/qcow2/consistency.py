@@ -7,11 +7,11 @@ many references there are. It is an error if there are more references.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.ascending import ascending, unique
+from keyhole.inspectors.formats.ascending import ascending, rises, unique
 from keyhole.inspectors.formats.layout import CHECK, Blocks, Part, overlaps
 from keyhole.inspectors.formats.qcow2.entries import Mapped
 from keyhole.inspectors.formats.qcow2.maps import L1_OFFSET, SNAPSHOT_BYTES, QcowMaps
@@ -46,8 +46,8 @@ def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
     if not header.has_data:
         groups = {}
     parts = [*_parts(maps), *others]
-    clusters = _unique(group.clusters for group in groups.values())
-    compressed = _unique(group.compressed for group in groups.values())
+    clusters = _unique([group.clusters for group in groups.values()])
+    compressed = _unique([group.compressed for group in groups.values()])
     yield from overlaps(
         parts,
         Blocks("a refcount block", maps.refcount_blocks, cluster),
@@ -89,16 +89,16 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
         if part.end > part.start and (free := counts.exceeded(clusters)) is not None:
             yield found(CHECK, f"cluster {free} contains a part of {part.name}, but its refcount is zero")
             return
-    tables = array("Q", (offset >> bits for offset in maps.l2_tables))
+    tables = ascending(array("Q", (offset >> bits for offset in maps.l2_tables)))
     blocks = array("Q", (offset >> bits for offset in unique(maps.refcount_blocks)))
-    for times, pointed_at in ((1, ascending(tables)), (1, blocks), *_pointers(groups)):
+    for times, pointed_at in ((1, tables), (1, blocks), *_pointers(groups)):
         if (shared := counts.exceeded(pointed_at, times)) is not None:
             yield found(CHECK, f"cluster {shared} has more references than its refcount states")
             return
     # The L2 table's offset from each L1 entry. Bit 63 of the entry, which states that the table's refcount is
     # one, is copied to the lowest bit.
     entries = (entry & L1_OFFSET | entry >> 63 for entry in maps.l1_table if entry & L1_OFFSET)
-    written = any(
+    written = not rises(tables, 1) and any(
         one | 1 == other | 1 and (one | other) & 1 for one, other in pairwise(ascending(array("Q", entries)))
     )
     if written or any(group.in_place for group in groups.values()):
@@ -109,15 +109,15 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
 
 def _refcounts(maps: QcowMaps) -> Refcounts:
     """Return the refcounts that have been read."""
-    header, table = maps.header, maps.refcount_table
+    header = maps.header
     offsets = unique(maps.refcount_blocks)
     held = {offset: block for offset in offsets if (block := maps.cluster_at(offset))}
     return Refcounts(
         header.refcount_bits,
         header.cluster_bytes * 8 // header.refcount_bits,
-        table,
+        maps.refcount_table,
         held,
-        whole=8 * len(table) == header.refcount_table.length,
+        known=maps.known_blocks,
         shared=bool(header.snapshots),
     )
 
@@ -131,8 +131,10 @@ def _snapshot_sizes(maps: QcowMaps) -> Iterator[Finding]:
             return
 
 
-def _unique(lists: "Iterable[array[int]]") -> "array[int]":
+def _unique(lists: "Sequence[array[int]]") -> "array[int]":
     """Return the distinct numbers of several arrays in ascending order."""
+    if len(lists) == 1:
+        return unique(lists[0])
     numbers = array("Q")
     for some in lists:
         numbers.extend(some)

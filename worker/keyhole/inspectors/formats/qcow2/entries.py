@@ -23,12 +23,14 @@ stored in that cluster.
 
 from array import array
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from itertools import pairwise
+from operator import or_
 from typing import NamedTuple
 
 from keyhole.inspectors.effort import CALL, spend
 from keyhole.inspectors.fields import SECTOR, big_endian, used_bytes
-from keyhole.inspectors.formats.ascending import ascending
+from keyhole.inspectors.formats.ascending import ascending, rises
 
 #: Parsing this many bytes of a table is counted as one step of effort; see `spend`.
 BYTES_A_STEP = 1024
@@ -36,6 +38,8 @@ OFFSET = 0x00FFFFFFFFFFFE00
 #: Bits that must be zero in an entry. In version 2 and in extended entries, the lowest bit must be zero too.
 RESERVED, LOWEST = 0x3F000000000001FE, 1
 COMPRESSED = 1 << 62
+#: The first bytes of entries that are not compressed.
+UNCOMPRESSED = bytes(byte for byte in range(256) if not byte << 56 & COMPRESSED)
 
 
 class Mapped(NamedTuple):
@@ -68,29 +72,40 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
     """
     within = (1 << cluster_bits) - 1
     reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
-    # There can be two million entries, and a list would need five times the memory of an array.
-    plain, packed = array("Q"), array("Q")
-    bad = 0
+    step = 2 if extended else 1
+    # There can be two million entries, and a list would need five times the memory of an array. Only the
+    # entries of one table are a list for a short time.
+    plain, packed, clusters = array("Q"), array("Q"), array("Q")
+    sound = True
     for table in tables:
         spend(1 + len(table) // BYTES_A_STEP)
         used = -(-used_bytes(table) // 8) * 8
-        for entry in big_endian("Q", table[:used])[:: 2 if extended else 1]:
-            if entry & COMPRESSED:
-                packed.append(entry)
-            elif entry:
-                bad |= entry & reserved
-                if entry & OFFSET:
-                    # The number of the cluster, and bit 63 of the entry as the lowest bit.
-                    plain.append((entry & OFFSET) >> cluster_bits << 1 | entry >> 63)
-    plain = ascending(plain)
-    spend(CALL)
-    in_place = any(one >> 1 == other >> 1 and (one | other) & 1 for one, other in pairwise(plain))
-    clusters = array("Q", (one >> 1 for one in plain))
+        entries = big_endian("Q", table[:used])[::step]
+        if table[: used : 8 * step].translate(None, UNCOMPRESSED):
+            packed.extend(entry for entry in entries if entry & COMPRESSED)
+            entries = array("Q", [entry for entry in entries if not entry & COMPRESSED])
+        sound = sound and not reduce(or_, entries, 0) & reserved
+        plain.extend(entries)
+        clusters.extend([(entry & OFFSET) >> cluster_bits for entry in entries if entry & OFFSET])
+    clusters = ascending(clusters)
+    in_place = not rises(clusters, 1) and _in_place(plain, cluster_bits)
     spend(CALL)
     compressed = ascending(
         array("Q", (number for entry in packed for number in _touched(entry, cluster_bits)))
     )
-    return Mapped(clusters, compressed, in_place, not bad)
+    return Mapped(clusters, compressed, in_place, sound)
+
+
+def _in_place(entries: "array[int]", cluster_bits: int) -> bool:
+    """Return whether two entries point to the same cluster and one states that the refcount is one."""
+    spend(CALL)
+    # The number of the cluster, and bit 63 of the entry as the lowest bit.
+    marked = ascending(
+        array(
+            "Q", ((entry & OFFSET) >> cluster_bits << 1 | entry >> 63 for entry in entries if entry & OFFSET)
+        )
+    )
+    return any(one >> 1 == other >> 1 and (one | other) & 1 for one, other in pairwise(marked))
 
 
 def _touched(entry: int, cluster_bits: int) -> Iterator[int]:

@@ -8,6 +8,8 @@ because QEMU does not pad a file to whole clusters. The module `maps` states whi
 """
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import or_
 from struct import unpack_from
 
 from keyhole.inspectors.base import Remembered
@@ -34,6 +36,8 @@ from keyhole.inspectors.formats.qcow2.maps import L1_OFFSET, L1_RESERVED, SNAPSH
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.text import printable
 
+#: The magic and each version.
+VERSIONS = (MAGIC + b"\0\0\0\2", MAGIC + b"\0\0\0\3")
 #: QEMU's limits (block/qcow2.h: QCOW_MAX_L1_SIZE, QCOW_MAX_REFTABLE_SIZE, QCOW_MAX_SNAPSHOTS).
 MAX_L1_BYTES = 32 * 1024 * 1024
 MAX_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024
@@ -83,7 +87,7 @@ class QcowInspector(HeaderInspector):
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
         """Return whether an object that begins with `prefix` has qcow2's magic and version 2 or 3."""
-        return prefix.startswith(MAGIC) and prefix[4:8] in {b"\0\0\0\2", b"\0\0\0\3"}
+        return prefix.startswith(VERSIONS)
 
     @property
     def virtual_size(self) -> int:
@@ -128,19 +132,24 @@ class QcowInspector(HeaderInspector):
         For a thorough inspector, it is `PROVEN` only if all tables were read.
         """
         header, maps = self._header, self._maps
-        if header is None or maps is None or not self.filled("refcount_block") or not header.refcounts_right:
+        if header is None or maps is None or not header.refcounts_right:
             return Wholeness.UNCHECKED
         if maps.last_cluster is None:
-            # All refcounts of the block are zero. So an earlier block, which was not read, counts the last
-            # cluster in use.
+            # The block has not been read, or all its refcounts are zero. So an earlier block, which was not
+            # read, counts the last cluster in use.
             return Wholeness.UNCHECKED
         if self.thorough:
             return Wholeness.PROVEN if maps.whole else Wholeness.SAMPLED
-        table_whole = self.region("refcount_table").length == header.refcount_table.length
-        block_whole = self.region("refcount_block").length == header.cluster_bytes
+        table_whole = maps.length("refcount_table") == header.refcount_table.length
+        block_whole = maps.length("refcount_block") == header.cluster_bytes
         return Wholeness.PROVEN if table_whole and block_whole else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
+        """Return the version, the sizes, the features, the encryption, and the names of other files."""
+        return self._details
+
+    @Remembered
+    def _details(self) -> Mapping[str, object]:
         """The version, the sizes, the features, the encryption, and the names of other files."""
         header = self._header
         if header is None:
@@ -186,7 +195,7 @@ class QcowInspector(HeaderInspector):
         return found("structure", "the header's cluster size, refcount order or length is out of bounds")
 
     def _leads_outside(self, header: Header) -> Iterator[Finding]:
-        details = self.details()
+        details = self._details
         if header.backing_offset:
             name = details["backing_file"]
             yield found("backing_file", f"opening the image also opens its backing file {name!r}")
@@ -248,7 +257,7 @@ class QcowInspector(HeaderInspector):
             yield found("structure", f"the L1 table has {header.l1_entries} entries, more than qcow2 allows")
         elif header.l1_entries < header.l1_entries_needed:
             yield found("size_mismatch", "the L1 table is too short for the virtual size")
-        if any(entry & L1_RESERVED or (entry & L1_OFFSET) % cluster for entry in maps.l1_table):
+        if reduce(or_, maps.l1_table, 0) & (L1_RESERVED | (cluster - 1) & L1_OFFSET):
             message = "an L1 entry has reserved bits set or does not point to the start of a cluster"
             yield found("structure", message)
         if not 0 < header.refcount_table.length <= MAX_REFCOUNT_TABLE_BYTES:
@@ -274,7 +283,7 @@ class QcowInspector(HeaderInspector):
         if header.snapshots:
             end = header.snapshot_table_offset + header.snapshots * SNAPSHOT_BYTES
             places.append(("snapshot table", end - 1))
-        block = maps.last_block if self.filled("refcount_table") else None
+        block = maps.last_block
         if block is not None:
             places.append(("last refcount block", block.offset))
         mark = maps.last_cluster

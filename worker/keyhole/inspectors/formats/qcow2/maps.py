@@ -26,6 +26,7 @@ from keyhole.inspectors.fields import big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import unique
 from keyhole.inspectors.formats.qcow2.entries import Mapped, mapped
 from keyhole.inspectors.formats.qcow2.header import HEADER_BYTES, Header
+from keyhole.inspectors.formats.qcow2.refcounts import ALL_BLOCKS
 from keyhole.inspectors.formats.scattered import ScatteredRegion
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 
@@ -76,36 +77,55 @@ class QcowMaps:
         self.header = header
         self.remembered = inspector.remembered
         self._inspector = inspector
+        # The names of the regions that have been selected. A region without bytes is not declared.
+        self._selected: set[str] = set()
 
     # Declaring what is read
 
     def declare(self) -> None:
         """Declare the regions for the tables whose offset and length are known by now."""
-        inspector, header = self._inspector, self.header
-        thorough = inspector.thorough
-        if not inspector.has_region("refcount_table"):
-            length = min(
-                THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length
-            )
-            inspector.new_region("refcount_table", CaptureRegion(header.refcount_table.offset, length))
-            # The front begins after the region `header`, which a stream has passed when this code runs.
-            near = NEAR_BYTES - HEADER_BYTES if header.cluster_bytes <= MAX_NEAR_CLUSTER else 0
-            inspector.new_region("front", CaptureRegion(HEADER_BYTES, near))
-            near = thorough or header.l1_table.end <= NEAR_BYTES
-            length = min(header.l1_table.length, THOROUGH_BYTES) if near else 0
-            inspector.new_region("l1_table", CaptureRegion(header.l1_table.offset, length))
-            length = min(SNAPSHOT_BYTES * 32 * header.snapshots, MAX_SNAPSHOT_BYTES) if thorough else 0
-            inspector.new_region("snapshot_table", CaptureRegion(header.snapshot_table_offset, length))
-        if inspector.filled("refcount_table") and not inspector.has_region("refcount_block"):
+        if "tables" in self._selected:
+            return
+        if "refcount_table" not in self._selected:
+            self._select_first()
+        if self.read("refcount_table") and "refcount_block" not in self._selected:
             last = self.last_block
-            length = min(header.cluster_bytes, MAX_REFCOUNT_BLOCK_BYTES) if last else 0
-            inspector.new_region("refcount_block", CaptureRegion(last.offset if last else 0, length))
-        if not inspector.has_region("snapshot_l1") and inspector.filled("snapshot_table"):
+            length = min(self.header.cluster_bytes, MAX_REFCOUNT_BLOCK_BYTES) if last else 0
+            self._select("refcount_block", CaptureRegion(last.offset if last else 0, length))
+        if self.read("snapshot_table") and "snapshot_l1" not in self._selected:
             pieces = _first((one.l1 for one in self.snapshots), THOROUGH_BYTES // 4)
-            inspector.new_region("snapshot_l1", ScatteredRegion(pieces))
-        ready = ("refcount_table", "l1_table", "snapshot_l1")
-        if not inspector.has_region("tables") and all(map(inspector.filled, ready)):
-            inspector.new_region("tables", ScatteredRegion(self._tables()))
+            self._select("snapshot_l1", ScatteredRegion(pieces))
+        if self.read("refcount_table") and self.read("l1_table") and self.read("snapshot_l1"):
+            self._select("tables", ScatteredRegion(self._tables()))
+
+    def _select_first(self) -> None:
+        """Declare the regions whose places the header states."""
+        header, thorough = self.header, self._inspector.thorough
+        length = min(THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length)
+        self._select("refcount_table", CaptureRegion(header.refcount_table.offset, length))
+        # The front begins after the region `header`, which a stream has passed when this code runs.
+        near = NEAR_BYTES - HEADER_BYTES if header.cluster_bytes <= MAX_NEAR_CLUSTER else 0
+        self._select("front", CaptureRegion(HEADER_BYTES, near))
+        is_near = thorough or header.l1_table.end <= NEAR_BYTES
+        length = min(header.l1_table.length, THOROUGH_BYTES) if is_near else 0
+        self._select("l1_table", CaptureRegion(header.l1_table.offset, length))
+        length = min(SNAPSHOT_BYTES * 32 * header.snapshots, MAX_SNAPSHOT_BYTES) if thorough else 0
+        self._select("snapshot_table", CaptureRegion(header.snapshot_table_offset, length))
+
+    def _select(self, name: str, region: CaptureRegion) -> None:
+        self._selected.add(name)
+        if region.length:
+            self._inspector.new_region(name, region)
+
+    def read(self, name: str) -> bool:
+        """Return whether a region has been selected and its bytes have been read."""
+        if name not in self._selected:
+            return False
+        return self._inspector.filled(name) or not self._inspector.has_region(name)
+
+    def length(self, name: str) -> int:
+        """Return the length in bytes of a selected region."""
+        return self._inspector.region(name).length if self._inspector.has_region(name) else 0
 
     def _tables(self) -> Iterator[ByteRange]:
         """Yield the ranges of the L2 tables and refcount blocks that a thorough inspector reads."""
@@ -118,13 +138,13 @@ class QcowMaps:
     @property
     def whole(self) -> bool:
         """Whether all tables have been read, including the tables of snapshots."""
-        header, inspector = self.header, self._inspector
+        header = self.header
         if not self.held or len(self.snapshots) < header.snapshots:
             return False
         snapshot_bytes = sum(one.l1.length for one in self.snapshots)
         return (
-            inspector.region("l1_table").length == header.l1_table.length
-            and inspector.region("refcount_table").length == header.refcount_table.length
+            self.length("l1_table") == header.l1_table.length
+            and self.length("refcount_table") == header.refcount_table.length
             and snapshot_bytes <= THOROUGH_BYTES // 4
             and len(unique(self.l2_tables)) * header.cluster_bytes <= THOROUGH_BYTES
             and len(unique(self.refcount_blocks)) * header.cluster_bytes <= THOROUGH_BYTES // 2
@@ -140,11 +160,10 @@ class QcowMaps:
     @Remembered
     def last_block(self) -> LastBlock | None:
         """The last refcount block in use; `None` if the refcount table has not been read or is empty."""
-        table = self._captured("refcount_table")
-        used = used_bytes(table)
-        if not used:
+        table = self._used_refcount_table
+        if not table:
             return None
-        index = (used - 1) // 8
+        index = (len(table) - 1) // 8
         entry = int.from_bytes(table[index * 8 : index * 8 + 8].ljust(8, b"\0"), "big")
         return LastBlock(index, entry & ~0x1FF)
 
@@ -175,7 +194,7 @@ class QcowMaps:
         offsets = unique(self.l2_tables)
         if not all(map(self.cluster_at, offsets)):
             return None
-        if self._inspector.region("l1_table").length != header.l1_table.length:
+        if self.length("l1_table") != header.l1_table.length:
             return None
         used = self.mapped_by(offsets)
         last = [numbers[-1] * header.cluster_bytes for numbers in (used.clusters, used.compressed) if numbers]
@@ -184,7 +203,7 @@ class QcowMaps:
     @property
     def held(self) -> bool:
         """Whether every table that the inspector wants to read has been read."""
-        return self._inspector.filled("tables")
+        return self.read("tables")
 
     def mapped_by(self, tables: Iterable[int]) -> Mapped:
         """Return the clusters that L2 tables point to. Tables that have not been read are skipped.
@@ -227,8 +246,10 @@ class QcowMaps:
     @Remembered
     def l2_tables(self) -> "array[int]":
         """The offset of an L2 table for each L1 entry that points to an L2 table."""
-        offsets = (entry & L1_OFFSET for table in self._l1_tables for entry in table)
-        return array("Q", filter(None, offsets))
+        offsets = array("Q")
+        for table in self._l1_tables:
+            offsets.extend([entry & L1_OFFSET for entry in table if entry & L1_OFFSET])
+        return offsets
 
     @Remembered
     def refcount_blocks(self) -> "array[int]":
@@ -237,19 +258,37 @@ class QcowMaps:
 
     @Remembered
     def refcount_table(self) -> "array[int]":
-        """The entries of the refcount table: the offset of each refcount block, or zero."""
+        """The entries of the refcount table: the offset of each refcount block, or zero.
+
+        The zeros at the end are left out.
+        """
+        return array("Q", [entry & ~0x1FF for entry in big_endian("Q", self._used_refcount_table)])
+
+    @property
+    def known_blocks(self) -> int:
+        """The number of refcount blocks whose entries have been read; `ALL_BLOCKS` if the table is whole."""
+        held = len(self._captured("refcount_table"))
+        return ALL_BLOCKS if held == self.header.refcount_table.length else held // 8
+
+    @Remembered
+    def _used_refcount_table(self) -> bytes:
+        """The bytes of the refcount table, up to the end of the last entry that is not zero."""
         table = self._captured("refcount_table")
-        used = -(-used_bytes(table) // 8) * 8
-        entries = array("Q", (entry & ~0x1FF for entry in big_endian("Q", table[:used])))
-        entries.frombytes(bytes(max(0, len(table) // 8 * 8 - used)))
-        return entries
+        return table[: -(-used_bytes(table) // 8) * 8]
 
     def cluster_at(self, offset: int) -> bytes:
         """Return the bytes of the cluster at an offset; empty if not all of them have been read."""
-        for name in ("tables", "front", "refcount_block"):
-            data = self._inspector.region(name).at(offset, self.header.cluster_bytes)
-            if len(data) == self.header.cluster_bytes:
-                return data
+        cluster = ByteRange(offset, self.header.cluster_bytes)
+        # `at` would first copy the whole front, which is still a bytearray.
+        if self._inspector.has_region("front"):
+            for start, data in self._inspector.region("front").pieces(cluster):
+                if (start, len(data)) == cluster:
+                    return data
+        for name in ("tables", "refcount_block"):
+            if self._inspector.has_region(name):
+                data = self._inspector.region(name).at(*cluster)
+                if len(data) == cluster.length:
+                    return data
         return b""
 
     def _captured(self, name: str) -> bytes:

@@ -11,14 +11,17 @@ refcount states, QEMU can free the cluster while an entry still points to it.
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import groupby, islice, pairwise
-from operator import eq
+from itertools import groupby, pairwise
 
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.fields import big_endian
+from keyhole.inspectors.formats.ascending import rises
 
 #: The array type code for each width of a refcount in bits. Narrower refcounts share a byte.
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
+
+#: More blocks than a table can have.
+ALL_BLOCKS = 1 << 64
 
 
 class Refcounts:
@@ -28,8 +31,10 @@ class Refcounts:
         bits: The width of a refcount in bits.
         per_block: The number of refcounts in a block.
         table: The entries of the refcount table that have been read: offsets of blocks, or zero for no block.
+            Zeros at the end can be left out.
         blocks: The blocks that have been read completely, by their offset.
-        whole: Whether the whole refcount table has been read.
+        known: The number of blocks whose entries in the refcount table have been read; `ALL_BLOCKS` if the
+            whole table has been read.
         shared: Whether a cluster may have several references if its refcount has not been read.
     """
 
@@ -40,15 +45,17 @@ class Refcounts:
         table: Sequence[int],
         blocks: Mapping[int, bytes],
         *,
-        whole: bool,
+        known: int,
         shared: bool,
     ) -> None:
         self._bits = bits
         self._per_block = per_block
         self._table = table
         self._blocks = blocks
-        self._whole = whole
+        self._known = known
         self._shared = shared
+        # The refcounts of each block that has been needed, by the block's offset.
+        self._decoded: dict[int, Sequence[int]] = {}
 
     def exceeded(self, clusters: Sequence[int], times: int = 1) -> int | None:
         """Return the number of a cluster that has more references than its refcount states, or `None`.
@@ -63,9 +70,10 @@ class Refcounts:
             block = clusters[start] // self._per_block
             base = block * self._per_block
             end = bisect_left(clusters, base + self._per_block, start)
-            some = array("Q", (cluster - base for cluster in clusters[start:end]))
+            some = clusters[start:end]
+            places = array("Q", some) if not base else array("Q", [cluster - base for cluster in some])
             start = end
-            if (place := self._exceeded_in(some, self._counts(block), times)) is not None:
+            if (place := self._exceeded_in(places, self._counts(block), times)) is not None:
                 return base + place
         return None
 
@@ -87,12 +95,15 @@ class Refcounts:
 
     def _counts(self, block: int) -> "Sequence[int] | None":
         """Return the refcounts in a block, or `None` if they have not been read."""
-        if block >= len(self._table):
-            return bytes(self._per_block) if self._whole else None
-        if not self._table[block]:
-            return bytes(self._per_block)
-        data = self._blocks.get(self._table[block])
-        return None if data is None else decoded(data, self._bits)
+        if block >= self._known:
+            return None
+        offset = self._table[block] if block < len(self._table) else 0
+        if offset not in self._decoded:
+            data = self._blocks.get(offset) if offset else None
+            if offset and data is None:
+                return None
+            self._decoded[offset] = bytes(self._per_block) if data is None else decoded(data, self._bits)
+        return self._decoded[offset]
 
 
 def decoded(block: bytes, bits: int) -> Sequence[int]:
@@ -108,7 +119,7 @@ def _repeated(places: "array[int]", counts: Sequence[int] | None, times: int) ->
 
     If `counts` is `None`, every place that occurs several times has too many references.
     """
-    if not any(map(eq, places, islice(places, 1, None))):
+    if rises(places, 1):
         return None
     for place, _ in groupby(one for one, other in pairwise(places) if one == other):
         pointers = times * (bisect_right(places, place) - bisect_left(places, place))
