@@ -34,7 +34,7 @@ class Cursor(BaseModel):
 
 
 class LoopDetectingCursor(Cursor):
-    """A place that the server returned. The cursor detects whether the server lists in a loop.
+    """A cursor whose place comes from the server. It detects whether the server lists in a loop.
 
     The cursor stores a hash of one earlier place. It replaces this hash with the hash of the current place
     after 1 step, then after 2, 4, 8 steps and so on (Brent's algorithm). In a loop of any length, the server

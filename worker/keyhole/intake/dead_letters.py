@@ -11,8 +11,9 @@ than `LONGEST_BODY`.
 
 A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
 Other callers do not wait for the disk (`add`). Most of them write a letter and then remove an entry or a tag
-debt from the same Redis. A crash that loses the letter also undoes the removal, so nothing is lost. The
-consumer of a worker writes letters on the worker's event loop, which must not block.
+debt from the same Redis. A crash that loses the letter also undoes the removal, so nothing is lost. A worker
+also does not wait for the letters of messages that it refuses, because it writes them on its event loop,
+which must not block.
 
 What it can't do: dead letters are only as durable as their Redis, and they use its memory. When a worker
 refuses a message, RabbitMQ can delete the message up to two seconds before the letter is on disk, so a crash
@@ -44,7 +45,7 @@ LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
 #: Longer reasons are cut to this number of characters.
 LONGEST_REASON: Final = 1000
-#: Redis counts how often a message was received that Keyhole does not understand. The count expires this many
+#: For each message that Keyhole does not understand, Redis counts the receives. The count expires this many
 #: seconds after the last receive.
 RECEIVES_SECONDS: Final = 86_400
 #: The size of a letter's id, 128 bits. Among a billion letters, two have the same id with probability 1e-21.

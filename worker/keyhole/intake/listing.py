@@ -155,7 +155,10 @@ class _S3Lister:
         }
 
     def _entries(self, answer: Any, kind: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - boto3's response is a dict of everything
-        """The entries of one kind on a page, each with its key. Checks their number and their prefix."""
+        """Return the entries of one kind on a page, each with its key.
+
+        Raise if there are more entries than requested, or if a key lacks the prefix.
+        """
         entries = [(_key(answer, _stated(entry, "Key")), entry) for entry in answer.get(kind, [])]
         if len(entries) > self._page_size:
             raise ListingError(f"the server lists {len(entries)} keys, but {self._page_size} were requested")
@@ -286,8 +289,8 @@ def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response
     """The key at which the next page of versions begins. It is the last listed key or a later key.
 
     Ceph 16 URL-encodes all keys in its response except this key. So it is unclear whether this key must be
-    decoded, and there are two readings. Of the readings that are not before the last listed key, the smaller
-    one is used: it is not after the server's true marker, so no key is skipped.
+    decoded, and there are two readings. A reading that is before the last listed key is impossible. Of the
+    other readings, the smaller one is used: it is not after the server's true marker, so no key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]

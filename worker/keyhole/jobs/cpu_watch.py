@@ -1,8 +1,8 @@
 """Watches running attempts, and finds the attempts that use more CPU time than the largest budget allows.
 
-A scan normally checks its own budget and ends in time. A scan in which a library loops forever, or which has
-a bug, does not, and the CPU time of its thread grows beyond the budget. An attempt that only waits uses no
-CPU time, so this module does not find it; the time limit of its message ends it.
+A scan normally checks its own budget and ends in time. If a library loops forever, or the scan has a bug, the
+scan does not check its budget any more, and the CPU time of its thread exceeds the budget. An attempt that
+only waits uses no CPU time, so this module does not find it; the time limit of its message ends it.
 
 On systems without a CPU clock per thread (macOS), this module finds no attempts.
 """
@@ -17,7 +17,11 @@ _HAS_CLOCKS: Final = hasattr(time, "pthread_getcpuclockid")
 
 
 class _Attempt(NamedTuple):
-    """A running attempt: its thread, the thread's CPU clock (`None` on macOS), and the clock at the start."""
+    """A running attempt.
+
+    `clock` is the CPU clock of the thread (`None` on macOS). `began` is the clock's value when the attempt
+    began, in seconds.
+    """
 
     thread: int
     clock: int | None

@@ -43,8 +43,8 @@ class Leases:
     def acquire(self, entry: Entry, holder: str, *, force: bool = False) -> Holder | None:
         """Acquire the lease of an entry, unless another process has a valid lease and `force` is false.
 
-        `Ledger.overtaken` must know the latest entry that a worker has begun, so this method also records
-        when the entry was recorded.
+        For `Ledger.overtaken`, the ledger also stores the latest recording time among the entries that
+        workers have begun. This method updates that time.
 
         Returns:
             The process that held the lease before and did not release it; `None` if there is no such process.

@@ -2,7 +2,7 @@
 
 Scripts read the time from the ledger's clock (`NOW`). The ledger's clock follows the clock of the Redis
 server, but never goes back and never jumps forward. So if someone sets the server's clock, or the server is
-frozen for a while, the sweep does not take the entries for idle entries and does not send them again.
+frozen for a while, the sweep does not mistake active entries for idle entries, and does not send them again.
 """
 
 from typing import Final

@@ -55,7 +55,7 @@ class RateLimiter:
         bucket: The bucket.
         rate: Requests per second; 0 means no limit.
         heartbeat: Called every ten seconds during a wait.
-        until: The latest time for a slot to begin, on the clock `time.monotonic`.
+        until: The latest time at which a slot can begin, on the clock `time.monotonic`.
     """
 
     def __init__(

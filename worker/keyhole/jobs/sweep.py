@@ -38,7 +38,7 @@ class Sweeper:
         publisher: Publishes entries to their queues.
         queue_length: Returns the number of messages in a queue.
         give_up: Called with an entry and the reason before the sweep gives up and discards the entry.
-        idle_seconds: The idle time, in seconds, after which an entry without a lease can be lost.
+        idle_seconds: The sweep checks entries without a lease after this many seconds without activity.
     """
 
     ledger: Ledger

@@ -98,7 +98,7 @@ if is_lost then
 end
 redis.call('HDEL', KEYS[1], 'holder')
 redis.call('ZREM', KEYS[2], ARGV[1])
--- Another process has recorded a newer debt in the meantime, and that debt is already owed.
+-- If another process has recorded a newer debt in the meantime, the newer debt is already owed.
 if redis.call('HGET', KEYS[1], 'noted') ~= ARGV[3] then return end
 """
 

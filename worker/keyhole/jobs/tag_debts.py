@@ -18,7 +18,7 @@ A debt is recorded before the first attempt to write the tags, and removed when 
   another verdict was recorded in the meantime.
 
 What it can't do: like the ledger, a debt is only as durable as its Redis. If a write takes effect later than
-`LATE_SECONDS`, Keyhole does not notice.
+`LATE_SECONDS`, Keyhole does not notice the wrong tags.
 """
 
 import time

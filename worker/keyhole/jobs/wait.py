@@ -20,7 +20,7 @@ BLOCK_MS = 500
 
 
 class Arrived(NamedTuple):
-    """A job that is done. `report` is `None` if Redis has no verdict of the object."""
+    """A job that is done. `report` is `None` if Redis has no verdict on the object."""
 
     job: ScanJob
     report: Report | None

@@ -97,7 +97,7 @@ class WorkStatus:
         return found
 
     def _now(self) -> float:
-        """The ledger's time in epoch seconds, plus the time since the last reading of its clock."""
+        """The current time by the ledger's clock in epoch seconds; see the module's docstring."""
         (seconds, microseconds), (server, ledger) = cast(
             "tuple[tuple[int, int], tuple[bytes | None, bytes | None]]",
             (self._client.time(), self._client.hmget(keys.LEDGER_CLOCK, ["server", "ledger"])),

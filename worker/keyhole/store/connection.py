@@ -24,8 +24,8 @@ _CONNECT_SECONDS: Final = 5.0
 #: A connection that was idle for this many seconds is checked before use, because load balancers close idle
 #: connections.
 _HEALTH_CHECK_SECONDS: Final = 25
-#: The number of retries of one command. The waits before them take about 6 s in total, which is enough for a
-#: restart or a failover of Redis.
+#: The number of retries of one command. The waits before the retries take about 6 s in total, which is enough
+#: for a restart or a failover of Redis.
 _RETRIES: Final = 5
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 2.0
@@ -68,8 +68,9 @@ _OUTAGES: Final = (
     redis.ReadOnlyError,
     MasterDownError,
 )
-#: The codes of more errors of a server that refuses every write. redis-py has no classes for them. The server
-#: cannot write to its disk, has too few replicas, or is still running a script.
+#: More errors of a server that refuses every write, identified by their codes, because redis-py has no
+#: classes for them. They mean that the server cannot write to its disk, has too few replicas, or is still
+#: running a script.
 _OUTAGE_CODES: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 
 

@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 #: The longest wait in milliseconds. If a sync takes longer, the disk has a problem. The wait is shorter than
 #: the client's timeout for a response.
 _LONGEST_WAIT_MS: Final = 10_000
-#: Parts of the error messages of two servers: one does not have the command, the other has no append-only
-#: file. Keyhole must compare the messages, because the code of both errors is `ERR`.
+#: Parts of the error messages of a server that does not have the command, and of a server that has no
+#: append-only file. The error code is `ERR` in both cases, so Keyhole must compare the messages.
 NO_COMMAND: Final = "unknown command"
 _NO_FILE: Final = "appendonly is disabled"
 

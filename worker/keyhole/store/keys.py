@@ -1,7 +1,8 @@
 """Every Redis key that Keyhole writes. Only this module builds keys.
 
-All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated otherwise. The glossary of
-`jobs.ledger` explains the words *entry*, *open*, *lease*, *activity*, *postponed* and *complete*.
+All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated otherwise. "Expires by
+setting" means that a setting states how long the key exists. The glossary of `jobs.ledger` explains the words
+*entry*, *open*, *lease*, *activity*, *postponed* and *complete*.
 
 `obj:<object id>`
     string. The verdict on one object: a header line, then the packed report (`results.record`). For an object
@@ -13,14 +14,15 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     zset. The object keys of a bucket that have verdicts. All scores are 0, so Redis sorts the keys by their
     bytes. Readers remove keys whose record has expired.
 `verdicts`
-    stream. One entry for each written verdict: `job` (its id) and `report` (JSON). Trimmed to a length.
+    stream. One entry for each written verdict: `job` (its id) and `report` (JSON). Redis deletes the oldest
+    entries when the stream exceeds a maximum length.
 `tags:debt:<object id>`
     hash. The tag debt of an object, which is the set of tags that Keyhole still has to write to the object:
     `debt` (the tags, JSON), `noted` (token of the process that recorded the debt), `holder` (token of the
     writer that is writing the tags), `times` (the number of failed attempts), `since` and `last` (times of
     the first and last failed attempt), `error` (of the last failed attempt), `reason:<code>` (the number of
     failures with this reason), `late_until` (the time until which a write without a response from S3 can take
-    effect). Removed with the debt.
+    effect). Removed when the tags are written or given up.
 `tags:held`
     zset. Ids of objects whose tags are being written, scored by the time at which the writer is considered
     lost.
@@ -111,7 +113,8 @@ All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated
     hash. For each job of an outstanding batch, by its id: its outcome. Removed when the results of
     the whole batch are added to the totals.
 `audit:<id>:objects`
-    list. Strings of rows with 18 bytes: object id (16 bytes, binary), status, and how the audit obtained it.
+    list. Strings of rows with 18 bytes: object id (16 bytes, binary), status, and how the audit obtained the
+    status.
 `audit:<id>:findings`
     list. Findings about the bucket (JSON).
 `audit:<id>:page`

@@ -50,7 +50,7 @@ def redis_options(
 
     Raises:
         ValueError: This is not a Redis URL, or an option is not allowed or has a wrong value. The message
-            does not contain the user and the password.
+            contains neither the user nor the password.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:

@@ -71,7 +71,7 @@ class Estimate(BaseModel):
 
     @property
     def unpriced(self) -> tuple[str, ...]:
-        """The storage classes that the price table lacks. For these, the table's highest prices are used."""
+        """The storage classes that the price table lacks. The highest prices in the table are used."""
         return tuple(name for name, totals in self.classes.items() if not totals.priced)
 
 

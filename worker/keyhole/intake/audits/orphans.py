@@ -29,7 +29,8 @@ class KeyRange(NamedTuple):
 class Orphans(NamedTuple):
     """The orphans in a range.
 
-    If there are more than `MOST`, `until` is the key of the last orphan in `findings`.
+    If there are more than `MOST`, the search must continue after the key `until`; otherwise, `until` is
+    `None`.
     """
 
     findings: list[BucketFinding]

@@ -8,8 +8,8 @@ from keyhole.intake.audits.audit import AuditState, BucketFinding, How
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
 
-#: The bytes that represent the status of a verdict, and how the audit got it. Never change existing bytes,
-#: because rows in Redis contain them.
+#: The bytes that represent the status of a verdict, and how the audit got the verdict. Never change existing
+#: bytes, because rows in Redis contain them.
 _STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
 _HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
 _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}

@@ -11,9 +11,9 @@ killed between two steps, the first step is done completely, and the second step
 
 - Each page has a number and is committed only once. The commit stores the page's counts, its batches, and the
   cursor of the next page. If two workers list the same page, the second commit has no effect.
-- A batch is outstanding from the commit until it is finished. When it is taken, it is also recorded in the
-  ledger. Redis stores the first result of each job in the batch, and ignores later results of the same job.
-  When the batch is finished, its results are added to the totals.
+- A batch is outstanding from the commit until it is finished. When a worker takes the batch to send it, the
+  batch is also recorded in the ledger. Redis stores the first result of each job in the batch, and ignores
+  later results of the same job. When the batch is finished, its results are added to the totals.
 - So the totals are always correct, even if a step is repeated.
 - If the server supports `WAITAOF`, `create` waits until its writes are on disk, and so does the `commit` of a
   page with batches (`keyhole.store.durability`). `take` does not wait: if a crash of the server undoes it,

@@ -239,8 +239,8 @@ class AmqpSource:
         try:
             self._connection.drain_events(timeout=seconds)
         except TimeoutError as error:
-            # If no frame arrives in time, the error has no errno. With an errno, it is ETIMEDOUT: the broker
-            # does not respond.
+            # A TimeoutError without an errno means that no frame arrived in time. With an errno, the error is
+            # ETIMEDOUT: the broker does not respond.
             if error.errno is not None:
                 raise
             return False

@@ -221,7 +221,7 @@ def from_test(message: Mapping[str, object]) -> ObjectEvent:
     """Parse the test event that S3 sends when a user configures notifications. It has no records.
 
     Raises:
-        NotUnderstoodError: It is another event.
+        NotUnderstoodError: The message contains another event.
     """
     name = message.get("Event")
     if name != "s3:TestEvent":

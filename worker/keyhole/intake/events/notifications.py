@@ -167,7 +167,7 @@ def _json(text: str) -> object:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise NotUnderstoodError("it is JSON with too many levels") from None
-    except ValueError as error:  # Python also raises it for a number with too many digits
+    except ValueError as error:  # Python also raises this error for a number with too many digits
         raise NotUnderstoodError(f"it is not JSON: {error}") from None
 
 

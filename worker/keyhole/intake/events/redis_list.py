@@ -46,7 +46,8 @@ _log = logging.getLogger(__name__)
 #: A listener's heartbeat expires after this many seconds.
 LEASE_SECONDS: Final = 60
 #: The longest and the shortest time, in seconds, for which a command blocks. The longest time is much shorter
-#: than LEASE_SECONDS, and each blocking command is preceded by a heartbeat, so the heartbeat does not expire.
+#: than LEASE_SECONDS, and the listener sends a heartbeat before each blocking command, so the heartbeat does
+#: not expire meanwhile.
 _LONGEST_BLOCK_SECONDS: Final = 10.0
 _SHORTEST_BLOCK_SECONDS: Final = 0.01
 #: The script takes no further messages after this many bytes, to limit the size of a response.
@@ -121,10 +122,11 @@ class RedisListSource:
     """A `source.MessageSource` for one list.
 
     Args:
-        client: A client from `keyhole.store.connection.connect`. `close` closes it.
+        client: A client from `keyhole.store.connection.connect`. `close` closes this client.
         key: The key of the list.
         name: The name of the list in error messages.
-        listener_id: The listener's name in Redis. Two listeners with the same name do not conflict.
+        listener_id: The listener's name in Redis. Two listeners with the same name do not conflict, because
+            their ids also have a random part.
     """
 
     def __init__(self, client: redis.Redis, key: str, *, name: str, listener_id: str) -> None:

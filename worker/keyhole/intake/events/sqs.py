@@ -4,14 +4,14 @@
 - SQS hides a received message for the queue's visibility timeout, which is 30 s by default, and then delivers
   it again. So the listener must acknowledge messages within that time.
 - To give a message back, Keyhole sets its visibility timeout to zero. If the queue has a redrive policy,
-  every receive counts towards its limit.
+  every receive counts towards the policy's limit.
 - When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Keyhole
   retries the failed messages. If a message still cannot be acknowledged, Keyhole raises an error, and SQS
   will deliver the message again.
 - The body of an SQS message is text. `Message.body` contains this text in UTF-8.
 
 Only one thread can use a source, so several threads need several sources. Create a source after the fork,
-because processes must not share its client.
+because processes must not share a boto3 client.
 
 A source needs the permissions sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility. If the
 address has only the queue's name, it also needs sqs:GetQueueUrl.
@@ -91,7 +91,8 @@ class _PartlyFailedError(Exception):
 class SqsSource:
     """A `source.MessageSource` for one queue. It connects at the first `receive`.
 
-    `answer_seconds` replaces both timeouts, also for long polls, and turns off retries of calls.
+    `answer_seconds` replaces the timeouts for a response and for connecting, also for long polls, and turns
+    off retries of calls.
     """
 
     def __init__(self, address: SqsQueue, *, answer_seconds: float | None = None) -> None:
@@ -147,7 +148,7 @@ class SqsSource:
         self._tell("change_message_visibility_batch", messages, VisibilityTimeout=0)
 
     def look(self) -> str:
-        """Return the number of waiting messages. It receives none, so no receive count increases.
+        """Return the number of waiting messages. No message is received, so no receive count increases.
 
         This needs the permission sqs:GetQueueAttributes, which is not necessary for listening.
 

@@ -3,11 +3,12 @@
 The libraries for Parquet and ORC do not protect against malicious files. A changed byte in an ORC file can
 crash the process (with pyarrow 26.0, about one change in ten thousand does), and a few bytes can make the
 library allocate a huge amount of memory. So a child process with limits on memory and CPU time reads the
-part. The child ends when its parent ends. If the part exceeds a limit, the error names the limit.
+part. If the part exceeds a limit, the error names the limit.
 
-The parent writes a `Conversion` as one line of JSON to the child's standard input, and keeps this pipe open
-as long as it lives. The child writes a JSON object with `rows` or `error` to its standard output. If the
-error concerns one row, the object also has `row`, the number of the row, counted from 1.
+The parent writes a `Conversion` as one line of JSON to the child's standard input, and keeps this pipe open.
+When the pipe is closed, the child ends, so it never outlives its parent. The child writes a JSON object with
+`rows` or `error` to its standard output. If the error concerns one row, the object also has `row`, the number
+of the row, counted from 1.
 """
 
 import json

@@ -52,7 +52,11 @@ class Part(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """A verified manifest. `digest` is its MD5, which identifies it. `columns` is empty except for CSV."""
+    """A verified manifest.
+
+    `digest` is the manifest's MD5, which identifies the inventory. `columns` has the column names of CSV
+    parts; for other formats, it is empty.
+    """
 
     digest: str
     file_format: FileFormat

@@ -2,8 +2,8 @@
 
 A process that needs rows of a part reads them from the part's table (`table`). If the folder does not contain
 the table, the process downloads the part, verifies its MD5, and converts it to the table. To save space, it
-first removes the table of the inventory's previous part. If a process still needs a removed table, it creates
-the table again.
+first removes the table of the inventory's previous part. If another process still needs the removed table, it
+creates the table again.
 
 Several processes can share a folder. A process holds the inventory's lock while it creates a table. It writes
 the table to a temporary file, and gives the file its final name when the table is complete, so other
@@ -89,7 +89,7 @@ class Parts:
 
         Raises:
             SourceError: The part cannot be read; the message states the reason.
-            ListingError: The part is invalid; the message states the place.
+            ListingError: The part is invalid; the message states the part and the row.
         """
         table = self._path(index)
         try:
@@ -131,7 +131,7 @@ class Parts:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not _is_still_at(path, descriptor):
-                    continue  # this file was removed in the meantime, so its lock excludes nobody
+                    continue  # this file was removed meanwhile, so its lock is useless; lock the new file
                 os.utime(descriptor)
                 yield
             finally:

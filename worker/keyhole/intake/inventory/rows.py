@@ -177,5 +177,5 @@ def _time(column: pa.Array) -> pa.Array:
         time = _text(column).cast(MICROSECONDS)
     time = time.cast(pa.int64())
     if pc.any(pc.or_(pc.less(time, FIRST_TIME), pc.greater(time, LAST_TIME))).as_py():
-        raise ValueError("no calendar has it")
+        raise ValueError("outside of Python's calendar")
     return time
