@@ -30,7 +30,10 @@ STATUSES: Final[dict[Status, str]] = {
         "it refers to other files, uses features unknown to Keyhole, or is valid in two formats at once"
     ),
     Status.DAMAGED: "cut off, or its structures contradict each other or their checksums",
-    Status.REJECTED: "well formed, but the policy does not accept it",
+    Status.REJECTED: (
+        "well formed, but the policy does not accept it, or Keyhole cannot check it, for example because it "
+        "is encrypted"
+    ),
     Status.INCONCLUSIVE: (
         "the budget ran out, the object kept changing, the needed part of a stream had already passed, or "
         "nothing proves that the image is whole"
@@ -120,7 +123,11 @@ class Reason(StrEnum):
     UNREADABLE_FILE = "unreadable_file", Status.UNREADABLE, "Keyhole cannot read the local file"
     CREDENTIALS = "credentials", Status.FAILED, "there are no credentials, or S3 refuses them"
     CLOCK = "clock", Status.FAILED, "S3 refuses every request because this machine's clock is wrong"
-    REQUEST = "request", Status.FAILED, "S3 refuses the request, or the request is impossible"
+    REQUEST = (
+        "request",
+        Status.FAILED,
+        "S3 refuses the request, or the configuration does not allow Keyhole to send it",
+    )
     NETWORK = "network", Status.FAILED, "the network failed in every attempt"
     SERVER_ERROR = "server_error", Status.FAILED, "S3 answered every attempt with a server error"
     SLOW_DOWN = "slow_down", Status.FAILED, "S3 answered every attempt with a demand for fewer requests"

@@ -108,7 +108,7 @@ CHECKS: dict[str, Check] = {
     ),
     "decompression_bomb": Check(
         Severity.CRITICAL,
-        "expands to far more data than it stores and contains no disk image, or has overlapping members",
+        "the object expands to far more data than it stores and contains no disk image, or members overlap",
     ),
     "nested_compression": Check(Severity.WARNING, "the data are compressed twice"),
     # incomplete or inconsistent images
