@@ -10,10 +10,10 @@ count of the existing letter. Letters do not expire. A message body is stored in
 than `LONGEST_BODY`.
 
 A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
-Other callers do not wait for the disk (`add`). Most of them write a letter and then remove an entry or a tag
-debt from the same Redis. A crash that loses the letter also undoes the removal, so nothing is lost. A worker
-also does not wait for the letters of messages that it refuses, because it writes them on its event loop,
-which must not block.
+Other callers do not wait for the disk (`add`). Callers that give up an entry or a tag debt write its letter,
+and then remove the entry or the debt from the same Redis. A crash that loses the letter also undoes the
+removal, so nothing is lost. A worker also does not wait for the letters of messages that it refuses, because
+it writes them on its event loop, which must not block.
 
 What it can't do: dead letters are only as durable as their Redis, and they use its memory. When a worker
 refuses a message, RabbitMQ can delete the message up to two seconds before the letter is on disk, so a crash

@@ -85,7 +85,8 @@ class Attempts:
         """Record that a worker starts an attempt, and return how many workers this job has lost so far.
 
         `is_alive` takes the name of a worker and returns whether it is alive. If the worker of an unfinished
-        attempt is alive, it was not lost: the broker delivered the job twice, and both workers scan it.
+        attempt is alive, that worker was not lost: the broker delivered the job twice, and both workers scan
+        the object.
         """
         before, lost, run = self._start(keys=[keys.attempts(job_id)], args=[worker, self._seconds])
         name = bytes(before).decode(errors="replace")

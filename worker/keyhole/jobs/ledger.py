@@ -67,9 +67,9 @@ from keyhole.store.durability import Durability
 #: The most ids in one MGET, so that the response has only a few kilobytes and the command does not block the
 #: server for long.
 _IDS_PER_COMMAND: Final = 1000
-#: If two entries were recorded less than this many seconds apart, workers can begin them in the other order,
-#: although no message was lost: many entries are recorded together before they are published, and several
-#: workers consume their messages in parallel.
+#: If two entries were recorded less than this many seconds apart, workers can begin them in the reverse
+#: order, although no message was lost: many entries are recorded together before they are published, and
+#: several workers consume their messages in parallel.
 _OUT_OF_ORDER_SECONDS: Final = 10.0
 
 
@@ -102,7 +102,7 @@ class Ledger:
         """Record an entry before it is published.
 
         Returns:
-            False if the entry is already complete. Then the caller need not publish it.
+            False if the entry is already complete. In this case, the caller need not publish the entry.
         """
         return bool(self.record_many([entry]))
 

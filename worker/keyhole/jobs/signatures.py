@@ -12,10 +12,10 @@ A message carries the header `keyhole-signature`:
 The MAC does not cover headers that cannot change the work: names for logs, headers that brokers add, and time
 limits. A worker removes the time limits from every message.
 
-A key file contains one or two keys, one per line. Publishers sign with the first key; workers accept both. So
-an operator can replace a key without a pause. First add the new key as the second key on every host. Then
-make it the first key on every host. Remove the old key when no message that was signed with it is waiting in
-a queue.
+A key file contains one or two keys, one per line. Publishers sign with the first key; workers accept
+signatures with either key. So an operator can replace a key without a pause. First add the new key as the
+second key on every host. Then make it the first key on every host. Remove the old key when no message that
+was signed with it is waiting in a queue.
 
 An attacker can replay a signed message. While the message's entry is in the ledger, or its marker has not
 expired, the replay changes nothing. After that, workers refuse the message because it is too old
@@ -76,7 +76,7 @@ class Key:
     def mac(self, queue: str, headers: Mapping[str, Any], body: bytes, time: int) -> str:
         """The MAC of a message that is signed at `time` (seconds since 1970).
 
-        `headers` are AMQP headers, with all types of values.
+        `headers` are AMQP headers, whose values can have various types.
         """
         what = [_VERSION, self.id, time, queue, *(headers.get(name) for name in SIGNED)]
         line = json.dumps(what, separators=(",", ":"), default=str).encode()
@@ -90,17 +90,18 @@ class Keyring:
     keys: Sequence[Key]
 
     def sign(self, queue: str, headers: Mapping[str, Any], body: bytes, now: float) -> str:
-        """The signature of a message. `headers` are AMQP headers, with all types of values."""
+        """The signature of a message. `headers` are AMQP headers, whose values can have various types."""
         key = self.keys[0]
         return f"{_VERSION} {key.id} {int(now)} {key.mac(queue, headers, body, int(now))}"
 
     def verify(self, queue: str, headers: Mapping[str, Any], body: bytes, now: float) -> int:
         """Verify a message's signature, and return when it was signed. Times are in seconds since 1970.
 
-        `headers` are AMQP headers, with all types of values.
+        `headers` are AMQP headers, whose values can have various types.
 
         Raises:
-            UnsignedError: The message is not signed with one of the keys, or it was signed in the future.
+            UnsignedError: The message is not signed with one of the keys, or its time is too far in the
+                future.
         """
         signature = headers.get(HEADER)
         if signature is None:

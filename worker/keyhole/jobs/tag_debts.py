@@ -87,7 +87,8 @@ class TagDebts:
         """Record a debt, which replaces an older debt of the same object, and hold it.
 
         Returns:
-            `None` if another writer still holds the object's debt after 15 seconds. Then nothing is recorded.
+            `None` if another writer still holds the object's debt after 15 seconds. In this case, nothing is
+            recorded.
         """
         until = time.monotonic() + _WAIT_SECONDS
         while (hold := self._held(_id(debt), _json(debt))) is None:
@@ -105,7 +106,10 @@ class TagDebts:
         self._renew(keys=_keys(_id(hold.debt)), args=[_id(hold.debt), hold.token, LOST_SECONDS])
 
     def record(self, debt: TagDebt) -> None:
-        """Record a debt without holding it, in place of an older debt of the object. It is due at once."""
+        """Record a debt without holding it, in place of an older debt of the object.
+
+        The new debt is due at once.
+        """
         self._record(keys=_keys(_id(debt)), args=[_id(debt), uuid4().hex, _json(debt)])
 
     def settle(self, hold: Hold, *, unanswered: bool = False) -> None:

@@ -83,7 +83,7 @@ class WorkStatus:
         ]
 
     def failures(self) -> dict[str, Counter[str]]:
-        """The number of undecided scans in the last `MINUTES` minutes, by bucket and reason code."""
+        """The number of scans without a verdict in the last `MINUTES` minutes, by bucket and reason code."""
         this = int(self._now() // 60)
         with self._client.pipeline(transaction=False) as pipe:
             for minute in range(this - MINUTES + 1, this + 1):

@@ -18,11 +18,11 @@ setting" means that a setting states how long the key exists. The glossary of `j
     entries when the stream exceeds a maximum length.
 `tags:debt:<object id>`
     hash. The tag debt of an object, which is the set of tags that Keyhole still has to write to the object:
-    `debt` (the tags, JSON), `noted` (token of the process that recorded the debt), `holder` (token of the
-    writer that is writing the tags), `times` (the number of failed attempts), `since` and `last` (times of
-    the first and last failed attempt), `error` (of the last failed attempt), `reason:<code>` (the number of
-    failures with this reason), `late_until` (the time until which a write without a response from S3 can take
-    effect). Removed when the tags are written or given up.
+    `debt` (JSON, see `results.tags`), `noted` (token of the process that recorded the debt), `holder` (token
+    of the writer that is writing the tags), `times` (the number of failed attempts), `since` and `last`
+    (times of the first and last failed attempt), `error` (of the last failed attempt), `reason:<code>` (the
+    number of failures with this reason), `late_until` (the time until which a write without a response from
+    S3 can take effect). Removed when the tags are written or given up.
 `tags:held`
     zset. Ids of objects whose tags are being written, scored by the time at which the writer is considered
     lost.
@@ -138,9 +138,9 @@ setting" means that a setting states how long the key exists. The glossary of `j
 
 An *object id* is the hash of bucket, key and version. For an object without a version, it is the hash of
 bucket and key. Keyhole's Lua scripts change several keys at once to keep them consistent, and a Redis Cluster
-refuses a script whose keys are on different nodes. So Keyhole needs a single Redis server, which can have
-replicas. The server needs `maxmemory-policy noeviction`: with another policy, a server that is out of memory
-deletes keys that Keyhole still needs.
+refuses a script whose keys are in different hash slots. So Keyhole needs a single Redis server, which can
+have replicas. The server needs `maxmemory-policy noeviction`: with another policy, a server that is out of
+memory deletes keys that Keyhole still needs.
 """
 
 import json

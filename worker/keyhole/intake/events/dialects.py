@@ -106,7 +106,7 @@ def from_record(record: object) -> ObjectEvent:
     """Parse one element of the array `Records` in S3's structure.
 
     Raises:
-        NotUnderstoodError: It is not a record, or a required field is missing or invalid.
+        NotUnderstoodError: The element is not a record, or a required field is missing or invalid.
     """
     fields = _mapping(record, "it")
     if sender := sender_of(record):

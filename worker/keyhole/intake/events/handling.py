@@ -189,7 +189,7 @@ class Handler:
         except NotUnderstoodError:
             raise
         except Exception as error:
-            # This is a bug in Keyhole. It must not stop the listener whenever this message is received.
+            # This is a bug in Keyhole. The bug must not stop the listener whenever this message is received.
             log.exception("a message of %d bytes could not be parsed", len(body))
             raise NotUnderstoodError(
                 f"Keyhole failed to parse it ({error!r}); the listener's log has the traceback"

@@ -20,10 +20,12 @@ if a listener dies:
 - Redis lists do not count how often a message was received. Keyhole itself counts this for messages that it
   does not understand (`dead_letters`).
 
-What it can't do: it cannot distinguish two messages with the same bytes. It needs a single server with Redis
-6.2 or later, or Valkey, with `maxmemory-policy noeviction`. It does not work with Redis Cluster.
+What it can't do: a listener cannot distinguish two messages with the same bytes. The list must be on a single
+server with Redis 6.2 or later, or Valkey, and with `maxmemory-policy noeviction`. Redis Cluster is not
+supported.
 
-MinIO's other format, `namespace`, writes a hash with the latest event of each object. A hash is not a queue.
+MinIO's other format, `namespace`, writes a hash with the latest event of each object. Keyhole cannot listen
+to this hash, because a hash is not a queue.
 """
 
 import logging
