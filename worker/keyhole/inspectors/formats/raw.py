@@ -236,11 +236,17 @@ class RawDiskInspector(FileInspector):
         return header if header is None or announced or not self._holds else None
 
     @Remembered
+    def _gpt_table(self) -> Table | None:
+        """The table with the entries of the GPT. It has no partitions until its entries are held."""
+        header = self._tables.header
+        return None if header is None else header.table(self.captured("entries"))
+
+    @Remembered
     def _found_table(self) -> Table | None:
-        """The partition table, for every disk length. A GPT has no partitions until its entries are held."""
+        """The partition table, for every disk length."""
         table, header = self._tables.table, self._gpt
         if header is not None:
-            return header.table(self.captured("entries"))
+            return self._gpt_table
         if table is None or (table.name in dos.NAMES and self._yields_to_volume(table)):
             return None
         return table
@@ -263,9 +269,7 @@ class RawDiskInspector(FileInspector):
     @Remembered
     def _first(self) -> Partition | None:
         """The first partition, among the partitions that begin inside the object but not at offset 0."""
-        table, header, _ = self._tables
-        if header is not None:
-            table = header.table(self.captured("entries"))
+        table = self._gpt_table or self._tables.table
         if table is None or table.doubtful:
             return None
         within = [

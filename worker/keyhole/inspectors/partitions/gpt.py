@@ -17,11 +17,11 @@ Linux and libblkid accept only entries of 128 bytes. sgdisk accepts a header wit
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from struct import unpack_from
+from struct import Struct, unpack_from
+from typing import NamedTuple
 from zlib import crc32
 
-from keyhole.inspectors.fields import Fields
+from keyhole.inspectors.fields import used_bytes
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.partitions.table import Partition, Table, odd, overlapping
 from keyhole.inspectors.region import ByteRange
@@ -29,6 +29,8 @@ from keyhole.inspectors.region import ByteRange
 SECTORS = (512, 4096)
 SIGNATURE = b"EFI PART"
 SMALLEST_HEADER = 92
+#: The fields of a header from its size on, see `GPTHeader`.
+FIELDS = Struct("<12xII4xQQQQ16xQIII")
 ENTRY_BYTES = 128
 #: The type GUID of an entry that is not in use.
 UNUSED = bytes(16)
@@ -39,37 +41,60 @@ PRIMARY = 1
 MAX_ENTRIES_BYTES = 1024**2
 
 
-@dataclass(frozen=True, slots=True)
-class GPTHeader:
-    """A primary or backup header. `data` is the content of its sector, `sector` the sector size in bytes."""
+class GPTHeader(NamedTuple):
+    """A primary or backup header.
+
+    Attributes:
+        sector: The sector size in bytes.
+        intact: Whether the signature and the checksum are correct, and the stated size is valid.
+        size: The size in bytes that the header states for itself.
+        own: The sector number that the header states for itself.
+        backup_sector: The sector number of the other header.
+        first: The first usable sector.
+        last: The last usable sector.
+        entries_sector: The first sector of the entries.
+        entry_count: The number of entries.
+        entry_bytes: The length of one entry in bytes.
+        entries_crc: The checksum of the entries.
+    """
 
     sector: int
-    data: Fields
+    intact: bool
+    size: int
+    own: int
+    backup_sector: int
+    first: int
+    last: int
+    entries_sector: int
+    entry_count: int
+    entry_bytes: int
+    entries_crc: int
 
-    @property
-    def own(self) -> int:
-        """The sector number that the header states for itself."""
-        return self.data.le(24, 8)
+    @classmethod
+    def parse(cls, sector: int, data: bytes) -> "GPTHeader":
+        """Return the header in `data`, the content of a sector, which can lack the signature."""
+        size, checksum, *fields = FIELDS.unpack_from(data.ljust(FIELDS.size, b"\0"))
+        intact = (
+            data.startswith(SIGNATURE)
+            and SMALLEST_HEADER <= size <= min(sector, len(data))
+            and crc32(data[:16] + bytes(4) + data[20:size]) == checksum
+        )
+        return cls(sector, intact, size, *fields)
 
     @property
     def backup(self) -> ByteRange:
         """The byte range of the backup header, one sector."""
-        return ByteRange(self.data.le(32, 8) * self.sector, self.sector)
+        return ByteRange(self.backup_sector * self.sector, self.sector)
 
     @property
     def entries(self) -> ByteRange:
         """The byte range of the entries, cut to the first `MAX_ENTRIES_BYTES`."""
-        return ByteRange(self.data.le(72, 8) * self.sector, min(self.entries_bytes, MAX_ENTRIES_BYTES))
+        return ByteRange(self.entries_sector * self.sector, min(self.entries_bytes, MAX_ENTRIES_BYTES))
 
     @property
     def entries_bytes(self) -> int:
         """The length of all entries in bytes: their number times the length of one entry."""
-        return self.data.le(80, 4) * self.entry_bytes
-
-    @property
-    def entry_bytes(self) -> int:
-        """The length of one entry in bytes."""
-        return self.data.le(84, 4)
+        return self.entry_count * self.entry_bytes
 
     @property
     def in_bounds(self) -> bool:
@@ -83,21 +108,12 @@ class GPTHeader:
     @property
     def has_size(self) -> bool:
         """Whether the header states a valid size for itself."""
-        return SMALLEST_HEADER <= self.data.le(12, 4) <= self.sector
-
-    @property
-    def intact(self) -> bool:
-        """Whether the header's signature and checksum are correct, and its stated size is valid."""
-        if not self.has_size or not self.data.startswith(SIGNATURE):
-            return False
-        size = self.data.le(12, 4)
-        zeroed = self.data[:16] + bytes(4) + self.data[20:size]
-        return len(zeroed) == size and crc32(zeroed) == self.data.le(16, 4)
+        return SMALLEST_HEADER <= self.size <= self.sector
 
     def intact_backup(self, backup: bytes) -> bool:
         """Return whether `backup`, the content of a sector, is an intact backup of this header."""
-        header = GPTHeader(self.sector, Fields(backup))
-        return header.intact and header.own == self.data.le(32, 8)
+        header = GPTHeader.parse(self.sector, backup)
+        return header.intact and header.own == self.backup_sector
 
     def table(self, entries: bytes) -> Table:
         """Return the table with all partitions whose entries are in use.
@@ -106,7 +122,8 @@ class GPTHeader:
         """
         if not self.in_bounds or len(entries) < self.entries_bytes:
             return Table("gpt", self.sector, ())
-        places = range(0, self.entries_bytes, self.entry_bytes)
+        # Most of the entries are zeros at the end.
+        places = range(0, used_bytes(entries[: self.entries_bytes]), self.entry_bytes)
         used = [at for at in places if not entries.startswith(UNUSED, at)]
         spans = [unpack_from("<QQ", entries, at + 32) for at in used]
         partitions = tuple(
@@ -127,20 +144,20 @@ class GPTHeader:
         if not self.has_size:
             yield found(
                 "structure",
-                f"a GPT header of {self.data.le(12, 4)} bytes is invalid in a sector of {self.sector} bytes",
+                f"a GPT header of {self.size} bytes is invalid in a sector of {self.sector} bytes",
             )
         elif not self.intact:
             yield found("checksum_mismatch", "the GPT header does not match its checksum")
         if self.own != PRIMARY:
             yield found("structure", f"the GPT header states that it is in sector {self.own}, not 1")
-        first, last = self.data.le(40, 8), self.data.le(48, 8)
-        end = (max(self.data.le(32, 8), last) + 1) * self.sector
+        end = (max(self.backup_sector, self.last) + 1) * self.sector
         if end > size:
             yield found("truncated", f"the GPT describes a disk of {end} bytes, the object has {size}")
         elif backup is not None and not self.intact_backup(backup):
             yield found("structure", "there is no intact backup GPT header in the sector that the GPT states")
-        if first > last:
-            yield found("structure", f"the GPT's usable sectors begin at {first} and end at {last}")
+        if self.first > self.last:
+            message = f"the GPT's usable sectors begin at {self.first} and end at {self.last}"
+            yield found("structure", message)
         yield from self._entries_checks(entries, size)
 
     def _entries_checks(self, entries: bytes, size: int) -> Iterator[Finding]:
@@ -154,7 +171,7 @@ class GPTHeader:
             yield found(check, f"GPT entries of {self.entries_bytes} bytes are more than Keyhole reads")
         elif len(entries) < self.entries_bytes:
             yield found("truncated", "the GPT entries end beyond the object's end")
-        elif crc32(entries) != self.data.le(88, 4):
+        elif crc32(entries) != self.entries_crc:
             yield found("checksum_mismatch", "the GPT entries do not match the checksum in the header")
         elif self.entry_bytes != ENTRY_BYTES:
             yield odd(f"GPT entries of {self.entry_bytes} bytes, which Linux does not accept")
@@ -171,7 +188,7 @@ def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
             bytes is returned, because sgdisk accepts this header without a protective MBR.
     """
     headers = [
-        GPTHeader(sector, Fields(front[sector : 2 * sector]))
+        GPTHeader.parse(sector, front[sector : 2 * sector])
         for sector in SECTORS
         if front.startswith(SIGNATURE, sector) and len(front) >= 2 * sector
     ]
@@ -189,7 +206,7 @@ def at_end(end: bytes, size: int) -> GPTHeader | None:
         size: The length of the object in bytes.
     """
     for sector in SECTORS:
-        header = GPTHeader(sector, Fields(end[-sector:]))
+        header = GPTHeader.parse(sector, end[-sector:])
         if header.intact and header.own == size // sector - 1:
             return header
     return None
