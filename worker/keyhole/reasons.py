@@ -68,7 +68,7 @@ class Reason(StrEnum):
         Status.UNRECOGNIZED,
         "the object is another kind of file, such as a text or a PDF",
     )
-    NO_KNOWN_FORMAT = "no_known_format", Status.UNRECOGNIZED, "Keyhole recognised nothing in the object"
+    NO_KNOWN_FORMAT = "no_known_format", Status.UNRECOGNIZED, "Keyhole recognised no format in the object"
     ZEROS = "zeros", Status.UNRECOGNIZED, "Keyhole read only zeros"
     EMPTY = "empty", Status.UNRECOGNIZED, "the object is empty"
     SIZE_UNKNOWN = (

@@ -59,7 +59,7 @@ class Settings(BaseModel):
     )
     request_payer: Literal["requester"] | None = Field(
         default=None,
-        description="requester: Keyhole's account pays for the requests, as some buckets require",
+        description="requester: Keyhole's account pays for the requests; some buckets require this",
     )
     expected_bucket_owner: str | None = Field(
         default=None,

@@ -33,8 +33,8 @@ def inspect_command(
 ) -> None:
     """Scan objects in S3, files, or a stream on standard input (-).
 
-    The command usually reads a few hundred kilobytes of each object. It never opens files that an image
-    refers to.
+    The command usually reads less than 2 MiB of each object. It never opens files that an image refers
+    to.
 
     \b
     keyhole inspect s3://images/debian.qcow2
