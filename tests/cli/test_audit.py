@@ -154,7 +154,8 @@ class TestTurning:
         begin(store)
         store.set_state("a1", AuditState.CANCELLED)
 
-        assert keyhole("audit", "--resume", "a1").error == "audit a1 is cancelled; it cannot resume"
+        refused = keyhole("audit", "--resume", "a1")
+        assert refused.error == "audit a1 is cancelled, so --resume is not possible"
         assert keyhole("audit", "--follow", "other").error == (
             "there is no audit other; `keyhole audits` lists them"
         )

@@ -6,9 +6,10 @@
 | `scheduler-PID-START` | a scheduler, whenever it checks for due schedules, or for the lock if it waits |
 | `listen-HASH` | all listeners of this user to one queue; HASH is a hash of its URL without the password |
 
-The files are in `$XDG_RUNTIME_DIR/keyhole`. If that variable is not set, they are in `keyhole-UID` in the
-folder for temporary files. The age of a file is the time since the last heartbeat. A file can contain a text
-about the process. If the text begins with `UNHEALTHY_PREFIX`, it describes a problem.
+PID and START identify a process: START is the time when it started. The files are in
+`$XDG_RUNTIME_DIR/keyhole`. If that variable is not set, they are in `keyhole-UID` in the folder for temporary
+files. The age of a file is the time since the last heartbeat. A file can contain a text about the process. If
+the text begins with `UNHEALTHY_PREFIX`, it describes a problem.
 
 A check must be quick, so this module imports no module that is slow to import.
 

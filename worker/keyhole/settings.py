@@ -221,7 +221,10 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_environment(cls, passed: Mapping[str, object]) -> Mapping[str, object]:
-        """Add the values of the environment variables. An empty variable counts as unset."""
+        """Add the values of the environment variables.
+
+        An empty variable is treated like one that is not set.
+        """
         variables = {name.lower(): value for name, value in os.environ.items() if value}
         names = {f"keyhole_{field}": field for field in cls.model_fields}
         return {field: variables[name] for name, field in names.items() if name in variables} | dict(passed)

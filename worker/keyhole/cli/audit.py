@@ -30,9 +30,9 @@ from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: While the command shows the progress of an audit, it reads the audit from Redis once per so many seconds.
+#: While the command shows the progress of an audit, it reads the audit from Redis once per this many seconds.
 LOOK_SECONDS = 0.25
-#: If an audit has listed nothing after so many seconds, the command prints a hint that no worker seems to
+#: If an audit has listed nothing after this many seconds, the command prints a hint that no worker seems to
 #: run.
 PATIENCE_SECONDS = 15.0
 #: The options that change an audit, and the state of the audit after each change.
@@ -179,7 +179,7 @@ def _turn(audit_id: str, how: str) -> None:
     if not services().audits.set_state(
         audit_id, TURNS[how], f"by keyhole audit --{how}" if how != "resume" else ""
     ):
-        raise CommandError(f"audit {audit_id} is {audit.state.value}; it cannot {how}", USAGE)
+        raise CommandError(f"audit {audit_id} is {audit.state.value}, so --{how} is not possible", USAGE)
     if how == "resume":
         audit_work().advance(audit_id)
 

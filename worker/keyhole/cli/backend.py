@@ -130,8 +130,9 @@ def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None
 def _look_at_rabbitmq(settings: Settings) -> None:
     """End the command if RabbitMQ refuses the connection.
 
-    It does so if the login or the virtual host is wrong. An untrusted certificate and a wrong use of TLS also
-    end the command. After other errors, the command itself waits.
+    RabbitMQ refuses the connection if the login or the virtual host is wrong. Also end the command if
+    RabbitMQ has an untrusted certificate, or if only one side uses TLS. After all other errors, return: the
+    command itself waits.
     """
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 

@@ -27,7 +27,7 @@ from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store.connection import connect
 
-#: `keyhole dead list` shows so many characters of each id. They are enough to distinguish a million letters.
+#: `keyhole dead list` shows this many characters of each id. This is enough to distinguish a million letters.
 ID_CHARACTERS = 12
 #: How many bytes of a body `keyhole dead show` prints.
 SHOWN_BYTES = 4096
@@ -276,7 +276,7 @@ def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str
 
 
 def _id_of(dead: DeadLetters, text: str) -> str:
-    """Return the full id of the letter whose id begins with `text`; it must be the only one."""
+    """Return the full id of the only letter whose id begins with `text`."""
     found = dead.ids(text)
     if len(found) == 1:
         return found[0]

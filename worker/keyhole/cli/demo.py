@@ -32,7 +32,7 @@ PROCESSES = 2
 #: The prefix of the sample objects that Keyhole learns about from events of the bucket. The other samples are
 #: submitted.
 UPLOADS = "uploads/"
-#: If no verdict arrives for so many milliseconds, the demo checks that the worker still runs.
+#: If no verdict arrives for this many milliseconds, the demo checks that the worker still runs.
 SILENCE_MS = 500
 
 

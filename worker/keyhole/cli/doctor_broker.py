@@ -24,7 +24,7 @@ from keyhole.settings import Settings
 PING_SECONDS = 2.0
 #: The URL schemes of Redis.
 REDIS: Final = frozenset({"redis", "rediss", "unix"})
-#: If the oldest message of a queue has waited for more than so many seconds, the doctor recommends more
+#: If the oldest message of a queue has waited for more than this many seconds, the doctor recommends more
 #: workers.
 LATE: Final = 600.0
 #: The errors that kombu raises if the broker fails.

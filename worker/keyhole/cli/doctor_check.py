@@ -38,8 +38,7 @@ class Check:
     """A check that starts to run when it is created.
 
     Args:
-        what: What the check is about. If the check fails or takes too long, the finding about that has this
-            subject.
+        what: The subject of the finding that the check has failed or takes too long.
         check: A function that yields findings.
         seconds: How long the check may take.
     """

@@ -208,8 +208,8 @@ def _config(client: redis.Redis, name: str) -> str | None:
 def _has_waitaof(client: redis.Redis) -> bool | None:
     """Return whether the server supports `WAITAOF`; `None` if that cannot be found out.
 
-    It is unknown if this user lacks the permission for `WAITAOF`, or if Redis fails. `WAITAOF 0 0 0` waits
-    for no disk and no replica, so it returns immediately.
+    It cannot be found out if this user may not run `WAITAOF`, or if Redis fails. `WAITAOF 0 0 0` waits for no
+    disk and no replica, so it returns immediately.
     """
     try:
         client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's

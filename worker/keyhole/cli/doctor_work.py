@@ -13,7 +13,7 @@ from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
 
 #: Every ten seconds, a worker sweeps the ledger: it sends lost entries again. If jobs are open and the last
-#: sweep was more than so many seconds ago, the doctor gives advice.
+#: sweep was more than this many seconds ago, the doctor gives advice.
 UNSWEPT: Final = 60.0
 
 

@@ -17,7 +17,7 @@ from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: For each thread, so many scans are prepared in advance. This keeps all threads busy, and needs little
+#: For each thread, this many scans are prepared in advance. This keeps all threads busy, and needs little
 #: memory even if millions of objects are listed.
 WAITING = 4
 

@@ -35,7 +35,7 @@ from keyhole.logs.lines import get_structured_logger
 #: Seconds between two lines if standard error is not a terminal; and between two calls of `View.tick`.
 LINE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.25
-#: The shown speed is the average over so many seconds.
+#: The shown speed is the average over this many seconds.
 SPEED_SECONDS: Final = 10.0
 
 #: The counts that are shown, and their labels.

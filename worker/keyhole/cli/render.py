@@ -25,7 +25,7 @@ STYLES = {
     Status.UNREADABLE: "magenta",
     Status.FAILED: "magenta",
 }
-#: On a terminal with at least so many columns, the table has a separate column for the reasons.
+#: On a terminal with at least this many columns, the table has a separate column for the reasons.
 WIDE = 110
 
 

@@ -108,7 +108,7 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
 
 @contextmanager
 def _opened(output: str) -> Iterator[BinaryIO]:
-    """Yield standard output, or a temporary file that replaces the file `output` once it is complete."""
+    """Yield standard output, or a temporary file that replaces `output` when the `with` block ends."""
     if output == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

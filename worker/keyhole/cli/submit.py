@@ -24,11 +24,12 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 #: The number of jobs that are recorded and published together.
 CHUNK = 10_000
-#: While a worker writes an object's tags, Redis contains a debt for them. The worker removes the debt shortly
-#: after it has recorded the verdict, and the command waits at most so many seconds for that.
+#: While a worker writes an object's tags, Redis contains a debt: a record that the tags must be written. The
+#: worker removes the debt shortly after it has recorded the verdict, and the command waits at most this many
+#: seconds for that.
 SETTLING = 5.0
-#: If no verdict arrives during so many waits of half a second, the command prints a hint that no worker seems
-#: to run.
+#: If no verdict arrives during this many waits of half a second, the command prints a hint that no worker
+#: seems to be running.
 PATIENCE = 20
 
 

@@ -33,7 +33,7 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: If an object differs from its verdict or its tags, it is compared so many times in all. At the first
+#: If an object differs from its verdict or its tags, it is compared this many times in all. At the first
 #: comparison, a worker may have written the tags of a new verdict, but not yet the verdict.
 READINGS = 2
 

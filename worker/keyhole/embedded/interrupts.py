@@ -17,8 +17,8 @@ def defer_signals() -> Iterator[None]:
     handlers only there.
     """
     arrived: list[int] = []
-    # Replace only Python handlers. If this process ignores a signal, for example because of `nohup`, the
-    # child processes must inherit that.
+    # If this process ignores a signal, for example because of `nohup`, its child processes must ignore the
+    # signal, too. So replace only the handlers that are Python functions.
     handlers = {number: signal.getsignal(number) for number in ENDINGS}
     changed = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in changed:

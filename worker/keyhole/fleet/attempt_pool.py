@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 1.0
 #: Seconds that the running attempts get to finish after the time limit, or after another attempt hung.
 LAST_SECONDS: Final = 5.0
-#: Of a traceback, so many lines at its end are stored.
+#: Only the last lines of a traceback are stored, at most this many.
 TRACEBACK_LINES: Final = 12
 
 
@@ -59,9 +59,9 @@ class AttemptPool:
         attempts: The ledger's records of attempts.
         worker: The name of this process.
         threads: The number of attempts that run in parallel.
-        begin_seconds: Attempts begin only during so many seconds from now. The first attempt always begins.
+        begin_seconds: Attempts begin only during this many seconds from now. The first attempt always begins.
         cpu_seconds: A CPU time in seconds that is longer than every attempt's budget. An attempt that uses
-            more CPU time hangs.
+            more CPU time is treated as hanging.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """The work on audits: starts an audit, lists its pages, publishes its batches and resumes it.
 
 An audit lists its bucket in pages of objects, and publishes the objects to scan in batches. No task waits for
-other tasks, because it would occupy a worker. The task that lists a page ends as soon as it has published the
-page's batches. Whenever a worker finishes a batch, it publishes the task for the next page if few batches are
-left. If the worker is lost before that, nobody publishes the next page. So the sweep, which runs every few
-seconds, calls `resume` for every running audit.
+other tasks, because a waiting task would occupy a worker. The task that lists a page ends as soon as it has
+published the page's batches. Whenever a worker finishes a batch, it publishes the task for the next page if
+few batches are left. If the worker is lost before that, nobody publishes the next page. So the sweep, which
+runs every few seconds, calls `resume` for every running audit.
 """
 
 import logging
@@ -80,7 +80,7 @@ class AuditWork:
         return audit_id
 
     def advance(self, audit_id: str) -> None:
-        """Publish the batches that the limits allow now, and the task for the next page if that is due."""
+        """Publish the batches that are not published yet, and the task for the next page if that is due."""
         self._publish(self._services.audits.take(audit_id))
         claim = self._services.audits.claim(audit_id, uuid4().hex)
         if claim is not None:

@@ -116,8 +116,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         # closes the channels. So send a heartbeat between the two.
         HEARTBEAT.beat()
         with warnings.catch_warnings():
-            # Celery warns here that a later version will cancel running tasks by default. `keyhole.app` has
-            # chosen the behaviour on purpose.
+            # Celery warns here that a later version will cancel running tasks by default. It need not warn,
+            # because `keyhole.app` sets explicitly that tasks continue.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
         if isinstance(exc, redis.ResponseError):

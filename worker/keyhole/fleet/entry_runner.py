@@ -38,11 +38,11 @@ from keyhole.scan.undecided import is_undecided
 
 log = logging.getLogger(__name__)
 
-#: After so many workers were lost during attempts at a job, Keyhole gives up the job. One or two workers can
-#: be lost by accident. If more are lost, the job probably kills them.
+#: After this many workers were lost during attempts at a job, Keyhole gives up the job. One or two workers
+#: can also be lost by accident. If more are lost, the job probably kills them.
 MAX_LOST: Final = 3
-#: The reasons of undecided attempts that do not show a problem of the bucket, so they do not open its circuit
-#: breaker.
+#: An undecided attempt with one of these reasons does not show a problem of the bucket, so it does not open
+#: the bucket's circuit breaker.
 OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
 #: The maximum number of attempts at a job that end with an internal error. Another attempt does not help
 #: against a bug, but it can help if memory was short.
@@ -68,13 +68,13 @@ class EntryRunner:
         ledger: The ledger.
         heartbeat: Renews the leases of this process.
         breaker: The circuit breakers of the buckets.
-        liveness: Names this process, and reports which other processes are alive.
+        liveness: Gives this process a name, and reports which other processes are alive.
         threads: The number of objects of an entry that are scanned in parallel.
-        begin_seconds: The other attempts at an entry's jobs begin only during so many seconds after the first
+        begin_seconds: Further attempts at an entry's jobs begin only during this many seconds after the first
             one.
         retry_seconds: Seconds for which an object may stay undecided. After that, Keyhole gives up the job.
         cpu_seconds: A CPU time in seconds that is longer than every attempt's budget. An attempt that uses
-            more CPU time hangs.
+            more CPU time is treated as hanging.
     """
 
     scan: Callable[[Entry, ScanJob], Report]

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-#: A fork waits for a thread until so many seconds after the thread began its work.
+#: A fork waits for a thread until this many seconds after the thread began its work.
 PATIENCE: Final = 1.0
 
 

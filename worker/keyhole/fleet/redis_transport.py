@@ -148,7 +148,8 @@ class QoS(kombu_redis.QoS):
         # backlog may still need connections then.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
         # Call this last. It registers `restore_unacked_once`, which needs the client, to be called when the
-        # process ends. It must not do so if the lines above fail, as they do if the connection is closed.
+        # process ends. The lines above fail if the connection is closed, and then the method must not be
+        # registered.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:

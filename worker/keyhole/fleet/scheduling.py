@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 
 TASK: Final = "keyhole.audit_due"
 #: Seconds until the lock expires if its scheduler does not renew it. This is longer than the scheduler's
-#: timeouts for Redis and the broker, so a slow server does not cost it the lock. It is short enough that the
-#: death of a scheduler does not delay an audit much.
+#: timeouts for Redis and the broker, so the scheduler does not lose the lock when a server is slow. It is
+#: short enough that the death of a scheduler does not delay an audit much.
 LOCK_SECONDS: Final = 30
 #: Seconds between two checks for due schedules, or between two attempts to acquire the lock.
 LOOK_SECONDS: Final = 1
@@ -95,9 +95,9 @@ def _entry(schedule: Schedule, spec: AuditSpec) -> dict[str, Any]:  # as above
 class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     """RedBeat's scheduler, extended: it loses no run, retries forever, and publishes only with the lock."""
 
-    #: RedBeat passes these arguments to `apply_async`. It would pass one producer for all messages, and
-    #: continue to use it after its connection broke. Without arguments, Celery takes a producer from its pool
-    #: for every message.
+    #: The arguments that RedBeat passes to `apply_async`. By default, they contain one producer for all
+    #: messages, which RedBeat continues to use after its connection has broken. Without it, Celery takes a
+    #: producer from its pool for every message.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
     #: The lock, as an object of redis-py; `None` if this scheduler does not hold it.
     lock: Any

@@ -133,7 +133,7 @@ class Services:
 
     @cached_property
     def tag_debts(self) -> TagDebts:
-        """The tag debts: the tags that objects should get."""
+        """The store of tag debts, which record the tags that objects should get."""
         return TagDebts(self.redis)
 
     @cached_property
@@ -169,7 +169,7 @@ def use_settings(
     short_timeouts: bool = False,
     process_lock: ProcessLock | None = None,
 ) -> None:
-    """Set the settings of this process's services. Without this call, they come from the environment.
+    """Set the settings of this process's services. Without this call, the settings come from the environment.
 
     For example, a command with an embedded Valkey must set the URL of that Valkey. The arguments are the
     fields of `Services`. A worker's main process sets `short_timeouts`, because it has an event loop. Its

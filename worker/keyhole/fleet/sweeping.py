@@ -1,7 +1,7 @@
 """Starts a sweep every few seconds. A sweep finds work that was lost or is due, and publishes it again.
 
-Every worker that consumes the housekeeping queue has a timer. A marker in Redis ensures that only one worker
-publishes a sweep at a time.
+Every worker that consumes the housekeeping queue starts sweeps by a timer. A marker in Redis ensures that
+only one worker publishes a sweep at a time.
 """
 
 import logging

@@ -1,6 +1,7 @@
 """The steps of writing tags. If the tags of a verdict cannot be written, they are written later.
 
-A tag debt is a record in Redis that an object should get certain tags. It remains until they are written.
+A tag debt is a record in Redis that an object should get certain tags. The debt remains until the tags are
+written.
 
 The worker writes the tags before it records the verdict, so programs that read the verdict find the tags. If
 writing the tags fails, the worker records a debt and then the verdict, and the job is done.
@@ -109,7 +110,9 @@ class TagWork:
         self._let_go(hold, attempt)
 
     def owe(self, report: Report, *, rate: float) -> None:
-        """Record a debt for an undecided object: it should get the tags of its recorded verdict, or none.
+        """Record a debt for an undecided object.
+
+        The object should get the tags of its recorded verdict, or no tags if it has no recorded verdict.
 
         An uploader can set the tag `keyhole-status` to `safe` on an object. This debt removes such a tag
         while the object is undecided. This method sends no request to S3. The worker that writes the tags

@@ -1,4 +1,4 @@
-"""Uses the broker for this process: publishes entries and pages of audits, and reads the lengths of queues.
+"""Publishes entries and pages of audits to the broker, and reads the lengths of its queues.
 
 Every function takes the Celery application as an argument, so it works in every thread of every process.
 """
@@ -90,7 +90,8 @@ def restore_overdue(app: Celery) -> None:
 def _channel(app: Celery) -> Iterator[Any]:  # kombu has no types
     """Open a channel to the broker.
 
-    Connect first, because the pool can contain a closed connection that a failed publisher left there.
+    Connect first, because the connection pool can contain a closed connection that a failed publisher left
+    there.
     """
     with app.connection_or_acquire() as connection:
         connection.connect()

@@ -34,7 +34,7 @@ class Figure(NamedTuple):
     value: str
     note: str = ""
     exact: str = ""
-    #: Whether this figure is a component of the nearest figure above it that is not itself a component.
+    #: Whether this figure is one of the parts into which a figure above it is broken down.
     part: bool = False
 
 
@@ -212,7 +212,10 @@ def asked(audit: Audit) -> Iterator[tuple[str, str]]:
 
 
 def selected(audit: Audit) -> Iterator[tuple[str, str]]:
-    """Yield the options that select objects, as labels and values. Yield none if all objects are selected."""
+    """Yield the options that select objects, as labels and values.
+
+    Yield nothing if no option restricts the objects.
+    """
     spec, selection = audit.spec, audit.spec.selection
     stated: dict[str, object] = {
         "Keys matching": ", ".join(selection.include),

@@ -35,7 +35,7 @@ SHOWN_FINDINGS: Final = 1000
 #: The maximum number of sentences in the row of an object. Some objects have many: a VMDK descriptor can name
 #: hundreds of files outside the image, and each such name is a finding with its own sentence.
 SHOWN_SENTENCES: Final = 5
-#: Jinja renders the page in many small pieces. So many pieces are joined before they are written to the
+#: Jinja renders the page in many small pieces. This many pieces are joined before they are written to the
 #: output.
 _BUFFERED: Final = 200
 

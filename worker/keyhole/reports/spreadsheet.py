@@ -2,7 +2,7 @@ r"""Writes the objects of an audit as CSV that is safe to open in spreadsheets a
 
 The format follows RFC 4180: fields are separated by commas, lines by CRLF, every text is quoted, and quotes
 within a text are doubled. The encoding is UTF-8 with a byte order mark, because Excel otherwise assumes
-another encoding. If a cell contains a list, its codes are separated by spaces, or its sentences by
+another encoding. A list becomes one cell, in which codes are separated by spaces, and sentences by
 semicolons. Times are UTC, to the second.
 
 An uploader chooses the keys of objects, so a key can be an attack. A spreadsheet treats a cell that begins
@@ -14,8 +14,8 @@ of these characters. So Keyhole inserts an apostrophe
 - at the beginning of a cell that begins with one of these characters or with a full-width form of one. This
   also applies if the character follows spaces, quotes or invisible characters, because a program that opens
   the file can drop these and then find a formula;
-- within a text, after each `;`, tab and line break that is followed by such a character. In countries with a
-  decimal comma, spreadsheets separate fields at `;` and ignore the quotes.
+- within a text, after each `;`, tab and line break, if one of these characters follows. In countries with a
+  decimal comma, spreadsheets begin a new cell after `;`, even within quotes.
 
 Keyhole inserts the apostrophe even if the text already has one there: `'=1` becomes `''=1`. Then it replaces
 invisible characters, such as control characters and marks that change the direction of writing, by Python
