@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole.inspectors.formats.allocated import PAGE_BYTES, PIECE_BYTES, allocated
-from keyhole.inspectors.formats.ascending import COMPARED, lacking, rises, unique
+from keyhole.inspectors.formats.ascending import COMPARED, is_range, lacking, largest, rises, unique
 
 SIZES = {"I": 4, "Q": 8}
 ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
@@ -68,3 +68,15 @@ def test_numbers_without_duplicates_and_the_numbers_that_they_lack(code: str, da
     known = unique(array(code, numbers))
     assert list(known) == sorted(set(numbers))
     assert list(lacking(known, others)) == [other for other in others if other not in numbers]
+
+
+@given(codes, st.data())
+def test_the_largest_number(code: str, data: st.DataObject) -> None:
+    numbers = data.draw(entries(code))
+    assert largest(array(code, numbers)) == max(numbers, default=0)
+
+
+@given(st.lists(st.integers(0, 3), max_size=4), st.integers(0, 3), st.integers(0, 2))
+def test_numbers_are_a_range_if_they_equal_it(numbers: list[int], start: int, step: int) -> None:
+    expected = [start + step * index for index in range(len(numbers))]
+    assert is_range(array("I", numbers), start, step) == (numbers == expected)

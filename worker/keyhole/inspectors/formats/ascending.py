@@ -56,6 +56,19 @@ def unique(numbers: "array[int]") -> "array[int]":
     return array(numbers.typecode, (number for number, _ in groupby(ascending(numbers))))
 
 
+def largest(numbers: "array[int]") -> int:
+    """Return the largest number, or zero if there are no numbers. The numbers must not be negative."""
+    return numbers[-1] if numbers and rises(numbers, 0) else max(numbers, default=0)
+
+
+def is_range(numbers: "array[int]", start: int, step: int) -> bool:
+    """Return whether the numbers begin with `start` and each is larger by `step` than the one before it."""
+    if not numbers:
+        return True
+    ends = (start, start + step * (len(numbers) - 1))
+    return (numbers[0], numbers[-1]) == ends and rises(numbers, step)
+
+
 def lacking(numbers: "array[int]", others: Iterable[int]) -> "array[int]":
     """Return those of `others` that are not in `numbers`, which must be in ascending order."""
     return array(numbers.typecode, (number for number in others if not _holds(numbers, number)))

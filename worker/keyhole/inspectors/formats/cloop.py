@@ -113,12 +113,16 @@ class CloopInspector(HeaderInspector):
         begin, end = big_endian("Q", self.captured("offsets")), big_endian("Q", self.captured("offsets_end"))
         if begin and begin[0] < self._table_end:
             yield found("metadata_overlap", "the first block overlaps the offset table")
-        if not rises(begin + end, 0):
+        offsets = begin + end
+        in_order = rises(offsets, 0)
+        if not in_order:
             yield found("structure", "the offsets of the blocks are not in ascending order")
         # If the entries between the two ends are not read, the difference across the gap is not the length of
         # a block.
-        gap = end and len(begin) + len(end) <= self._blocks
-        if any(map(_has_long_block, (begin, end) if gap else (begin + end,))):
+        gap = end and len(offsets) <= self._blocks
+        if any(
+            _longest(part, in_order) > MAX_COMPRESSED_BYTES for part in ((begin, end) if gap else (offsets,))
+        ):
             yield found("structure", f"a compressed block has more than {MAX_COMPRESSED_BYTES} bytes")
 
     # The header's fields
@@ -164,8 +168,8 @@ class CloopInspector(HeaderInspector):
         return max(self._table_end, entries[-1] if entries else 0)
 
 
-def _has_long_block(offsets: "array[int]") -> bool:
-    """Return whether two neighbouring offsets are further apart than a compressed block can be long."""
-    if rises(offsets, 0) and (not offsets or offsets[-1] - offsets[0] <= MAX_COMPRESSED_BYTES):
-        return False
-    return bool(max(map(sub, islice(offsets, 1, None), offsets), default=0) > MAX_COMPRESSED_BYTES)
+def _longest(offsets: "array[int]", in_order: bool) -> int:
+    """Return the length of the longest block in bytes, or the length of all blocks if it is not too long."""
+    if in_order and offsets and offsets[-1] - offsets[0] <= MAX_COMPRESSED_BYTES:
+        return offsets[-1] - offsets[0]
+    return max(map(sub, islice(offsets, 1, None), offsets), default=0)

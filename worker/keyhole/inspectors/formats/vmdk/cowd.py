@@ -44,6 +44,7 @@ from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.allocated import allocated
+from keyhole.inspectors.formats.ascending import largest
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
@@ -113,7 +114,7 @@ class COWDInspector(HeaderInspector):
             length = min(4 * self._entries_used, MAX_DIRECTORY_BYTES)
             self.new_region("directory", CaptureRegion(self._u32(20) * SECTOR, length))
         elif self.filled("directory") and not self.has_region("table"):
-            highest = max(self._tables, default=0)
+            highest = largest(self._tables)
             self.new_region("table", CaptureRegion(highest * SECTOR, TABLE_BYTES if highest else 0))
 
     @property
@@ -200,9 +201,9 @@ class COWDInspector(HeaderInspector):
         """Yield the structures that the object must contain, each with its end in bytes."""
         yield "grain directory", self._u32(20) * SECTOR + 4 * self._u32(24)
         yield "part in use", self._u32(28) * SECTOR
-        if last := max(self._tables, default=0):
+        if last := largest(self._tables):
             yield "last grain table", last * SECTOR + TABLE_BYTES
-        if last := max(self._grains, default=0):
+        if last := largest(self._grains):
             yield "last grain", (last + self._u32(16)) * SECTOR
 
     # The header's fields

@@ -30,7 +30,6 @@ PARENT_HINT, CHANGE_TRACK_PATH = "parentFileNameHint", "changeTrackPath"
 SETTINGS = (CREATE_TYPE, PARENT_CID, PARENT_HINT, CHANGE_TRACK_PATH)
 
 LINE_ENDS = re.compile(rb"[\r\n\0]++")
-PADDING = bytes(64)
 #: Matches a line that at least one reader could interpret as an extent.
 EXTENT_LINE = re.compile(rb"^[^\S\n]*(?:RW|RDONLY|NOACCESS)(?!\w)[^\n]*", re.IGNORECASE | re.MULTILINE)
 #: Matches a well-formed extent. Extents of type ZERO have no file name. If the extent is on a device, the
@@ -113,8 +112,8 @@ class Descriptor:
 def parse(raw: bytes) -> Descriptor:
     """Parse a descriptor, which can be padded with NULs. Unknown lines are ignored."""
     # A NUL ends a line. Merge the padding into one line end, so that the patterns do not try thousands of
-    # lines. `replace` shortens long padding ten times as fast as the pattern.
-    text = LINE_ENDS.sub(b"\n", raw.replace(PADDING, b"\0"))
+    # lines.
+    text = LINE_ENDS.sub(b"\n", _without_padding(raw))
     lowered = text.lower()
     settings: dict[str, tuple[str, ...]] = {}
     misplaced = set()
@@ -134,6 +133,15 @@ def parse(raw: bytes) -> Descriptor:
         more_extents=next(lines, None) is not None,
         version=printable(version.group(1)) if version else None,
     )
+
+
+def _without_padding(raw: bytes) -> bytes:
+    """Return the text without NULs at its end, unless it has other NULs before them.
+
+    One comparison with zeros is ten times as fast as `rstrip` or the pattern for line ends.
+    """
+    end = raw.find(b"\0")
+    return raw[:end] if end >= 0 and raw[end:] == bytes(len(raw) - end) else raw
 
 
 def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:

@@ -28,7 +28,7 @@ from keyhole.inspectors.base import THOROUGH_BYTES, Remembered
 from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.formats.allocated import allocated
-from keyhole.inspectors.formats.ascending import lacking, unique
+from keyhole.inspectors.formats.ascending import is_range, lacking, largest, unique
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, over, overlaps
 from keyhole.inspectors.formats.scattered import ScatteredRegion
@@ -52,8 +52,8 @@ MAX_DIRECTORY_BYTES = 64 * 1024
 MAX_HELD_BYTES = 1400 * 1024
 #: If not all tables are held, this many bytes of the first tables and of the last tables are held.
 MAX_SAMPLE_BYTES = 64 * 1024
-#: The number of possible sector numbers, which have 32 bits.
-SECTORS = 1 << 32
+#: The regions of a directory; see `Directory`.
+PARTS = ("directory", "tables", "last_tables", "tables_apart")
 #: The entry of a table or a grain that does not exist.
 FREE = (bytes(4),)
 
@@ -176,9 +176,10 @@ class GrainMapInspector(HeaderInspector):
     def _map_seen(self) -> bool:
         """Whether all regions of the map are filled."""
         return all(
-            self.filled(f"{directory.prefix}{part}")
-            for directory in self._directories
-            for part in ("directory", "tables", "last_tables", "tables_apart")
+            map(
+                self.filled,
+                [f"{directory.prefix}{part}" for directory in self._directories for part in PARTS],
+            )
         )
 
     @property
@@ -220,8 +221,7 @@ class GrainMapInspector(HeaderInspector):
         if not self.has_region(name) or not self.region(name).length:
             return False
         entries = little_endian("I", self._held_directories[directory])
-        first, step = self.region(name).offset // SECTOR, self._table_bytes // SECTOR
-        return entries == array("I", range(first, min(first + step * len(entries), SECTORS), step))
+        return is_range(entries, self.region(name).offset // SECTOR, self._table_bytes // SECTOR)
 
     @Remembered
     def _tables(self) -> "dict[Directory, array[int]]":
@@ -285,7 +285,7 @@ class GrainMapInspector(HeaderInspector):
     @Remembered
     def _last_grain(self) -> int:
         """The first sector of the last grain that the held tables point to; zero if there is no grain."""
-        return max(self._grains, default=0)
+        return largest(self._grains)
 
     @property
     def _directories_differ(self) -> bool:
@@ -295,7 +295,8 @@ class GrainMapInspector(HeaderInspector):
         first, other = (little_endian("I", self._held_directories[one]) for one in self._directories)
         if len(first) != len(other):
             return False
-        if [not entry for entry in first] != [not entry for entry in other]:
+        full = all(len(tables) == len(first) for tables in self._tables.values())
+        if not full and [not entry for entry in first] != [not entry for entry in other]:
             return True
         first_tables, other_tables = (self._held_tables[one] for one in self._directories)
         both = len(first_tables) == len(other_tables)

@@ -26,6 +26,7 @@ from struct import unpack_from
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.ascending import largest
 from keyhole.inspectors.formats.layout import Part
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
 from keyhole.inspectors.formats.vmdk.descriptor import (
@@ -258,7 +259,7 @@ class VMDKInspector(GrainMapInspector):
         footer_bytes = FOOTER_BYTES if footer else 0
         for directory in self._directories:
             yield directory.name, directory.sector * SECTOR + directory_bytes + footer_bytes
-            if last := max(self._tables[directory], default=0):
+            if last := largest(self._tables[directory]):
                 end = last * SECTOR + header.table_bytes + footer_bytes
                 yield f"the last table of {directory.name}", end
         if last := self._last_grain:
