@@ -73,6 +73,11 @@ class Directory(NamedTuple):
 class GrainMapInspector(HeaderInspector):
     """Reads the map of a sparse VMDK. A subclass must declare the region `header`."""
 
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        #: For each directory whose region is filled, whether it points to tables in order.
+        self._decided: dict[Directory, bool] = {}
+
     # The declared regions
 
     def _declare_map(self, described: int) -> None:
@@ -218,10 +223,13 @@ class GrainMapInspector(HeaderInspector):
 
     def _points_right_after(self, directory: Directory) -> bool:
         name = f"{directory.prefix}tables"
-        if not self.has_region(name) or not self.region(name).length:
-            return False
+        if directory in self._decided or not self.has_region(name) or not self.region(name).length:
+            return self._decided.get(directory, False)
         entries = little_endian("I", self._held_directories[directory])
-        return is_range(entries, self.region(name).offset // SECTOR, self._table_bytes // SECTOR)
+        in_order = is_range(entries, self.region(name).offset // SECTOR, self._table_bytes // SECTOR)
+        if self.filled(f"{directory.prefix}directory"):
+            self._decided[directory] = in_order
+        return in_order
 
     @Remembered
     def _tables(self) -> "dict[Directory, array[int]]":
