@@ -56,6 +56,9 @@ def test_a_file_is_inspected_without_the_clients_of_s3_and_redis(tmp_path: Path)
     # Libraries that inspectors of other formats need, and parts of rich for other output.
     assert imported & {"ssl", "lz4", "backports", "defusedxml.expatreader", "puremagic"} == set()
     assert imported & {"rich.progress", "rich._emoji_codes"} == set()
+    # Modules for other settings than the default ones, and for compressed objects.
+    assert imported & {"keyhole.jobs.signatures", "keyhole.intake.audits.prices"} == set()
+    assert not [name for name in imported if name.startswith("keyhole.inspectors.compression.insp")]
 
 
 def test_a_report_in_json_needs_no_library_for_tables(tmp_path: Path) -> None:

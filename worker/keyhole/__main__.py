@@ -3,6 +3,7 @@
 A health check runs every few seconds, so it does not import the command line, which is slow to import.
 """
 
+import os
 import sys
 
 from keyhole.health import check
@@ -13,6 +14,8 @@ def main() -> None:
     match sys.argv[1:]:
         case [("worker" | "scheduler") as role, "--check"]:
             sys.exit(check(role))
+    # To find plugins, pydantic would read the metadata of all installed packages. Keyhole needs no plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from keyhole.cli import main as command  # noqa: PLC0415 - see above
 
     command()

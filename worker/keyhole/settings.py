@@ -12,9 +12,7 @@ from typing import Final, Literal
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.selection import Selection
-from keyhole.jobs.signatures import read_keys
 from keyhole.limits import Limits
 from keyhole.masking import check_no_user, check_redis_or_broker
 from keyhole.scan.rules import load_policy
@@ -267,6 +265,8 @@ class Settings(BaseModel):
     @classmethod
     def _valid_keys(cls, value: Path | None) -> Path | None:
         if value is not None:
+            from keyhole.jobs.signatures import read_keys  # noqa: PLC0415 - most commands need no keys
+
             read_keys(value)
         return value
 
@@ -310,7 +310,10 @@ class Settings(BaseModel):
     @field_validator("prices")
     @classmethod
     def _valid_prices(cls, value: str | None) -> str | None:
-        load_prices(value)
+        if value is not None:
+            from keyhole.intake.audits.prices import load_prices  # noqa: PLC0415 - only audits need prices
+
+            load_prices(value)
         return value
 
     @field_validator("schedules")

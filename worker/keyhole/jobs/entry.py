@@ -13,7 +13,8 @@ from keyhole.jobs.queues import JOBS
 LEASE_SECONDS: Final = 30.0
 
 
-@with_config(ConfigDict(extra="forbid"))
+# Commands that handle no jobs import this module for `LEASE_SECONDS`. So build the validator on first use.
+@with_config(ConfigDict(extra="forbid", defer_build=True))
 @dataclass(frozen=True, slots=True)
 class Entry:
     """The jobs of one message, the message's queue, and the id of the audit that it belongs to, if any.

@@ -20,7 +20,8 @@ SCANNER: Final = f"keyhole/{__version__}"
 class LastAttempt(BaseModel):
     """A scan that failed after the verdict was reached. It does not change the verdict."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # `Report` has its own copy of this class's validator.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     status: Status
     reasons: tuple[str, ...]

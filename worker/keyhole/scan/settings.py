@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from keyhole.inspectors.compression.inspector import MOST_PIECE
+from keyhole.inspectors.compression.limits import MOST_PIECE
 from keyhole.scan.rules import Policy, Rule, load_policy
 from keyhole.sources.meter import Budget
 

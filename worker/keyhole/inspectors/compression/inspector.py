@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from keyhole.inspectors.base import FileInspector, Layer
 from keyhole.inspectors.compression.decoder import Decoder, DecodingError
-from keyhole.inspectors.compression.limits import BOMB_RATIO, KIB, MIB
+from keyhole.inspectors.compression.limits import BOMB_RATIO, LEAST_PIECE, MIB, MOST_PIECE
 from keyhole.inspectors.compression.replay import Replay
 from keyhole.inspectors.container import FRONT_BYTES as FRONT_KEPT
 from keyhole.inspectors.container import ContainerInspector
@@ -33,9 +33,6 @@ from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
-#: The lengths of the first piece and of the longest pieces in bytes. For pieces of `MOST_PIECE` bytes, the
-#: latency of a request is short compared with the transfer.
-LEAST_PIECE, MOST_PIECE = 64 * KIB, 4 * MIB
 FRONT_BYTES = 512
 #: The memory in bytes that decompression needs besides the decoder's window. It consists of two copies of a
 #: piece, because the response from S3 contains a second copy, and of `LEAST_BUFFERS` for one step of output,

@@ -37,6 +37,9 @@ MAX_WINDOW = 128 * MIB
 #: Tools that compress in parallel or for random access write one stream for 64 KiB or more, and eStargz
 #: writes one stream for each file.
 MAX_STREAMS, LEAST_OF_STREAM = 1000, 512
+#: The lengths of the first piece and of the longest pieces in bytes. For pieces of `MOST_PIECE` bytes, the
+#: latency of a request is short compared with the transfer.
+LEAST_PIECE, MOST_PIECE = 64 * KIB, 4 * MIB
 
 
 def _unwatched(_length: int) -> None:
