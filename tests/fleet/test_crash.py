@@ -17,6 +17,7 @@ from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
 from keyhole.store.connection import connect
+from keyhole.store.round_trips import Chain, RoundTrips
 from tests.faults.valkey import Valkey
 
 JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(3))
@@ -43,6 +44,7 @@ class Site:
             dead_letter=lambda *_: None,
             on_complete=self._finish,
             ledger=self.ledger,
+            round_trips=RoundTrips(self.client),
             heartbeat=Heartbeat(self.ledger, liveness),
             breaker=Breaker(),
             liveness=liveness,
@@ -69,11 +71,12 @@ class Site:
             ruleset="1",
         )
 
-    def _record(self, _: Entry, job: ScanJob, report: Report) -> None:
+    def _record(self, _: Entry, job: ScanJob, report: Report) -> Chain:
         self.store.write(report, job_id=job.id, sequencer=None)
         if self.crashes.get(job.id) == "recorded":
             del self.crashes[job.id]
             self._crash()
+        return ()
 
     def _crash(self) -> None:
         """Lose all writes that were not confirmed to be on the disk."""

@@ -2,9 +2,12 @@
 
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from threading import Barrier, Event, Lock, Timer, get_ident
+from typing import cast
+from unittest.mock import patch
 
 import pytest
 import redis
@@ -21,8 +24,11 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
 from keyhole.reasons import Status
+from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
 from keyhole.store import keys
+from keyhole.store.round_trips import Chain, RoundTrips, Step
+from tests.e2e import commands
 
 JOBS = tuple(ScanJob(id=f"job-{number}", bucket="images", key=f"{number}.qcow2") for number in range(4))
 BATCH = Entry("batch", JOBS)
@@ -53,6 +59,7 @@ class Site:
     """Simulates scans and records as a test specifies, and records what happened."""
 
     def __init__(self, valkey: redis.Redis) -> None:
+        self._valkey = valkey
         self.ledger = Ledger(valkey, done_seconds=3600)
         self.liveness = Workers(valkey)
         self.scanned: list[str] = []
@@ -60,6 +67,7 @@ class Site:
         self.on_scan: Callable[[ScanJob], object] = lambda _: None
         self.on_record: Callable[[ScanJob], object] = lambda _: None
         self.on_finish: Callable[[Entry], object] = lambda _: None
+        self.steps: Callable[[ScanJob, Report], Chain] = lambda *_: ()
         self.finished: list[str] = []
         self.given_up: dict[str, str] = {}
         self.undecided: list[str] = []
@@ -69,7 +77,13 @@ class Site:
         self.heartbeat = Heartbeat(self.ledger, self.liveness)
 
     def run(
-        self, entry: Entry, *, seconds: float = 60, patience: float = 3600, cpu: float = 60
+        self,
+        entry: Entry,
+        *,
+        seconds: float = 60,
+        patience: float = 3600,
+        cpu: float = 60,
+        threads: int = len(JOBS),
     ) -> list[Entry]:
         runner = EntryRunner(
             scan=self._scan,
@@ -78,10 +92,11 @@ class Site:
             dead_letter=self._give_up,
             on_complete=self._finish,
             ledger=self.ledger,
+            round_trips=RoundTrips(self._valkey),
             heartbeat=self.heartbeat,
             breaker=self.breaker,
             liveness=self.liveness,
-            threads=len(JOBS),
+            threads=threads,
             begin_seconds=seconds,
             retry_seconds=patience,
             cpu_seconds=cpu,
@@ -104,10 +119,11 @@ class Site:
         found = self.on_scan(job)
         return found if isinstance(found, Report) else report(job)
 
-    def _record(self, _: Entry, job: ScanJob, report: Report) -> None:
+    def _record(self, _: Entry, job: ScanJob, report: Report) -> Chain:
         self.on_record(job)
         with self._lock:
             self.recorded.setdefault(job.id, []).append(report)
+        return self.steps(job, report)
 
     def _finish(self, entry: Entry) -> None:
         self.on_finish(entry)
@@ -479,6 +495,100 @@ class TestRecording:
         assert "no room" in site.given_up["job-1"]
         assert site.ledger.is_done(BATCH.id)
 
+    def test_a_job_whose_verdict_redis_refuses_is_not_marked(self, site: Site, valkey: redis.Redis) -> None:
+        """The verdict and the marker are sent together."""
+        valkey.set("text", "x")
+        refused = Step("return redis.call('INCR', KEYS[1])", ["text"], [])
+        site.steps = lambda job, _: [refused] if job.id == "job-1" else ()
+
+        site.run(BATCH)
+
+        assert [job.id for job in JOBS if site.ledger.job_done(job.id)] == ["job-0", "job-2", "job-3"]
+        assert site.ledger.count_postponed() == 1
+        assert "not an integer" in str(site.ledger.attempts.history("job-1"))
+
+
+class TestRoundTrips:
+    @staticmethod
+    def entry(length: int) -> Entry:
+        name = f"of-{length}"
+        jobs = (ScanJob(id=f"{name}-{number}", bucket="images", key=f"{number}") for number in range(length))
+        return Entry(name, tuple(jobs))
+
+    def used(self, site: Site, valkey: redis.Redis, length: int) -> Counter[str]:
+        """Return the pipelines sent, and the commands executed, also inside scripts, for an entry."""
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=1000)
+        site.heartbeat = Heartbeat(site.ledger, site.liveness, seconds=600)  # no heartbeat is counted
+        site.steps = lambda job, report: [store.writing(report, job_id=job.id, sequencer=None)]
+        entry = self.entry(length)
+        site.ledger.record(entry)
+        valkey.config_resetstat()
+        with patch.object(valkey, "pipeline", wraps=valkey.pipeline) as pipeline:
+            site.run(entry, threads=1)
+        used = Counter(pipelines=pipeline.call_count)
+        # redis-py's type covers the answers of all protocols
+        stats = cast("dict[str, dict[str, int]]", valkey.info("commandstats"))
+        for name, stat in stats.items():
+            used[name.removeprefix("cmdstat_")] = stat["calls"]
+        return used
+
+    def test_an_object_takes_one_round_trip_and_thirteen_commands(
+        self, site: Site, valkey: redis.Redis
+    ) -> None:
+        """This is the most: if several threads wait for Redis, they share a round trip."""
+        self.used(site, valkey, 5)  # loads the scripts
+        of_ten, of_thirty = self.used(site, valkey, 10), self.used(site, valkey, 30)
+
+        assert of_thirty - of_ten == Counter(
+            {
+                name: 20 * times
+                for name, times in {
+                    "pipelines": 1,
+                    # For the start, and for the verdict and its marker
+                    "evalsha": 2,
+                    "info": 2,
+                    # The start
+                    "hmget": 1,
+                    "hset": 1,
+                    "expire": 1,
+                    # The verdict
+                    "get": 1,
+                    "set": 1 + 1,
+                    "zadd": 2,
+                    "xadd": 1,
+                }.items()
+            }
+        )
+
+    def test_a_verdict_does_not_wait_for_other_scans(self, site: Site) -> None:
+        """The thread has begun its next scan, and that takes long."""
+        over = Event()
+        site.on_scan = lambda job: over.wait() and None if job.key != "0" else None
+        entry = self.entry(len(JOBS) + 1)
+        site.ledger.record(entry)
+
+        worker = threading.Thread(target=site.run, args=(entry,))
+        worker.start()
+        commands.until(lambda: len(site.scanned) == len(entry.jobs))
+
+        assert site.ledger.jobs_done(entry) == {entry.jobs[0].id}
+        over.set()
+        worker.join()
+        assert site.ledger.is_done(entry.id)
+
+    def test_a_job_is_recorded_as_started_only_when_its_scan_begins(self, site: Site) -> None:
+        """Otherwise jobs that never began would be blamed for the loss of their worker."""
+        entry = self.entry(20)
+        ids = [job.id for job in entry.jobs]
+        site.ledger.record(entry)
+        started: list[tuple[str, set[str]]] = []
+        site.on_scan = lambda job: started.append((job.id, site.ledger.attempts.unfinished_among(ids)))
+
+        site.run(entry, threads=1)
+
+        assert [before <= set(ids[: number + 1]) for number, (_, before) in enumerate(started)] == [True] * 20
+        assert all(job_id in before for job_id, before in started)
+
 
 class TestTimeIsUp:
     """An entry of long scans is done in several deliveries."""
@@ -556,11 +666,11 @@ class TestTheProcessMustEnd:
     def test_a_scan_that_redis_broke_off_is_not_to_blame_for_one_that_hangs(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        mark_done = site.ledger.mark_done
+        marking = site.ledger.marking
 
-        def fail(job_id: str, *, run: str) -> bool:
+        def fail(job_id: str, run: str) -> Step:
             if job_id != "job-0":
-                return mark_done(job_id, run=run)
+                return marking(job_id, run)
             limit.start()
             raise redis.ConnectionError
 
@@ -568,7 +678,7 @@ class TestTheProcessMustEnd:
             raise SoftTimeLimitExceeded
 
         limit = Timer(0.2, signal.pthread_kill, (get_ident(), signal.SIGUSR1))
-        monkeypatch.setattr(site.ledger, "mark_done", fail)
+        monkeypatch.setattr(site.ledger, "marking", fail)
         site.on_scan = self.hang("job-1")
         before = signal.signal(signal.SIGUSR1, raise_limit)
 
@@ -582,13 +692,24 @@ class TestTheProcessMustEnd:
         def fail(*_: object, **__: object) -> bool:
             raise redis.ConnectionError
 
-        monkeypatch.setattr(site.ledger, "mark_done", fail)
+        monkeypatch.setattr(site.ledger, "marking", fail)
 
         with pytest.raises(redis.ConnectionError):
             site.run(BATCH)
 
         assert site.ledger.attempts.unfinished_among([job.id for job in JOBS]) == set()
         assert site.ledger.count_postponed() == 1
+
+    def test_a_thread_fails_outside_an_attempt(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The pool does not wait for the attempts of this thread for ever."""
+
+        def fail(*_: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(RoundTrips, "run", fail)
+
+        with pytest.raises(MemoryError):
+            site.run(BATCH)
 
     def test_memory_runs_out(self, site: Site) -> None:
         """Keyhole cannot detect which job used the memory."""

@@ -18,8 +18,10 @@ from keyhole.intake.dead_letters import DeadLetters, LetterKind
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS, EVENTS
+from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.store import keys
+from keyhole.store.round_trips import Step
 from keyhole.tasks import scan_batch
 from tests.servers.access import CREDENTIALS, isolate
 
@@ -63,14 +65,14 @@ def kept(dead: DeadLetters) -> Entry:
 class TestItsVerdictCannotBeRecorded:
     @pytest.fixture(autouse=True)
     def _fail(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        record = ScanWork.record
+        recording = ScanWork.recording
 
-        def fail(work: ScanWork, entry: Entry, job: ScanJob, report: object) -> None:
+        def fail(work: ScanWork, entry: Entry, job: ScanJob, report: Report) -> list[Step]:
             if job.key == "b":
                 raise OSError("no room")
-            record(work, entry, job, report)  # type: ignore[arg-type] # a report
+            return recording(work, entry, job, report)
 
-        monkeypatch.setattr(ScanWork, "record", fail)
+        monkeypatch.setattr(ScanWork, "recording", fail)
 
     def test_what_is_left_of_it_is_a_letter_once_patience_is_spent(
         self, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch

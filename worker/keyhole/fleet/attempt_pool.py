@@ -5,16 +5,19 @@ Python cannot end a thread. So if an attempt hangs, the whole process must end. 
 attempt that hangs.
 """
 
+import itertools
 import logging
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import redis
 from celery.exceptions import SoftTimeLimitExceeded
@@ -23,6 +26,7 @@ from keyhole.jobs.attempts import Attempts
 from keyhole.jobs.cpu_watch import CpuWatch
 from keyhole.jobs.job import ScanJob
 from keyhole.masking import masked
+from keyhole.store.round_trips import Chain, RoundTrips
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +55,33 @@ class Ending(Enum):
     UNCERTAIN = auto()
 
 
+#: An attempt at a job. It yields a chain of steps that records its start, scans the object, yields more
+#: chains that record the verdict, and returns its outcome. The value of a `yield` is the list of the steps'
+#: answers. If a step failed, the `yield` raises its error.
+Attempt = Generator[Chain, list[Any], Ending]
+
+
+class _Running:
+    """An attempt that has yielded a chain, and the future of its outcome."""
+
+    def __init__(self, job: ScanJob, future: Future[Ending], attempt: Attempt) -> None:
+        self.job = job
+        self.future = future
+        self.attempt = attempt
+        self.chain: Chain = ()
+
+
 class AttemptPool:
     """Runs the attempts at the jobs of one entry.
 
+    A thread that has scanned an object takes the next job at once. It records the verdict on the first object
+    and the start of the second attempt in the same round trip to Redis. So no verdict waits, and a start is
+    recorded only when the scan begins.
+
     Args:
-        attempt: Makes one attempt at a job.
+        attempt: Returns an attempt at a job.
         attempts: The ledger's records of attempts.
+        round_trips: Runs the attempts' steps.
         worker: The name of this process.
         threads: The number of attempts that run in parallel.
         begin_seconds: Attempts begin only during this many seconds from now. The first attempt always begins.
@@ -66,8 +91,9 @@ class AttemptPool:
 
     def __init__(
         self,
-        attempt: Callable[[ScanJob], Ending],
+        attempt: Callable[[ScanJob], Attempt],
         attempts: Attempts,
+        round_trips: RoundTrips,
         *,
         worker: str,
         threads: int,
@@ -76,11 +102,14 @@ class AttemptPool:
     ) -> None:
         self._make_one = attempt
         self._attempts = attempts
+        self._round_trips = round_trips
         self._worker = worker
         self._threads = threads
         self._until = time.monotonic() + begin_seconds
         self._watch = CpuWatch(cpu_seconds)
         self._stopped = threading.Event()
+        # The jobs without an attempt. The number of the first job is 0.
+        self._left: deque[tuple[int, ScanJob, Future[Ending]]] = deque()
 
     @property
     def unfinished(self) -> list[str]:
@@ -95,10 +124,12 @@ class AttemptPool:
             MemoryError: Memory ran out during an attempt. Every running attempt can be the cause.
             Exception: An attempt raised it.
         """
+        futures: list[Future[Ending]] = [Future() for _ in jobs]
+        self._left.extend(zip(itertools.count(), jobs, futures))
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="scan")
-        futures = [pool.submit(self._attempt, job, first=not number) for number, job in enumerate(jobs)]
+        working = [pool.submit(self._work) for _ in range(min(self._threads, len(jobs)))]
         try:
-            self._await(futures)
+            self._await(futures, working)
         except SoftTimeLimitExceeded:
             self._end(futures)
         except BaseException:
@@ -107,33 +138,80 @@ class AttemptPool:
         finally:
             # Do not wait for the threads: an attempt may hang.
             pool.shutdown(wait=False, cancel_futures=True)
-        return [future.result() for future in futures if not future.cancelled()]
+        return [future.result() for future in futures]
 
-    def _attempt(self, job: ScanJob, *, first: bool) -> Ending:
-        if self._stopped.is_set() or (not first and time.monotonic() > self._until):
-            return Ending.NOT_BEGUN
-        self._watch.begin(job.id)
+    def _work(self) -> None:
+        """Make attempts one after the other, until no attempt may begin."""
+        scanned, begun = None, self._next()
+        while scanned is not None or begun is not None:
+            both = [attempt for attempt in (scanned, begun) if attempt is not None]
+            answers = self._round_trips.run(*(attempt.chain for attempt in both))
+            if scanned is not None:
+                self._conclude(scanned, answers.pop(0))
+            scanned = None if begun is None else self._advance(begun, answers[0])
+            begun = self._next()
+
+    def _next(self) -> _Running | None:
+        """Begin the next attempt; return `None` if no attempt may begin."""
+        while True:
+            try:
+                number, job, future = self._left.popleft()
+            except IndexError:
+                return None
+            if self._stopped.is_set() or (number and time.monotonic() > self._until):
+                future.set_result(Ending.NOT_BEGUN)
+                continue
+            self._watch.begin(job.id)
+            begun = self._advance(_Running(job, future, self._make_one(job)), None)
+            if begun is not None:
+                return begun
+
+    def _conclude(self, scanned: _Running, answer: Any) -> None:  # noqa: ANN401 - depends on the scripts
+        """Let an attempt end after its scan. If it yields another chain, send that chain alone."""
+        left = self._advance(scanned, answer)
+        while left is not None:
+            (answer,) = self._round_trips.run(left.chain)
+            left = self._advance(left, answer)
+
+    def _advance(self, running: _Running, answer: Any) -> _Running | None:  # noqa: ANN401 - as above
+        """Let an attempt continue with an answer; return it if it yields a chain, and `None` if it ended."""
         known = False
         try:
-            ending = self._make_one(job)
+            if isinstance(answer, BaseException):
+                running.chain = running.attempt.throw(answer)
+            else:
+                running.chain = running.attempt.send(answer)
+        except StopIteration as end:
             known = True
-        except MemoryError:
-            known = True  # the ledger must continue to record this attempt as started
-            with suppress(redis.RedisError):
-                self._attempts.record_error(job.id, tail(traceback.format_exc()))
-            raise
-        finally:
-            self._watch.end(job.id, known=known)
-        return ending
+            outcome = partial(running.future.set_result, end.value)
+        except BaseException as error:  # noqa: BLE001 - `run` raises it
+            if isinstance(error, MemoryError):
+                known = True  # the ledger must continue to record this attempt as started
+                with suppress(redis.RedisError):
+                    self._attempts.record_error(running.job.id, tail(traceback.format_exc()))
+            outcome = partial(running.future.set_exception, error)
+        else:
+            return running
+        self._watch.end(running.job.id, known=known)
+        outcome()
+        return None
 
-    def _await(self, futures: Sequence[Future[Ending]]) -> None:
-        """Wait until all attempts have ended. Raise the same errors as `run`."""
+    def _await(self, futures: Sequence[Future[Ending]], working: Sequence[Future[None]]) -> None:
+        """Wait until all attempts have ended. Raise the same errors as `run`.
+
+        Args:
+            futures: The futures of all attempts.
+            working: The futures of the threads. If a thread fails outside an attempt, its attempts never end.
+        """
         left = set(futures)
         while left:
             ended, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
             for future in ended:
                 if isinstance(error := future.exception(), MemoryError):
                     raise error
+            for thread in working:
+                if thread.done():
+                    thread.result()
             if overdue := self._watch.overdue():
                 self._end(futures, overdue)
 
@@ -150,6 +228,7 @@ class AttemptPool:
             HungError: An attempt hangs.
         """
         self._stopped.set()
+        self._next()  # marks all other jobs as not begun
         wait(futures, timeout=LAST_SECONDS)
         running = self._watch.running
         hung = {job_id: thread for job_id, thread in running.items() if not overdue or job_id in overdue}

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from keyhole.fleet.attempt_pool import AttemptPool, Ending, HungError, tail
+from keyhole.fleet.attempt_pool import Attempt, AttemptPool, Ending, HungError, tail
 from keyhole.jobs.breaker import Breaker
 from keyhole.jobs.delays import delay_after, jittered
 from keyhole.jobs.entry import Entry
@@ -35,6 +35,7 @@ from keyhole.reasons import Reason
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, failure
 from keyhole.scan.undecided import is_undecided
+from keyhole.store.round_trips import Chain, RoundTrips
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +60,14 @@ class EntryRunner:
 
     Args:
         scan: Scans one object of an entry and returns its report.
-        record: Writes a verdict to the sinks.
+        record: Writes a verdict to the sinks outside Redis, and returns the steps that write it to Redis.
         on_undecided: Called with the report of an object's first undecided attempt. It must send no request
             to S3, because S3 may not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
         on_complete: Called when all verdicts of an entry are written, before the entry is completed. If the
             worker is lost between these two steps, another worker calls it again.
         ledger: The ledger.
+        round_trips: Runs steps in Redis.
         heartbeat: Renews the leases of this process.
         breaker: The circuit breakers of the buckets.
         liveness: Gives this process a name, and reports which other processes are alive.
@@ -78,11 +80,12 @@ class EntryRunner:
     """
 
     scan: Callable[[Entry, ScanJob], Report]
-    record: Callable[[Entry, ScanJob, Report], None]
+    record: Callable[[Entry, ScanJob, Report], Chain]
     on_undecided: Callable[[Entry, ScanJob, Report], None]
     dead_letter: Callable[[Entry, ScanJob, Report, str], None]
     on_complete: Callable[[Entry], None]
     ledger: Ledger
+    round_trips: RoundTrips
     heartbeat: Heartbeat
     breaker: Breaker
     liveness: Liveness
@@ -203,24 +206,26 @@ class _Attempts:
         self.pool = AttemptPool(
             self._attempt,
             runner.ledger.attempts,
+            runner.round_trips,
             worker=runner.liveness.name,
             threads=runner.threads,
             begin_seconds=runner.begin_seconds,
             cpu_seconds=runner.cpu_seconds,
         )
 
-    def _attempt(self, job: ScanJob) -> Ending:
+    def _attempt(self, job: ScanJob) -> Attempt:
         runner = self._runner
         if runner.breaker.allows(job.bucket):
-            return self._scan(job)
+            return (yield from self._scan(job))
         self._postpone(runner.breaker.retry_after(job.bucket))
         return Ending.UNDECIDED
 
-    def _scan(self, job: ScanJob) -> Ending:
+    def _scan(self, job: ScanJob) -> Attempt:
         runner, entry = self._runner, self._entry
         target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
-        liveness = runner.liveness
-        start = runner.ledger.attempts.start(job.id, liveness.name, liveness.is_alive)
+        attempts, liveness = runner.ledger.attempts, runner.liveness
+        (answer,) = yield [attempts.starting(job.id, liveness.name)]
+        start = attempts.started(job.id, liveness.name, liveness.is_alive, answer)
         if start.lost >= MAX_LOST:
             log.error(
                 "Keyhole gives up job %s, because %d workers were lost with it: %s",
@@ -229,7 +234,7 @@ class _Attempts:
                 target.name,
             )
             message = f"{MAX_LOST} workers were lost while they scanned the object"
-            return self._give_up(job, failure(target, Reason.POISON, message), start.run)
+            return (yield from self._give_up(job, failure(target, Reason.POISON, message), start.run))
         try:
             report = runner.scan(entry, job)
             error = str(report.details.get("error", ""))
@@ -244,37 +249,38 @@ class _Attempts:
             job.bucket, decided=not undecided or not OURS.isdisjoint(report.reasons), reason=error
         )
         if not undecided:
-            return self._record(job, report, start.run)
-        return self._left_undecided(job, report, error, start.run)
+            return (yield from self._record(job, report, start.run))
+        return (yield from self._left_undecided(job, report, error, start.run))
 
-    def _left_undecided(self, job: ScanJob, report: Report, error: str, run: str) -> Ending:
+    def _left_undecided(self, job: ScanJob, report: Report, error: str, run: str) -> Attempt:
         runner = self._runner
         (reason,) = report.reasons
         known = runner.ledger.attempts.undecided(job.id, reason, error, bucket=job.bucket)
         if known.seconds >= runner.retry_seconds or (
             reason == Reason.INTERNAL_ERROR and known.alike >= MAX_INTERNAL_ERRORS
         ):
-            return self._give_up(job, report, run)
+            return (yield from self._give_up(job, report, run))
         if known.times == 1:
             runner.on_undecided(self._entry, job, report)
         log.info("attempt %d at %s is undecided: %s", known.times, report.target, reason)
         self._postpone(delay_after(known.times))
         return Ending.UNDECIDED
 
-    def _give_up(self, job: ScanJob, report: Report, run: str) -> Ending:
+    def _give_up(self, job: ScanJob, report: Report, run: str) -> Attempt:
         history = str(self._runner.ledger.attempts.history(job.id))
         self._runner.dead_letter(self._entry, job, report, history)
-        return self._record(job, report, run)
+        return (yield from self._record(job, report, run))
 
-    def _record(self, job: ScanJob, report: Report, run: str) -> Ending:
+    def _record(self, job: ScanJob, report: Report, run: str) -> Attempt:
         """Write a verdict, and mark the job as done.
 
         Do not mark the job if Redis was restarted since the attempt began, because Redis may have lost the
-        verdict.
+        verdict. The marker is the last step of the chain, so Redis does not write it if another step fails.
         """
         runner = self._runner
+        mark = runner.ledger.marking(job.id, run)
         try:
-            runner.record(self._entry, job, report)
+            *_, marked = yield [*runner.record(self._entry, job, report), mark]
         except MemoryError:
             raise
         except Exception as error:
@@ -286,7 +292,8 @@ class _Attempts:
                 return Ending.UNDECIDED
             history = str(runner.ledger.attempts.history(job.id))
             runner.dead_letter(self._entry, job, report, history)
-        return Ending.DONE if runner.ledger.mark_done(job.id, run=run) else Ending.UNCERTAIN
+            (marked,) = yield [mark]
+        return Ending.DONE if marked else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
         """Postpone the entry by at least this time, varied a little at random."""

@@ -19,6 +19,7 @@ from keyhole.results.tag_writer import TagRequest
 from keyhole.scan.report import Report
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store import keys
+from keyhole.store.round_trips import Step
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,12 @@ class ScanWork:
         limits = services.settings.limits
         return EntryRunner(
             scan=self.scan,
-            record=self.record,
+            record=self.recording,
             on_undecided=self.on_undecided,
             dead_letter=self.dead_letter,
             on_complete=self.on_complete,
             ledger=services.ledger,
+            round_trips=services.round_trips,
             heartbeat=services.heartbeat,
             breaker=services.breaker,
             liveness=services.liveness,
@@ -69,19 +71,34 @@ class ScanWork:
 
         If the job belongs to an audit, also store the result for the audit.
         """
+        steps = self.recording(entry, job, report)
+        if steps:
+            (answer,) = self._services.round_trips.run(steps)
+            if isinstance(answer, BaseException):
+                raise answer
+
+    def recording(self, entry: Entry, job: ScanJob, report: Report) -> list[Step]:
+        """Write a verdict to the sinks outside Redis, and return the steps that write it to Redis.
+
+        If the job belongs to an audit, the last step stores the result for the audit. Tags depend on the
+        verdict that Redis has stored. So if the verdict is also written as tags, this method itself writes it
+        to Redis.
+        """
+        services = self._services
+        to_redis = "redis" in services.settings.sinks
         asked: list[TagRequest] = []
+        steps: list[Step] = []
 
         def record() -> bool:
-            if "redis" not in self._services.settings.sinks:
-                return True
-            return self._services.store.write(report, job_id=job.id, sequencer=job.sequencer)
+            return not to_redis or services.store.write(report, job_id=job.id, sequencer=job.sequencer)
 
-        if "tags" in self._services.settings.sinks:
+        if "tags" in services.settings.sinks:
             self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append)
-        else:
-            record()
+        elif to_redis:
+            steps.append(services.store.writing(report, job_id=job.id, sequencer=job.sequencer))
         if entry.audit is not None:
-            self._account(entry.audit, entry.part_of or entry.id, job, report, asked)
+            steps.append(self._accounting(entry.audit, entry.part_of or entry.id, job, report, asked))
+        return steps
 
     def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
         """Record a tag debt, so that a worker corrects tags that contradict the object's recorded verdict."""
@@ -130,13 +147,13 @@ class ScanWork:
         spec = None if entry.audit is None else self._services.audits.spec(entry.audit)
         return 0 if spec is None else spec.rate
 
-    def _account(
+    def _accounting(
         self, audit_id: str, batch_id: str, job: ScanJob, report: Report, asked: list[TagRequest]
-    ) -> None:
+    ) -> Step:
         cost = cost_of_scan(
             self._services.prices, job.storage_class or "STANDARD", report.requests, report.bytes_read, asked
         )
-        self._services.audits.record_result(
+        return self._services.audits.recording_result(
             audit_id,
             batch_id,
             job.id,

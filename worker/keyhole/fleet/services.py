@@ -27,6 +27,7 @@ from keyhole.settings import Settings
 from keyhole.sources.allowed import AllowedBuckets
 from keyhole.sources.s3_access import S3Access
 from keyhole.store.connection import connect
+from keyhole.store.round_trips import RoundTrips
 
 #: The longest time in seconds that an event loop waits for an answer from Redis.
 LOOP_SECONDS: Final = 3.0
@@ -61,6 +62,11 @@ class Services:
         if self.short_timeouts:
             return connect(self.settings.redis_url, answer_seconds=LOOP_SECONDS, retries=0)
         return connect(self.settings.redis_url)
+
+    @cached_property
+    def round_trips(self) -> RoundTrips:
+        """Combines the scripts of this process's threads into few round trips to Redis."""
+        return RoundTrips(self.redis)
 
     @property
     def s3(self) -> S3Access:

@@ -13,12 +13,13 @@ between these two steps, the lost worker is never counted.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import redis
 
 from keyhole.jobs import ledger_scripts
 from keyhole.store import keys
+from keyhole.store.round_trips import Step
 
 #: Longer error messages are cut to this number of characters.
 LONGEST_ERROR: Final = 2000
@@ -88,7 +89,18 @@ class Attempts:
         attempt is alive, that worker was not lost: the broker delivered the job twice, and both workers scan
         the object.
         """
-        before, lost, run = self._start(keys=[keys.attempts(job_id)], args=[worker, self._seconds])
+        step = self.starting(job_id, worker)
+        return self.started(job_id, worker, is_alive, self._start(keys=step.keys, args=step.args))
+
+    def starting(self, job_id: str, worker: str) -> Step:
+        """Return the step that records the start of an attempt. Pass its answer to `started`."""
+        return Step(ledger_scripts.START, [keys.attempts(job_id)], [worker, self._seconds])
+
+    def started(
+        self, job_id: str, worker: str, is_alive: Callable[[str], bool], answer: Sequence[Any]
+    ) -> Start:
+        """Return the start of an attempt that the step of `starting` recorded; see `start`."""
+        before, lost, run = answer
         name = bytes(before).decode(errors="replace")
         if name not in {"", worker} and not is_alive(name):
             lost = self._client.hincrby(keys.attempts(job_id), "lost", 1)

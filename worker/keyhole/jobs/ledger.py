@@ -63,6 +63,7 @@ from keyhole.jobs.leases import Leases
 from keyhole.jobs.ledger_format import ids_by_activity, read_record, read_records
 from keyhole.store import keys
 from keyhole.store.durability import Durability
+from keyhole.store.round_trips import Step
 
 #: The most ids in one MGET, so that the response has only a few kilobytes and the command does not block the
 #: server for long.
@@ -242,9 +243,14 @@ class Ledger:
         after that, do not mark the job, and return false: the server may have lost the verdict.
         """
         if run is not None:
-            return bool(self._mark(keys=[keys.job_done(job_id)], args=[self._done_seconds, run]))
+            step = self.marking(job_id, run)
+            return bool(self._mark(keys=step.keys, args=step.args))
         self._client.set(keys.job_done(job_id), "1", ex=self._done_seconds)
         return True
+
+    def marking(self, job_id: str, run: str) -> Step:
+        """Return the step that does what `mark_done` with `run` does. It answers 1 if the job is marked."""
+        return Step(ledger_scripts.MARK, [keys.job_done(job_id)], [self._done_seconds, run])
 
     def job_done(self, job_id: str) -> bool:
         """Whether a job of an open entry is marked as done. For a complete entry, call `is_done` instead."""

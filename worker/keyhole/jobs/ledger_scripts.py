@@ -14,6 +14,9 @@ from keyhole.jobs.ledger_format import LUA
 #: clock was set, or no worker ran. This extra time must not make entries idle.
 MAX_STEP_SECONDS: Final = 10
 
+#: The most keys in one command of a script. Lua can pass about 8,000 arguments.
+JOBS_PER_COMMAND: Final = 1000
+
 #: Seconds after which the failure counts of a minute expire.
 FAILURES_SECONDS: Final = 1800
 
@@ -297,16 +300,27 @@ COMPLETE: Final = f"""
 -- returns 1 if the entry is now complete, else 0
 {LUA}
 local entry = entry_of(redis.call('HGET', KEYS[2], ARGV[1]))
-if ARGV[5] == '1' and redis.call('EXISTS', KEYS[9]) == 0 and entry then
-    for _, job in ipairs(entry.jobs or {{}}) do
-        if redis.call('EXISTS', ARGV[3] .. job.id) == 0 then return 0 end
+-- The keys of the entry's jobs with this prefix, in lists that are short enough for one command.
+local function keys_of_jobs(prefix)
+    local lists = {{}}
+    for i, job in ipairs(entry and entry.jobs or {{}}) do
+        if i % {JOBS_PER_COMMAND} == 1 then lists[#lists + 1] = {{}} end
+        local list = lists[#lists]
+        list[#list + 1] = prefix .. job.id
+    end
+    return lists
+end
+if ARGV[5] == '1' and redis.call('EXISTS', KEYS[9]) == 0 then
+    for _, markers in ipairs(keys_of_jobs(ARGV[3])) do
+        -- EXISTS counts a key as often as it is named, so an entry can contain a job twice.
+        if redis.call('EXISTS', unpack(markers)) < #markers then return 0 end
     end
 end
 redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
 -- The job markers of a part are removed later, when the original entry is completed.
 if entry and not entry.part_of then
-    for _, job in ipairs(entry.jobs or {{}}) do
-        redis.call('DEL', ARGV[3] .. job.id, ARGV[4] .. job.id)
+    for _, prefix in ipairs({{ARGV[3], ARGV[4]}}) do
+        for _, list in ipairs(keys_of_jobs(prefix)) do redis.call('DEL', unpack(list)) end
     end
 end
 redis.call('ZREM', KEYS[1], ARGV[1])

@@ -43,14 +43,15 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from keyhole.errors import KeyholeError
-from keyhole.reasons import MISSING
+from keyhole.reasons import MISSING, Status
 from keyhole.results.packing import UnpackError, unpack
 from keyhole.scan.report import LastAttempt, Report
+from keyhole.store import keys
 
 _HEX: Final = re.compile(r"[0-9a-f]+")
 _HEADER_FIELDS: Final = ("last_modified_ms", "sequencer", "scanned_at_ms", "status", "etag", "job_id")
 
-WRITE_SCRIPT: Final = r"""
+_WRITE: Final = r"""
 -- KEYS[1]   record of the object
 -- KEYS[2]   record of the bare key; equal to KEYS[1] if the object has no version
 -- KEYS[3]   stream of verdicts
@@ -65,9 +66,7 @@ WRITE_SCRIPT: Final = r"""
 -- ARGV[8]   approximate number of entries that the stream keeps
 -- ARGV[9]   the object's key
 -- ARGV[10]  1 if the version identifies the object: it is not `null`, and the object is not missing
--- ARGV[11]  the prefix of the keys of the status indexes; the status follows it
--- ARGV[12]  all statuses, separated by spaces
--- ARGV[13]  report as JSON
+-- ARGV[11]  report as JSON
 -- returns 1 if the verdict was written; 2 if the scan failed, and was stored as an attempt beside the
 -- existing verdict; 0 if the existing verdict is newer, or has the same job id
 
@@ -134,9 +133,9 @@ end
 -- it. After a corrupt or expired record, every index can contain it.
 local function unindex(id, old, may_have_expired)
     if old and old.body then
-        if string.sub(old.body, 1, 1) ~= '@' then redis.call('ZREM', ARGV[11] .. old.status, id) end
+        if string.sub(old.body, 1, 1) ~= '@' then redis.call('ZREM', INDEX .. old.status, id) end
     elseif old ~= false or may_have_expired then
-        for status in string.gmatch(ARGV[12], '%S+') do redis.call('ZREM', ARGV[11] .. status, id) end
+        for status in string.gmatch(STATUSES, '%S+') do redis.call('ZREM', INDEX .. status, id) end
     end
 end
 
@@ -170,7 +169,7 @@ local is_new_key = redis.call('ZADD', KEYS[4], 0, ARGV[9]) == 1
 -- before the setting was changed.
 local may_have_expired = ARGV[7] ~= '0' or not is_new_key
 if not old or old.status ~= new.status then unindex(ARGV[1], old, may_have_expired) end
-redis.call('ZADD', ARGV[11] .. new.status, ARGV[6], ARGV[1])
+redis.call('ZADD', INDEX .. new.status, ARGV[6], ARGV[1])
 if KEYS[2] ~= KEYS[1] then
     local bare = stored(KEYS[2])
     if newer(new, bare) then
@@ -178,9 +177,13 @@ if KEYS[2] ~= KEYS[1] then
         unindex(ARGV[2], bare, may_have_expired)
     end
 end
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[13])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[11])
 return 1
 """
+
+
+#: INDEX is the prefix of the keys of the status indexes; the status follows it.
+WRITE_SCRIPT: Final = f"local INDEX, STATUSES = '{keys.STATUS_INDEX_PREFIX}', '{' '.join(Status)}'\n{_WRITE}"
 
 
 class CorruptRecordError(KeyholeError):

@@ -23,6 +23,7 @@ from keyhole.results.packing import pack
 from keyhole.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header, is_fixed
 from keyhole.scan.report import Report
 from keyhole.store import keys
+from keyhole.store.round_trips import Step
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ LONGEST_BLOCK_MS: Final = 10_000
 #: Records, index members or stream entries per request. A report has a few kilobytes, so Redis's answer stays
 #: below a megabyte.
 _PAGE: Final = 100
-
-_STATUSES: Final = " ".join(Status)
 
 _PRUNE_SCRIPT: Final = """
 -- Removes the members of an index that have no record.
@@ -109,19 +108,25 @@ class RedisStore:
         Raises:
             ValueError: The report is not about an object in a bucket.
         """
+        step = self.writing(report, job_id=job_id, sequencer=sequencer)
+        return int(self._write_script(keys=step.keys, args=step.args)) == 1
+
+    def writing(self, report: Report, *, job_id: str, sequencer: str | None) -> Step:
+        """Return the step that does what `write` does."""
         if report.bucket is None or report.key is None:
             raise ValueError(f"{report.target} is not an object in a bucket, so it has no record")
         object_id = keys.object_id(report.bucket, report.key, report.version_id)
-        bare_id = keys.object_id(report.bucket, report.key, None)
+        bare_id = keys.object_id(report.bucket, report.key, None) if report.version_id else object_id
         as_json = report.model_dump_json().encode()
-        written = self._write_script(
-            keys=[
+        return Step(
+            WRITE_SCRIPT,
+            [
                 keys.record(object_id),
                 keys.record(bare_id),
                 keys.VERDICTS,
                 keys.key_index(report.bucket),
             ],
-            args=[
+            [
                 object_id,
                 bare_id,
                 header(report, job_id=job_id, sequencer=sequencer),
@@ -132,12 +137,9 @@ class RedisStore:
                 self._stream_length,
                 report.key,
                 int(is_fixed(report)),
-                keys.STATUS_INDEX_PREFIX,
-                _STATUSES,
                 as_json,
             ],
         )
-        return int(written) == 1
 
     def get(self, bucket: str, key: str, version_id: str | None = None) -> Report | None:
         """Return the verdict on an object; `None` if there is none.

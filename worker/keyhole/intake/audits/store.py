@@ -39,6 +39,7 @@ from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.durability import Durability
+from keyhole.store.round_trips import Step
 
 #: The claim to a page expires after this many seconds without a heartbeat. A LIST with all its retries takes
 #: less time.
@@ -189,11 +190,17 @@ class AuditStore:
 
     def record_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
         """Record the first result of a job. Later results and results of finished batches are ignored."""
+        step = self.recording_result(audit_id, batch_id, job_id, result)
+        self._record_result(keys=step.keys, args=step.args)
+
+    def recording_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> Step:
+        """Return the step that does what `record_result` does."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
         counts = f"{result.status.value} {result.requests} {result.bytes_read} {result.nanodollars}"
-        self._record_result(
-            keys=[*self._keys(audit_id, "outstanding"), keys.batch_results(audit_id, batch_id)],
-            args=[batch_id, job_id, row + counts.encode(), scripts.RESULT_SECONDS],
+        return Step(
+            scripts.RECORD_RESULT,
+            [*self._keys(audit_id, "outstanding"), keys.batch_results(audit_id, batch_id)],
+            [batch_id, job_id, row + counts.encode(), scripts.RESULT_SECONDS],
         )
 
     def finish(self, audit_id: str, batch_id: str) -> bool:
