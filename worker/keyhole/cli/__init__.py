@@ -42,6 +42,10 @@ COMMANDS = {
     "listen": _Command(
         "listen", "Queue objects that S3 reports as new for the workers to scan, until stopped."
     ),
+    "plan": _Command(
+        "plan",
+        "Predict requests, dollars, hours and memory of an audit, without accessing S3 or Redis.",
+    ),
     "policy": _Command("policy", "Check policies, and show the profiles."),
     "report": _Command("report", "Write a report of an audit, which may still be running."),
     "results": _Command("results", "List verdicts, the latest first."),

@@ -252,12 +252,16 @@ def page_size(spec: AuditSpec) -> int:
 
 
 def batch_size(audit: Audit) -> int:
-    """The most objects in a batch: the audit's `batch_size`, or fewer if the audit has a low rate limit."""
+    """The most objects in a batch of an audit."""
     spec = audit.spec
-    if not spec.rate:
-        return spec.batch_size
-    in_time = int(spec.rate * RATE_LIMITED_SECONDS / (GETS_PER_OBJECT * spec.outstanding))
-    return max(1, min(spec.batch_size, in_time))
+    return jobs_in_batch(spec.batch_size, rate=spec.rate, outstanding=spec.outstanding)
+
+
+def jobs_in_batch(batch_size: int, *, rate: float, outstanding: int) -> int:
+    """Return the most objects in a batch: `batch_size`, or fewer if the audit has a low rate limit."""
+    if not rate:
+        return batch_size
+    return max(1, min(batch_size, int(rate * RATE_LIMITED_SECONDS / (GETS_PER_OBJECT * outstanding))))
 
 
 def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:

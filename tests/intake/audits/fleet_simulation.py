@@ -1,0 +1,221 @@
+"""A discrete-event simulation of the workers of an audit. It reads no bytes and needs no server.
+
+It follows every request of every object. A thread waits for a slot of the rate limit, for S3's limit on the
+prefix, for the answer, for the processor of its process, and after the last request for Redis. Latencies
+vary, and so do the numbers of GETs. The pages and the batches follow `keyhole.intake.audits.store`: an audit
+lists its next page when fewer batches than allowed are outstanding and all of them are sent.
+
+The simulation uses the constants of `keyhole.intake.audits.plan`, but none of its formulas. S3 delays
+requests above its limit. (Real S3 refuses them with 503, and Keyhole tries them again.)
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+from keyhole.intake.audits import plan
+
+#: The slowest and the fastest answer, as shares of the average.
+SPREAD = 0.3
+#: The requests that write the tags of an object: read, look, write, read, look. The write is the third.
+TAG_REQUESTS, WRITE = 5, 3
+
+
+@dataclass
+class Queue:
+    """A server that serves requests one after the other, at a fixed time for each.
+
+    After an idle time, it serves up to `burst` seconds' requests at once.
+    """
+
+    seconds: float
+    burst: float = 0.0
+    free_at: float = 0.0
+
+    def serve(self, now: float, seconds: float | None = None) -> float:
+        """Return the time at which a request that arrives now is served."""
+        self.free_at = max(self.free_at, now - self.burst) + (self.seconds if seconds is None else seconds)
+        return max(now, self.free_at)
+
+
+@dataclass
+class Audit:
+    """The audit of one prefix."""
+
+    left: int
+    reads: Queue
+    writes: Queue
+    in_progress: int = 0
+    unsent: int = 0
+    listing: bool = False
+
+    @property
+    def outstanding(self) -> int:
+        """The batches that are sent or not yet sent."""
+        return self.in_progress + self.unsent
+
+
+@dataclass
+class Process:
+    """A worker process, and the batch that it works on."""
+
+    audit: Audit
+    cpu: float = 0.0
+    to_begin: int = 0
+    running: int = 0
+
+
+def simulate(work: plan.Work, fleet: plan.Fleet, seed: int = 1) -> float:
+    """Return the seconds that the audit takes."""
+    return Simulation(work, fleet, seed).run()
+
+
+class Simulation:
+    """One run of an audit. Events are the ends of requests, of pages, and of pauses between two batches."""
+
+    def __init__(self, work: plan.Work, fleet: plan.Fleet, seed: int) -> None:
+        self.work, self.fleet = work, fleet
+        self.random = Random(seed)  # noqa: S311 - the same numbers in each run are wanted
+        self.now = 0.0
+        self.events: list[tuple[float, int, Callable[[Any, int], None], Any, int]] = []
+        self.number = 0
+        self.rate = Queue(1 / fleet.rate, burst=1.0) if fleet.rate else None
+        self.redis = Queue(plan.REDIS_SECONDS)
+        share, rest = divmod(work.objects, fleet.prefixes)
+        self.audits = [
+            Audit(
+                share + (number < rest),
+                Queue(1 / plan.S3_READS, burst=1.0),
+                Queue(1 / plan.S3_WRITES, burst=1.0),
+            )
+            for number in range(fleet.prefixes)
+        ]
+        self.sent: deque[Audit] = deque()
+        self.idle = [Process(self.audits[0]) for _ in range(fleet.processes)]
+        self.batch = fleet.batch
+        self.page_batches = -(-1000 // self.batch)
+        self.gets, self.more = int(work.gets), work.gets % 1
+        self.tag_requests = TAG_REQUESTS if work.tags else 0
+        self.cpu_seconds = work.cpu_seconds / (work.gets + self.tag_requests)
+        self.transfer = work.bytes / work.gets / plan.CONNECTION_BYTES
+
+    def run(self) -> float:
+        """Run until all objects are scanned; return the time."""
+        for audit in self.audits:
+            self.advance(audit)
+        events = self.events
+        while events:
+            self.now, _, what, subject, left = heappop(events)
+            what(subject, left)
+        assert not any(audit.left or audit.outstanding for audit in self.audits)
+        return self.now
+
+    def at(self, when: float, what: Callable[[Any, int], None], subject: object, left: int = 0) -> None:
+        """Schedule an event: a call of a method with the process or the audit, and the requests left."""
+        self.number += 1
+        heappush(self.events, (when, self.number, what, subject, left))
+
+    # The audit
+
+    def advance(self, audit: Audit) -> None:
+        """Send as many batches as the audit may, and begin to list the next page if that is due."""
+        send = min(audit.unsent, self.fleet.outstanding - audit.in_progress)
+        audit.unsent -= send
+        audit.in_progress += send
+        self.sent.extend([audit] * send)
+        if (
+            audit.left
+            and not audit.listing
+            and not audit.unsent
+            and audit.outstanding < self.fleet.outstanding
+        ):
+            audit.listing = True
+            begins = self.now if self.rate is None else self.rate.serve(self.now)
+            answer = self.vary(plan.PAGE_TTFBS * self.work.ttfb_seconds)
+            self.at(begins + answer + plan.PAGE_SECONDS, self.listed, audit)
+        self.assign()
+
+    def listed(self, audit: Audit, _: int) -> None:
+        """Commit a page. All batches are whole, so the number of objects must be a multiple of a batch."""
+        batches = min(self.page_batches, -(-audit.left // self.batch))
+        audit.left = max(0, audit.left - batches * self.batch)
+        audit.unsent += batches
+        audit.listing = False
+        self.advance(audit)
+
+    def assign(self) -> None:
+        """Give sent batches to idle processes."""
+        while self.sent and self.idle:
+            process, audit = self.idle.pop(), self.sent.popleft()
+            process.audit, process.to_begin = audit, self.batch
+            for _ in range(min(self.fleet.threads, self.batch)):
+                self.begin(process)
+
+    # The threads
+
+    def begin(self, process: Process) -> None:
+        """Begin with the next object of the batch."""
+        process.to_begin -= 1
+        process.running += 1
+        gets = self.gets + (self.random.random() < self.more)
+        self.request(process, gets + self.tag_requests)
+
+    def request(self, process: Process, left: int) -> None:
+        """Send a request. `left` counts the requests of the object that have no answer yet."""
+        begins = self.now
+        if self.rate is not None:
+            self.redis.serve(begins, plan.REDIS_SECONDS_OF_RATE)
+            begins = self.rate.serve(begins)
+        is_write = bool(self.tag_requests) and left == WRITE
+        begins = (process.audit.writes if is_write else process.audit.reads).serve(begins)
+        answer = self.vary(self.work.ttfb_seconds)
+        if left > self.tag_requests:
+            answer += self.transfer
+        self.at(begins + answer, self.answered, process, left)
+
+    def answered(self, process: Process, left: int) -> None:
+        """Wait for the processor, and use it."""
+        waits = process.cpu > self.now
+        process.cpu = max(process.cpu, self.now) + self.cpu_seconds
+        if waits:
+            self.at(process.cpu, self.computed, process, left)
+        else:
+            # No event, because that takes half of the simulation's time. Other requests that arrive within
+            # these milliseconds are served after this one.
+            self.now = process.cpu
+            self.computed(process, left)
+
+    def computed(self, process: Process, left: int) -> None:
+        """Send the next request, or record the verdict."""
+        if left > 1:
+            self.request(process, left - 1)
+        else:
+            waits = self.redis.free_at > self.now
+            at = self.redis.serve(self.now)
+            if waits:
+                self.at(at, self.recorded, process)
+            else:
+                self.now = at
+                self.recorded(process, 0)
+
+    def recorded(self, process: Process, _: int) -> None:
+        """Begin with the next object, or finish the batch."""
+        process.running -= 1
+        if process.to_begin:
+            self.begin(process)
+        elif not process.running:
+            process.audit.in_progress -= 1
+            self.at(self.now + plan.BATCH_SECONDS, self.rested, process)
+            self.advance(process.audit)
+
+    def rested(self, process: Process, _: int) -> None:
+        """Take the next batch."""
+        self.idle.append(process)
+        self.assign()
+
+    def vary(self, seconds: float) -> float:
+        """Return a latency around an average."""
+        return seconds * (1 + SPREAD * (2 * self.random.random() - 1))

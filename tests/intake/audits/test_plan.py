@@ -1,0 +1,296 @@
+"""The model of `keyhole plan`: exact counts, its laws, its walls, and a simulation of a million objects."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyhole.intake.audits import plan as model
+from keyhole.intake.audits.estimate import Estimator
+from keyhole.intake.audits.plan import Fleet, Kept, Plan, Resource, Work
+from keyhole.intake.audits.prices import load_prices
+from keyhole.intake.audits.walls import MOST_OUTSTANDING, walls
+from keyhole.intake.listing import Listed
+from keyhole.settings import Settings
+from tests.intake.audits.fleet_simulation import simulate
+from tests.pages import REFERENCE, rows
+from tests.slow import slow
+
+PRICES = load_prices(None)
+MILLION = 1_000_000
+KEPT = Kept(records=True, record_seconds=0, stream_length=100_000, done_seconds=86_400)
+
+
+def work(**values: object) -> Work:
+    return Work.model_validate({"objects": MILLION, "ttfb_seconds": 0.03, **values})
+
+
+def fleet(**values: object) -> Fleet:
+    """Eight processes, and no limit that they reach."""
+    usual = {"processes": 8, "threads": 16, "rate": 0, "outstanding": 100, "batch_size": 100}
+    return Fleet.model_validate(usual | values)
+
+
+def plan(work: Work | None = None, fleet_: Fleet | None = None, **kept: object) -> Plan:
+    stored = KEPT.model_copy(update=kept)
+    return model.plan(work or Work(objects=MILLION, ttfb_seconds=0.03), fleet_ or fleet(), stored, PRICES)
+
+
+def names(plan: Plan) -> list[str]:
+    return [wall.name for wall in walls(plan)]
+
+
+class TestAgainstASimulation:
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("bound", "work", "fleet"),
+        [
+            (Resource.LATENCY, work(), fleet()),
+            (Resource.CPU, work(cpu_seconds=0.02), fleet()),
+            (Resource.RATE, work(), fleet(rate=500, outstanding=8, processes=50)),
+            (Resource.S3_READS, work(), fleet(processes=50)),
+            (Resource.REDIS, work(), fleet(processes=100, prefixes=4)),
+        ],
+    )
+    def test_a_million_objects_take_the_time_of_the_plan(
+        self, bound: Resource, work: Work, fleet: Fleet
+    ) -> None:
+        found = plan(work, fleet)
+
+        assert found.bound is bound
+        assert found.seconds == pytest.approx(simulate(work, fleet), rel=0.03)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("bound", "work", "fleet"),
+        [
+            (Resource.LATENCY, work(tags=True), fleet()),
+            (Resource.LATENCY, work(cpu_seconds=0.0005), fleet(threads=64, processes=4)),
+            (Resource.CPU, work(), fleet(threads=256, processes=2)),
+            (Resource.LATENCY, work(), fleet(outstanding=4)),
+            (Resource.LATENCY, work(), fleet(outstanding=8)),
+            (Resource.LATENCY, work(ttfb_seconds=0.2), fleet(processes=20)),
+            (Resource.S3_READS, work(tags=True), fleet(processes=50)),
+            (Resource.LISTING, work(gets=1, bytes=4096, ttfb_seconds=0.1), fleet(processes=60)),
+            (Resource.RATE, work(tags=True), fleet(rate=2500)),
+        ],
+    )
+    def test_a_hundred_thousand_objects_do_with_other_bounds(
+        self, bound: Resource, work: Work, fleet: Fleet
+    ) -> None:
+        work = work.model_copy(update={"objects": 100_000})
+        found = plan(work, fleet)
+
+        assert found.bound is bound
+        assert found.seconds == pytest.approx(simulate(work, fleet), rel=0.05)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("work", "fleet"),
+        [
+            (work(cpu_seconds=0.085 / 16), fleet()),
+            (work(), fleet(outstanding=9)),
+            (work(), fleet(processes=14)),
+            (work(), fleet(batch_size=10)),
+        ],
+        ids=["threads and processor", "batches and processes", "threads and S3", "small batches"],
+    )
+    def test_it_is_an_eighth_off_at_most_if_two_bounds_are_near(self, work: Work, fleet: Fleet) -> None:
+        work = work.model_copy(update={"objects": 100_000})
+        assert plan(work, fleet).seconds == pytest.approx(simulate(work, fleet), rel=0.125)
+
+    def test_a_small_audit_takes_the_time_of_the_plan(self) -> None:
+        """This test is quick, so it also runs when the simulations above do not."""
+        small = work(objects=10_000)
+        assert plan(small).seconds == pytest.approx(simulate(small, fleet()), rel=0.1)
+
+
+class TestCounts:
+    def test_a_billion_objects(self) -> None:
+        found = plan(work(objects=1000 * MILLION), fleet(rate=500))
+
+        assert (found.spending.lists, found.spending.gets) == (MILLION, 2500 * MILLION)
+        assert found.spending.dollars == pytest.approx(MILLION * 0.000005 + 2500 * MILLION * 0.0000004)
+        assert found.seconds == pytest.approx(2501 * MILLION / 500)
+        assert found.memory.audit_rows == 18_000 * MILLION
+
+    @given(
+        objects=st.integers(min_value=1, max_value=3000),
+        gets=st.integers(min_value=1, max_value=5),
+        storage_class=st.sampled_from(["STANDARD", "STANDARD_IA", "GLACIER_IR", "MYSTERY"]),
+        tags=st.booleans(),
+    )
+    def test_requests_and_dollars_are_those_of_a_dry_run(
+        self, objects: int, gets: int, storage_class: str, tags: bool
+    ) -> None:
+        size = 1_000_000
+        estimator = Estimator(PRICES, tags, gets, size, most_gets=32, most_bytes=size)
+        estimator.lists(-(-objects // 1000))
+        for _ in range(objects):
+            estimator.add(Listed("a", size, storage_class=storage_class))
+
+        found = plan(work(objects=objects, gets=gets, bytes=size, storage_class=storage_class, tags=tags))
+
+        expected = estimator.result().expected
+        assert found.spending == expected.model_copy(update={"dollars": found.spending.dollars})
+        assert found.spending.dollars == pytest.approx(expected.dollars)
+        assert found.priced is (storage_class != "MYSTERY")
+
+    def test_the_average_scan_is_that_of_the_reference(self) -> None:
+        cells = rows(REFERENCE["cost"], "image")
+        gets = [int(row[2]) for row in cells]
+        kib = [int(row[3].replace("KiB", "").replace(",", "")) for row in cells]
+
+        assert pytest.approx(sum(gets) / len(gets), abs=0.05) == model.MEAN_GETS
+        assert pytest.approx(sum(kib) / len(kib) * 1024, rel=0.01) == model.MEAN_BYTES
+
+
+class TestReference:
+    def test_its_walls_are_those_of_the_model(self) -> None:
+        """Each wall is met after the advice on the walls before it was followed."""
+        billion = work(objects=1000 * MILLION)
+        limited = plan(billion, fleet(processes=50, outstanding=8, rate=500))
+        unlimited = plan(billion, fleet(processes=50, outstanding=8))
+        busy = plan(billion, fleet(processes=50, outstanding=54))
+        speeds = [
+            limited.objects_per_second,
+            unlimited.objects_per_second,
+            *(busy.ceiling(wall) for wall in (Resource.S3_READS, Resource.LISTING, Resource.REDIS)),
+        ]
+
+        told = rows(REFERENCE["cost"], "wall")
+
+        assert [row[1] for row in told] == [f"{speed:,.0f}" for speed in speeds]
+        assert [row[2] for row in told] == [f"{1e9 / speed / 3600:,.0f}" for speed in speeds]
+        assert busy.bound is Resource.S3_READS
+
+    def test_its_figures_for_a_billion_objects_are_those_of_the_model(self) -> None:
+        billion = work(objects=1000 * MILLION)
+        plain, tagged, cold = (
+            plan(billion.model_copy(update=values))
+            for values in ({}, {"tags": True}, {"storage_class": "GLACIER_IR"})
+        )
+        page = " ".join(REFERENCE["cost"].split())
+
+        assert f"about ${plain.spending.dollars:,.0f} in requests" in page
+        assert f"${tagged.spending.dollars:,.0f} with tags" in page
+        assert f"cost ${round(cold.spending.dollars, -2):,.0f}" in page
+        assert f"take {plain.memory.total / 2**30:.0f} GiB" in page
+        assert f"the list of the audit: {plain.memory.audit_rows / 2**30:.0f} GiB" in page
+        assert f"{model.RECORD_BYTES + model.INDEX_BYTES} bytes with its indexes" in page
+        assert f"the indexes, {model.INDEX_BYTES} bytes for each object" in page
+
+
+class TestMemory:
+    def test_it_grows_with_the_objects_except_the_stream(self) -> None:
+        small, large = plan(work(objects=MILLION)).memory, plan(work(objects=10 * MILLION)).memory
+
+        assert large.records == 10 * small.records
+        assert large.indexes == 10 * small.indexes
+        assert large.stream == small.stream
+
+    def test_verdicts_that_expire_take_as_much_as_the_audit_writes_in_that_time(self) -> None:
+        found = plan(work(objects=1000 * MILLION), record_seconds=3600)
+
+        alive = found.memory.records / model.RECORD_BYTES
+        assert alive == pytest.approx(3600 * found.objects_per_second, rel=0.001)
+        assert found.memory.indexes == 1000 * MILLION * model.INDEX_BYTES
+
+    def test_without_records_there_is_only_the_audit(self) -> None:
+        memory = plan(records=False).memory
+        assert (memory.records, memory.indexes, memory.stream) == (0, 0, 0)
+        assert memory.audit_rows == 18 * MILLION
+
+
+WORKS = st.builds(
+    work,
+    objects=st.integers(min_value=1, max_value=10**12),
+    gets=st.floats(min_value=1, max_value=30),
+    cpu_seconds=st.floats(min_value=0, max_value=1),
+    ttfb_seconds=st.floats(min_value=1e-4, max_value=10),
+    tags=st.booleans(),
+)
+FLEETS = st.builds(
+    fleet,
+    processes=st.integers(min_value=1, max_value=1000),
+    threads=st.integers(min_value=1, max_value=256),
+    prefixes=st.integers(min_value=1, max_value=100),
+    rate=st.sampled_from([0, 1, 50, 500, 100_000]),
+    outstanding=st.integers(min_value=1, max_value=1000),
+    batch_size=st.integers(min_value=1, max_value=1000),
+)
+
+
+class TestLaws:
+    @given(WORKS, FLEETS)
+    def test_no_plan_is_faster_than_its_lowest_ceiling(self, work: Work, fleet: Fleet) -> None:
+        found = plan(work, fleet)
+        speeds = [ceiling.objects_per_second for ceiling in found.ceilings]
+
+        assert speeds == sorted(speeds)
+        assert 0 < found.objects_per_second <= speeds[0]
+        assert found.seconds == pytest.approx(work.objects / found.objects_per_second)
+
+    @given(WORKS, FLEETS)
+    def test_twice_the_latency_is_never_faster(self, work: Work, fleet: Fleet) -> None:
+        slower = work.model_copy(update={"ttfb_seconds": 2 * work.ttfb_seconds})
+        assert plan(slower, fleet).seconds >= plan(work, fleet).seconds * 0.999
+
+    @given(WORKS, FLEETS)
+    def test_more_processor_time_is_never_faster(self, work: Work, fleet: Fleet) -> None:
+        slower = work.model_copy(update={"cpu_seconds": work.cpu_seconds + 0.01})
+        assert plan(slower, fleet).seconds >= plan(work, fleet).seconds * 0.999
+
+    @given(WORKS, FLEETS)
+    def test_every_plan_has_walls_of_different_names(self, work: Work, fleet: Fleet) -> None:
+        found = names(plan(work, fleet))
+        assert found[0] == plan(work, fleet).bound
+        assert len(found) == len(set(found))
+
+
+class TestWalls:
+    def test_the_defaults_meet_the_rate_limit_and_leave_processes_idle(self) -> None:
+        found = plan(fleet_=fleet(processes=50, rate=500, outstanding=8))
+        assert names(found) == ["rate", "idle_processes"]
+
+    @pytest.mark.parametrize("processes", [50, slow(5000)])
+    def test_the_advised_number_of_batches_keeps_all_processes_busy(self, processes: int) -> None:
+        advised = min(MOST_OUTSTANDING, processes + 4)
+        (idle,) = [
+            wall
+            for wall in walls(plan(fleet_=fleet(processes=processes, outstanding=8)))
+            if "idle" in wall.name
+        ]
+
+        assert f"to {advised} or more" in idle.advice
+
+    def test_the_largest_number_of_batches_is_that_of_the_setting(self) -> None:
+        (most,) = [
+            bound.le for bound in Settings.model_fields["audit_outstanding"].metadata if hasattr(bound, "le")
+        ]
+        assert most == MOST_OUTSTANDING
+
+    def test_the_advised_rate_is_below_the_limit_of_s3(self) -> None:
+        small = work(bytes=65_536)
+        found = plan(small, fleet(processes=50))
+        assert names(found) == ["s3_reads", "refusals"]
+        assert "to 4,950 or less" in walls(found)[1].advice
+
+        assert names(plan(small, fleet(processes=50, rate=4950))) == ["rate"]
+
+    @pytest.mark.parametrize(
+        ("kept", "met"),
+        [
+            ({}, ["redis_memory"]),
+            ({"record_seconds": 86_400}, ["redis_memory", "indexes", "expiry"]),
+            ({"records": False}, ["no_records"]),
+        ],
+    )
+    def test_a_billion_verdicts_do_not_fit_into_one_redis(
+        self, kept: dict[str, object], met: list[str]
+    ) -> None:
+        found = plan(work(objects=1000 * MILLION), fleet(), **kept)
+        assert names(found) == ["latency", *met]
+
+    def test_tags_and_the_network_are_named(self) -> None:
+        fast = plan(work(tags=True), fleet(processes=400, outstanding=400, prefixes=20))
+        assert {"tags", "network"} <= set(names(fast))

@@ -1,0 +1,310 @@
+"""Predicts the requests, dollars, hours and Redis memory of an audit from a few numbers, without a listing.
+
+The model is a set of ceilings. Each resource (the threads, the processors, S3, the rate limit, the listing,
+Redis) can serve a certain number of objects per second, and the audit runs at the lowest of these ceilings.
+The two ceilings of a worker process, its threads and its processor, depend on each other: threads that have
+their data wait for the processor. Mean value analysis computes the speed of both together (Reiser and
+Lavenberg, 1980).
+
+The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
+objects, and the start of the workers. It assumes that each process has a processor core of its own. If the
+two lowest ceilings are nearly equal, or a batch has fewer objects than a process has threads, the model is
+too optimistic, by up to an eighth. `tests/intake/audits/test_plan.py` compares the model with a simulation of
+a million objects.
+"""
+
+import math
+from collections.abc import Iterator
+from datetime import date
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from keyhole.intake.audits.costs import USUAL_TAGS
+from keyhole.intake.audits.estimate import NO_TAGS, Spending
+from keyhole.intake.audits.page import jobs_in_batch
+from keyhole.intake.audits.prices import Prices
+from keyhole.intake.audits.records import ROW_BYTES
+from keyhole.intake.listing import PAGE_KEYS
+
+#: The GETs and the bytes of an average scan: the averages of the table in `keyhole docs cost`.
+MEAN_GETS: Final = 2.5
+MEAN_BYTES: Final = 824 * 1024
+#: The CPU time of a worker process for one object, in seconds: reading, inspecting and recording.
+#: `python -m tests.bench throughput` and `python -m tests.bench.audit` measure it.
+MEAN_CPU_SECONDS: Final = 0.003
+#: Bytes per second of one connection to S3 (S3's "Performance design patterns" states 85 to 90 MB/s).
+CONNECTION_BYTES: Final = 85_000_000
+#: The requests per second that S3 answers for each prefix (S3's user guide, "Optimizing performance").
+S3_READS: Final = 5_500
+S3_WRITES: Final = 3_500
+#: Seconds between two batches of a process: it acknowledges a message and receives the next.
+BATCH_SECONDS: Final = 0.01
+#: An audit lists one page at a time. For each page, S3 collects 1,000 keys, which takes about as long as this
+#: number of small GETs. Then Keyhole compares the keys with its verdicts and commits the page.
+PAGE_TTFBS: Final = 4
+PAGE_SECONDS: Final = 0.15
+#: The CPU time of Redis for one object, and for one request that the audit's rate limit counts, in seconds.
+#: Redis executes commands in one thread.
+REDIS_SECONDS: Final = 0.00025
+REDIS_SECONDS_OF_RATE: Final = 0.00002
+
+# Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes.
+# `tests/e2e/test_plan.py` measures them again.
+#: The record of the verdict, with its key and its share of the server's table of keys.
+RECORD_BYTES: Final = 368
+#: The object's entries in the index by status, and in the index by key.
+INDEX_BYTES: Final = 170
+#: An entry in the stream of verdicts.
+STREAM_BYTES: Final = 740
+#: A job that is queued or in progress, in the audit's list of batches, in the ledger and in the broker.
+JOB_BYTES: Final = 250
+#: A marker that a batch is complete.
+DONE_BYTES: Final = 90
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Work(_Frozen):
+    """The objects of the audit, and what the scan of one object needs on average."""
+
+    objects: int
+    gets: float = MEAN_GETS
+    bytes: int = MEAN_BYTES
+    cpu_seconds: float = MEAN_CPU_SECONDS
+    #: Seconds from a request to the first byte of the answer.
+    ttfb_seconds: float
+    storage_class: str = "STANDARD"
+    #: Whether workers also write the verdict as tags.
+    tags: bool = False
+
+
+class Fleet(_Frozen):
+    """The workers, and the limits of the audit.
+
+    `prefixes` is the number of prefixes that are audited at the same time, each by its own audit. `rate` is
+    in requests per second; 0 means no limit.
+    """
+
+    processes: int
+    threads: int
+    prefixes: int = 1
+    rate: float
+    #: The most batches of one audit that are queued or in progress, and the most objects of one batch.
+    outstanding: int
+    batch_size: int
+
+    @property
+    def busy(self) -> int:
+        """The processes that have work at the same time. Each needs a batch."""
+        return min(self.processes, self.outstanding * self.prefixes)
+
+    @property
+    def batch(self) -> int:
+        """The number of objects in a batch."""
+        return jobs_in_batch(self.batch_size, rate=self.rate, outstanding=self.outstanding)
+
+
+class Kept(_Frozen):
+    """What Redis keeps. Times are in seconds; a `record_seconds` of 0 means forever."""
+
+    records: bool
+    record_seconds: int
+    stream_length: int
+    done_seconds: int
+
+
+class Resource(StrEnum):
+    """The resources that can bound the speed of an audit."""
+
+    RATE = "rate"
+    LATENCY = "latency"
+    CPU = "cpu"
+    S3_READS = "s3_reads"
+    S3_WRITES = "s3_writes"
+    LISTING = "listing"
+    REDIS = "redis"
+
+
+class Ceiling(_Frozen):
+    """The most objects per second that a resource can serve."""
+
+    resource: Resource
+    objects_per_second: float
+
+
+class Memory(_Frozen):
+    """The memory of Redis at the end of the audit, in bytes."""
+
+    records: int
+    indexes: int
+    stream: int
+    audit_rows: int
+    jobs: int
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.records + self.indexes + self.stream + self.audit_rows + self.jobs
+
+
+class Plan(_Frozen):
+    """The prediction. `ceilings` begin with the lowest, which bounds the audit."""
+
+    work: Work
+    fleet: Fleet
+    kept: Kept
+    spending: Spending
+    ceilings: tuple[Ceiling, ...]
+    objects_per_second: float
+    seconds: float
+    memory: Memory
+    prices_date: date
+    region: str
+    #: Whether the price table has the storage class. If not, the highest prices in the table are used.
+    priced: bool
+
+    @property
+    def bound(self) -> Resource:
+        """The resource that bounds the audit."""
+        return self.ceilings[0].resource
+
+    def ceiling(self, resource: Resource) -> float:
+        """Return the objects per second that a resource can serve; infinity if nothing limits it."""
+        return next(
+            (one.objects_per_second for one in self.ceilings if one.resource is resource), float("inf")
+        )
+
+    @property
+    def bits_per_second(self) -> float:
+        """The network traffic of all hosts together."""
+        return 8 * self.work.bytes * self.objects_per_second
+
+
+def plan(work: Work, fleet: Fleet, kept: Kept, prices: Prices) -> Plan:
+    """Return the prediction for an audit in which no object has a valid verdict."""
+    ceilings = sorted(_ceilings(work, fleet), key=lambda one: one.objects_per_second)
+    speed = min(ceilings[0].objects_per_second, _fleet_speed(work, fleet, work.cpu_seconds))
+    return Plan(
+        work=work,
+        fleet=fleet,
+        kept=kept,
+        spending=_spending(work, prices),
+        ceilings=tuple(ceilings),
+        objects_per_second=speed,
+        seconds=work.objects / speed,
+        memory=_memory(work, fleet, kept, speed),
+        prices_date=prices.date,
+        region=prices.region,
+        priced=prices.knows(work.storage_class),
+    )
+
+
+def _spending(work: Work, prices: Prices) -> Spending:
+    tags = USUAL_TAGS if work.tags else NO_TAGS
+    objects = work.objects
+    lists, gets = -(-objects // PAGE_KEYS), round(objects * work.gets)
+    heads, reads, writes = objects * tags.looks, objects * tags.reads, objects * tags.writes
+    dollars = lists * prices.list_request() + (gets + heads) * prices.get(work.storage_class, 0)
+    dollars += prices.retrieval(work.storage_class, objects * work.bytes)
+    dollars += reads * prices.get_tagging() + writes * prices.put_tagging()
+    return Spending(
+        lists=lists,
+        gets=gets,
+        heads=heads,
+        tag_reads=reads,
+        tag_writes=writes,
+        bytes_read=objects * work.bytes,
+        dollars=dollars,
+    )
+
+
+def _ceilings(work: Work, fleet: Fleet) -> Iterator[Ceiling]:
+    tags = USUAL_TAGS if work.tags else NO_TAGS
+    reads = work.gets + tags.looks + tags.reads + 1 / PAGE_KEYS
+    asked = reads + tags.writes
+    if fleet.rate:
+        yield Ceiling(resource=Resource.RATE, objects_per_second=fleet.rate / asked)
+    yield Ceiling(resource=Resource.LATENCY, objects_per_second=_fleet_speed(work, fleet, 0))
+    if work.cpu_seconds:
+        yield Ceiling(resource=Resource.CPU, objects_per_second=fleet.busy / work.cpu_seconds)
+    yield Ceiling(resource=Resource.S3_READS, objects_per_second=S3_READS * fleet.prefixes / reads)
+    if tags.writes:
+        speed = S3_WRITES * fleet.prefixes / tags.writes
+        yield Ceiling(resource=Resource.S3_WRITES, objects_per_second=speed)
+    speed = fleet.prefixes * PAGE_KEYS / _page_seconds(work)
+    yield Ceiling(resource=Resource.LISTING, objects_per_second=speed)
+    redis_seconds = REDIS_SECONDS + (REDIS_SECONDS_OF_RATE * asked if fleet.rate else 0)
+    yield Ceiling(resource=Resource.REDIS, objects_per_second=1 / redis_seconds)
+
+
+def _page_seconds(work: Work) -> float:
+    return PAGE_TTFBS * work.ttfb_seconds + PAGE_SECONDS
+
+
+def object_seconds(work: Work) -> float:
+    """Return the seconds for which a thread waits for S3 while it scans one object."""
+    requests = work.gets + (sum(USUAL_TAGS) if work.tags else 0)
+    return requests * work.ttfb_seconds + work.bytes / CONNECTION_BYTES
+
+
+def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
+    """Return the objects per second of one process that always has a batch to work on.
+
+    The process takes the next batch only after all threads have finished. At the end of a batch, no object is
+    left for some threads. On average, a thread is idle for half the time of a slow object.
+    """
+    waits, batch = object_seconds(work), fleet.batch
+    slowest = waits + (math.ceil(work.gets) - work.gets) * work.ttfb_seconds
+    threads = min(fleet.threads, batch)
+    speed, in_line = 0.0, 0.0
+    for busy in range(1, threads + 1):
+        # A thread finds as many others in line for the processor as there are on average with one less.
+        response = cpu_seconds * (1 + in_line)
+        speed = busy / (waits + response)
+        in_line = speed * response
+    if batch > threads:
+        seconds = batch / speed + (slowest + cpu_seconds) / 2
+    else:
+        seconds = batch / speed + slowest - waits
+    # The processor is idle until the first answer of the batch.
+    seconds = max(seconds, work.ttfb_seconds + batch * cpu_seconds)
+    return batch / (seconds + BATCH_SECONDS)
+
+
+def _fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
+    """Return the objects per second of all processes.
+
+    An audit lists its next page when one batch less is outstanding than is allowed. Until the page is
+    listed, no batch replaces those that end. If no more batches are allowed than there are processes, some
+    processes are idle meanwhile.
+    """
+    speed = _process_speed(work, fleet, cpu_seconds)
+    busy = fleet.busy / fleet.prefixes
+    ended_per_second = busy * speed / fleet.batch
+    page = _page_seconds(work)
+    # The number of idle processes grows from `first` at this rate while the page is listed.
+    first = 1 - (fleet.outstanding - busy)
+    begins = max(0.0, -first / ended_per_second)
+    listing = max(0.0, page - begins)
+    idle_seconds = min(busy * page, max(0.0, first) * listing + ended_per_second * listing**2 / 2)
+    working_seconds = PAGE_KEYS / speed
+    return fleet.busy * speed * working_seconds / (working_seconds + idle_seconds)
+
+
+def _memory(work: Work, fleet: Fleet, kept: Kept, speed: float) -> Memory:
+    objects, batch = work.objects, fleet.batch
+    recorded = objects if kept.records else 0
+    alive = min(recorded, speed * kept.record_seconds) if kept.record_seconds else recorded
+    done = min(objects, speed * kept.done_seconds) / batch
+    queued = min(objects, fleet.outstanding * fleet.prefixes * batch + fleet.prefixes * PAGE_KEYS)
+    return Memory(
+        records=round(alive * RECORD_BYTES),
+        indexes=recorded * INDEX_BYTES,
+        stream=min(recorded, kept.stream_length) * STREAM_BYTES,
+        audit_rows=objects * ROW_BYTES,
+        jobs=round(queued * JOB_BYTES + done * DONE_BYTES),
+    )

@@ -1,0 +1,160 @@
+"""Finds the walls of a plan: the resource that bounds its speed, and the resources that do not suffice.
+
+For each wall, a message states the reason, and advice states what an operator can do.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from keyhole.intake.audits.plan import INDEX_BYTES, Plan, Resource
+
+#: A Redis above this size is hard to run. It rewrites its file from a copy of itself, which can need as much
+#: memory again, and a restart reads the whole file before Keyhole can continue.
+LARGE_REDIS_BYTES: Final = 64 * 2**30
+#: A host with a usual network of 10 Gbit/s.
+HOST_BITS: Final = 10e9
+#: The largest value of KEYHOLE_AUDIT_OUTSTANDING.
+MOST_OUTSTANDING: Final = 1000
+
+
+class Wall(NamedTuple):
+    """A wall: its name, what happens there, and what to do."""
+
+    name: str
+    message: str
+    advice: str
+
+
+def walls(plan: Plan) -> tuple[Wall, ...]:
+    """Return the walls that a plan meets. The first is the resource that bounds the speed."""
+    return (_bound(plan), *(wall for find in _OTHERS for wall in find(plan)))
+
+
+def _bound(plan: Plan) -> Wall:
+    fleet, work = plan.fleet, plan.work
+    match plan.bound:
+        case Resource.RATE:
+            message = f"all audits of a bucket together make at most {fleet.rate:g} requests per second"
+            advice = "raise --rate, or KEYHOLE_AUDIT_RATE, if S3 and the other users of the bucket allow it"
+        case Resource.LATENCY:
+            message = f"{fleet.busy:,} processes with {fleet.threads} threads wait for the answers of S3"
+            advice = "start more worker processes, or raise KEYHOLE_SCAN_THREADS, or run them nearer to S3"
+            if fleet.outstanding * fleet.prefixes < fleet.processes:
+                advice = "raise KEYHOLE_AUDIT_OUTSTANDING, so that all processes have work"
+        case Resource.CPU:
+            each = f"{work.cpu_seconds * 1e3:g} ms per object"
+            message = f"{fleet.busy:,} processes use their processors fully, {each}"
+            advice = "start more worker processes on more cores; more threads do not help"
+        case Resource.S3_READS | Resource.S3_WRITES:
+            message = "S3 answers 5,500 reads and 3,500 writes per second for each prefix"
+            advice = (
+                "audit several prefixes at the same time, each by its own audit (--prefixes); S3 divides a "
+                "bucket at its prefixes only after some time of load"
+            )
+        case Resource.LISTING:
+            message = "an audit lists one page of 1,000 keys at a time"
+            advice = "audit several prefixes at the same time, or list from an S3 Inventory (--inventory)"
+        case Resource.REDIS:
+            message = "Redis executes the commands for all objects in one thread"
+            advice = "divide the prefixes among several installations of Keyhole, each with its own Redis"
+    return Wall(plan.bound.value, message, advice)
+
+
+def _idle_processes(plan: Plan) -> Iterator[Wall]:
+    fleet = plan.fleet
+    if fleet.busy < fleet.processes:
+        # A few more batches than processes keep all processes busy while the audit lists its next page.
+        needed = -(-fleet.processes // fleet.prefixes) + 4
+        yield Wall(
+            "idle_processes",
+            f"only {fleet.busy:,} of {fleet.processes:,} processes have work, because an audit has at most "
+            f"{fleet.outstanding:,} batches in progress",
+            f"set KEYHOLE_AUDIT_OUTSTANDING to {min(MOST_OUTSTANDING, needed)} or more",
+        )
+
+
+def _refusals(plan: Plan) -> Iterator[Wall]:
+    s3 = min(plan.ceiling(Resource.S3_READS), plan.ceiling(Resource.S3_WRITES))
+    if plan.bound in {Resource.S3_READS, Resource.S3_WRITES}:
+        requests = s3 * plan.spending.requests / plan.work.objects
+        yield Wall(
+            "refusals",
+            "the workers can send more requests than S3 answers, so S3 refuses some with 503; Keyhole tries "
+            "them again, and other users of the prefix are refused, too",
+            f"set --rate to {requests * 0.9:,.0f} or less",
+        )
+
+
+def _redis_memory(plan: Plan) -> Iterator[Wall]:
+    if plan.memory.total <= LARGE_REDIS_BYTES:
+        return
+    kept = plan.kept
+    if plan.memory.records:
+        yield Wall(
+            "redis_memory",
+            "the verdicts need more memory than one Redis should have",
+            "let the verdicts expire (KEYHOLE_RECORD_SECONDS), or write them only to tags "
+            "(KEYHOLE_SINKS=tags), or divide the prefixes among several installations of Keyhole, each with "
+            "its own Redis",
+        )
+    else:
+        yield Wall(
+            "redis_memory",
+            "the audit's list of objects needs more memory than one Redis should have",
+            "divide the prefixes among several installations of Keyhole, each with its own Redis",
+        )
+    if kept.record_seconds and plan.work.objects * INDEX_BYTES > LARGE_REDIS_BYTES:
+        yield Wall(
+            "indexes",
+            "the indexes keep the names of expired verdicts until a command reads them",
+            "run `keyhole results` regularly, which removes these names from the index by status",
+        )
+
+
+def _expiry(plan: Plan) -> Iterator[Wall]:
+    kept = plan.kept
+    if kept.records and 0 < kept.record_seconds < plan.seconds:
+        yield Wall(
+            "expiry",
+            "the first verdicts expire before the audit ends, so its report lacks their names and reasons",
+            "read the stream of verdicts while the audit runs, or audit one prefix after the other and write "
+            "a report of each (`keyhole report ID -o audit.parquet`)",
+        )
+
+
+def _nothing_recorded(plan: Plan) -> Iterator[Wall]:
+    if not plan.kept.records:
+        yield Wall(
+            "no_records",
+            "without recorded verdicts, every audit scans all objects again, and its report has no names",
+            "add redis to KEYHOLE_SINKS if that costs more than the memory",
+        )
+
+
+def _tags(plan: Plan) -> Iterator[Wall]:
+    if plan.work.tags:
+        yield Wall(
+            "tags",
+            "five more requests for each object write its tags and check them",
+            "write tags only where a bucket policy reads them",
+        )
+
+
+def _network(plan: Plan) -> Iterator[Wall]:
+    if plan.bits_per_second > HOST_BITS:
+        yield Wall(
+            "network",
+            f"the workers read {plan.bits_per_second / 1e9:,.1f} Gbit/s",
+            "divide the processes among several hosts, and reach S3 without a NAT gateway",
+        )
+
+
+_OTHERS: Final[tuple[Callable[[Plan], Iterator[Wall]], ...]] = (
+    _idle_processes,
+    _refusals,
+    _redis_memory,
+    _expiry,
+    _nothing_recorded,
+    _tags,
+    _network,
+)
