@@ -1,5 +1,7 @@
 """The time limits for the work on a message, derived from the longest time that one scan may take.
 
+A batch consists of the objects of one message:
+
     |- begin -|----- the longest scan -----|- its tags -|-|- grace -|
     0                                                   soft      hard
 

@@ -3,9 +3,9 @@
     >>> from keyhole.tasks import scan
     >>> scan.delay("s3://images/debian.qcow2")
 
-`delay` and `apply_async` of the scan tasks record the work in the ledger before they publish the message.
-`app.send_task` bypasses the ledger: workers still do the work, but the work is lost if the broker loses the
-message.
+`delay` and `apply_async` of the scan tasks record the work in the ledger (`keyhole.jobs.ledger`) before they
+publish the message. `app.send_task` bypasses the ledger: workers still do the work, but the work is lost if
+the broker loses the message.
 """
 
 import logging

@@ -1,4 +1,8 @@
-"""`keyhole dead`: shows, retries and drops dead letters."""
+"""`keyhole dead`: shows, retries and drops dead letters.
+
+A dead letter, or letter for short, is a record of work that Keyhole gave up. Its body contains the work, for
+example a message.
+"""
 
 import json
 import sys

@@ -76,8 +76,8 @@ def listen_command(
     The options --bucket, --include, --exclude and --suffix can be repeated. Keyhole understands events of S3,
     also in SNS and EventBridge messages, and events of MinIO and Ceph. It deletes a message after it has
     queued the message's objects for the workers. Messages that it does not understand become dead letters
-    (`keyhole dead`). On Ctrl-C or SIGTERM, the listener finishes its batch; a second signal ends it
-    immediately.
+    (`keyhole dead`). On Ctrl-C or SIGTERM, the listener finishes the messages that it has received; a second
+    signal ends it immediately.
     """
     settings = load_settings()
     settings = settings.model_copy(

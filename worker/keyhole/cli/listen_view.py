@@ -171,7 +171,9 @@ class View:
         if trouble:
             parts.append(Text(f"unreachable, retrying: {shown(trouble)}", style="red"))
         if self._stop.is_set() and not self._ended:
-            parts.append(Text("Finishing the batch; press Ctrl-C again to end immediately.", style="dim"))
+            parts.append(
+                Text("Finishing the received messages; press Ctrl-C again to end immediately.", style="dim")
+            )
         return Group(*parts)
 
     def _note(self, name: str, counts: Counter[str]) -> Text:

@@ -1,5 +1,8 @@
 """Runs attempts at jobs in threads, and detects attempts that hang.
 
+An attempt is one scan of one job's object. An entry contains the jobs of one message (see the glossary in
+`keyhole.jobs.ledger`).
+
 Python cannot end a thread. So if an attempt hangs, the whole process must end. Before `run` raises
 `HungError` for this purpose, it waits a few seconds for the other attempts, and records the stack of each
 attempt that hangs.

@@ -1,7 +1,9 @@
 """The base classes of Keyhole's Celery tasks.
 
-`LedgerTask` records work in the ledger before it is published. `KeptTask` stores invalid messages as dead
-letters.
+The ledger is the record in Redis of all accepted work that is not done yet (see `keyhole.jobs.ledger`, which
+also has a glossary). `LedgerTask` records work in the ledger before it publishes a message. If the broker
+then loses the message, the sweep, which runs every few seconds, sends it again. `KeptTask` stores invalid
+messages as dead letters.
 """
 
 import json

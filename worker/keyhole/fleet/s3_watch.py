@@ -1,8 +1,8 @@
 """Checks whether this worker can use S3: when the worker starts, and when its scans fail.
 
-A worker with a broken network or wrong credentials leaves all its jobs undecided. Such a worker fails faster
-than healthy workers scan, so it would take most of the jobs. So a worker that cannot use S3 does not start. A
-running worker that cannot use S3 consumes no queues until it can use S3 again:
+A worker with a broken network or wrong credentials reaches no verdict on any of its jobs. Such a worker fails
+faster than healthy workers scan, so it would take most of the jobs. So a worker that cannot use S3 does not
+start. A running worker that cannot use S3 consumes no queues until it can use S3 again:
 
     a pool process: a circuit breaker opens ──► it sets a mark in shared memory
     the main process, every few seconds: the mark is new ──► a thread sends one request to S3

@@ -1,4 +1,8 @@
-"""The steps of one job: scan the object, write its tags, and record the verdict."""
+"""The steps of one job: scan the object, write its tags, and record the verdict.
+
+An entry contains the jobs of one message (see the glossary in `keyhole.jobs.ledger`). The sinks are the
+places to which Keyhole writes verdicts: Redis, the tags of the object, or both.
+"""
 
 import logging
 import time
@@ -101,7 +105,10 @@ class ScanWork:
         return steps
 
     def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
-        """Record a tag debt, so that a worker corrects tags that contradict the object's recorded verdict."""
+        """Record a tag debt, so that a worker corrects tags that contradict the object's recorded verdict.
+
+        Scans of this object have reached no verdict so far, so it does not get new tags.
+        """
         if {"redis", "tags"} <= set(self._services.settings.sinks):
             self._tags.owe(report, rate=self._rate(entry))
 

@@ -3,10 +3,11 @@
 Without signing keys, this module signs nothing and refuses nothing. With keys, it signs every message that
 Celery publishes in this process: jobs, entries that the sweep sends again, audits, schedules and retries.
 
-An attacker can copy a signed message and send it again. The ledger records the work of a message as open
-until it is done, and then as done for `done_seconds`. During this time a replay has no effect. After that, a
-replay would cause a new scan. So a message is refused if it was signed more than `done_seconds` ago and its
-work is not open. A message whose work is open is accepted at any age, because a backlog can last for days.
+An attacker can copy a signed message and send it again. The ledger (`keyhole.jobs.ledger`) records the work
+of a message as open until it is done, and then as done for `done_seconds`. During this time a replay has no
+effect. After that, a replay would cause a new scan. So a message is refused if it was signed more than
+`done_seconds` ago and its work is not open. A message whose work is open is accepted at any age, because a
+backlog can last for days.
 
 Replays of housekeeping messages have no effect: the token of an audit's page is valid once, the message of a
 due audit contains the audit's id, and a sweep can run at any time.

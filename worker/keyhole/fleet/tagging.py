@@ -1,7 +1,7 @@
 """The steps of writing tags. If the tags of a verdict cannot be written, they are written later.
 
-A tag debt is a record in Redis that an object should get certain tags. The debt remains until the tags are
-written.
+An object is undecided if its scans have reached no verdict so far. A tag debt is a record in Redis that an
+object should get certain tags. The debt remains until the tags are written.
 
 The worker writes the tags before it records the verdict, so programs that read the verdict find the tags. If
 writing the tags fails, the worker records a debt and then the verdict, and the job is done.

@@ -1,4 +1,4 @@
-"""Publishes entries and pages of audits to the broker, and reads the lengths of its queues.
+"""Sends messages to the broker for jobs and for pages of audits, and reads the lengths of its queues.
 
 Every function takes the Celery application as an argument, so it works in every thread of every process.
 """
@@ -22,7 +22,10 @@ from keyhole.jobs.queues import HOUSEKEEPING
 
 
 class CeleryPublisher:
-    """Publishes entries of the ledger, many in one round trip. It implements `jobs.publisher.Publisher`."""
+    """Publishes entries of the ledger (`keyhole.jobs.ledger`), many in one round trip.
+
+    It implements `jobs.publisher.Publisher`.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._app = app

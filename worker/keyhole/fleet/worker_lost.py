@@ -1,4 +1,4 @@
-"""Sends the task of a lost pool process again, in a thread.
+"""If a pool process dies while it executes a task, sends the task again, in a thread.
 
 Celery itself would send the task on the event loop, and block the loop until Redis answers. In a test with a
 frozen Redis, recording and publishing one task took 7 seconds.

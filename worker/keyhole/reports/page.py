@@ -6,7 +6,9 @@ Content Security Policy allows only the page's own style and script, and forbids
 or to send requests. The script only filters the table of objects by text and by status, so the page is
 complete in a browser that runs no scripts.
 
-A page shows up to `SHOWN_OBJECTS` objects, the most urgent first, and states how many objects it leaves out.
+A page shows up to `SHOWN_OBJECTS` objects and states how many objects it leaves out. Objects are sorted by
+the urgency of their status (`keyhole.reasons.STATUSES`). The page also shows the findings about the bucket:
+verdicts on deleted objects, and tags that contradict verdicts.
 """
 
 from base64 import b64encode
