@@ -54,7 +54,10 @@ class HeartbeatFile:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Create the file, and remove it when the block ends. If creating it fails, only log a warning."""
+        """Create the file, and remove it when the `with` block ends.
+
+        If creating it fails, only log a warning.
+        """
         try:
             self._touch()
         except OSError as error:

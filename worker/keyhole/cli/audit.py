@@ -45,11 +45,13 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
     "--include", multiple=True, metavar="GLOB", help="Only keys that match this glob; can be repeated."
 )
 @click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="No keys that match this glob; can be repeated."
+    "--exclude", multiple=True, metavar="GLOB", help="Leave out keys that match this glob; can be repeated."
 )
 @click.option("--suffix", "suffixes", multiple=True, help="Only keys with this suffix, such as .qcow2.")
-@click.option("--min-size", type=parsed("SIZE", parse_size), help="No objects below this size, such as 1MiB.")
-@click.option("--max-size", type=parsed("SIZE", parse_size), help="No objects above this size.")
+@click.option(
+    "--min-size", type=parsed("SIZE", parse_size), help="Leave out objects below this size, such as 1MiB."
+)
+@click.option("--max-size", type=parsed("SIZE", parse_size), help="Leave out objects above this size.")
 @click.option(
     "--sample",
     type=parsed("SHARE", parse_share),

@@ -43,13 +43,15 @@ SIZE = parsed("SIZE", parse_size)
     "--include", "events_include", multiple=True, metavar="GLOB", help="Only keys that match this glob."
 )
 @click.option(
-    "--exclude", "events_exclude", multiple=True, metavar="GLOB", help="No keys that match this glob."
+    "--exclude", "events_exclude", multiple=True, metavar="GLOB", help="Leave out keys that match this glob."
 )
 @click.option(
     "--suffix", "events_suffixes", multiple=True, help="Only keys with this suffix, such as .qcow2."
 )
-@click.option("--min-size", "events_min_size", type=SIZE, help="No objects below this size, such as 1MiB.")
-@click.option("--max-size", "events_max_size", type=SIZE, help="No objects above this size.")
+@click.option(
+    "--min-size", "events_min_size", type=SIZE, help="Leave out objects below this size, such as 1MiB."
+)
+@click.option("--max-size", "events_max_size", type=SIZE, help="Leave out objects above this size.")
 @click.option(
     "--pollers",
     type=click.IntRange(1, 64),

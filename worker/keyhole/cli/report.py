@@ -74,7 +74,7 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
 
 
 def _format_of(output: str | None) -> str:
-    """Return the format that the suffix of a file's name stands for."""
+    """Return the format of a report, which follows from the suffix of its file's name."""
     if output in {None, STDOUT}:
         return "html"
     for name, suffixes in SUFFIXES.items():

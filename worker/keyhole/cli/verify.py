@@ -34,7 +34,7 @@ from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
 #: If an object differs from its verdict or its tags, it is compared this many times in all. At the first
-#: comparison, a worker may have written the tags of a new verdict, but not yet the verdict.
+#: comparison, a worker may have written the tags of a new verdict, and not yet recorded the verdict.
 READINGS = 2
 
 

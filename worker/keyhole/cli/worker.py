@@ -120,7 +120,7 @@ def _stops_while_it_starts() -> Iterator[None]:
 def _stop_with_stdin() -> None:
     """Stop the worker when stdin ends.
 
-    Our parent process holds the other end of the pipe. If the parent is killed, stdin ends.
+    The parent process has the other end of the pipe. If the parent ends or is killed, stdin ends.
     """
     while os.read(sys.stdin.fileno(), 1024):
         pass

@@ -25,7 +25,7 @@ class WorkerHeartbeat:
     """The heartbeat of the worker's main process."""
 
     def __init__(self) -> None:
-        #: The text that heartbeats have while the worker is healthy.
+        #: The text of the heartbeat file while the worker is healthy, for example that S3 does not answer.
         self.status = ""
         #: For each of Celery's requests that this worker holds: when `_hanging` first saw it.
         self._held_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
@@ -36,7 +36,7 @@ class WorkerHeartbeat:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Write the first heartbeat. When the block ends, remove the file."""
+        """Write the first heartbeat. When the `with` block ends, remove the file."""
         with self._file.kept():
             yield
 
@@ -45,7 +45,7 @@ class WorkerHeartbeat:
         self._file.beat(self._hanging() or self.status)
 
     def _hanging(self) -> str:
-        """Return the text about a task that has exceeded the hard time limit; empty if there is none."""
+        """Return a text about a task that has exceeded the hard time limit; otherwise an empty text."""
         now = time.monotonic()
         began = [self._held_since.setdefault(request, now) for request in state.reserved_requests]
         held, limit = now - min(began, default=now), current_app.conf.task_time_limit

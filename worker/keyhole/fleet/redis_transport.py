@@ -6,8 +6,8 @@ It differs from kombu's transport in three ways:
   item is lost. This transport stores an item that is not a message as a dead letter. If Redis does not store
   the dead letter, the process holds the item in memory, and takes no further items from Redis.
 - kombu sends all commands to Redis on the worker's event loop, which blocks while Redis does not answer. In
-  this transport, a thread (of a `Backlog`) records deliveries, acknowledges messages and returns them to
-  their queues. The periodic sweep, which is a task, returns the messages whose visibility timeout is over.
+  this transport, a separate thread records deliveries, acknowledges messages and returns them to their
+  queues. The periodic sweep, which is a task, returns the messages whose visibility timeout is over.
 - kombu records a message as unacknowledged after it has popped the message off the list. If Redis does not
   store that record, because it is full or frozen, kombu loses the message. With this transport, the worker
   still works on the message, but takes no other message for a few seconds. If the worker is lost, the ledger
