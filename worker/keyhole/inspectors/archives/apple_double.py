@@ -4,8 +4,9 @@ Source: RFC 1740, appendix A, "AppleSingle/AppleDouble"; libarchive's manual pag
 
 On macOS, `tar` writes `folder/._disk.vmdk` before `folder/disk.vmdk`, and the Finder adds
 `__MACOSX/folder/._disk.vmdk` to ZIP archives. These AppleDouble files end in `.vmdk`, but they are neither
-disks nor descriptors. The name is not enough to recognise an AppleDouble file: a real disk can have such a
-name, and readers on other systems would open it. So Keyhole also compares the first bytes.
+disks nor descriptors. The name is not enough to recognise an AppleDouble file: a real disk can have a name
+like `._disk.vmdk`, and readers on other systems would open this disk. So Keyhole also compares the first
+bytes of the file.
 """
 
 #: The magic number at the beginning of the file, big-endian.
@@ -14,7 +15,7 @@ PREFIX, FOLDER = b"._", b"__MACOSX"
 
 
 def is_named_so(name: bytes) -> bool:
-    """Return whether a path in an archive is one that macOS would give to an AppleDouble file."""
+    """Return whether a path has the form that macOS gives to the paths of AppleDouble files."""
     folder, _, last = name.rpartition(b"/")
     return last.startswith(PREFIX) or FOLDER in folder.split(b"/")
 

@@ -15,8 +15,9 @@ from keyhole.inspectors.findings import Severity
 
 #: The formats that a layer can have. A layer is an `ova` if it contains an OVF descriptor.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
-#: The checks whose findings are only information in a layer. Links and paths do no harm, because the runtime
-#: unpacks the layer into its own root folder. An OVF descriptor in a layer does not describe the image.
+#: The checks whose findings are only information in a layer. A link or a path in a layer does no harm,
+#: because the container runtime follows it within the root folder into which it unpacks the layer. An OVF
+#: descriptor in a layer does no harm either, because it does not describe the container image.
 OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 

@@ -6,14 +6,14 @@ extraction folder itself, so a reader that opens `disk` opens `secret` in the fo
 
 - Keyhole records all links in the archive's order and then follows them together, because an earlier link can
   lead through a later link. If two links have the same name, GNU tar, libarchive, Python, BusyBox and npm's
-  tar replace the earlier link with the later one. 7-Zip keeps the earlier link. So Keyhole follows the links
-  in both ways.
-- Extractors resolve the target of a hard link when they extract the hard link. The folders in this target can
-  be links that were extracted before. A hard link to a symbolic link is a second symbolic link with the same
-  target text. If the hard link is in another folder than the first symbolic link, a relative target leads to
-  another place.
-- Keyhole follows the links twice: once with exact names, and once with folded names. The folded forms of two
-  names are equal if macOS or Windows treats both names as the same file.
+  tar replace the earlier link with the later one, and 7-Zip keeps the earlier link. In such an archive,
+  Keyhole follows all links once with the later link in place and once with the earlier link.
+- Extractors resolve the target of a hard link when they extract the hard link. So this target can lead only
+  through links that precede the hard link in the archive. A hard link to a symbolic link is a second symbolic
+  link with the same target text. If the two are in different folders, a relative target leads to different
+  places, so Keyhole follows the hard link, too.
+- Keyhole does all of this twice: once with the exact names, and once with folded names. The folded forms of
+  two names are equal if macOS or Windows treats both names as the same file.
 - Keyhole follows up to 63 links on one path, the highest limit of all operating systems. It also limits the
   memory and the number of steps for all links of an archive together.
 """
@@ -27,9 +27,9 @@ from keyhole.inspectors.archives.namesakes import folded
 from keyhole.inspectors.effort import spend
 
 #: The most bytes that the names and targets of an archive's links may have together. In an archive of a whole
-#: Debian system they have half a megabyte.
+#: Debian system, the names and targets have half a megabyte.
 MAX_BYTES = 2 * 1024**2
-#: The most folders and links that the names of an archive's links may contain together.
+#: The most folders and links that Keyhole records for the names of an archive's links.
 MAX_PLACES = 65_536
 #: The most steps from folder to folder that Keyhole takes to follow all links of an archive.
 MAX_STEPS = 500_000
@@ -38,12 +38,12 @@ MAX_STEPS = 500_000
 MAX_LINKS = 63
 ROOT = 0
 
-#: A function that splits a path into its parts. Two equal parts in one folder are the same file.
+#: A function that splits a path into its parts. Two equal parts in the same folder mean the same file.
 Split = Callable[[bytes], list[bytes]]
 
 
 class UnfollowedError(Exception):
-    """There are too many links, or following them takes more steps than the limit."""
+    """The links exceed one of the limits on links, so Keyhole does not follow them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Links:
             self._links.append(link)
 
     def leading_outside(self) -> list[Link] | None:
-        """Return the links that lead outside through other links; `None` if there are too many links."""
+        """Return the links that lead outside through other links; `None` if the links exceed a limit."""
         if self._bytes > MAX_BYTES:
             return None
         if self._judged[0] != len(self._links):
@@ -108,7 +108,8 @@ class FoldedSplit:
     """
 
     def __init__(self) -> None:
-        # The folded form of each part so far. The paths of an archive share most of their folders.
+        # A cache of the folded form of each part. Most lookups find an entry, because the paths of an archive
+        # share most of their folders.
         self._folded: dict[bytes, bytes] = {b"..": b".."}
 
     def __call__(self, path: bytes) -> list[bytes]:
@@ -123,9 +124,9 @@ class FoldedSplit:
 class Place(NamedTuple):
     """A folder or a file that a path leads to.
 
-    The names of the archive's links create numbered places, so a path can lead to a folder that has no
-    number. Then `number` is the nearest numbered place above this folder, and `further` is how many folders
-    the path goes down from there. None of these folders is a link.
+    Only the links and the folders in their names have numbers. If a path leads to a file or folder without a
+    number, `number` is the nearest numbered folder above it, and `further` is how many levels the path goes
+    down from this folder. None of these levels is a link, because all links have numbers.
     """
 
     number: int
@@ -137,8 +138,9 @@ class Tree:
 
     Args:
         links: The links, in the archive's order.
-        split: Splits paths into parts. Two equal parts in one folder are the same file.
-        keeps_first: Whether the first of two links with the same name stays, and not the second.
+        split: Splits paths into parts. Two equal parts in the same folder mean the same file.
+        keeps_first: Whether the first of two links with the same name stays, so that the second is not
+            extracted.
     """
 
     def __init__(self, links: Sequence[Link], split: Split, keeps_first: bool = False) -> None:
@@ -156,7 +158,7 @@ class Tree:
         self._steps = 0
 
     def leading_outside(self) -> Iterator[Link]:
-        """Simulate the extraction of the links. Yield the links that lead outside and are not known yet.
+        """Simulate the extraction of the links; yield those that lead outside and have no finding yet.
 
         Raises:
             UnfollowedError: There are too many places, or following the links takes too many steps.
@@ -232,7 +234,8 @@ class Tree:
                     return None
                 links += 1
                 if links > MAX_LINKS:
-                    # The links form a circle, or a chain that no system follows.
+                    # The links form a circle, or a chain that is too long for every operating system. So no
+                    # reader gets outside through them.
                     return place
                 to_go = self._pushed(to_go, leads)
         return place

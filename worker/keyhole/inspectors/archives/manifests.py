@@ -29,8 +29,8 @@ BLOBS: Final = b"blobs"
 #: The longest manifest that Keyhole reads, in bytes. The manifest of an image with 127 layers, Docker's
 #: limit, has 30 KB.
 MAX_BYTES: Final = 128 * 1024
-#: The most layers and manifests that Keyhole reads from all manifests of an archive together: as many as an
-#: archive may have files.
+#: The most names of layers and manifests that Keyhole reads from all manifests of an archive together. It
+#: equals the limit on the files of an archive.
 MAX_NAMED: Final = 16_384
 #: Media types of layers that are archives.
 LAYER: Final = re.compile(r"application/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\.")
@@ -44,8 +44,8 @@ class Manifests:
     def __init__(self) -> None:
         self._root_names: set[bytes] = set()
         self._read: set[bytes] = set()
-        # The files that each manifest names, by the manifest's path. The value is true if the file is a
-        # layer.
+        # For each manifest, by its path: the paths of the files that it names, each with whether the file is
+        # a layer.
         self._named: dict[bytes, Mapping[bytes, bool]] = {}
         self._room = MAX_NAMED
 
@@ -56,7 +56,7 @@ class Manifests:
             self._root_names.add(parts[0])
 
     def wants(self, name: bytes, size: int) -> bool:
-        """Return whether a file has the path and the size of a manifest, so that Keyhole reads it."""
+        """Return whether a file can be a manifest, according to its path and its size in bytes."""
         parts = parts_of(name)
         is_manifest = parts in ([DOCKER], [INDEX]) or (len(parts) == 3 and parts[0] == BLOBS)
         return is_manifest and 0 < size <= MAX_BYTES
@@ -87,7 +87,7 @@ class Manifests:
 
     @property
     def kind(self) -> str | None:
-        """`oci` or `docker` if the archive's root has the files of such a container image; else `None`."""
+        """`oci` or `docker`, according to the files in the archive's root; `None` for other archives."""
         if {INDEX, LAYOUT} <= self._root_names:
             return "oci"
         return "docker" if DOCKER in self._root_names else None

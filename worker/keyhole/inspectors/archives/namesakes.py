@@ -40,11 +40,11 @@ def folded(name: bytes) -> bytes:
 
 
 class Namesakes:
-    """The names that the archive has so far, and which of these names occur twice."""
+    """Records the names of an archive's files, links and devices, and finds equal and similar names."""
 
     def __init__(self) -> None:
-        #: The number of the file with each name, by the name's digest; `None` if the name is not that of a
-        #: file.
+        #: For each name, by its digest: the number of the file with this name; `None` for a name of a link or
+        #: a device.
         self.numbers: dict[bytes, int | None] = {}
         self._twice: set[bytes] = set()
         # For each digest of a folded name: the digest of the first name that has this folded form.
@@ -72,9 +72,9 @@ class Namesakes:
             self._known.append((names, fold))
 
     def findings(self, files: Mapping[int, str]) -> Iterator[Finding]:
-        """Yield findings if some of the given files share a name with another file.
+        """Yield findings if at least one of the given files shares its name with another file of the archive.
 
-        `files` has the names of the files that matter, by number.
+        `files` has the names of the files to check, by number.
         """
         twice = [number for number in files if not self._twice.isdisjoint(self._known[number][0])]
         alike = [number for number in files if self._known[number][1] in self._alike]

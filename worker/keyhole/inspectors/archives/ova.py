@@ -3,7 +3,7 @@
 Source: DMTF DSP0243 2.1.1, section 6.4. The descriptor comes first, then an optional manifest and an optional
 certificate, then the files in the order in which the descriptor names them.
 
-A tar archive with a descriptor (see `ovf.appliance`) is an `ova`; a tar archive without one is a `tar`.
+The format of a tar archive is `ova` if the archive has a descriptor (see `ovf.appliance`), and else `tar`.
 Keyhole compares the files and disks that the descriptor names with the files in the archive. Every file that
 the descriptor names as a disk is a member, even a small one. If the archive stores a file in chunks, the
 joined file is a member, and its chunks are not. Keyhole also recognises the archives of XenServer (`xva`).
@@ -42,9 +42,9 @@ class OVAInspector(TarInspector):
         return "ova" if self._machine.is_one else self.NAME
 
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
-        """Return whether to inspect the next file as a member.
+        """Return whether to inspect the archive's next file as a possible member.
 
-        The generator can request a part of the file, because the content decides.
+        The generator first requests the part of the file that `Machine.read` needs, if it needs one.
         """
         if self._xva.takes(name):
             return False

@@ -27,11 +27,11 @@ from keyhole.inspectors.findings import Finding, found
 
 
 class Paths:
-    """The links that the archive has so far. Checks each member's path against them."""
+    """Records the links of an archive, and checks each member's path against the links before it."""
 
     def __init__(self) -> None:
         self._links = Links()
-        # Digests of the links' names and of the folded names, for symbolic links and for all links.
+        # The digests of the names and of the folded names of the symbolic links, and of all links.
         self._symlinks: set[bytes] = set()
         self._all_links: set[bytes] = set()
 
@@ -64,8 +64,8 @@ class Paths:
         if is_hard:
             outside = leads_outside(link)
         else:
-            # The target is relative to the folder of the link, so it may go up as many levels as this folder
-            # is deep.
+            # The target is relative to the folder of the link. So it stays inside if it goes up at most as
+            # many levels as this folder is deep.
             folders = len(parts_of(name)) - 1
             outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
         if outside:
@@ -81,7 +81,7 @@ class Paths:
         return bool(self._all_links) and not self._all_links.isdisjoint({digest(name), digest(folded(name))})
 
     def _through_link(self, name: bytes) -> bool:
-        """Return whether a folder in the name is a symbolic link, also on file systems that ignore case."""
+        """Return whether a folder in the name is a symbolic link, exactly or on some file systems."""
         return bool(self._symlinks) and any(
             not self._symlinks.isdisjoint(folders(one)) for one in {name, folded(name)}
         )

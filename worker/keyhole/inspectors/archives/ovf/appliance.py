@@ -2,16 +2,18 @@
 
 Source for the behaviour of readers: virt-v2v, input/OVA.ml, `find_files`, accepts an `.ovf` file in every
 folder, but only one such file; VirtualBox, ApplianceImplImport.cpp, `i_readFSOVA`, uses the first such file
-in any folder, with the suffix in upper or lower case. VMware's ovftool and vSphere use the first one, too.
+in any folder, with the suffix in upper or lower case. VMware's ovftool and vSphere use the first such file,
+too.
 
 Keyhole treats an `.ovf` file in the archive's root as the descriptor, unless the file is an AppleDouble file,
-which macOS adds beside another file. For an `.ovf` file in a folder there are two more conditions:
+which macOS adds beside another file. An `.ovf` file in a folder is the descriptor only if it also meets two
+more conditions:
 
-- It begins like XML. OOMMF's vector fields have the suffix `.ovf`, too, but they are not XML.
-- If it can be parsed and names files, the archive has at least one of these files.
+- The file begins like XML. OOMMF's vector fields have the suffix `.ovf`, too, but they are not XML.
+- If the file can be parsed as a descriptor and names files, the archive has at least one of these files.
 
-If a descriptor names files of the host, Keyhole reports a finding even if the descriptor does not describe
-this archive.
+Keyhole reports a finding on the host's files that a descriptor names, even if it does not treat this file as
+the archive's descriptor.
 """
 
 from collections.abc import Iterator
@@ -28,7 +30,7 @@ SUFFIX = b".ovf"
 MAX_OVF = 1024**2
 #: How many bytes of a longer file Keyhole reads, to find out whether the file is a descriptor.
 FRONT_BYTES = 512
-#: The most descriptors of one archive that Keyhole reads, and the most bytes that these may have together.
+#: The most descriptors of one archive that Keyhole reads, and the most bytes that they may have together.
 #: Keyhole needs half a second to parse one mebibyte of XML elements.
 MAX_OVFS, MAX_BYTES = 32, 4 * 1024**2
 #: Bytes that may precede the first `<` of an XML text: byte order marks, zeros, white space.
@@ -45,14 +47,15 @@ class Candidate:
     size: int
     #: Whether Keyhole has read the file, or found that it cannot read the file.
     settled: bool = False
-    #: #: Whether the file is an AppleDouble file.
+    #: Whether the file is an AppleDouble file.
     is_apple: bool = False
     #: Whether the file begins like XML; also true if the file cannot be read because it has holes.
     is_text: bool = False
     descriptor: Descriptor | None = None
     error: Finding | None = None
-    #: The digests of all paths to which the descriptor's references can lead; how many names of the archive's
-    #: files were compared with these digests; whether the archive has a file with one of these paths.
+    #: `_paths` has the digests of all paths to which the descriptor's references can lead. `_compared` is how
+    #: many names of the archive's files were compared with these digests, and `_has_files` is whether a name
+    #: was equal to one of the paths.
     _paths: frozenset[bytes] | None = None
     _compared: int = 0
     _has_files: bool = False
@@ -91,7 +94,10 @@ class Candidate:
         self.error = found("structure", "the OVF is empty, or has holes")
 
     def describes(self, files: ArchiveFiles) -> bool:
-        """Return whether readers treat the file as the archive's descriptor. `files` are the files so far."""
+        """Return whether readers treat the file as the archive's descriptor.
+
+        `files` has the files of the archive that were added so far.
+        """
         if self.is_apple:
             return False
         if not self.folder:
@@ -109,7 +115,7 @@ class Candidate:
 
 
 class Appliance:
-    """The files of an archive. Finds the descriptors among them."""
+    """Finds the descriptors among the files of an archive."""
 
     def __init__(self) -> None:
         self.files = ArchiveFiles()

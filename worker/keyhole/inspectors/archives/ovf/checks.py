@@ -5,7 +5,8 @@ ApplianceImplImport.cpp.
 
 Readers treat a wrong declaration of the compression differently. If the OVF declares a file as `gzip` and the
 file is not gzip, then readers that decompress it fail, and readers that ignore the declaration open it. If a
-file is gzip and the OVF does not declare it, only readers that detect gzip open the disk in it.
+file is gzip and the OVF does not declare it, only readers that detect gzip open the disk in it. So Keyhole
+reports each wrong declaration.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,8 @@ from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.readers import READERS
 
-#: The formats that a part of the format URI proves. Other URIs do not prove a format: for example, oVirt uses
-#: the URI of qcow2 for raw disks, too.
+#: For each part of a format URI that proves a format: the format. Other URIs do not prove a format: for
+#: example, oVirt uses the URI of qcow2 for raw disks, too.
 FORMAT_URIS = {"vmdk.html": "vmdk"}
 #: The values of `compression` that mean no compression, and the only other value that Keyhole supports.
 IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
@@ -82,7 +83,8 @@ def _of_size(file: File, size: int, archive: Archive) -> Iterator[Finding]:
     sizes = {size}
     member = archive.disks.get(file.id)
     if file.compression == GZIP and member is not None:
-        # DSP0243 defines `size` as the compressed size, but some writers state the uncompressed size.
+        # DSP0243 defines `size` as the compressed size, but some writers state the uncompressed size. So
+        # accept both sizes.
         sizes |= {one.size for one in member.facts.members if one.size is not None}
     if file.size is not None and file.size not in sizes:
         message = f"the OVF states {file.size} bytes for {shown_text(file.href)}, but the file has {size}"
@@ -128,7 +130,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         return
     file = files.get(disk.file)
     if file is None:
-        # In oVirt, `fileRef` can be a path.
+        # In an OVF of oVirt, `fileRef` can be a path, and a path that leads out of the archive is dangerous.
         severity = Severity.CRITICAL if leads_elsewhere(disk.file) else None
         message = (
             f"disk {name} of the OVF refers to {shown_text(disk.file)}, which is not in the OVF's references"
@@ -165,8 +167,9 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
         if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
     )
     for_all = len(wrong) == sum(size is not None for size in sizes.values())
-    # A `size_mismatch` means that the readers' sizes differ by more than rounding. Only then report a
-    # capacity that is wrong for some readers and right for others.
+    # Report a capacity that is wrong for all readers. Report a capacity that is wrong for some readers and
+    # right for others only if the disk has a `size_mismatch`, which means that the readers' sizes differ by
+    # more than rounding.
     if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
         size = sizes[wrong[0]]
         message = (

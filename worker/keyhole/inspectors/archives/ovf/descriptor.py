@@ -8,7 +8,7 @@ Source: DMTF DSP0243 2.1.1, "Open Virtualization Format", sections 7.1 (referenc
 | `References/File` | `id`, `href`, `size`, `compression`, `chunkSize` |
 | `DiskSection/Disk` | `diskId`, `fileRef`, `parentRef`, `format`, `capacity`, `capacityAllocationUnits` |
 | `SharedDiskSection/SharedDisk` | the same attributes |
-| `ProductSection/Property` | `key`, `value`; a capacity may be `${key}` |
+| `ProductSection/Property` | `key`, `value`; a capacity can be `${key}`, which means this `value` |
 | an item's `ResourceType`, `HostResource`, `HostExtentName` | the text: a device's kind, or its file |
 | `Config`, `ExtraConfig` of VMware | `key`, `value` |
 | all elements in `vbox:Machine` | attributes that name files; see `ovf.host` |
@@ -21,7 +21,7 @@ do not declare. So Keyhole compares the names of elements without their prefixes
 `<Content xsi:type="ovf:VirtualSystem_Type">` in place of `<VirtualSystem>`.
 
 Keyhole does not open files or URLs to which the text refers. To save memory, it does not build a tree of the
-elements, which can fill a mebibyte.
+elements: a descriptor can be a mebibyte of elements, and their tree would take many times as much memory.
 """
 
 import re
@@ -60,7 +60,7 @@ READ = frozenset(
 KIND, SETTING = frozenset({"type"}), frozenset({"key", "value"})
 PROPERTY = re.compile(r"\$\{([^}]*)\}")
 
-#: The elements for which version 0.9 states the kind in the attribute `type`, and the suffix of this kind.
+#: The elements whose kind version 0.9 states in the attribute `type`, and the suffix of each kind.
 SECTIONS = frozenset({"Section", "Content"})
 TYPED = "_Type"
 #: The elements that Keyhole reads. Where there are two names, the first is that of the enclosing element.
@@ -196,8 +196,9 @@ class _Reader(ContentHandler):
         self._resources: list[Resource] = []
         self._host: list[HostFile] = []
         self._item = _Item()
-        # The text of the element that is being collected, in pieces; the length of the text; the element's
-        # depth, or zero if no text is being collected.
+        # While the text of an element is being collected: `_text` has its pieces, `_length` is their length
+        # in characters, and `_depth` is the depth of the element. `_depth` is zero if no text is being
+        # collected.
         self._text: list[str] = []
         self._length = self._depth = 0
 
@@ -283,7 +284,8 @@ class _Reader(ContentHandler):
 def _attributes(attrs: AttributesImpl) -> dict[str, str]:
     """Return an element's attributes by local name.
 
-    If two attributes have the same local name and different values, a NUL joins their values.
+    If two attributes have the same local name and different values, a NUL joins their values, so that
+    `_unambiguous` can detect them.
     """
     said: dict[str, str] = {}
     for key, value in attrs.items():

@@ -59,7 +59,7 @@ class Machine:
         # last file, if it may be a descriptor.
         self._pieces: dict[int, ExtentMap] = {}
         self._last: Candidate | None = None
-        # Digests of the names of the files in chunks that the descriptors so far declare.
+        # The digests of the names of the files that the descriptors read so far declare as stored in chunks.
         self._declared: set[bytes] = set()
         # The formats of declared chunks, recognised by their first bytes, by the chunks' numbers in the
         # archive.
@@ -205,7 +205,7 @@ class Machine:
     def findings(
         self, kept: Mapping[int, Member], members: Mapping[int, Member], *, all_seen: bool
     ) -> list[Finding]:
-        """Return findings on the descriptor and the chunks, and on contradictions to the archive's files."""
+        """Return findings on the descriptor and the chunks, and on files that contradict the descriptor."""
         bounded = BoundedFindings()
         for finding in (
             *self._appliance.findings(),

@@ -54,7 +54,7 @@ STATELESS = re.compile(
     r"ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|tis-620|ptcp154|kz1048|hp-roman8"
     r"|shift_jis(_2004|x0213)?|euc_(jp|kr|jis_2004|jisx0213)|gb(2312|k|18030)|big5(hkscs)?"
 )
-#: Names of encodings in XML for which Python uses other names, with Python's names.
+#: The names of encodings that XML documents use but Python does not accept, with Python's names for them.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
 #: For some codecs, the superset codec that readers use in its place.
 SUPERSETS = {

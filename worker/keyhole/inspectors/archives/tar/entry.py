@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the member is a folder, by its kind or by a slash at the end of its name (old archives)."""
+        """Whether the member is a folder, by its kind or, in old archives, by a slash after its name."""
         return self.kind == DIRECTORY or self.name.endswith(b"/")
 
     @property
@@ -73,10 +73,10 @@ class Announced:
         self._long: dict[bytes, bytes] = {}
 
     def add(self, header: Header, data: bytes) -> None:
-        """Add a header that announces the next member, with its data.
+        """Add a header that announces the next member, and the data of this header.
 
         Raises:
-            TarError: Keyhole cannot read the data, or readers interpret the header differently.
+            TarError: The data are malformed, or readers interpret the header differently.
         """
         text = data.partition(b"\0")[0]
         if header.kind == GLOBAL:
@@ -137,6 +137,7 @@ def _stored(header: Header, records: Records) -> int:
     if header.size or said <= MAX_OCTAL:
         # A writer needs a size in an extended header only if the size does not fit into the header. Then it
         # writes zero into the header. Here the header states another size, or the size would fit into the
-        # header. Readers that support extended headers and readers that do not would see different members.
+        # header. So readers that support extended headers and readers that do not would see different
+        # members.
         raise ambiguous(f"a header states {header.size} bytes, the extended header before it {said}")
     return said

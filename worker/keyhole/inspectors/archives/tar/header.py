@@ -16,8 +16,8 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 | 345 | 155 | ustar: prefix, joined to the name by a slash; GNU: times of access and change, 12 bytes each |
 
 Readers accept different deviations from the standard, so two readers can see different members in the same
-bytes. Keyhole refuses every header that readers interpret differently. `numbers` lists the spellings of a
-number that all readers interpret in the same way.
+bytes. Keyhole refuses every header that readers interpret differently. The module `numbers` lists the
+spellings of a number that all readers interpret in the same way.
 """
 
 import re
@@ -79,9 +79,10 @@ def ambiguous(message: str) -> TarError:
 class Header:
     """A header with a correct checksum.
 
-    `kind` is one character; it is `0` if the header has a NUL, which old archives use for files. `size` is
-    how many bytes of data follow, if no extended header overrides it. `also` is the name that Python reads,
-    if GNU's times are in the header, because Python treats the times as a folder; otherwise it is empty.
+    `kind` is one character. For a NUL, which old archives use for files, it is `0`. `size` is how many bytes
+    of data follow, if no extended header overrides it. `also` is the name that Python reads if the header has
+    GNU's times, because Python reads the times as ustar's prefix, and so as a folder in front of the name.
+    Otherwise `also` is empty.
     """
 
     name: bytes
@@ -103,7 +104,7 @@ def begins_archive(block: bytes) -> bool:
 
 
 def is_header(block: bytes) -> bool:
-    """Return whether at least one reader accepts a block as a header: it reads a matching checksum."""
+    """Return whether a block has a checksum that matches for at least one reader."""
     if len(block) < BLOCK:
         return False
     field, behind = block[CHECKSUM_AT:CHECKSUM_END], block[CHECKSUM_END:NPM_CHECKSUM_END]

@@ -1,7 +1,7 @@
 r"""Inspects tar archives in all dialects: old tar, ustar, GNU's and pax's.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Tar
-Internals". `header` has the table of a header's fields.
+Internals". The module `header` has the table of a header's fields.
 
 An archive is a sequence of members. Each member is a header (a block of 512 bytes), followed by the member's
 data, padded to whole blocks. Two blocks of zeros end the archive. Extended headers and long names are
@@ -52,7 +52,7 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.text import printable
 
 MIB = 1024**2
-#: The most headers that Keyhole reads in an archive. A layer of a container image has some thousands.
+#: The most headers that Keyhole reads in an archive. A layer of a container image has a few thousand headers.
 MAX_ENTRIES = 16_384
 #: The longest extended header that Keyhole reads, in bytes. libarchive has the same limit.
 MAX_EXTENDED = MIB
@@ -70,12 +70,13 @@ class End(Enum):
     MARKED = auto()
     #: At the end of the object, after the last member's data and without a block of zeros.
     UNMARKED = auto()
-    #: Early. A finding states the reason, unless the object is not an archive.
+    #: Before the end. A finding states the reason, unless the object is not an archive.
     REFUSED = auto()
 
 
 #: A generator that walks through an archive. It yields the range of the archive that it needs next, and is
-#: sent the bytes of this range. It yields `None` if it must wait until the inspector is not busy.
+#: sent the bytes of this range. It yields `None` while it must wait, because too many members are being
+#: inspected (`busy`).
 Walk = Generator[ByteRange | None, bytes, End]
 #: A part of the walk that returns the offset of the next header.
 Step = Generator[ByteRange | None, bytes, int]
@@ -255,8 +256,8 @@ class TarInspector(ContainerInspector):
         if self.inside.too_deep:
             raise TarError("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers")
         looked_at = yield from self.looks_at(entry.name, extents)
-        # Do not inspect an empty file, unless it has the suffix of a disk: it has no bytes, and an archive
-        # with very many empty files is small.
+        # An empty file has no bytes to inspect, and even a small archive can contain very many empty files.
+        # So inspect an empty file only if it has the suffix of a disk.
         looked_at = looked_at and (extents.size > 0 or is_disk_name(entry.name))
         number = self.new_member(printable(entry.name), extents) if looked_at else self.skip_member()
         self._give_name(entry, number)

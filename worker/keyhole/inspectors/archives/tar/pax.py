@@ -22,7 +22,7 @@ from keyhole.inspectors.text import printable
 LENGTH_DIGITS = 8
 SPARSE_PREFIX = b"GNU.sparse."
 SPARSE_OFFSET, SPARSE_LENGTH = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
-#: The keys of a member that is split over several archives.
+#: The prefix of the keys of a member that is split over several archives.
 VOLUME_PREFIX = b"GNU.volume."
 #: star's key for the size of a sparse file. The key `size` then states how many bytes the archive stores.
 REAL_SIZE = b"SCHILY.realsize"
@@ -34,8 +34,7 @@ NUMBERS = {
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
     **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),
 }
-#: The beginning of a line that npm's tar can read as a record: a length in a form that JavaScript's
-#: `parseInt` accepts.
+#: The beginning of a line that npm's tar can read as a record: a length that JavaScript's `parseInt` accepts.
 LINE = re.compile(rb"\s*\+?([0-9]{1,8})")
 READ_BY_NPM = (b"path=", b"linkpath=", b"size=")
 

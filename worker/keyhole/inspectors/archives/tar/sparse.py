@@ -23,8 +23,8 @@ from keyhole.inspectors.archives.tar.pax import Records, decimal
 from keyhole.inspectors.extents import ExtentMap
 from keyhole.inspectors.region import ByteRange
 
-#: The most pieces that a file may have. A disk of one terabyte with a fresh installation has some ten
-#: thousand.
+#: The most pieces that a file may have. A disk of one terabyte with a fresh installation has about ten
+#: thousand pieces.
 MAX_EXTENTS = 65_536
 PAIRS_AT, HEADER_PAIRS, EXTENDED_AT, REAL_SIZE_AT = 386, 4, 482, 483
 BLOCK_PAIRS, BLOCK_EXTENDED_AT = 21, 504
@@ -42,7 +42,7 @@ def old_gnu(header: Header, at: int, stored: int) -> Reading:
     """Read the map of a file of kind `S`.
 
     The map begins in the header. It can continue in blocks after the header, which begin at the offset `at`.
-    After these blocks come the file's data, which have `stored` bytes.
+    The file's data follow these blocks and have `stored` bytes.
     """
     if not header.is_gnu:
         raise TarError("unsupported_subformat", "a sparse file is in a format that is not GNU tar's")

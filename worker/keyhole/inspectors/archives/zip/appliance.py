@@ -38,7 +38,7 @@ class ZipAppliance:
         self._members[len(self._appliance.files) - 1] = number
 
     def lacking(self, kept: Mapping[int, Member]) -> dict[int, Member]:
-        """Return the members that the OVF names as disks, except those in `kept`, which were recognised."""
+        """Return the members that the OVF names as disks and that `kept` does not contain."""
         files = self._descriptor.referred_to()
         named = [files[disk.file] for disk in self._descriptor.disks if disk.file in files]
         numbers = ((file, self._number_of(file)) for file in named)

@@ -22,8 +22,9 @@ In a Zip64 archive, a locator directly precedes the end record.
 | 16 | 4 | how many disks there are |
 
 Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.15 and 4.3.16. Behaviour of readers: Python's Lib/zipfile.py,
-`_EndRecData` and `_RealGetContents`, reads as the directory the stated number of bytes that precede the
-record. Info-ZIP's process.c, `find_ecrec`, uses the last record and ignores bytes after the record's comment.
+`_EndRecData` and `_RealGetContents`, takes the bytes directly before the record, as many as the record
+states, as the directory. Info-ZIP's process.c, `find_ecrec`, uses the last record and ignores bytes after the
+record's comment.
 """
 
 from collections.abc import Iterator
@@ -85,7 +86,8 @@ class EndRecord(NamedTuple):
 def records(tail: bytes, size: int) -> Iterator[EndRecord]:
     """Yield the end records in `tail`, the end of an object of `size` bytes; the last record first."""
     base = size - len(tail)
-    # Searching zeros takes much longer than counting them, and the signature does not end with a zero.
+    # Begin the search before the zeros at the end, because searching zeros takes much longer than counting
+    # them. No signature is missed, because the signature does not end with a zero.
     at = min(len(tail) - ZIP_END_BYTES + len(SIGNATURE), used_bytes(tail))
     for _ in range(MAX_RECORDS):
         at = tail.rfind(SIGNATURE, 0, max(0, at))

@@ -109,7 +109,7 @@ def read_directory(data: bytes, count: int) -> Iterator[Entry]:
     """Parse the entries of a directory. `count` is the number of entries that the end record states.
 
     Raises:
-        ZipError: The directory has another number of entries, or an entry makes no sense.
+        ZipError: The directory has another number of entries, or an entry is malformed.
     """
     at = 0
     for number in range(count):
@@ -258,7 +258,8 @@ def _fields(extra: bytes) -> Mapping[int, bytes]:
 def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
     """Return size, compressed size and offset.
 
-    For each value with all bits set, the real value is in the ZIP64 field, in this order.
+    If all bits of a value are set, its real value is in the ZIP64 field, which has the real values in this
+    order.
     """
     field, at = extra.get(ZIP64_FIELD, b""), 0
     numbers = []

@@ -16,13 +16,13 @@ stream go from local header to local header. Keyhole checks that all readers see
 Keyhole inspects every file on its own: a stored file in place, and a compressed file while it decompresses
 the file. `archives.member` decides which files are members with a report. The other files are only counted.
 Keyhole reports files that are encrypted, or compressed by a method that it cannot decode, and does not
-inspect their content. If a file describes a virtual machine, Keyhole compares it with the other files
-(`appliance`).
+inspect their content. If a file is the descriptor of a virtual machine, Keyhole compares the descriptor with
+the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
-front and the end of the archive in memory until the walk requests them. If a disk is recognised by its first
-bytes, two reads are enough for an archive of any length. From a stream, Keyhole cannot read the bytes that it
-did not keep, because they have passed.
+first bytes (the front) and the last bytes of the archive in memory until the walk requests them. With this,
+two reads are enough for an archive of any length if its disk is recognised by the first bytes. From a stream,
+Keyhole cannot read the bytes that it did not keep, because they have passed.
 
 Wholeness: proven if the walk leads from the first member to the directory. Keyhole does not compare the
 checksums of stored members, because it would have to read every byte.
@@ -77,7 +77,7 @@ class ZipInspector(ContainerInspector):
         self._asked: ByteRange | None = None
         self._asked_name = ""
         self._ended = self._whole = False
-        # Stores the front as soon as it is fed, because the walk requests it later.
+        # Stores the front as soon as the caller feeds it, because the walk requests it later.
         self._front: CaptureRegion | None = CaptureRegion(0, KEPT_FRONT)
         self.new_region("mark", CaptureRegion(0, 4))
         self.new_region("end", TailRegion(TAIL_BYTES))
@@ -109,7 +109,7 @@ class ZipInspector(ContainerInspector):
     def _give(self) -> None:
         """Feed stored bytes of the front and the end that the walk wants now.
 
-        After each round, the walk can want further bytes, so repeat this until it wants no stored bytes.
+        Each piece can make the walk want further bytes, so repeat this until the walk wants no stored bytes.
         """
         if self._walk is None:
             return

@@ -84,6 +84,6 @@ class PackedMember(PlacedMember):
         self._unpacking = unpacking
 
     def _told(self) -> Member:
-        # The member has no offset, because its uncompressed bytes do not lie in the archive.
+        # The member has no offset, because its uncompressed bytes are not in the archive.
         (size,) = [member.size for member in self._unpacking.members()] or [None]
         return Member(self.name, None, size, self._unpacking.facts())

@@ -25,8 +25,8 @@ from keyhole.inspectors.region import ByteRange
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 
 Result = TypeVar("Result")
-#: A generator that yields the ranges that it needs and is sent their bytes. It yields `None` if it must wait
-#: until the inspector is not busy.
+#: A generator that yields the ranges that it needs and is sent their bytes. It yields `None` while it must
+#: wait, because too many members are being inspected (`busy`).
 Walk = Generator[ByteRange | None, bytes, Result]
 
 
