@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole.inspectors.formats.allocated import PAGE_BYTES, PIECE_BYTES, allocated
-from keyhole.inspectors.formats.ascending import COMPARED, is_range, lacking, largest, rises, unique
+from keyhole.inspectors.formats.ascending import COMPARED, SHORT, is_range, lacking, largest, rises, unique
 
 SIZES = {"I": 4, "Q": 8}
 ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
@@ -45,11 +45,20 @@ def test_a_table_without_an_allocated_entry_is_empty(length: int) -> None:
 def test_entries_rise_if_no_neighbours_are_nearer_than_the_step(
     code: str, data: st.DataObject, in_order: bool
 ) -> None:
-    numbers = data.draw(entries(code))
+    numbers = data.draw(entries(code)) * data.draw(st.sampled_from([1, SHORT]))
     numbers = sorted(numbers) if in_order else numbers
     step = data.draw(st.integers(0, 9) | st.sampled_from(numbers or [0]))
     expected = all(after - before >= step for before, after in pairwise(numbers))
     assert rises(array(code, numbers), step) == expected
+
+
+@given(codes, st.integers(0, 9), st.integers(0, 1 << 33), st.integers(0, 9))
+def test_a_long_array_rises_by_its_step(code: str, step: int, start: int, less: int) -> None:
+    size = 8 * SIZES[code]
+    numbers = array(code, range(start % (1 << size - 1), (start % (1 << size - 1)) + 10 * SHORT * 10, 10))
+    assert rises(numbers, step) == (step <= 10)
+    numbers[-1] -= less
+    assert rises(numbers, step) == (step <= 10 - less)
 
 
 @pytest.mark.parametrize("at", [0, 1, COMPARED - 2, COMPARED - 1, COMPARED, 2 * COMPARED - 2, 2 * COMPARED])

@@ -23,6 +23,8 @@ from keyhole.inspectors.effort import CALL, spend
 FEW = 65536
 #: `rises` compares at most this many numbers at once. Longer integers do not fit into the processor's cache.
 COMPARED = 4096
+#: So few numbers are compared one by one, because this is faster than to make long integers of them.
+SHORT = 64
 #: The number of bits that one pass of the radix sort sorts by.
 DIGIT_BITS = 11
 
@@ -92,15 +94,21 @@ def _part_rises(numbers: "array[int]", step: int) -> bool:
     highest bits of every lane are free, one subtraction compares all pairs: the highest bit of each lane is
     set before the subtraction, and it is still set afterwards if the pair rises.
     """
+    if len(numbers) <= SHORT:
+        return _rises_one_by_one(numbers, step)
     lane = 8 * numbers.itemsize
     whole = int.from_bytes(memoryview(numbers).cast("B"), byteorder)
     lanes = _lanes(lane, len(numbers) - 1, step)
     if whole & lanes.reserved or step >> lane - 2:
-        return bool(min(map(sub, islice(numbers, 1, None), numbers)) >= step)
+        return _rises_one_by_one(numbers, step)
     without_last, without_first = whole & lanes.mask, whole >> lane
     if byteorder == "big":
         without_last, without_first = without_first, without_last
     return without_first + lanes.added - without_last & lanes.highest == lanes.highest
+
+
+def _rises_one_by_one(numbers: "array[int]", step: int) -> bool:
+    return bool(min(map(sub, islice(numbers, 1, None), numbers)) >= step)
 
 
 class _Lanes(NamedTuple):

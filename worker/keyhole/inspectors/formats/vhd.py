@@ -111,12 +111,14 @@ class VHDInspector(FileInspector):
 
     def post_process(self) -> None:
         """If the object begins with a copy of a footer, declare the dynamic header, then the block table."""
-        if not self.head_match or not self.filled("header") or len(self._footer.raw) < FOOTER_BYTES:
+        if self.has_region("table") or not self.head_match:
+            return
+        if not self.filled("header") or len(self._footer.raw) < FOOTER_BYTES:
             return
         if not self.has_region("dynamic_header"):
             offset = self._footer.dynamic_header
             self.new_region("dynamic_header", CaptureRegion(offset, DYNAMIC_HEADER_BYTES))
-        if not self.has_region("table") and self._dynamic_header:
+        if self._dynamic_header:
             most = THOROUGH_BYTES if self.thorough else MAX_TABLE_BYTES
             offset, length = place_of_table(self._dynamic_header)
             self.new_region("table", CaptureRegion(offset, min(length, most)))

@@ -113,7 +113,7 @@ class VHDXInspector(FileInspector):
             ImageFormatError: The region table or the metadata table is missing, is damaged, or has more
                 entries than the format allows; or the region table lists no metadata region.
         """
-        if not self.format_match:
+        if self._item_entries is not None or not self.format_match:
             return
         if not self.has_region("header_1"):
             for name, offset in HEADERS.items():
@@ -122,7 +122,7 @@ class VHDXInspector(FileInspector):
                 self.new_region(name, CaptureRegion(offset, TABLE_BYTES))
         if self._region_entries is None:
             self._read_region_table()
-        if self._region_entries is not None and self._item_entries is None:
+        if self._region_entries is not None:
             self._read_metadata_table()
 
     def _read_region_table(self) -> None:

@@ -75,6 +75,7 @@ class GrainMapInspector(HeaderInspector):
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
+        self._front: SparseHeader | None = None
         #: For each directory whose region is filled, whether it points to tables in order.
         self._decided: dict[Directory, bool] = {}
 
@@ -138,10 +139,12 @@ class GrainMapInspector(HeaderInspector):
 
     # The held parts of the map
 
-    @Remembered
+    @property
     def _header(self) -> SparseHeader | None:
         """The header at the front; `None` until all of the header is read."""
-        return SparseHeader.parse(self.region("header").data)
+        if self._front is None:
+            self._front = SparseHeader.parse(self.region("header").data)
+        return self._front
 
     @Remembered
     def _footer(self) -> SparseHeader | None:

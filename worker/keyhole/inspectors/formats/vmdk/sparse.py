@@ -89,10 +89,9 @@ class VMDKInspector(GrainMapInspector):
     @property
     def subformat(self) -> str | None:
         """The descriptor's `createType`, or the `createType` of split disks if there is no descriptor."""
-        descriptor = self._descriptor
         if self._is_split:
             return SPLIT
-        return descriptor.setting(CREATE_TYPE) if descriptor else None
+        return self._descriptor.setting(CREATE_TYPE) if self._descriptor else None
 
     def post_process(self) -> None:
         """Declare the regions that the header points to: the descriptor, then the map of the grains."""
@@ -279,7 +278,8 @@ class VMDKInspector(GrainMapInspector):
     @property
     def _is_split(self) -> bool:
         """Whether the image is an extent of a split disk, whose header states no embedded descriptor."""
-        return self._header is not None and not self._header.descriptor
+        header = self._header
+        return header is not None and not header.descriptor
 
     @property
     def _descriptor(self) -> Descriptor | None:
