@@ -21,6 +21,7 @@ HEAVY = {
 RUN = """
 import sys
 from keyhole.__main__ import main
+sys.argv[0] = "keyhole"
 try:
     main()
 finally:
@@ -30,10 +31,16 @@ finally:
 
 def imported_by(*args: str) -> set[str]:
     """The modules that a command has imported when it ends."""
+    return run(*args)[1]
+
+
+def run(*args: str) -> tuple[str, set[str]]:
+    """The output of a command, and the modules that it has imported when it ends."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, *args], capture_output=True, check=True, text=True, timeout=60
     )
-    return set(done.stdout.split("\nIMPORTED ")[1].split())
+    output, _, imported = done.stdout.partition("\nIMPORTED ")
+    return output, set(imported.split())
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
@@ -68,6 +75,24 @@ def test_a_report_in_json_needs_no_library_for_tables(tmp_path: Path) -> None:
     imported = imported_by("inspect", "--json", str(image))
 
     assert imported & {*HEAVY, "humanize"} == {"pydantic"}
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [("keyhole ins", "plain,inspect"), ("keyhole ", "plain,audit"), ("keyhole inspect --js", "plain,--json")],
+)
+def test_a_completion_imports_nothing_that_only_scans_need(
+    monkeypatch: pytest.MonkeyPatch, words: str, answer: str
+) -> None:
+    monkeypatch.setenv("_KEYHOLE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+
+    output, imported = run()
+
+    assert output.startswith(answer)
+    assert imported & HEAVY == set()
+    assert "keyhole.api" not in imported
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -5,7 +5,7 @@ import io
 import logging
 import signal
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -14,6 +14,9 @@ from keyhole.cli.errors import INTERRUPTED, UNDECIDED, exit_code_of, first_line
 from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import escaped_lines, shown
 from keyhole.masking import masked
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class _Command(NamedTuple):
@@ -77,6 +80,14 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name].module}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Return the commands and options that begin with `incomplete`, for the shell's completion."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=COMMANDS[name].help) for name in names]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one line for each command."""

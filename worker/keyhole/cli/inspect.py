@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from keyhole.api import inspect_stream, s3_access, scan_object, scan_path, scan_s3
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
-from keyhole.scan.report import Report
-from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
+
+if TYPE_CHECKING:
+    from keyhole.scan.report import Report
+    from keyhole.settings import Settings
 
 #: For each thread, this many scans are prepared in advance. This keeps all threads busy, and needs little
 #: memory even if millions of objects are listed.
@@ -90,9 +92,12 @@ def _progress(total: int | None, *, shown: bool) -> Iterator[Callable[[], None]]
 
 
 def _scans(
-    targets: tuple[str, ...], settings: Settings, *, recursive: bool, version_id: str | None
-) -> Iterator[Callable[[], Report]]:
+    targets: tuple[str, ...], settings: "Settings", *, recursive: bool, version_id: str | None
+) -> Iterator[Callable[[], "Report"]]:
     """Yield, for each object, a function that scans the object. Objects are listed while the scans run."""
+    # Imported here, because the shell runs this module's top level to complete the options of the command.
+    from keyhole.api import inspect_stream, s3_access, scan_object, scan_path, scan_s3
+
     for target in targets:
         if target == "-":
             yield partial(inspect_stream, sys.stdin.buffer, settings=settings)
@@ -122,7 +127,7 @@ def _parsed(target: str) -> S3Uri:
         raise CommandError(str(error), USAGE) from error
 
 
-def _at_once(scans: Iterator[Callable[[], Report]], threads: int) -> Iterator[Report]:
+def _at_once(scans: Iterator[Callable[[], "Report"]], threads: int) -> Iterator["Report"]:
     """Call the functions in threads, and yield their reports in the order of the functions."""
     with ThreadPoolExecutor(threads) as pool:
         under_way: list[Future[Report]] = [pool.submit(scan) for scan in islice(scans, threads * WAITING)]
