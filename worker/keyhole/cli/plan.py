@@ -22,7 +22,7 @@ from keyhole.reports.figures import counted, dollars, duration, size
 from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 
-#: What each resource is called in the table.
+#: The names of the resources in the printed table.
 RESOURCES = {
     Resource.RATE: "the audit's rate limit",
     Resource.LATENCY: "S3's latency and the threads",
@@ -36,7 +36,10 @@ RESOURCES = {
 
 @click.command("plan")
 @click.option(
-    "--objects", type=parsed("COUNT", parse_count), required=True, help="Objects, such as 2M or 1e9."
+    "--objects",
+    type=parsed("COUNT", parse_count),
+    required=True,
+    help="The number of objects, such as 2M or 1e9.",
 )
 @click.option("--workers", type=click.IntRange(1, 100_000), required=True, help="Worker processes.")
 @click.option(
@@ -98,7 +101,8 @@ def plan_command(*, as_json: bool, **options: object) -> None:
 
     The plan is for a first audit, in which no object has a verdict yet. If the audit scans every version of
     the objects, count every version. The command also uses the settings that limit audits, the settings for
-    what Redis stores, and the price table. `keyhole docs cost` explains the model and the walls.
+    what Redis stores, and the price table. `keyhole docs cost` explains how the command predicts, and what it
+    prints under "What limits this plan".
     """
     settings = load_settings()
     found = _plan(settings, options)

@@ -7,7 +7,7 @@ _COUNT: Final = re.compile(r"(\d{1,16}(?:\.\d{1,9})?)(?:[eE](\d{1,2}))? ?([kMG])
 _THOUSANDS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _TIME: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(us|ms|s|min)")
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
-#: S3 stores hundreds of trillions of objects in all.
+#: The largest count that is accepted. All buckets of S3 together contain hundreds of trillions of objects.
 _MOST: Final = 10**15
 
 

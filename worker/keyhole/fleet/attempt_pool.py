@@ -58,14 +58,15 @@ class Ending(Enum):
     UNCERTAIN = auto()
 
 
-#: An attempt at a job. It yields a chain of steps that records its start, scans the object, yields more
-#: chains that record the verdict, and returns its outcome. The value of a `yield` is the list of the steps'
-#: answers. If a step failed, the `yield` raises its error.
+#: An attempt at a job, as a generator. First it yields a chain of steps (`keyhole.store.round_trips`) that
+#: records the start of the attempt in Redis. Then it scans the object. Then it yields chains that record the
+#: verdict, and returns the outcome of the attempt. The value of each `yield` is the list of the steps'
+#: answers. If a step failed, the `yield` raises the step's error.
 Attempt = Generator[Chain, list[Any], Ending]
 
 
 class _Running:
-    """An attempt that has yielded a chain, and the future of its outcome."""
+    """An attempt that waits for the answer to a chain that it has yielded, and the future of its outcome."""
 
     def __init__(self, job: ScanJob, future: Future[Ending], attempt: Attempt) -> None:
         self.job = job
@@ -77,14 +78,14 @@ class _Running:
 class AttemptPool:
     """Runs the attempts at the jobs of one entry.
 
-    A thread that has scanned an object takes the next job at once. It records the verdict on the first object
-    and the start of the second attempt in the same round trip to Redis. So no verdict waits, and a start is
-    recorded only when the scan begins.
+    When a thread has scanned an object, it immediately takes the next job. In the same round trip to Redis,
+    it then records the verdict on the scanned object and the start of the next attempt. So every verdict is
+    recorded at once, and the start of an attempt is recorded only just before its scan begins.
 
     Args:
         attempt: Returns an attempt at a job.
         attempts: The ledger's records of attempts.
-        round_trips: Runs the attempts' steps.
+        round_trips: Sends the chains of the attempts to Redis.
         worker: The name of this process.
         threads: The number of attempts that run in parallel.
         begin_seconds: Attempts begin only during this many seconds from now. The first attempt always begins.
@@ -111,7 +112,7 @@ class AttemptPool:
         self._until = time.monotonic() + begin_seconds
         self._watch = CpuWatch(cpu_seconds)
         self._stopped = threading.Event()
-        # The jobs without an attempt. The number of the first job is 0.
+        # The jobs whose attempts have not begun. Each has its number in the entry, from 0 on.
         self._left: deque[tuple[int, ScanJob, Future[Ending]]] = deque()
 
     @property
@@ -144,7 +145,7 @@ class AttemptPool:
         return [future.result() for future in futures]
 
     def _work(self) -> None:
-        """Make attempts one after the other, until no attempt may begin."""
+        """Make one attempt after the other, until no more attempts may begin."""
         scanned, begun = None, self._next()
         while scanned is not None or begun is not None:
             both = [attempt for attempt in (scanned, begun) if attempt is not None]
@@ -170,14 +171,20 @@ class AttemptPool:
                 return begun
 
     def _conclude(self, scanned: _Running, answer: Any) -> None:  # noqa: ANN401 - depends on the scripts
-        """Let an attempt end after its scan. If it yields another chain, send that chain alone."""
+        """Continue an attempt after its scan until it ends.
+
+        If it yields another chain, send that chain in a separate round trip.
+        """
         left = self._advance(scanned, answer)
         while left is not None:
             (answer,) = self._round_trips.run(left.chain)
             left = self._advance(left, answer)
 
     def _advance(self, running: _Running, answer: Any) -> _Running | None:  # noqa: ANN401 - as above
-        """Let an attempt continue with an answer; return it if it yields a chain, and `None` if it ended."""
+        """Continue an attempt with the answer to its last chain.
+
+        Return the attempt if it yields another chain, and `None` if it ends.
+        """
         known = False
         try:
             if isinstance(answer, BaseException):
@@ -204,7 +211,8 @@ class AttemptPool:
 
         Args:
             futures: The futures of all attempts.
-            working: The futures of the threads. If a thread fails outside an attempt, its attempts never end.
+            working: The futures of the threads. If a thread fails outside an attempt, raise its error,
+                because its attempts will never end.
         """
         left = set(futures)
         while left:
@@ -231,7 +239,7 @@ class AttemptPool:
             HungError: An attempt hangs.
         """
         self._stopped.set()
-        self._next()  # marks all other jobs as not begun
+        self._next()  # this marks all jobs that are left as not begun
         wait(futures, timeout=LAST_SECONDS)
         running = self._watch.running
         hung = {job_id: thread for job_id, thread in running.items() if not overdue or job_id in overdue}

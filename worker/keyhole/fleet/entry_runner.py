@@ -60,14 +60,15 @@ class EntryRunner:
 
     Args:
         scan: Scans one object of an entry and returns its report.
-        record: Writes a verdict to the sinks outside Redis, and returns the steps that write it to Redis.
+        record: Writes a verdict to the sinks other than Redis, and returns the steps that write the verdict
+            to Redis.
         on_undecided: Called with the report of an object's first undecided attempt. It must send no request
             to S3, because S3 may not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
         on_complete: Called when all verdicts of an entry are written, before the entry is completed. If the
             worker is lost between these two steps, another worker calls it again.
         ledger: The ledger.
-        round_trips: Runs steps in Redis.
+        round_trips: Sends steps to Redis (`keyhole.store.round_trips`).
         heartbeat: Renews the leases of this process.
         breaker: The circuit breakers of the buckets.
         liveness: Gives this process a name, and reports which other processes are alive.
@@ -275,7 +276,8 @@ class _Attempts:
         """Write a verdict, and mark the job as done.
 
         Do not mark the job if Redis was restarted since the attempt began, because Redis may have lost the
-        verdict. The marker is the last step of the chain, so Redis does not write it if another step fails.
+        verdict. The step that marks the job is the last one of its chain, so Redis does not run it if another
+        step fails.
         """
         runner = self._runner
         mark = runner.ledger.marking(job.id, run)

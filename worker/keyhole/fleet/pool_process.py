@@ -68,7 +68,8 @@ def confinement(services: Services) -> str:
 
 def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery has no types
     """Prepare the start of the pool: import what scans need, and log how the processes will be confined."""
-    # Python must not search a confined process's folders for a module in the middle of a scan.
+    # A confined process can read few files, and a scan must not wait for an import. So import all modules
+    # now.
     import_all()
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))

@@ -82,11 +82,13 @@ class ScanWork:
                 raise answer
 
     def recording(self, entry: Entry, job: ScanJob, report: Report) -> list[Step]:
-        """Write a verdict to the sinks outside Redis, and return the steps that write it to Redis.
+        """Write a verdict to the sinks other than Redis, and return steps that write it to Redis.
 
-        If the job belongs to an audit, the last step stores the result for the audit. Tags depend on the
-        verdict that Redis has stored. So if the verdict is also written as tags, this method itself writes it
-        to Redis.
+        The caller sends these steps to Redis (`keyhole.store.round_trips`).
+
+        If the job belongs to an audit, the last step stores the result for the audit. The tags to write
+        depend on the verdict that Redis contains. So if verdicts are also written as tags, this method itself
+        writes the verdict to Redis, and returns no step for that.
         """
         services = self._services
         to_redis = "redis" in services.settings.sinks
