@@ -107,10 +107,10 @@ def abi() -> int:
 
 
 def restrict(rules: Iterable[Rule]) -> None:
-    """Deny this thread every access to files that `rules` do not allow. The restriction is inherited.
+    """Deny this thread every access to files that `rules` do not allow.
 
-    Rules for paths that do not exist are ignored. A process without the capability `CAP_SYS_ADMIN` must call
-    `give_up_privileges` first.
+    Threads and processes that this thread starts later inherit the restriction. Rules for paths that do not
+    exist are ignored. A process without the capability `CAP_SYS_ADMIN` must call `give_up_privileges` first.
 
     Raises:
         OSError: Landlock is not available.

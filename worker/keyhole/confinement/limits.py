@@ -8,8 +8,9 @@
 | core files | the limit is zero, so no core file is written, because it would contain credentials |
 
 The limits on address space and CPU time are soft limits, so a program that this process starts can raise
-them. The size of files is not limited, because the log can be a file. The number of processes is not limited,
-because the kernel counts all processes of the user.
+them. The size of files is not limited, because the log can be a file that grows without limit. The number of
+processes is not limited, because the kernel compares this limit with the number of all processes of the user,
+including those of other programs.
 
 Source: getrlimit(2).
 """
@@ -26,12 +27,13 @@ from keyhole.confinement.malloc import ARENAS, give_back
 #: space of the process when it is confined, the memory of the scans, the stacks of the threads, and the
 #: arenas.
 ADDRESS_SPACE: Final = 512 << 20
-#: The stack of a thread in bytes, if the system does not limit it; the number of threads that do not scan,
-#: such as the heartbeat; the stack in bytes of an obstore thread. obstore starts one thread for each core.
+#: `_STACK` is the stack of a thread in bytes, if the system does not limit it. `_OTHER_THREADS` is the number
+#: of threads that do not scan, such as the heartbeat. `_CORE_STACK` is the stack in bytes of an obstore
+#: thread: obstore starts one thread for each core.
 _STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 8, 2 << 20
 #: The most open files for each scanning thread, and for the rest of the process. A scanning thread needs one
 #: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve. For each scanning
-#: thread there is one that fetches a second range of an object, and needs one more connection.
+#: thread there is a thread that fetches a second range of an object and needs one more connection.
 _FILES_OF_A_THREAD, _FILES = 5, 256
 #: The address space in bytes of one arena of glibc. It does not depend on how much memory the arena contains.
 _ARENA: Final = 64 << 20
@@ -55,7 +57,7 @@ def limit_addresses(threads: int, memory: int) -> None:
     give_back()  # limits the number of arenas; by default, glibc creates up to eight for each core
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = _STACK if stack == resource.RLIM_INFINITY else stack
-    # For each thread that scans there is one that only fetches.
+    # For each thread that scans there is another thread that only fetches.
     stacks = (2 * threads + _OTHER_THREADS) * (threading.stack_size() or stack)
     stacks += (os.cpu_count() or 1) * _CORE_STACK
     _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + memory + stacks + ARENAS * _ARENA)

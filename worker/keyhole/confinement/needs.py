@@ -113,7 +113,7 @@ class Needs:
     identities: tuple[tuple[Path, tuple[int, int] | None], ...]
 
     def replaced(self) -> Path | None:
-        """Return a path whose file was replaced, created or removed since then; `None` if there is none."""
+        """Return a path whose file was replaced, created or removed after `needs` was called, or `None`."""
         return next((path for path, identity in self.identities if _identity(path) != identity), None)
 
 

@@ -1,4 +1,4 @@
-"""Finds the credentials of a boto3 session, and makes all their failures errors of boto3's.
+"""Finds the credentials of a boto3 session, and turns every failure to get them into an error of boto3's.
 
 botocore refreshes credentials when it signs a request, so every request can run a program, read a file or
 call a server. If that fails, botocore raises the error of the failed call: for example, `FileNotFoundError`
@@ -32,7 +32,7 @@ def _guarded(freeze: Callable[[], ReadOnlyCredentials], method: str) -> Callable
     def guarded() -> ReadOnlyCredentials:
         with _botos_errors(method):
             frozen = freeze()
-        # obstore panics if a credential contains white space, and boto3 shows such a credential in its error.
+        # Refuse credentials with white space: obstore panics, and boto3 shows the credential in its error.
         if any(part and any(map(str.isspace, part)) for part in (frozen.access_key, frozen.token)):
             raise CredentialRetrievalError(provider=method, error_msg="they contain a space or a line break")
         return frozen

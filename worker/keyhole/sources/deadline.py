@@ -137,8 +137,8 @@ def deadline(seconds: float) -> Iterator[Deadline]:
 
 def add_deadlines(client: BaseClient) -> None:
     """Make a client's connections obey deadlines. Call this before the client's first request."""
-    # botocore's session gives this dict to all its pool managers, also to those for proxies. botocore has no
-    # public access to the dict.
+    # botocore's session gives this dict of pool classes to all its pool managers, also to the managers for
+    # proxies. botocore has no public access to the dict.
     endpoint = client._endpoint  # type: ignore[attr-defined] # noqa: SLF001 - as said
     pools = endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001 - as said
     pools.update({"http": _Pool, "https": _SecurePool})

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from keyhole.reasons import Reason
 from keyhole.sources.errors import BudgetExhaustedError, TransientError
 
-#: The CPU time that a scan may use to write its report after the budget ran out: a share of the budget, the
-#: least seconds and the most seconds.
+#: The CPU time that a scan may use to write its report after its CPU budget ran out: `EXTENSION` is a share
+#: of the budget, `LEAST_EXTENSION` and `MOST_EXTENSION` are the least and the most seconds.
 EXTENSION, LEAST_EXTENSION, MOST_EXTENSION = 0.05, 0.1, 1.0
 
 
@@ -37,8 +37,8 @@ class Meter:
 
     Args:
         budget: The most that the scan may cost.
-        rate_limiter: Is called before every request and can sleep. This time is not part of the budget's
-            seconds.
+        rate_limiter: Is called before every request and can sleep. The time in this function is not part of
+            the budget's seconds.
     """
 
     def __init__(self, budget: Budget, rate_limiter: Callable[[], None] | None = None) -> None:
@@ -70,7 +70,7 @@ class Meter:
         return time.thread_time() - self._cpu_began
 
     def widen(self, budget: Budget) -> None:
-        """Raise each limit of the budget to that of another budget, if that is higher.
+        """Raise each limit of the budget to the limit of another budget, if the other limit is higher.
 
         A scan calls this if the object is a container.
         """
@@ -123,7 +123,7 @@ class Meter:
         )
 
     def affords(self, requests: int, length: int) -> bool:
-        """Return whether so many requests, for `length` bytes in all, are within the budget."""
+        """Return whether the budget allows this number of further requests, for `length` bytes in total."""
         try:
             self.allow(length, requests=requests)
         except BudgetExhaustedError:

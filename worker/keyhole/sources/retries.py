@@ -1,6 +1,6 @@
 """Retries requests after failures of the network or the server.
 
-When this module is imported, it makes stamina log every retry at level debug. It logs no higher level,
+When this module is imported, it makes stamina log every retry at level debug. The level is not higher,
 because the caller reports the final result.
 """
 
@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 
 def retried(request: Callable[[], Result]) -> Result:
-    """Return the result of a request. After a `TransientError`, make it again, after growing waits.
+    """Return the result of a request.
+
+    After a `TransientError`, wait and repeat the request. Each wait is longer than the one before.
 
     Raises:
         TransientError: The number of attempts or the time is used up.
@@ -33,7 +35,8 @@ def retried(request: Callable[[], Result]) -> Result:
     try:
         return request()
     except TransientError as error:
-        # A context of stamina takes as much CPU time as the rest of a GET, so only a failure opens one.
+        # Open a context of stamina only after a failure, because it takes as much CPU time as the rest of a
+        # GET.
         failure = error
     left = RETRY_SECONDS - (time.monotonic() - began)
     if left <= 0:

@@ -1,4 +1,4 @@
-"""Reads ranges of one object in S3, with limited retries: with obstore, or with boto3 if obstore cannot.
+"""Reads ranges of one object in S3 with obstore, or with boto3 if obstore cannot, and limits the retries.
 
 Keyhole normally sends no HEAD, because the first ranged GET returns size, ETag, version and last
 modification. Every later GET states the ETag in `If-Match` and the version. So all bytes come from the same
@@ -22,8 +22,8 @@ from keyhole.sources.s3_answer import Answer, Pin, Span
 from keyhole.sources.s3_client import READ_SECONDS
 from keyhole.sources.source import Identity
 
-#: The most ranges of an object that are fetched at once. An image needs no more. The limit bounds how much of
-#: a container with hundreds of members is in memory.
+#: The most ranges of an object that are fetched at once. No image needs more. The limit bounds how many bytes
+#: of a container with hundreds of members are in memory.
 AT_ONCE = 4
 
 
@@ -102,9 +102,9 @@ class S3Source:
     def _fetch_at_once(self, parts: Sequence[ByteRange]) -> Sequence[Answer | None]:
         """Return the answers to one GET for each range, made at once with obstore.
 
-        `None` is a range that must be read alone: obstore failed, or cannot be used, or the budget could run
-        out, or no object of this bucket was read yet. The object must be pinned, so that all answers belong
-        to it.
+        If the answer is `None`, read this range alone. This is necessary if obstore failed or cannot be used,
+        if the budget could run out, if obstore has not read a pinned object of this bucket yet, or if this
+        object is not pinned: then the answers could belong to different objects.
         """
         store = self._route.store if self._by_obstore else None
         total = sum(part.length for part in parts)
@@ -151,8 +151,8 @@ class S3Source:
     def _get_once(self, span: Span) -> Answer:
         with self._route.first_alone():
             store = self._route.store if self._by_obstore else None
-            # obstore's timeout is the same for all requests. If fewer seconds than that are left of the
-            # budget, use boto3, whose deadline can be set for each request.
+            # obstore's timeout (`READ_SECONDS`) is the same for all requests. If the budget has fewer seconds
+            # left, use boto3, whose deadline can be set for each request.
             if store is None or self._meter.seconds_left < READ_SECONDS:
                 return self._get_by_boto(span)
             try:
@@ -198,7 +198,8 @@ class S3Source:
 def _fetched(store: S3Store, pin: Pin, span: Span) -> tuple[Answer | None, int]:
     """Return the answer to a GET, `None` if obstore failed, and the number of bytes received.
 
-    This function does not count for the scan, because several threads run it at the same time.
+    This function does not count anything on the scan's meter, because several threads run it at the same
+    time.
     """
     received: list[int] = []
     try:

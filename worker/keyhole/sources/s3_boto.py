@@ -63,7 +63,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
             answer = get(client, replace(pin, states_etag=False), span, meter)
             return replace(answer, took_if_match=False)
         if http_status(error.response) == 416 and pin.size:
-            # The range is inside the pinned object, so the server now has a shorter one.
+            # The range is inside the pinned object, so the server now has a shorter object.
             raise ObjectChangedError from error
         if http_status(error.response) == 416 and span.offset in {0, None}:
             return _get_without_range(client, pin, span, meter)
@@ -73,7 +73,7 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     meter.repeated(redirects(response))
     size = response.get("ContentLength")
     if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
-        # Some servers ignore ranges from the end and support all others.
+        # Some servers ignore ranges from the end and support all others. So request the offset.
         response["Body"].close()
         return get(client, pin, Span(*span.placed(size)), meter)
     return _read(client, response, pin, span, meter)
@@ -145,7 +145,8 @@ def _place(
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with {stated!r}")
     # The status is 200: the server ignores `Range` and sends the whole object.
     size = response.get("ContentLength")
-    # Some servers ignore ranges from the end and support all others.
+    # The server has supported ranges before, so this is its failure, unless the range was from the end: some
+    # servers ignore these ranges and support all others.
     if pin.heeds_ranges and span.offset and (size is None or span.placed(size)[0]):
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with the whole object")
     if size is None:

@@ -32,8 +32,8 @@ from keyhole.sources.trust import Trust
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: Timeouts in seconds for the connection and for each wait for bytes. S3 answers a GET of some kilobytes
-#: within 200 ms, so a longer wait means that the server does not answer.
+#: Timeouts in seconds for the connection and for each wait for bytes. S3 answers a GET of a few kilobytes
+#: within 200 ms, so a much longer wait means that the server does not answer.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 
 

@@ -33,7 +33,10 @@ NO_PROXY: "ClientConfig" = {"proxy_url": "http://127.0.0.1:9", "proxy_excludes":
 
 
 class ObstoreRefusedError(Exception):
-    """obstore failed, and its error does not explain the cause. Repeat the request with boto3, which does."""
+    """obstore failed, and its error does not explain the cause.
+
+    Repeat the request with boto3, whose errors explain the cause.
+    """
 
 
 def can_name(key: str) -> bool:

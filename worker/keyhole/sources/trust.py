@@ -99,7 +99,7 @@ def _certificates(place: Path) -> set[bytes]:
     found: set[bytes] = set()
     try:
         entries = place.iterdir() if place.is_dir() else [place]
-        # In OpenSSL's folders, each file has two names.
+        # In OpenSSL's folders, each file has two names. `resolve` makes them equal, so that it is read once.
         files = {entry.resolve() for entry in entries if entry.is_file()}
     except OSError:
         return found

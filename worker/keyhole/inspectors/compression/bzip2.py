@@ -1,4 +1,6 @@
-"""bzip2: one stream or several in a row. A stream has blocks of up to 900,000 bytes with checksums.
+"""bzip2: one stream or several in a row.
+
+A stream consists of blocks. Each block has up to 900,000 bytes of data and a checksum.
 
 Source: bzip2 1.0.8, decompress.c.
 """

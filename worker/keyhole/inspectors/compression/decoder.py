@@ -2,7 +2,7 @@
 
 A compressed object consists of one stream or several streams in a row. Their output is concatenated. In some
 formats, padding can lie between the streams and after the last stream. Other bytes in these places do not
-belong to the format.
+belong to the format: decoding ends before them, and Keyhole reports them as trailing data.
 
 The libraries zlib, liblzma, libbz2, libzstd and liblz4 decompress one stream. A decoder finds the beginning
 of each stream, skips padding, and determines whether an error of the library is caused by the data.
@@ -25,14 +25,15 @@ from keyhole.inspectors.memory import Held
 KIB, MIB = 1024, 1024**2
 #: The most bytes of output in one step. Larger steps are not faster.
 STEP = MIB
-#: How many bytes of a stream a decoder passes to the library at once. The first portion of a stream is short,
-#: because an object can have thousands of short streams, and the library copies the bytes after the stream's
-#: end. Each later portion is twice as long, up to `MOST_PORTION`.
+#: How many bytes of a stream a decoder passes to the library at once. Each portion of a stream is twice as
+#: long as the one before, up to `MOST_PORTION`. The first portion is short, because the library copies the
+#: bytes of a portion that follow the stream's end: in an object with thousands of short streams, it would
+#: copy every long portion thousands of times.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
 #: The number of bytes from which a decoder can recognise a stream and the memory that the stream needs. The
 #: longest headers are those of xz with filters.
 HEAD_BYTES = 64
-#: The most zeros that are skipped as padding.
+#: The most zeros that are skipped as padding. If there are more, decoding ends.
 MAX_PADDING = 1 * MIB
 ZEROS = re.compile(rb"\0++")
 
@@ -81,7 +82,8 @@ class Decoder(ABC):
         self.taken, self.made = 0, 0
         #: The limit on the output in bytes. The decoder reserves no more memory for its window than this.
         self.most_output = MAX_WINDOW
-        #: The reserved memory, and the bytes in it that the caller needs besides the window.
+        #: The memory that the decoder has reserved. `beside` is how many of its bytes are for the caller and
+        #: not for the window.
         self.held, self.beside = Held(), 0
         #: The offset at which other data follow the last stream, or `None`. Decoding ends at this offset.
         self.trailing_at: int | None = None

@@ -52,6 +52,6 @@ def lzma_content_size(header: bytes) -> int | None:
 
 
 def _is_usual(dictionary: int) -> bool:
-    """Return whether liblzma accepts a dictionary's size: one bit or two adjacent bits are set, or none."""
+    """Return whether liblzma accepts a dictionary's size: at most one bit is set, or two adjacent bits."""
     lowest = dictionary & -dictionary
     return dictionary in {0, lowest, lowest * 3, LARGEST_DICTIONARY}

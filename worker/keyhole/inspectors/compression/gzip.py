@@ -67,7 +67,8 @@ class GzipDecoder(Decoder):
         return DEFLATE_BYTES
 
     def _open(self, head: bytes) -> Stream | None:
-        # gzip ignores a member that follows padding, but Python reads it. So report it as trailing data.
+        # gzip ignores a member that follows padding, but Python reads this member. So report it as trailing
+        # data.
         return Inflating(16 + zlib.MAX_WBITS) if self.begins(head) and not self._padding else None
 
     def _explained(self, error: Exception) -> DecodingError:

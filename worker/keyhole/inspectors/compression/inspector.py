@@ -34,9 +34,9 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
 FRONT_BYTES = 512
-#: The memory in bytes that decompression needs besides the decoder's window. It consists of two copies of a
-#: piece, because the response from S3 contains a second copy, and of `LEAST_BUFFERS` for one step of output,
-#: the output that `replay` keeps, and the member's inspection.
+#: The memory in bytes that decompression needs besides the decoder's window. `PIECES_AT_ONCE` copies of a
+#: piece are in memory at the same time, because the response from S3 contains a second copy. `LEAST_BUFFERS`
+#: covers one step of output, the output that `replay` keeps, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.
@@ -65,7 +65,7 @@ class CompressedInspector(ContainerInspector):
 
     LAYER = Layer.COMPRESSED
     DECODER: ClassVar[type[Decoder]]
-    #: No memory is reserved for regions, because `BUFFERS` includes the pieces.
+    #: No memory is reserved for regions: the regions are the pieces, and `BUFFERS` includes them.
     MADE_OF_REGION = 0
 
     def __init__(

@@ -23,7 +23,7 @@ class Replay:
 
     def __init__(self, inspection: Look) -> None:
         self.inspection = inspection
-        #: How many bytes of output have passed.
+        #: How many bytes of output were passed to the inspection.
         self.position = 0
         self._first: list[tuple[int, bytes]] = []
         self._last: deque[tuple[int, bytes]] = deque()

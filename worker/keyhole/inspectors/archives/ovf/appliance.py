@@ -146,7 +146,7 @@ class Appliance:
         return [one for one in self._candidates if one.describes(self.files)]
 
     def findings(self) -> Iterator[Finding]:
-        """Yield findings on the descriptors. These do not compare a descriptor with the archive's files."""
+        """Yield findings on the descriptors themselves, without a comparison with the archive's files."""
         taken = self.descriptors()
         if len(taken) > 1:
             yield found(
