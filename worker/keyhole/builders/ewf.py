@@ -15,7 +15,8 @@ This builder writes these sections, in this order:
 - `sectors`: the chunks, each followed by its Adler-32.
 - `table`: entries u32; base u64 at 8; Adler-32 at 20; the chunks' offsets u32; Adler-32.
 - `table2`: a copy of `table`.
-- `done`, or `next` if another file follows. The offset of the next descriptor is that of the section itself.
+- `done`, or `next` if another file follows. Its descriptor states its own offset as the offset of the next
+  descriptor.
 
 Version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID. A descriptor
 has 64 bytes and follows the section's data: type u32, flags u32, offset of the previous descriptor u64, size

@@ -70,10 +70,10 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
 ) -> Image:
     """Return a qcow2 image of `virtual_size` bytes. Its `allocated` guest clusters have a pattern.
 
-    With `data_file`, the image stores no guest cluster, and the pattern belongs into the data file at the
-    guest's offsets (see `guest_disk`). `incompatible` adds feature bits. If it has the bit for the
-    compression type, the header states zstd; if it has the bit for extended L2, the L2 entries have 16 bytes.
-    `snapshots` is a number of snapshots. They share all clusters with the active disk.
+    With `data_file`, the image stores no guest cluster. The pattern belongs in the data file, at the same
+    offsets as on the virtual disk (see `guest_disk`). `incompatible` adds feature bits. If it has the bit for
+    the compression type, the header states zstd; if it has the bit for extended L2, the L2 entries have 16
+    bytes. `snapshots` is a number of snapshots. They share all clusters with the active disk.
 
     Raises:
         ValueError: Version 2 has no feature bits, or the header does not fit into the first cluster.
@@ -168,8 +168,9 @@ class _Disk:
 
 
 class _Clusters:
-    """Allocates the clusters of the file: header, refcount table, refcount blocks, then the clusters taken.
+    """Allocates the clusters of the file.
 
+    The order is: the header, the refcount table, the refcount blocks, then the clusters that `take` returns.
     `sizes` are the sizes in bytes of all structures for which the caller will take clusters. The number of
     refcount blocks and the size of the refcount table depend on them. The table and the blocks have
     refcounts, too.

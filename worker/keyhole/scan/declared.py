@@ -3,8 +3,8 @@
 An uploader declares a format in the object's name, content type, content encoding and metadata.
 
 The dangerous case is an image of another format that is declared raw. An importer that believes the
-declaration gives the image's header to a guest, which can rewrite it, or to a program that guesses the format
-from it.
+declaration treats the image's header as content of the disk. A guest can then rewrite the header, and a
+program that detects formats can later open the files that the header names.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ from keyhole.inspectors.facts import Facts
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.text import printable
 
-#: For each content coding, the format of an object that has it. Some of these formats have no inspector.
+#: For each content coding, the format of an object that has this coding. Keyhole does not recognise all of
+#: these formats.
 CODINGS = {
     "gzip": "gzip",
     "x-gzip": "gzip",
@@ -89,8 +90,9 @@ def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
     """Yield a finding if the object's formats differ from its `Content-Encoding`.
 
     The last coding in that header is the outermost one. S3 clients read the stored bytes and ignore the
-    header. Browsers and HTTP libraries decode the bytes, and fail if the header is wrong. They ignore codings
-    that are not in `CODINGS`. An example is `aws-chunked`, which some upload clients leave in the header.
+    header. Browsers and HTTP libraries decode the bytes, and fail if the header is wrong. They ignore unknown
+    codings, such as `aws-chunked`, which some upload clients leave in the header. So Keyhole ignores all
+    codings that are not in `CODINGS`.
     """
     stated = [coding.strip().lower() for coding in (declared.content_encoding or "").split(",")]
     layer: Facts | None = facts

@@ -8,8 +8,8 @@ exception: scans that already hold memory come first, because the sooner they fi
 memory back.
 
 Scans can deadlock, because a scan of nested containers takes memory several times. If every scan that holds
-memory is waiting for more, the pool refuses the latest request. That scan ends, and the others get its
-memory. Its object is undecided and is tried again later, when enough memory may be free.
+memory is waiting for more, the pool refuses the latest request. The refused scan ends without a verdict, and
+the other scans get its memory. The worker scans its object again later, when enough memory may be free.
 
 A scan that needs more than the whole pool gets the whole pool, and the pool does not count what the scan uses
 beyond it. To use more than `SLACK_BYTES` beyond the pool, the scan also needs a lock that all processes of a
@@ -28,7 +28,8 @@ from keyhole.sources.errors import TransientError
 if TYPE_CHECKING:
     from keyhole.scan.process_lock import ProcessLock
 
-#: If a scan held at least this many bytes, the process returns freed memory to the operating system after it.
+#: If a scan held at least this many bytes, the process returns freed memory to the operating system after the
+#: scan.
 TRIM_BYTES: Final = 16 * 1024 * 1024
 #: How many bytes beyond the whole pool a scan may use without the lock. This is enough for the buffers that a
 #: decoder needs in addition to its window.
@@ -63,7 +64,9 @@ class MemoryPool:
 
     @contextmanager
     def share(self, seconds: Callable[[], float]) -> Iterator["MemoryShare"]:
-        """Give a scan its share of the pool, which is empty at first. When the block ends, it is given back.
+        """Give a scan its share of the pool.
+
+        The share is empty at first. When the block ends, the pool gets all memory of the share back.
 
         `seconds` returns how long a request for memory may wait; it is called for every request.
         """
@@ -95,7 +98,8 @@ class MemoryPool:
         share.uncounted += length - taken
         if self._process_lock is None or share.uncounted <= SLACK_BYTES or share.has_process_lock:
             return taken
-        # This share holds the whole pool, so no other share of this process holds the lock or waits for it.
+        # The lock excludes only other processes, not other threads. This is enough, because this share holds
+        # the whole pool: no other share of this process can hold the lock or wait for it.
         share.has_process_lock = self._process_lock.acquire(until - time.monotonic())
         if not share.has_process_lock:
             self.give(share, taken)
@@ -135,7 +139,7 @@ class MemoryPool:
                 if share.has_process_lock and self._process_lock is not None:
                     self._process_lock.release()
                     share.has_process_lock = False
-            # An inspector can give memory back after the scan has ended and the whole share was given back.
+            # An inspector can give memory back after the scan has ended, when the share is already empty.
             length = min(length, share.held)
             if length:
                 share.held -= length
@@ -161,7 +165,10 @@ class MemoryPool:
 
 
 class _Request:
-    """A request for a number of bytes. Two requests for the same number are not equal."""
+    """A request for a number of bytes.
+
+    Two requests for the same number are not equal, so a queue can contain both.
+    """
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -174,7 +181,7 @@ class MemoryShare:
         self._pool = pool
         self._seconds = seconds
         self.held = self.most = 0
-        #: Bytes that the scan uses beyond the whole pool, and whether it holds the lock that this needs.
+        #: How many bytes the scan uses beyond the whole pool, and whether it holds the lock for this use.
         self.uncounted = 0
         self.has_process_lock = False
 

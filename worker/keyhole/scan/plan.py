@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from keyhole.inspectors.region import ByteRange
 
-#: The longest merged range, in bytes. While its body is being received, it is in memory twice.
+#: The longest merged range, in bytes. While a response is being received, the bytes of the range are in
+#: memory twice.
 MAX_MERGED = 2 * 1024 * 1024
 
 

@@ -194,7 +194,10 @@ def worst(
 
 
 def _members_in_doubt(facts: Facts) -> bool:
-    """Return whether the inspection of any member is incomplete. That member's own report has the reason."""
+    """Return whether the inspection of at least one member is incomplete.
+
+    That member's own report has the reason.
+    """
     return any(not member.facts.complete for member in facts.members)
 
 

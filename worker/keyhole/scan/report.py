@@ -18,9 +18,9 @@ SCANNER: Final = f"keyhole/{__version__}"
 
 
 class LastAttempt(BaseModel):
-    """A scan that failed after the verdict was reached. It does not change the verdict."""
+    """A scan that failed after an earlier scan reached the verdict. It does not change the verdict."""
 
-    # `Report` has its own copy of this class's validator.
+    # Build the validator only when it is used: `Report` has its own copy, so most processes do not need it.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     status: Status

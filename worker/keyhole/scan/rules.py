@@ -143,7 +143,8 @@ class Rule(BaseModel):
 class PolicyFile(BaseModel):
     """The content of a policy file."""
 
-    # The default policy is a profile, so most processes do not need this class.
+    # Build the validator only when it is used: the default policy is a profile, so most processes read no
+    # policy file.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # mypy wants literals here

@@ -65,7 +65,8 @@ def _scan(
 ) -> Report:
     rule = settings.policy.rule_for(target.bucket, target.key or target.name)
     container_budget = settings.container_budget_by(rule)
-    # The response to the first GET can contain compressed data, before the object is known to be a container.
+    # The response to the first GET can contain compressed data. These are decompressed before the object is
+    # known to be a container, so the container's limit on decompressed bytes applies from the start.
     meter = Meter(replace(settings.budget, decompressed=container_budget.decompressed), rate_limiter)
     decompression = _decompression(rule, meter.decompressed)
     reporter = Reporter(target, meter, settings.policy)
@@ -95,8 +96,8 @@ def _scan(
 def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Report:
     """Scan a stream to its end and return the report.
 
-    Earlier bytes of a stream cannot be read again. If the inspection needs some, they count as missed, and
-    the verdict is not `safe`.
+    Bytes of a stream that have passed cannot be read again. If the inspection needs such bytes, they count as
+    missed, and the verdict is not `safe`.
     """
     meter = Meter(Budget())
     rule = policy.rule_for(target.bucket, target.key or target.name)
@@ -140,7 +141,7 @@ def _sharing(memory: MemoryPool | None, meter: Meter) -> Iterator[None]:
 
 
 def _check_budget(meter: Meter, inspection: Inspection, widen: Callable[[], None]) -> None:
-    """Check the CPU time that a scan has used. `widen` gives it the larger budget of a container.
+    """Check the CPU time that a scan has used. `widen` gives the scan the larger budget of a container.
 
     Raises:
         BudgetExhaustedError: The scan has used up its CPU time.
