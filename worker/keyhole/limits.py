@@ -11,8 +11,8 @@ A batch consists of the objects of one message:
   scan hangs, the process records which code the scan is running, and then ends itself.
 - At the hard limit, Celery kills the process.
 - If a message has not been acknowledged at the end of the visibility timeout, the broker delivers it again.
-  This timeout begins when the message is delivered. It is longer than the hard limit plus the time that a
-  worker takes to shut down. Otherwise two workers could work on the same message.
+  This timeout begins when the message is delivered. The timeout is longer than the hard limit plus the time
+  that a worker takes to shut down. Otherwise two workers could work on the same message.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ The checks write nothing.
 
 Some values are only available from the command `CONFIG`, which can also show passwords. Managed Redis servers
 therefore refuse this command, and the permissions that Keyhole recommends for its Redis user do not include
-it. In this case, the doctor reports these values as unknown.
+it. If Redis refuses `CONFIG`, the doctor reports these values as unknown.
 
 Source: redis.io and valkey.io, "INFO", "CONFIG GET", "WAITAOF", "ROLE".
 """

@@ -1,7 +1,7 @@
 """Finds out whether a connection failed because only the client or only the server uses TLS.
 
-In this case, client and server wait for each other, or one of them closes the connection without a message.
-The error of the connection therefore does not show the cause.
+If only one of them does, client and server wait for each other, or one of them closes the connection without
+a message. The error of the connection therefore does not show the cause.
 """
 
 import socket

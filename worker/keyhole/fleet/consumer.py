@@ -127,7 +127,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
                 time.sleep(1)
 
     def on_close(self) -> None:
-        """Close the connection. This can take long, so send a heartbeat before and after it."""
+        """Close the connection. Closing can take long, so send a heartbeat before and after it."""
         HEARTBEAT.beat()
         # kombu unsets its global event loop when the loop stops. Set it again: the loop will run again, and
         # `keyhole.fleet.worker_lost` needs it.

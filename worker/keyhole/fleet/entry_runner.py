@@ -62,8 +62,8 @@ class EntryRunner:
         scan: Scans one object of an entry and returns its report.
         record: Writes a verdict to the sinks other than Redis, and returns the steps that write the verdict
             to Redis.
-        on_undecided: Called with the report of an object's first undecided attempt. It must send no request
-            to S3, because S3 may not answer.
+        on_undecided: Called with the report of an object's first undecided attempt. This function must send
+            no request to S3, because S3 may not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
         on_complete: Called when all verdicts of an entry are written, before the entry is completed. If the
             worker is lost between these two steps, another worker calls it again.
@@ -133,7 +133,8 @@ class EntryRunner:
                 raise
             except BaseException:
                 # The worker is being stopped, or Redis does not answer, so the outcome of the running
-                # attempts is unknown.
+                # attempts is unknown. Release them, because the ledger would otherwise count this worker as
+                # lost with their jobs.
                 self.heartbeat.release(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
@@ -144,8 +145,8 @@ class EntryRunner:
         If it is the last part of a split entry, complete the split entry, too.
 
         Returns:
-            Whether the entry is complete. It stays open if Redis was restarted and lost the record that some
-            jobs are done.
+            Whether the entry is complete. The entry stays open if Redis was restarted and lost the record
+            that some jobs are done.
         """
         if len(self.ledger.jobs_done(entry)) < len(entry.jobs):
             return False
@@ -188,8 +189,8 @@ class EntryRunner:
     def _part(self, entry: Entry, jobs: Sequence[ScanJob]) -> Entry:
         """Return the part of an entry that contains these jobs.
 
-        The id of the part contains the id of its first job and the number of its other jobs. It is unique,
-        because a part of a part has fewer jobs.
+        The id of the part contains the id of its first job and the number of its other jobs. This id is
+        unique, because a part of a part has fewer jobs.
         """
         whole = entry.part_of or entry.id
         more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""

@@ -223,7 +223,7 @@ def check_buckets(jobs: Sequence[ScanJob]) -> None:
     """Check that the settings allow the buckets of all jobs.
 
     Raises:
-        BucketNotAllowedError: They do not allow the bucket of a job.
+        BucketNotAllowedError: The settings do not allow the bucket of a job.
     """
     for bucket in {job.bucket for job in jobs}:
         services().buckets.check(bucket)

@@ -54,7 +54,7 @@ _NO_CREDENTIALS: Final = (
 class TroubleMark:
     """The time when a pool process last had trouble with S3.
 
-    It is stored in memory that the pool processes and the main process share.
+    This time is stored in memory that the pool processes and the main process share.
     """
 
     def __init__(self) -> None:

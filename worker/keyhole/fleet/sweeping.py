@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two sweeps, counting the sweeps of all workers.
 EVERY: Final = 10
-#: Seconds after which the task of a sweep expires. This is long, because the clocks of two hosts can differ.
+#: Seconds after which the task of a sweep expires. This time is long, because the clocks of two hosts can
+#: differ.
 EXPIRES: Final = 600
 
 

@@ -126,7 +126,10 @@ def _seen(value: object) -> object:
 
 
 def _block(name: str) -> Markup:
-    """Return the page's style or script without escaping. Both are files of this package, so this is safe."""
+    """Return the page's style or script without escaping.
+
+    The style and the script are files of this package, so this is safe.
+    """
     text = resources.files("keyhole.reports").joinpath("templates", name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704 - a file of the package
 

@@ -11,9 +11,9 @@ and ASVS 1.2.10 recommend inserting an apostrophe before these characters, and b
 NUL. OWASP also warns that separators and quotes in a text can begin a new cell, which can then begin with one
 of these characters. So Keyhole inserts an apostrophe
 
-- at the beginning of a cell that begins with one of these characters or with a full-width form of one. This
-  also applies if the character follows spaces, quotes or invisible characters, because a program that opens
-  the file can drop these and then find a formula;
+- at the beginning of a cell that begins with one of these characters or with a full-width form of one.
+  Keyhole also does so if the character follows spaces, quotes or invisible characters, because a program that
+  opens the file can drop these and then find a formula;
 - within a text, after each `;`, tab and line break, if one of these characters follows. In countries with a
   decimal comma, spreadsheets begin a new cell after `;`, even within quotes.
 
