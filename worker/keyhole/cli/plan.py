@@ -232,6 +232,7 @@ def _assumptions(plan: Plan) -> list[str]:
     return [
         f"For each object: {each}.",
         f"For the fleet: {workers}.",
-        "Not included: retries, storage, and transfer out of the region. No object has a verdict yet.",
+        "For Redis: keys of about 20 bytes. Each further byte of a key adds one to two bytes of memory.",
+        "No object has a verdict yet. Retries, storage and transfer out of the region are not included.",
         f"Prices: {plan.region}, {plan.prices_date}{priced}.",
     ]

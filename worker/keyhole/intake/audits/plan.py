@@ -8,9 +8,9 @@ Lavenberg, 1980).
 
 The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
 objects, and the start of the workers. It assumes that each process has a processor core of its own. If the
-two lowest ceilings are nearly equal, or a batch has fewer objects than a process has threads, the model is
-too optimistic, by up to an eighth. `tests/intake/audits/test_plan.py` compares the model with a simulation of
-a million objects.
+two lowest ceilings are nearly equal, or a batch has less than two objects for each thread, the predicted time
+is too short, by up to an eighth. `tests/intake/audits/test_plan.py` compares the predicted time with the time
+of a simulation of a million objects.
 """
 
 import math
@@ -31,9 +31,9 @@ from keyhole.intake.listing import PAGE_KEYS
 #: The GETs and the bytes of an average scan: the averages of the table in `keyhole docs cost`.
 MEAN_GETS: Final = 2.5
 MEAN_BYTES: Final = 824 * 1024
-#: The CPU time of a worker process for one object, in seconds: reading, inspecting and recording.
-#: `python -m tests.bench throughput` and `python -m tests.bench.audit` measure it.
-MEAN_CPU_SECONDS: Final = 0.003
+#: The CPU time of a worker process for one object, in seconds. `python -m tests.bench throughput` measured
+#: about 3 ms for reading and inspecting. Recording the verdict and counting it for the audit takes another.
+MEAN_CPU_SECONDS: Final = 0.004
 #: Bytes per second of one connection to S3 (S3's "Performance design patterns" states 85 to 90 MB/s).
 CONNECTION_BYTES: Final = 85_000_000
 #: The requests per second that S3 answers for each prefix (S3's user guide, "Optimizing performance").
@@ -50,8 +50,8 @@ PAGE_SECONDS: Final = 0.15
 REDIS_SECONDS: Final = 0.00025
 REDIS_SECONDS_OF_RATE: Final = 0.00002
 
-# Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes.
-# `tests/e2e/test_plan.py` measures them again.
+# Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes. Each further byte
+# of a key adds one to two bytes. `tests/e2e/test_plan.py` measures the constants again.
 #: The record of the verdict, with its key and its share of the server's table of keys.
 RECORD_BYTES: Final = 368
 #: The object's entries in the index by status, and in the index by key.
