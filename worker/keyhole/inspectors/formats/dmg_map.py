@@ -177,7 +177,8 @@ def parse(plist: bytes, fork_offset: int) -> BlockMap:
         chunks += _chunks(table, first, sectors, fork_offset + offset, findings)
     chunks.sort()
     starts = [chunk.sector for chunk in chunks]
-    if any(map(gt, (chunk.end for chunk in chunks), islice(starts, 1, None))):
+    ends = [sector + sectors for sector, sectors, *_ in chunks]
+    if any(map(gt, ends, islice(starts, 1, None))):
         findings.add(found("structure", "two chunks map the same sectors of the disk"))
     return BlockMap(
         tables=len(tables),

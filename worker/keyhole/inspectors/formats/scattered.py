@@ -40,6 +40,8 @@ class ScatteredRegion(CaptureRegion):
             Whether any piece has changed.
         """
         changed = False
+        if not self._open:
+            return changed
         first = max(0, bisect_right(self._starts, offset) - 1)
         for number in range(first, bisect_left(self._starts, offset + len(data))):
             if number in self._open:
@@ -78,3 +80,7 @@ class ScatteredRegion(CaptureRegion):
             size: The object's length in bytes, or `None` if it is not known yet.
         """
         return [gap for number in self._open for gap in self._pieces[number].gaps(size)]
+
+    def settled(self, size: int | None) -> bool:
+        """Whether all bytes of the pieces that lie in an object of `size` bytes have been captured."""
+        return not self._open or not self.gaps(size)
