@@ -43,7 +43,7 @@ COMMANDS = {
     "doctor": _Command("doctor", "Check what is configured, reachable and permitted."),
     "inspect": _Command("inspect", "Scan objects in S3, files, or a stream on standard input (-)."),
     "listen": _Command(
-        "listen", "Queue objects that S3 reports as new for the workers to scan, until stopped."
+        "listen", "Receive S3's events and queue each new object for the workers, until stopped."
     ),
     "plan": _Command(
         "plan",

@@ -66,7 +66,7 @@ SIZE = parsed("SIZE", parse_size)
 def listen_command(
     url: str | None, *, pollers: int, until_empty: bool, check: bool, **chosen: tuple[str, ...] | int | None
 ) -> None:
-    """Queue objects that S3 reports as new for the workers to scan, until stopped.
+    """Receive S3's events and queue each new object for the workers, until stopped.
 
     \b
     keyhole listen https://sqs.eu-central-1.amazonaws.com/123456789012/queue

@@ -101,8 +101,8 @@ def plan_command(*, as_json: bool, **options: object) -> None:
 
     The plan is for a first audit, in which no object has a verdict yet. If the audit scans every version of
     the objects, count every version. The command also uses the settings that limit audits, the settings for
-    what Redis stores, and the price table. `keyhole docs cost` explains how the command predicts, and what it
-    prints under "What limits this plan".
+    what Redis stores, and the price table. `keyhole docs cost` explains the calculation, and what limits the
+    speed of an audit.
     """
     settings = load_settings()
     found = _plan(settings, options)

@@ -97,7 +97,7 @@ CHECKS: dict[str, Check] = {
     ),
     "metadata_overlap": Check(
         Severity.CRITICAL,
-        "a map points at headers or tables, which the guest can then overwrite, or twice at the same place",
+        "a map points twice at the same place, or at headers or tables, which the guest can then overwrite",
     ),
     "trailing_data": Check(
         Severity.WARNING,
@@ -108,7 +108,7 @@ CHECKS: dict[str, Check] = {
     ),
     "decompression_bomb": Check(
         Severity.CRITICAL,
-        "the object expands to far more data than it stores and contains no disk image, or members overlap",
+        "members overlap; or the object contains no disk image and expands to far more data than it stores",
     ),
     "nested_compression": Check(Severity.WARNING, "the data are compressed twice"),
     # incomplete or inconsistent images

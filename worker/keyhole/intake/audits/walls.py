@@ -107,7 +107,7 @@ def _redis_memory(plan: Plan) -> Iterator[Wall]:
         yield Wall(
             "indexes",
             "the indexes keep the names of expired verdicts until a command reads them",
-            "run `keyhole results` regularly, which removes these names from the index by status",
+            "run `keyhole results` regularly, which removes these names from the indexes of the statuses",
         )
 
 
