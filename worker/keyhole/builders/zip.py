@@ -90,7 +90,7 @@ def end_records(entries: int, length: int, offset: int, comment: bytes = b"") ->
 
 
 def checksum_of(image: Image) -> int:
-    """Return the CRC-32 of an image, computed without its zeros in memory."""
+    """Return the CRC-32 of an image, without creating the image's zeros in memory."""
     end, checksum = 0, 0
     for at, data in (*image.pieces, (image.size, b"")):
         checksum = _zeros_behind(checksum, at - end)

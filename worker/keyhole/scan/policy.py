@@ -73,8 +73,8 @@ def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = 
     """Return the facts with the findings, severities and virtual size that a rule of the policy gives them.
 
     The rule adds a finding for each property that it forbids, and sets the severities in its table
-    `severity`. A finding that concerns none of the rule's readers gets the severity `info`. The virtual size
-    is the one that the rule's first reader uses.
+    `severity`. The rule also names the readers, the programs that will read the disk. A finding that concerns
+    none of them gets the severity `info`. The virtual size is the one that the rule's first reader uses.
 
     Args:
         rule: The rule for the object.

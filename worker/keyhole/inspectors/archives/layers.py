@@ -13,7 +13,8 @@ from dataclasses import replace
 from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import Severity
 
-#: The formats that a layer can have. A layer is an `ova` if it contains an OVF descriptor.
+#: The formats that a layer can have. `ova` is among them, because Keyhole calls every tar archive with an OVF
+#: descriptor an `ova`.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
 #: The checks whose findings are only information in a layer. A link or a path in a layer does no harm,
 #: because the container runtime follows it within the root folder into which it unpacks the layer. An OVF

@@ -60,7 +60,7 @@ class Link:
 
 
 class Links:
-    """The links of an archive, in the archive's order."""
+    """Collects the links of an archive, in the archive's order, and finds the links that lead outside."""
 
     def __init__(self) -> None:
         self._links: list[Link] = []

@@ -39,7 +39,7 @@ DEPTH: Final = 4
 
 
 class Manifests:
-    """The manifests of an archive. Keyhole reads them in the order in which the archive contains them."""
+    """Collects the manifests of an archive, in the archive's order, and finds the layers that they name."""
 
     def __init__(self) -> None:
         self._root_names: set[bytes] = set()
@@ -50,7 +50,7 @@ class Manifests:
         self._room = MAX_NAMED
 
     def note(self, name: bytes) -> None:
-        """Record the path of a file or a link of the archive."""
+        """Record the path of a file or a link of the archive: the paths in the root determine `kind`."""
         parts = parts_of(name)
         if len(parts) == 1:
             self._root_names.add(parts[0])

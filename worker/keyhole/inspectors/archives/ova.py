@@ -26,7 +26,7 @@ from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.inside import Inside
 from keyhole.inspectors.region import ByteRange
 
-#: The ways in which a walk can end after it has seen all members of the archive.
+#: The ways in which the walk through the archive's headers can end after it has passed all members.
 SEEN = frozenset({End.MARKED, End.UNMARKED})
 
 
@@ -102,5 +102,5 @@ class OVAInspector(TarInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members by number, after the descriptor has added and removed some: see `Machine.members`."""
+        """The members by number, with all disks that the descriptor names and without the chunks of disks."""
         return self._machine.members(super()._numbered(), self._open)

@@ -25,7 +25,7 @@ class Inflating:
     """A decompressor of one deflated stream, with the interface `Stream`.
 
     Args:
-        wbits: See `zlib.decompressobj`. The value determines whether the data have a gzip header.
+        wbits: The window size and the expected header of the data, as defined for `zlib.decompressobj`.
     """
 
     def __init__(self, wbits: int) -> None:

@@ -77,7 +77,8 @@ class CompressedInspector(ContainerInspector):
         self._replay: Replay | None = None
         self._piece = ""
         self._header: Mapping[str, object] = {}
-        # The outcome when the member's inspection needed no more bytes, and the outcome at the end.
+        # `_looked` is the outcome at the time when the member's inspection needed no more bytes, and `_ended`
+        # is the outcome at the end of decompression.
         self._looked: Outcome | None = None
         self._ended: Outcome | None = None
         self.new_region("front", CaptureRegion(0, FRONT_BYTES))

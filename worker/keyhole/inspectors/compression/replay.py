@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from keyhole.inspectors.inside import Look
 from keyhole.inspectors.region import ByteRange
 
-#: How many bytes are kept of the output's beginning, and at least how many most recent bytes. UDF's anchor at
-#: 512 KiB points to descriptors before it. A DMG's trailer and a VMDK's footer point to tables a short
-#: distance before them.
+#: How many bytes of the output's beginning are kept, and the least number of most recent bytes that are kept.
+#: UDF's anchor at 512 KiB points to descriptors before it. A DMG's trailer and a VMDK's footer point to
+#: tables a short distance before them.
 KEPT_FIRST, KEPT_LAST = 1024**2, 1024**2
 
 

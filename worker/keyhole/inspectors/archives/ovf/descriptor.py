@@ -115,7 +115,11 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A device of the machine: its CIM resource type (`None` if the OVF states none) and its resource."""
+    """A device of the machine.
+
+    `kind` is its CIM resource type, or `None` if the OVF states none. `text` is the device's `HostResource`,
+    which can name a disk or a file.
+    """
 
     kind: int | None
     text: str

@@ -37,7 +37,7 @@ NOTHING = Descriptor((), ())
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How to inspect a file.
+    """States how to inspect a file.
 
     `wanted` is how many first bytes of the file to pass to the machine. `is_member` is whether the file may
     be a member.

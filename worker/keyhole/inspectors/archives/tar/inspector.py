@@ -11,8 +11,7 @@ separate members that describe the next member.
   report. The other files are only counted.
 - Keyhole walks from header to header and skips the data between them. It stops at a header that readers
   interpret differently: for example, a size that only some readers accept, or two names for one member. The
-  behaviour of GNU tar and Python's tarfile was tested. libarchive and BusyBox behave differently in some
-  cases.
+  tests compare the behaviour of GNU tar, Python's tarfile, libarchive, BusyBox, Go and two packages of npm.
 - To Keyhole, the archive ends at the first block of zeros. Only zeros should follow. Keyhole checks up to
   1 MiB of them.
 

@@ -72,7 +72,10 @@ class EndRecord(NamedTuple):
 
     @property
     def directory_ends(self) -> int:
-        """The offset at which the directory ends: the Zip64 record's if there is one, else this record's."""
+        """The offset at which the directory must end.
+
+        A record begins there: the Zip64 record or, if there is none, this record.
+        """
         return self.offset if self.zip64 is None else self.zip64
 
     @property

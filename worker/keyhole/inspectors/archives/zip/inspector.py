@@ -195,7 +195,10 @@ class ZipInspector(ContainerInspector):
     # The walk
 
     def _hear(self, call: Callable[[], ByteRange | None]) -> None:
-        """Advance the walk by `call`. Record the next range that it requests, or its end."""
+        """Continue the walk by calling `call`.
+
+        Record the next range that the walk requests, or the walk's end.
+        """
         try:
             self._asked = call()
         except StopIteration:

@@ -40,7 +40,7 @@ class Unpacking(CompressedInspector):
 
     @property
     def matches(self) -> list[FileInspector]:
-        """Empty, because a member's compression is part of the archive and not a format of its own."""
+        """No formats, because the compression of a member is part of the ZIP format."""
         return []
 
     def facts(self) -> Facts:
