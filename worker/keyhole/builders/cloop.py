@@ -3,7 +3,7 @@
 Header, at byte 0 (big-endian; QEMU `block/cloop.c`)::
 
       0  a shell script, padded with zeros    128  block size u32    132  blocks u32
-    136  where each block begins, and where the last one ends, u64 each
+    136  the offset of each block, and the offset at which the last block ends, u64 each
 
 After these offsets come the blocks. Each block is a zlib stream.
 """

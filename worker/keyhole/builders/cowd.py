@@ -4,12 +4,13 @@ Header, 2,048 bytes (little-endian; VMware "Virtual Disk Format 5.0", "ESX Serve
 
      0  "COWD"                      4  version u32 = 1                8  flags u32: 1 root, 2 can be checked
     12  capacity u32, sectors      16  grain u32, sectors            20  grain directory u32, sector
-    24  its entries u32            28  next free sector u32
-    32  in a root: cylinders, heads, sectors u32; in a child: the parent's name, 1024
-    1648  not closed cleanly u32
+    24  grain directory's entries u32                               28  next free sector u32
+    32  in a root: cylinders, heads, sectors u32; in a child: the parent's name, 1,024 bytes
+    1648  nonzero if not closed cleanly u32
 
 The grain directory follows the header. Then come the grain tables and the grains. A grain table has 4,096
-entries and precedes the first grain that it maps. An entry is a sector number u32.
+entries and precedes the first grain that it maps. An entry of the directory or of a table is a sector number
+u32.
 """
 
 import struct

@@ -9,7 +9,7 @@ MBR, at byte 0 (little-endian; UEFI specification 2.10, section 5.2.1)::
 GPT header, at LBA 1 and the last LBA (little-endian; section 5.3.2)::
 
       0  "EFI PART"            8  revision u32 = 1.0      12  header size u32 = 92
-     16  CRC-32 of the header (this field zero)           24  own LBA u64
+     16  CRC-32 of the header with zero in this field     24  own LBA u64
      32  the other header's LBA u64                       40  first and last usable LBA u64, u64
      56  disk GUID            72  entries' LBA u64        80  entries u32, bytes per entry u32
      88  CRC-32 of the entries

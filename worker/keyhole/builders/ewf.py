@@ -4,23 +4,24 @@ File header (little-endian; libewf, "Expert Witness Compression Format")::
 
      0  "EVF" 09 0D 0A FF 00    8  01    9  segment u16    11  0000
 
-Section's descriptor, 76 bytes, then its data::
+A section is a descriptor of 76 bytes, followed by the section's data::
 
-     0  type, 16 bytes    16  next descriptor's offset u64    24  size u64    72  Adler-32 of the rest u32
+     0  type, 16 bytes    16  next descriptor's offset u64    24  size u64
+    72  Adler-32 of the bytes before it u32
 
 This builder writes these sections, in this order:
 
-- `volume`, 1,052 bytes: medium u8; chunks u32 at 4, sectors per chunk u32, bytes per sector u32, sectors u64;
-  GUID at 64; Adler-32 at the end.
+- `volume`, 1,052 bytes: medium u8; number of chunks u32 at 4, sectors per chunk u32, bytes per sector u32,
+  sectors u64; GUID at 64; Adler-32 at the end.
 - `sectors`: the chunks, each followed by its Adler-32.
-- `table`: entries u32; base u64 at 8; Adler-32 at 20; the chunks' offsets u32; Adler-32.
+- `table`: number of entries u32; base u64 at 8; Adler-32 at 20; the chunks' offsets u32; Adler-32.
 - `table2`: a copy of `table`.
 - `done`, or `next` if another file follows. Its descriptor states its own offset as the offset of the next
   descriptor.
 
 Version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID. A descriptor
 has 64 bytes and follows the section's data: type u32, flags u32, offset of the previous descriptor u64, size
-u64, 64 u32, padding u32, MD5, and Adler-32 at 60.
+u64, size of the descriptor u32 = 64, padding u32, MD5, and Adler-32 at 60.
 """
 
 import struct

@@ -5,7 +5,7 @@ first little-endian and then big-endian::
 
       0  type u8: 0 boot, 1 primary, 2 supplementary, 255 end    1  "CD001" 01
      40  name, 32 bytes     80  blocks u32     88  escape sequences (Joliet: %/E)
-    120  volumes in the set u16   124  number of this u16   128  block size u16
+    120  volumes in the set u16   124  this volume's number u16   128  block size u16
     132  path table's bytes u32   140  path tables: u32 little-endian, -, u32 big-endian, -
     156  the root directory's record: 34 bytes                        881  version u8 = 1
 

@@ -3,15 +3,15 @@
 Header, at byte 0 (big-endian; QEMU `block/qcow.c`, struct QCowHeader)::
 
       0  "QFI" FB               4  version u32 = 1
-      8  backing name's offset u64                  16  its length u32
+      8  backing name's offset u64                  16  backing name's length u32
      20  time of modification u32                   24  virtual size u64
      32  cluster bits u8       33  L2 bits u8       36  encryption u32: 0 none, 1 AES
      40  L1 table's offset u64
 
 After the header come the name of the backing file, padded to 8 bytes, and the L1 table. Then come the L2
-tables and the guest clusters. All except compressed clusters are aligned to clusters. An L2 entry is the
-offset of a guest cluster. For a compressed cluster, bit 63 of the entry is also set, and the length is in the
-bits from 63 - cluster bits up to 62.
+tables and the guest clusters. The L2 tables, and the guest clusters that are not compressed, are aligned to
+clusters. An L2 entry is the offset of a guest cluster. For a compressed cluster, bit 63 of the entry is also
+set, and the bits from 63 - cluster bits to 62 have the length of the compressed data in bytes.
 """
 
 import struct

@@ -3,10 +3,10 @@
 Header, at byte 0 (big-endian; QEMU `docs/interop/qcow2`, "Header")::
 
       0  "QFI" FB                4  version u32
-      8  backing name's offset u64                   16  its length u32
+      8  backing name's offset u64                   16  backing name's length u32
      20  cluster bits u32       24  virtual size u64 32  encryption u32: 0 none, 1 AES, 2 LUKS
      36  L1 entries u32         40  L1 offset u64
-     48  refcount table offset u64                   56  its clusters u32
+     48  refcount table offset u64                   56  refcount table's clusters u32
      60  snapshots u32          64  snapshot table offset u64
      version 3:
      72  incompatible features u64: 1 dirty, 2 corrupt, 4 data file, 8 compression type, 16 extended L2
@@ -16,10 +16,10 @@ Header, at byte 0 (big-endian; QEMU `docs/interop/qcow2`, "Header")::
 After the header come the header extensions (section "Header extensions": type u32, length u32, data, padding
 to 8 bytes; type 0 ends them) and the name of the backing file, all in the first cluster. This builder then
 writes the refcount table, the refcount blocks, the L1 table, the L2 tables, the snapshots, the LUKS header
-and the guest clusters. So the last cluster of the file is in use.
+and the guest clusters. So the file does not end with a free cluster.
 
-L1 and L2 entries have an offset. Bit 63 states whether the refcount of the cluster at this offset is exactly
-one (section "Cluster mapping").
+An L1 entry has the offset of an L2 table, and an L2 entry has the offset of a guest cluster. Bit 63 of the
+entry states whether the refcount of the cluster at this offset is exactly one (section "Cluster mapping").
 """
 
 import struct

@@ -7,10 +7,10 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/qed_spec`, "Header")::
      16  features u64: 1 backing file, 2 needs a check, 4 the backing file is raw
      24  compatible features u64                       32  autoclear features u64
      40  L1 table's offset u64                         48  virtual size u64
-     56  backing name's offset u32                     60  its length u32
+     56  backing name's offset u32                     60  backing name's length u32
 
 The L1 table follows the header's cluster. Then come the L2 tables and the guest clusters. An L2 table
-precedes the first guest cluster that it maps. An entry is an offset u64.
+precedes the first guest cluster that it maps. An entry of a table is an offset u64.
 """
 
 import struct

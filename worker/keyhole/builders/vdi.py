@@ -5,7 +5,8 @@ Header, at byte 0 (little-endian; VirtualBox `VDICore.h`, version 1.1)::
     0x000  text, 64 bytes          0x040  signature u32 = BEDA107F    0x044  version u32 = 1.1
     0x048  size of the rest u32    0x04C  type u32: 1 dynamic, 2 fixed, 3 undo, 4 differencing
     0x050  flags u32               0x054  comment, 256 bytes
-    0x154  block map offset u32    0x158  data offset u32             0x15C  C, H, S, sector size u32 each
+    0x154  block map offset u32    0x158  data offset u32
+    0x15C  cylinders, heads, sectors, sector size, u32 each
     0x170  disk size u64           0x178  block size u32              0x17C  extra bytes per block u32
     0x180  blocks u32              0x184  allocated blocks u32
     0x188  UUIDs, little-endian: own, last snapshot's, parent's, parent's snapshot

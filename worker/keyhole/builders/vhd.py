@@ -5,7 +5,7 @@ Footer, the last 512 bytes. Images that are not fixed have a copy at byte 0 (big
 
      0  "conectix"              8  features u32 = 2        12  version u32 = 1.0
     16  dynamic header's offset u64, all ones if fixed     24  seconds since 2000 u32
-    28  creator, 4 characters  32  its version u32         36  host system, 4 characters
+    28  creator, 4 characters  32  creator's version u32   36  host system, 4 characters
     40  original size u64      48  current size u64        56  cylinders u16, heads u8, sectors u8
     60  type u32: 2 fixed, 3 dynamic, 4 differencing       64  checksum u32
     68  UUID                   84  saved state u8

@@ -3,19 +3,26 @@
 The structures at fixed offsets have slots of 64 KiB each::
 
       0 KiB  file identifier: "vhdxfile", creator UTF-16LE
-     64 KiB  header 1, 4 KiB: "head", CRC-32C u32, sequence u64, file write GUID, data write GUID, log GUID,
-    128 KiB  header 2          log version u16 = 0, version u16 = 1, log length u32, log offset u64
-    192 KiB  region table 1, 64 KiB: "regi", CRC-32C u32, entries u32, then at 16 entries of 32 bytes:
-    256 KiB  region table 2    GUID, offset u64, length u32, required u32
+     64 KiB  header 1, 4 KiB
+    128 KiB  header 2, with a higher sequence number
+    192 KiB  region table 1, 64 KiB
+    256 KiB  region table 2, a copy
+
+A header has "head", CRC-32C u32, sequence number u64, file write GUID, data write GUID, log GUID, log version
+u16 = 0, version u16 = 1, log length u32, log offset u64.
+
+A region table has "regi", CRC-32C u32, the number of entries u32 and, from byte 16 on, the entries of 32
+bytes: GUID, offset u64, length u32, required u32.
 
 All other structures are at multiples of 1 MiB: the log, the metadata region, the BAT and the payload blocks.
 
-Metadata region: "metadata" + entries u16 at 10; entries of 32 bytes from 32: item GUID, offset in the region
-u32, length u32, flags u32. The items themselves start at 64 KiB.
+The metadata region begins with "metadata", and has the number of entries u16 at byte 10 and entries of 32
+bytes from byte 32 on: item GUID, offset in the region u32, length u32, flags u32. The items themselves start
+at 64 KiB.
 
 A BAT entry u64 has the state in the lowest 3 bits (0 not present, 6 fully present), and the file offset in
-MiB from bit 20 on. After each chunk of payload entries comes one entry for the chunk's sector bitmap. To
-compute a CRC-32C, set its own field to zero.
+MiB from bit 20 on. A chunk is the part of the disk that one sector bitmap covers. After the entries for the
+blocks of a chunk comes one entry for its sector bitmap. A CRC-32C is computed with zero in its own field.
 """
 
 import struct
