@@ -226,7 +226,7 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
 
 
 def _send_again(body: bytes, *, named: bool) -> str:
-    """Send a message that a worker refused to its queue again, with a new signature.
+    """Send a refused message to its queue again, with a new signature.
 
     If its old signature is missing or wrong, send it only if the user gave its id.
 

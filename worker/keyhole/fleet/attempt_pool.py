@@ -249,7 +249,7 @@ class AttemptPool:
             for job_id, thread in hung.items():
                 self._attempts.record_error(job_id, _stack(thread))
             # The other attempts raised an exception, or will end with this process. Release them, so that the
-            # ledger does not count this worker as lost with their jobs.
+            # ledger does not record that this worker was lost during attempts at their jobs.
             self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:
             log.warning("the stacks of the hanging scans were not recorded, because Redis failed: %s", error)

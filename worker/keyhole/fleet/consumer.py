@@ -1,4 +1,4 @@
-"""The worker's consumer, which stores each message that no task can work on as a dead letter.
+"""The worker's consumer, which makes a dead letter of each message that no task can work on.
 
 Celery itself would drop a message that names an unknown task or that it cannot decode. This consumer checks
 each message before Celery decodes or decompresses it. If signing keys are configured, it also refuses
@@ -60,7 +60,7 @@ _UNKNOWN_TASK: Final = "it is for the task {!r}, which this version of Keyhole d
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
-    """Celery's consumer, extended: it stores the messages that it refuses as dead letters."""
+    """Celery's consumer, extended: it makes dead letters of the messages that it refuses."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Handler:  # noqa: ANN401 - Celery has no types
         """Return the function that Celery calls with every message."""

@@ -133,8 +133,8 @@ class EntryRunner:
                 raise
             except BaseException:
                 # The worker is being stopped, or Redis does not answer, so the outcome of the running
-                # attempts is unknown. Release them, because the ledger would otherwise count this worker as
-                # lost with their jobs.
+                # attempts is unknown. Release them, because the ledger would otherwise record that this
+                # worker was lost during these attempts.
                 self.heartbeat.release(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)

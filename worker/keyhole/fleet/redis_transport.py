@@ -3,11 +3,12 @@
 It differs from kombu's transport in three ways:
 
 - kombu pops an item off a list, and then parses it as JSON. If the item is not JSON, the worker ends, and the
-  item is lost. This transport stores an item that is not a message as a dead letter. If Redis does not store
+  item is lost. This transport makes a dead letter of an item that is not a message. If Redis does not store
   the dead letter, the process holds the item in memory, and takes no further items from Redis.
 - kombu sends all commands to Redis on the worker's event loop, which blocks while Redis does not answer. In
   this transport, a separate thread records deliveries, acknowledges messages and returns them to their
-  queues. The periodic sweep, which is a task, returns the messages whose visibility timeout is over.
+  queues. If the visibility timeout of a message is over, the periodic sweep, which is a task, returns the
+  message.
 - kombu records a message as unacknowledged after it has popped the message off the list. If Redis does not
   store that record, because it is full or frozen, kombu loses the message. With this transport, the worker
   still works on the message, but takes no other message for a few seconds. If the worker is lost, the ledger
@@ -36,7 +37,7 @@ from keyhole.store.connection import TlsConnection
 
 log = logging.getLogger(__name__)
 
-#: `_loads` returns an item that is not JSON in a dictionary with this key.
+#: If an item is not JSON, `_loads` returns a dictionary that contains the item under this key.
 _RAW = "keyhole-raw"
 #: Seconds for which the worker takes no further message after Redis did not record a delivery.
 REST_SECONDS: Final = 5
@@ -208,7 +209,7 @@ class QoS(kombu_redis.QoS):
         """Do nothing: kombu calls this on the event loop. The sweep calls `restore_overdue` instead."""
 
     def restore_overdue(self) -> None:
-        """Return the messages whose visibility timeout is over to their queues."""
+        """Return to their queues all messages whose visibility timeout is over."""
         super().restore_visible(num=None, interval=1)  # type: ignore[no-untyped-call] # as above
 
     def restore_unacked(self, *_: object) -> None:
@@ -284,7 +285,7 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """The transport for a Redis broker, which stores items that are not messages as dead letters."""
+    """The transport for a Redis broker, which makes dead letters of items that are not messages."""
 
     Channel = Channel
 

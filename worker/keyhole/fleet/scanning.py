@@ -115,7 +115,9 @@ class ScanWork:
             self._tags.owe(report, rate=self._rate(entry))
 
     def refuse_other_buckets(self, entry: Entry) -> None:
-        """Store jobs in buckets that the settings do not allow as a dead letter, and mark them as done.
+        """Make a dead letter of the jobs whose buckets the settings do not allow.
+
+        Mark these jobs as done.
 
         Such jobs come from forged messages, or from programs with other settings.
         """
@@ -130,7 +132,7 @@ class ScanWork:
             services.ledger.mark_done(job.id)
 
     def dead_letter(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
-        """Store a job that Keyhole gives up as a dead letter, with the history of its attempts."""
+        """Make a dead letter, with the history of all attempts, of a job that Keyhole gives up."""
         alone = Entry(job.id, (job,), entry.queue)
         self._services.dead_letters.add(Dead.entry(alone, f"{', '.join(report.reasons)}: {history}"))
 

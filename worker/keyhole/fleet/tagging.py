@@ -4,7 +4,7 @@ An object is undecided if its scans have reached no verdict so far. A tag debt i
 object should get certain tags. The debt remains until the tags are written.
 
 The worker writes the tags before it records the verdict, so programs that read the verdict find the tags. If
-writing the tags fails, the worker records a debt and then the verdict, and the job is done.
+writing the tags fails, the worker nevertheless records the verdict, and the debt remains.
 """
 
 import logging
@@ -41,9 +41,10 @@ ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
 #: Seconds after which the worker sends no further requests for one object. Time spent waiting for the rate
 #: limit is not counted.
 LONGEST_WRITE: Final = 30.0
-#: The number of debts that one task takes, and the seconds during which it begins to write their tags.
+#: The maximum number of debts on which one task works, and the seconds during which the task begins to write
+#: their tags.
 PAGE, WRITE_SECONDS = 100, 30.0
-#: The maximum number of such tasks in the queue.
+#: The maximum number of these tasks in the queue.
 MOST_TASKS: Final = 100
 
 #: The statuses of scans that could not read the object.
@@ -99,7 +100,10 @@ class TagWork:
         debt = self._debt(report, rate)
         hold = debts.hold(debt)
         if hold is None:
-            log.info("the tags of %s are written later: another worker is writing some now", report.target)
+            log.info(
+                "the tags of %s are written later: another worker is writing tags of this object",
+                report.target,
+            )
             debts.record(debt)
             record()
             return

@@ -80,7 +80,7 @@ def queue_length(app: Celery, queue: str) -> int:
 
 
 def restore_overdue(app: Celery) -> None:
-    """If the broker is Redis, return the messages whose visibility timeout is over to their queues.
+    """If the broker is Redis, return to their queues all messages whose visibility timeout is over.
 
     Other brokers do this themselves.
     """
