@@ -33,6 +33,8 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 #: The length of the file's front. At the default cluster size, the front contains the header, one cluster of
 #: each kind of table, and the first L2 table.
 NEAR_BYTES = 320 * 1024
+#: The part of the front that the first GET fetches.
+FIRST_BYTES = 256 * 1024
 #: With clusters larger than this, the front contains no L2 table, so the inspector does not capture it.
 MAX_NEAR_CLUSTER = 64 * 1024
 #: At most this many bytes of the refcount table are read: 16,384 entries. At the default cluster size, these
@@ -103,9 +105,11 @@ class QcowMaps:
         header, thorough = self.header, self._inspector.thorough
         length = min(THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length)
         self._select("refcount_table", CaptureRegion(header.refcount_table.offset, length))
-        # The front begins after the region `header`, which a stream has passed when this code runs.
-        near = NEAR_BYTES - HEADER_BYTES if header.cluster_bytes <= MAX_NEAR_CLUSTER else 0
-        self._select("front", CaptureRegion(HEADER_BYTES, near))
+        # The front begins after the region `header`, which a stream has passed when this code runs. It is two
+        # regions, because a region that arrives in one piece is copied once, and otherwise twice.
+        near = header.cluster_bytes <= MAX_NEAR_CLUSTER
+        self._select("front", CaptureRegion(HEADER_BYTES, FIRST_BYTES - HEADER_BYTES if near else 0))
+        self._select("front_end", CaptureRegion(FIRST_BYTES, NEAR_BYTES - FIRST_BYTES if near else 0))
         is_near = thorough or header.l1_table.end <= NEAR_BYTES
         length = min(header.l1_table.length, THOROUGH_BYTES) if is_near else 0
         self._select("l1_table", CaptureRegion(header.l1_table.offset, length))
@@ -278,18 +282,18 @@ class QcowMaps:
 
     def cluster_at(self, offset: int) -> bytes:
         """Return the bytes of the cluster at an offset; empty if not all of them have been read."""
-        cluster = ByteRange(offset, self.header.cluster_bytes)
-        # `at` would first copy the whole front, which is still a bytearray.
-        if self._inspector.has_region("front"):
-            for start, data in self._inspector.region("front").pieces(cluster):
-                if (start, len(data)) == cluster:
-                    return data
-        for name in ("tables", "refcount_block"):
-            if self._inspector.has_region(name):
-                data = self._inspector.region(name).at(*cluster)
-                if len(data) == cluster.length:
-                    return data
+        length = self.header.cluster_bytes
+        for name in ("refcount_block", "front", "front_end", "tables"):
+            data = self._at(name, offset, length)
+            if name == "front" and offset + len(data) == FIRST_BYTES:
+                data += self._at("front_end", FIRST_BYTES, length - len(data))
+            if len(data) == length:
+                return data
         return b""
+
+    def _at(self, name: str, offset: int, length: int) -> bytes:
+        has_region = self._inspector.has_region(name)
+        return self._inspector.region(name).at(offset, length) if has_region else b""
 
     def _captured(self, name: str) -> bytes:
         return self._inspector.captured(name) if self._inspector.has_region(name) else b""
