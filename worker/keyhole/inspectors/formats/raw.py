@@ -21,48 +21,23 @@ from keyhole.inspectors.base import FileInspector, Layer, Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import used_bytes
 from keyhole.inspectors.findings import Finding, found
-from keyhole.inspectors.formats.udf import IDENTIFIERS
+from keyhole.inspectors.formats.disk_volume import BETWEEN, FRONT, DiskVolume
 from keyhole.inspectors.partitions import dos, gpt, mac
 from keyhole.inspectors.partitions.front import DiskFront
 from keyhole.inspectors.partitions.gpt import GPTHeader
 from keyhole.inspectors.partitions.table import Partition, Table, odd
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.volumes import volumes
-from keyhole.inspectors.volumes.lengths import stated_length
 from keyhole.inspectors.volumes.view import RegionsView
 
 #: Two sectors of 4,096 bytes. They contain the headers of all tables, except of some Apple partition maps.
 TABLES_BYTES: Final = 8192
-#: How many bytes of a volume's front are kept. The first GET fetches them.
-FRONT: Final = volumes.FRONT
-#: How many first bytes of another format are searched for superblocks. The one of btrfs is at 64 KiB.
-HEADERS: Final = 68 * 1024
-#: The magic of a sparse VMDK, and the field of its header that states the length of its overhead in sectors.
-#: After the overhead, guest data can follow within the first 68 KiB.
-VMDK: Final = b"KDMV"
-VMDK_OVERHEAD: Final = slice(64, 72)
-#: How many bytes at the object's end are searched for superblocks. The superblock of Linux RAID 0.90 is up to
-#: 128 KiB before the end.
-END_BYTES: Final = 128 * 1024
-#: A length in bytes that is large enough for every type of volume.
-LONGEST: Final = 2**63
 #: How many first bytes of an unrecognised object are reported.
 FRONT_REPORTED: Final = 4096
-#: The ranges of the superblocks that are neither at the front nor at the end of a volume.
-BEHIND: Final = volumes.far(None)
-#: The prefix of the names of the regions that capture these ranges.
-BETWEEN: Final = "volume_between_"
-#: The offset and the possible values of the identifier in the first descriptor of an ISO 9660 or UDF disc.
-DISC_AT: Final = 32_769
-DISCS: Final = frozenset(IDENTIFIERS)
 #: The tables of an object whose first bytes are not all held yet.
 UNKNOWN: Final = DiskFront()
 #: Volumes whose boot sector ends like an MBR, but contains code where an MBR contains partition entries.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
-#: The signature of LUKS and the type of a LUKS volume. LUKS is both an image format and a type of volume, and
-#: an image that has the format `luks` is not also reported as a volume.
-OWN_MARK: Final = b"LUKS\xba\xbe"
-OWN_NAME: Final = "crypto_LUKS"
 
 
 class RawDiskInspector(FileInspector):
@@ -83,12 +58,8 @@ class RawDiskInspector(FileInspector):
         self._volumes = volumes
         # The tables at the front; `None` until all bytes that they need are held.
         self._in_front: DiskFront | None = None
-        # The regions that are searched for superblocks of the whole disk.
-        self._volume_regions: list[CaptureRegion] = []
-        # The object's length and the number of held bytes at the last search, and the volumes found then.
-        self._held: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
-        self._new_volume_region("volume", CaptureRegion(0, FRONT if volumes else HEADERS))
+        self._volume = DiskVolume(self, everywhere=volumes)
 
     @property
     def format_match(self) -> bool:
@@ -130,7 +101,7 @@ class RawDiskInspector(FileInspector):
             if first is not None:
                 self.new_region("first", CaptureRegion(first.offset, min(first.length, FRONT)))
         if header is None and (table is None or table.doubtful or not table.partitions):
-            self._look_behind()
+            self._volume.look_behind()
 
     @property
     def front(self) -> bytes:
@@ -190,7 +161,7 @@ class RawDiskInspector(FileInspector):
             return
         table, header = self._table, self._gpt
         if self._is_volume:
-            yield from self._volume_checks(self._size)
+            yield from self._volume.checks(self._size)
         if table is None:
             return
         if header is not None:
@@ -205,15 +176,6 @@ class RawDiskInspector(FileInspector):
             yield odd("a GPT header follows an MBR that has partitions but does not announce a GPT")
         yield from table.findings
         yield from table.beyond(self._size)
-
-    def _volume_checks(self, size: int) -> Iterator[Finding]:
-        holds = self._holds
-        if volumes.ambivalent(holds):
-            yield found("ambiguous_format", f"the volume has the superblocks of {' and '.join(holds)}")
-        for name in volumes.damaged(self._view) if holds else ():
-            yield found("checksum_mismatch", f"the {name} superblock does not match its checksum")
-        if self._volume_length is not None and self._volume_length > size:
-            yield found("truncated", f"the {holds[0]} has {self._volume_length} bytes, the object has {size}")
 
     # The table
 
@@ -296,52 +258,10 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _volume_length(self) -> int | None:
-        """The length in bytes that the superblock of the volume states, if the whole disk is one volume.
-
-        If a member of an array or a group also contains a file system, the length is the member's length.
-        """
-        holds = self._holds
-        return stated_length(holds[0], self._view) if holds and not volumes.ambivalent(holds) else None
+        """The length in bytes that the superblock of the volume states, if the whole disk is one volume."""
+        return self._volume.length(self._size)
 
     @Remembered
     def _holds(self) -> tuple[str, ...]:
         """The volumes that fill the whole disk, by libblkid's names."""
-        if not self.filled("volume"):
-            return ()
-        # The result changes only if more bytes are held or the object's length becomes known.
-        known = self._size, sum(region.held for region in self._volume_regions)
-        if self._held is None or self._held[0] != known:
-            own = not self._volumes and self.captured("front").startswith(OWN_MARK)
-            names = tuple(name for name in volumes.names(self._view) if not own or name != OWN_NAME)
-            self._held = known, names
-        return self._held[1]
-
-    @property
-    def _view(self) -> RegionsView:
-        """The whole disk as one volume. If the image has another format, only bytes without guest data."""
-        front = b"" if self._volumes else self.captured("front")
-        if front.startswith(VMDK):
-            overhead = int.from_bytes(front[VMDK_OVERHEAD], "little") * dos.SECTOR
-            return RegionsView(self._volume_regions, 0, self._size, max(overhead, TABLES_BYTES))
-        return RegionsView(self._volume_regions, 0, self._size)
-
-    @property
-    def _explained(self) -> bool:
-        """Whether the front contains a volume, or an optical disc's descriptor, which is at 32 KiB.
-
-        The object's length is not used, because it can still be unknown.
-        """
-        front = RegionsView([self.region("volume")], 0, LONGEST)
-        return self.captured("volume")[DISC_AT : DISC_AT + 5] in DISCS or bool(volumes.names(front))
-
-    def _look_behind(self) -> None:
-        """Declare the end and the ranges between front and end, if the front is held and shows no format."""
-        if not self.region("volume").complete or self.has_region("volume_end") or self._explained:
-            return
-        self._new_volume_region("volume_end", TailRegion(END_BYTES))
-        for number, part in enumerate(BEHIND):
-            self._new_volume_region(f"{BETWEEN}{number}", CaptureRegion(*part))
-
-    def _new_volume_region(self, name: str, region: CaptureRegion) -> None:
-        self.new_region(name, region)
-        self._volume_regions.append(region)
+        return self._volume.names(self._size)

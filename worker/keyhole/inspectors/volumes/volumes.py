@@ -86,6 +86,8 @@ FOREMOST = frozenset(
 
 #: A magic number, the index of its signature in `SIGNATURES`, and the place of the superblock.
 Candidate = tuple[bytes, int, Place]
+#: The index of a signature in `SIGNATURES`, and a place that contains its magic number.
+Marked = tuple[int, Place]
 
 
 def _by_offset(places: Iterable[tuple[int, Place]]) -> dict[int, list[Candidate]]:
@@ -108,13 +110,30 @@ _ENDS_OF_MAGICS = tuple(accumulate((at + longest for at, _, longest, _ in _FIXED
 _ENDS = tuple((number, one) for number, one in enumerate(SIGNATURES) if one.ends(1 << 62))
 
 
-def names(view: View) -> tuple[str, ...]:
+def names(view: View, in_front: list[Marked] | None = None) -> tuple[str, ...]:
     """Return the types of all signatures that match a volume, in libblkid's order; usually one or none.
 
     The result depends only on the bytes that were read so far. If more bytes are read, the result can gain
     types, but it never loses a type.
+
+    Args:
+        view: The volume.
+        in_front: The value of `marked(view.front)`, if the caller knows it from an earlier call.
     """
-    return _types(_found(view)) if _is_large_enough(view) else ()
+    return _types(_found(view, in_front)) if _is_large_enough(view) else ()
+
+
+def marked(front: bytes) -> list[Marked]:
+    """Return each place at the front of a volume that contains the magic number of a signature."""
+    # This search runs for every object. It calls no function of a view, because the call would take five
+    # times as long as `startswith`.
+    return [
+        (number, place)
+        for at, magics, _, candidates in _FIXED[: _within_front(front)]
+        if front.startswith(magics, at)
+        for magic, number, place in candidates
+        if front.startswith(magic, at)
+    ]
 
 
 def damaged(view: View) -> tuple[str, ...]:
@@ -130,13 +149,16 @@ def _is_large_enough(view: View) -> bool:
     return bool(view.read(TOO_SMALL, 1)) if view.size is None else view.size > TOO_SMALL
 
 
-def _types(found: list[tuple[int, Place]]) -> tuple[str, ...]:
+def _types(found: list[Marked]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(SIGNATURES[number].name for number, _ in found))
 
 
-def _found(view: View) -> list[tuple[int, Place]]:
-    """Return all superblocks: the indexes of their signatures and their places, sorted by the index."""
-    return sorted(found for found in _marked(view) if SIGNATURES[found[0]].holds(found[1], view))
+def _found(view: View, in_front: list[Marked] | None = None) -> list[Marked]:
+    """Return all superblocks, sorted by the index of the signature. See `names` for the parameters."""
+    if in_front is None:
+        in_front = marked(view.front)
+    places = [*in_front, *_marked_elsewhere(view)]
+    return sorted(found for found in places if SIGNATURES[found[0]].holds(found[1], view))
 
 
 def ambivalent(found: tuple[str, ...]) -> bool:
@@ -166,30 +188,21 @@ def far(size: int | None) -> tuple[ByteRange, ...]:
     return tuple(_merged(part for part in _reads(size) if part.end > FRONT))
 
 
-def _marked(view: View) -> list[tuple[int, Place]]:
-    """Return each place that contains the magic number, with the index of its signature."""
-    front = view.front
-    certain = bisect_right(_ENDS_OF_MAGICS, len(front))
-    # This search runs for every object. It calls no function of the view, because the call would take five
-    # times as long as `startswith`.
-    marked = [
-        (number, place)
-        for at, magics, _, candidates in _FIXED[:certain]
-        if front.startswith(magics, at)
-        for magic, number, place in candidates
-        if front.startswith(magic, at)
-    ]
-    for at, magics, longest, candidates in _FIXED[certain:]:
+def _within_front(front: bytes) -> int:
+    """Return how many of the offsets in `_FIXED` have their magic numbers in `front`."""
+    return bisect_right(_ENDS_OF_MAGICS, len(front))
+
+
+def _marked_elsewhere(view: View) -> Iterator[Marked]:
+    """Yield each place that `marked(view.front)` does not search and that contains the magic number."""
+    for at, magics, longest, candidates in _FIXED[_within_front(view.front) :]:
         held = view.read(at, longest)
         if held.startswith(magics):
-            marked += [(number, place) for magic, number, place in candidates if held.startswith(magic)]
+            yield from ((number, place) for magic, number, place in candidates if held.startswith(magic))
     for number, signature in _ENDS:
-        marked += [
-            (number, place)
-            for place in signature.ends(view.size)
-            if view.read(place.offset + place.at, len(place.magic)) == place.magic
-        ]
-    return marked
+        for place in signature.ends(view.size):
+            if view.read(place.offset + place.at, len(place.magic)) == place.magic:
+                yield number, place
 
 
 def _reads(size: int | None) -> Iterator[ByteRange]:

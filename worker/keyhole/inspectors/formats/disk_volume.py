@@ -1,0 +1,131 @@
+"""Searches a whole disk for a volume, because a disk without partitions can be filled by a volume."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from keyhole.inspectors.base import FileInspector
+from keyhole.inspectors.fields import SECTOR
+from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.formats.udf import IDENTIFIERS
+from keyhole.inspectors.region import CaptureRegion, TailRegion
+from keyhole.inspectors.volumes import volumes
+from keyhole.inspectors.volumes.lengths import stated_length
+from keyhole.inspectors.volumes.view import RegionsView
+
+#: How many bytes of a volume's front are kept. The first GET fetches them.
+FRONT: Final = volumes.FRONT
+#: How many first bytes of another format are searched for superblocks. The one of btrfs is at 64 KiB.
+HEADERS: Final = 68 * 1024
+#: The magic of a sparse VMDK, and the field of its header that states the length of its overhead in sectors.
+#: After the overhead, guest data can follow within the first 68 KiB. The first 8 KiB are always searched.
+VMDK: Final = b"KDMV"
+VMDK_OVERHEAD: Final = slice(64, 72)
+LEAST_OVERHEAD: Final = 8192
+#: How many bytes at the object's end are searched for superblocks. The superblock of Linux RAID 0.90 is up to
+#: 128 KiB before the end.
+END_BYTES: Final = 128 * 1024
+#: A length in bytes that is large enough for every type of volume.
+LONGEST: Final = 2**63
+#: The ranges of the superblocks that are neither at the front nor at the end of a volume.
+BEHIND: Final = volumes.far(None)
+#: The prefix of the names of the regions that capture these ranges.
+BETWEEN: Final = "volume_between_"
+#: The offset and the possible values of the identifier in the first descriptor of an ISO 9660 or UDF disc.
+DISC_AT: Final = 32_769
+DISCS: Final = frozenset(IDENTIFIERS)
+#: The signature of LUKS and the type of a LUKS volume. LUKS is both an image format and a type of volume, and
+#: an image that has the format `luks` is not also reported as a volume.
+OWN_MARK: Final = b"LUKS\xba\xbe"
+OWN_NAME: Final = "crypto_LUKS"
+
+
+class DiskVolume:
+    """The volume that fills a disk. The methods' parameter `size` is the object's length; `None`: unknown.
+
+    Args:
+        disk: The disk's inspector, in which the regions are declared.
+        everywhere: Whether to search all places for superblocks. Callers pass false if the object begins with
+            another format.
+    """
+
+    def __init__(self, disk: FileInspector, *, everywhere: bool) -> None:
+        self._disk = disk
+        self._everywhere = everywhere
+        self._regions: list[CaptureRegion] = []
+        # The places at the front with magic numbers; `None` until the front is held.
+        self._in_front: list[volumes.Marked] | None = None
+        # The object's length and the number of held bytes at the last search, and the volumes found then.
+        self._found: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
+        self._declare("volume", CaptureRegion(0, FRONT if everywhere else HEADERS))
+
+    def look_behind(self) -> None:
+        """Declare the end and the ranges between front and end, if the front is held and shows no format."""
+        if not self._regions[0].complete or self._disk.has_region("volume_end") or self._explained:
+            return
+        self._declare("volume_end", TailRegion(END_BYTES))
+        for number, part in enumerate(BEHIND):
+            self._declare(f"{BETWEEN}{number}", CaptureRegion(*part))
+
+    def names(self, size: int | None) -> tuple[str, ...]:
+        """Return the volumes that fill the whole disk, by libblkid's names."""
+        if not self._disk.filled("volume"):
+            return ()
+        # The result changes only if more bytes are held or the object's length becomes known.
+        known = size, sum(region.held for region in self._regions)
+        if self._found is None or self._found[0] != known:
+            own = not self._everywhere and self._regions[0].data.startswith(OWN_MARK)
+            names = volumes.names(self.view(size), self._marked)
+            self._found = known, tuple(name for name in names if not own or name != OWN_NAME)
+        return self._found[1]
+
+    def length(self, size: int | None) -> int | None:
+        """Return the length in bytes that the volume's superblock states, or `None`.
+
+        If a member of an array or a group also contains a file system, the length is the member's length.
+        """
+        names = self.names(size)
+        return stated_length(names[0], self.view(size)) if names and not volumes.ambivalent(names) else None
+
+    def checks(self, size: int) -> Iterator[Finding]:
+        """Yield findings about several volumes, wrong checksums, and a volume longer than the object."""
+        names = self.names(size)
+        if volumes.ambivalent(names):
+            yield found("ambiguous_format", f"the volume has the superblocks of {' and '.join(names)}")
+        for name in volumes.damaged(self.view(size)) if names else ():
+            yield found("checksum_mismatch", f"the {name} superblock does not match its checksum")
+        length = self.length(size)
+        if length is not None and length > size:
+            yield found("truncated", f"the {names[0]} has {length} bytes, the object has {size}")
+
+    def view(self, size: int | None) -> RegionsView:
+        """Return the whole disk as one volume.
+
+        If the object has another format, the view contains only bytes without guest data.
+        """
+        front = b"" if self._everywhere else self._regions[0].data
+        if front.startswith(VMDK):
+            overhead = int.from_bytes(front[VMDK_OVERHEAD], "little") * SECTOR
+            return RegionsView(self._regions, 0, size, max(overhead, LEAST_OVERHEAD))
+        return RegionsView(self._regions, 0, size)
+
+    @property
+    def _marked(self) -> list[volumes.Marked]:
+        """The places at the front with magic numbers. The caller ensures that the front is held."""
+        if self._in_front is None:
+            self._in_front = volumes.marked(self.view(None).front)
+        return self._in_front
+
+    @property
+    def _explained(self) -> bool:
+        """Whether the front contains a volume, or an optical disc's descriptor, which is at 32 KiB.
+
+        The object's length is not used, because it can still be unknown.
+        """
+        if self._regions[0].at(DISC_AT, 5) in DISCS:
+            return True
+        front = RegionsView(self._regions[:1], 0, LONGEST)
+        return bool(self._marked and volumes.names(front, self._marked))
+
+    def _declare(self, name: str, region: CaptureRegion) -> None:
+        self._disk.new_region(name, region)
+        self._regions.append(region)
