@@ -81,6 +81,14 @@ def test_it_needs_neither_redis_nor_s3(keyhole: Keyhole) -> None:
     assert (done.code, done.err) == (0, "")
 
 
+def test_the_slowest_plan_takes_years(keyhole: Keyhole) -> None:
+    done = keyhole("plan", "--objects", "1e15", "--workers", "1", "--rate", "0.001", "--gets", "1000")
+
+    assert (done.code, done.err) == (0, "")
+    assert "31,688,119,502,117 years" in " ".join(done.out.split())
+    assert "at 1e-06 objects per second" in " ".join(done.out.split())
+
+
 def test_a_class_without_a_price_is_named(keyhole: Keyhole) -> None:
     done = keyhole(*BILLION, "--storage-class", "SNOW\x1b[2J")
 
@@ -94,6 +102,8 @@ def test_a_class_without_a_price_is_named(keyhole: Keyhole) -> None:
     [
         (("--objects", "lots", "--workers", "5"), "Invalid value for '--objects': 'lots' is not a count"),
         (("--objects", "1e9", "--workers", "5", "--ttfb", "30"), "'30' is not a time"),
+        (("--objects", "1e9", "--workers", "5", "--rate", "inf"), "'inf' is not a rate"),
+        (("--objects", "1e9", "--workers", "5", "--gets", "nan"), "'nan' is not an average of GETs"),
         (("--objects", "1e9", "--workers", "0"), "Invalid value for '--workers'"),
         (("--objects", "1e9"), "Missing option '--workers'"),
         (("--objects", "1e9", "--workers", "5", "--storage-class", "GLACIER"), "unless they are restored"),

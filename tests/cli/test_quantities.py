@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyhole.cli.quantities import parse_count, parse_time
+from keyhole.cli.quantities import parse_count, parse_gets, parse_rate, parse_time
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,25 @@ def test_a_time_has_a_unit(text: str, seconds: float) -> None:
 def test_what_is_no_time_brings_examples(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a time; .* such as 30ms or 0\.5s"):
         parse_time(text)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("0", 0), ("500", 500), ("0.5", 0.5), ("1000000", 1e6)])
+def test_a_rate_is_a_number_of_requests_per_second(text: str, rate: float) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "-1", "0.0001", "1000001", "nan", "inf", "1e3", "5/s"])
+def test_what_is_no_rate_brings_the_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a rate; .* from 0\.001 to 1000000"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize(("text", "gets"), [("1", 1), ("2.5", 2.5), ("1000", 1000)])
+def test_an_average_of_gets_is_at_least_one(text: str, gets: float) -> None:
+    assert parse_gets(text) == gets
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.9", "1001", "nan", "inf", "-2"])
+def test_what_is_no_average_of_gets_brings_the_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not an average of GETs; .* from 1 to 1000"):
+        parse_gets(text)

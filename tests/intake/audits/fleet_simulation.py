@@ -83,7 +83,7 @@ class Simulation:
         self.events: list[tuple[float, int, Callable[[Any, int], None], Any, int]] = []
         self.number = 0
         self.rate = Queue(1 / fleet.rate, burst=1.0) if fleet.rate else None
-        self.redis = Queue(plan.REDIS_SECONDS)
+        self.redis = Queue(plan.REDIS_SECONDS + plan.REDIS_SECONDS_OF_TAGS * work.tags)
         share, rest = divmod(work.objects, fleet.prefixes)
         self.audits = [
             Audit(

@@ -181,6 +181,8 @@ class TestReference:
         page = " ".join(REFERENCE["cost"].split())
 
         assert f"about ${plain.spending.dollars:,.0f} in requests" in page
+        assert f"third wall is at {tagged.ceiling(Resource.S3_READS):,.0f} objects" in page
+        assert f"The last wall is then at {tagged.ceiling(Resource.REDIS):,.0f} objects" in page
         assert f"${tagged.spending.dollars:,.0f} with tags" in page
         assert f"cost ${round(cold.spending.dollars, -2):,.0f}" in page
         assert f"take {plain.memory.total / 2**30:.0f} GiB" in page

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from keyhole.cli.errors import USAGE, CommandError, load_settings
 from keyhole.cli.parsed import parsed
-from keyhole.cli.quantities import parse_count, parse_time
+from keyhole.cli.quantities import parse_count, parse_gets, parse_rate, parse_time
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits import plan as model
@@ -22,6 +22,7 @@ from keyhole.reports.figures import counted, dollars, duration, size
 from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 
+YEAR_SECONDS = 365.25 * 86_400
 #: The names of the resources in the printed table.
 RESOURCES = {
     Resource.RATE: "the audit's rate limit",
@@ -54,8 +55,8 @@ RESOURCES = {
 )
 @click.option(
     "--gets",
-    type=click.FloatRange(1, 1000),
-    default=model.MEAN_GETS,
+    type=parsed("NUMBER", parse_gets),
+    default=f"{model.MEAN_GETS:g}",
     show_default=True,
     help="Average GETs per object.",
 )
@@ -83,7 +84,7 @@ RESOURCES = {
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0),
+    type=parsed("RATE", parse_rate),
     help="Limit of requests per second to the bucket; 0: none; by default KEYHOLE_AUDIT_RATE.",
 )
 @click.option(
@@ -169,7 +170,7 @@ def _print(plan: Plan, met: tuple[Wall, ...]) -> None:
     speeds.add_column("at most", no_wrap=True)
     speeds.add_column("objects/s", justify="right")
     for ceiling in plan.ceilings:
-        speeds.add_row(RESOURCES[ceiling.resource], f"{ceiling.objects_per_second:,.0f}")
+        speeds.add_row(RESOURCES[ceiling.resource], _speed(ceiling.objects_per_second))
     console.print()
     console.print(speeds)
     console.print()
@@ -203,8 +204,8 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("the audit's list", memory.audit_rows),
         ("jobs", memory.jobs),
     ]
-    speed = f"{plan.objects_per_second:,.0f} objects per second"
-    hours = f"{duration(timedelta(seconds=plan.seconds))} ({plan.seconds / 3600:,.1f} hours)"
+    speed = f"{_speed(plan.objects_per_second)} objects per second"
+    hours = f"{_length(plan.seconds)} ({plan.seconds / 3600:,.1f} hours)"
     return [
         ("objects", f"{plan.work.objects:,}"),
         *((name, f"{count:,}") for name, count in requests if count),
@@ -214,6 +215,16 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("Redis memory", size(memory.total)),
         *((f"  {name}", size(count)) for name, count in parts if count),
     ]
+
+
+def _speed(objects_per_second: float) -> str:
+    return f"{objects_per_second:,.0f}" if objects_per_second >= 10 else f"{objects_per_second:.2g}"
+
+
+def _length(seconds: float) -> str:
+    years = seconds / YEAR_SECONDS
+    # A `timedelta` cannot represent the longest plans.
+    return f"{years:,.0f} years" if years > 100 else duration(timedelta(seconds=seconds))
 
 
 def _assumptions(plan: Plan) -> list[str]:

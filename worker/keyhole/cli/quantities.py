@@ -7,6 +7,10 @@ _COUNT: Final = re.compile(r"(\d{1,16}(?:\.\d{1,9})?)(?:[eE](\d{1,2}))? ?([kMG])
 _THOUSANDS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _TIME: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(us|ms|s|min)")
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
+_NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?")
+_SLOWEST: Final = 0.001
+_FASTEST: Final = 1e6
+_MOST_GETS: Final = 1000
 #: The largest count that is accepted. All buckets of S3 together contain hundreds of trillions of objects.
 _MOST: Final = 10**15
 
@@ -37,3 +41,29 @@ def parse_time(text: str) -> float:
     if not seconds:
         raise ValueError(f"{text!r} is not a time; write a number above 0 with a unit, such as 30ms or 0.5s")
     return seconds
+
+
+def parse_rate(text: str) -> float:
+    """Return a limit of requests per second, from text such as `500` or `0.5`; 0 means no limit.
+
+    Raises:
+        ValueError: The text is not such a limit.
+    """
+    rate = float(text) if _NUMBER.fullmatch(text) else -1.0
+    if rate and not _SLOWEST <= rate <= _FASTEST:
+        raise ValueError(f"{text!r} is not a rate; write 0, or requests per second from 0.001 to 1000000")
+    return rate
+
+
+def parse_gets(text: str) -> float:
+    """Return an average number of GETs for one object, from text such as `2.5`.
+
+    Raises:
+        ValueError: The text is not such a number.
+    """
+    gets = float(text) if _NUMBER.fullmatch(text) else 0.0
+    if not 1 <= gets <= _MOST_GETS:
+        raise ValueError(
+            f"{text!r} is not an average of GETs; write a number from 1 to {_MOST_GETS}, such as 2.5"
+        )
+    return gets
