@@ -86,7 +86,7 @@ class Blocks:
 
     def _rises(self, units: int) -> bool:
         """Return whether every block begins at least so many units after the block before it."""
-        # Only a map with places out of bounds is a list, and it was made to be odd.
+        # The places are a list only if there are none, or if one of them is out of bounds.
         return isinstance(self._places, array) and rises(self._places, units)
 
     def parts(self) -> Iterator[Part]:
