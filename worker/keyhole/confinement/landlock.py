@@ -7,8 +7,8 @@ threads. The restrictions cannot be removed.
 Landlock does not restrict file descriptors that are already open, `stat`, and `connect` to a Unix socket in
 the file system. Keyhole does not use the rules of Landlock for the network.
 
-Keyhole does not use a library for this, because those on PyPI have no stable release and more code than this
-module (`landlock`, `py-landlock` and `landlockpy` in November 2026).
+Keyhole does not use a library for this, because the libraries on PyPI have no stable release and more code
+than this module (`landlock`, `py-landlock` and `landlockpy` in November 2026).
 
 Source: linux/Documentation/userspace-api/landlock.rst, linux/include/uapi/linux/landlock.h.
 """

@@ -91,7 +91,8 @@ _PROFILE_FILES: Final = ("web_identity_token_file", "ca_bundle")
 _PACKAGE: Final = Path(__file__).parents[1]
 #: The folders in `~/.aws` in which botocore stores tokens that it renews.
 _AWS_CACHES: Final = ("sso/cache", "login/cache")
-#: Folders with files of several programs. If a file lies in one of these folders, only the file is allowed.
+#: Folders with files of several programs. If a needed file is in one of these folders, the rule allows only
+#: the file.
 _SHARED: Final = frozenset(
     map(Path, ("/", "/etc", "/home", "/root", "/run", "/tmp", "/var", "/var/run", "/var/tmp", "/dev", "/opt"))  # noqa: S108 - no file is made there
 )

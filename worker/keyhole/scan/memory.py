@@ -41,8 +41,10 @@ class MemoryPool:
 
     Args:
         capacity: The number of bytes. A scan that needs more gets the whole pool.
-        process_lock: Lets one process at a time use much more than `capacity`. `None` for no such limit.
-        trim: Returns freed memory to the operating system; called after a scan that held much.
+        process_lock: Lets only one process at a time use more than `SLACK_BYTES` beyond `capacity`. With
+            `None`, every process may.
+        trim: Returns freed memory to the operating system. It is called after a scan that held at least
+            `TRIM_BYTES` bytes.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class MemoryPool:
         self._capacity = self._free = capacity
         self._process_lock = process_lock
         self._changed = threading.Condition()
-        # The waiting requests, oldest first. `_new`: requests from shares that hold no memory yet;
-        # `_growing`: from shares that hold some. `_holding` is the number of shares that hold memory.
+        # The waiting requests, oldest first. `_new` has the requests of shares that hold no memory yet, and
+        # `_growing` has the requests of shares that already hold memory. `_holding` is the number of shares
+        # that hold memory.
         self._new: list[_Request] = []
         self._growing: list[_Request] = []
         self._holding = 0

@@ -31,9 +31,9 @@ class BucketNotAllowedError(UnreadableError):
 class AllowedBuckets:
     """The glob patterns of the allowed buckets. An empty tuple allows all buckets.
 
-    A pattern must match the whole name, and case matters. `*` matches every text, `?` one character, and
-    `[…]` one of the characters in brackets. For an access point, the pattern must match the name in the
-    request: the alias or the whole ARN.
+    A pattern must match the whole name, and case matters. `*` matches any number of characters, `?` matches
+    one character, and `[…]` matches one of the characters in brackets. For an access point, the pattern must
+    match the name in the request: the alias or the whole ARN.
     """
 
     globs: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 boto3 and obstore interpret these variables differently: boto3 ignores `ALL_PROXY` and address ranges in
 `NO_PROXY`, and obstore ignores ports in `NO_PROXY` and does not apply `*` to addresses. So Keyhole interprets
-the variables for both clients. Its rules combine those of curl and of the Python library requests:
+the variables for both clients. It combines the rules of curl and of the Python library requests:
 
 - `http_proxy` or `https_proxy`, according to the URL's scheme, else `all_proxy`. Lower case overrides upper
   case. An empty value means that the variable is not set.

@@ -94,7 +94,7 @@ CREDENTIAL_ERRORS = (
     SSOError,
     TokenRetrievalError,
 )
-#: The advice for some of these errors. `SOURCES` is the advice for the others.
+#: The advice for some of these errors. `SOURCES` is the advice for the other errors.
 ADVICE: Final = (
     (ProfileNotFound, "set AWS_PROFILE to a profile that ~/.aws/config or ~/.aws/credentials has"),
     ((ConfigNotFound, ConfigParseError), "correct this file, or set AWS_CONFIG_FILE to another file"),

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: faster client.
 STRIKES = 5
 #: The most seconds for which reads wait for the bucket's first read, which takes about 50 ms. After this
-#: time, they start even if the first read hangs.
+#: time, the other reads start even if the first read hangs.
 FIRST_SECONDS = 2.0
 
 

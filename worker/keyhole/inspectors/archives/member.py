@@ -1,4 +1,6 @@
-"""Decides which files of an archive are members. Each member gets a report; all other files are only counted.
+"""Decides which files of an archive Keyhole reports as members.
+
+Each member gets its own report. All other files are only counted.
 
 A file is a member if at least one of these conditions is true:
 

@@ -54,10 +54,10 @@ class Namesakes:
         self._known: list[tuple[list[bytes], bytes]] = []
 
     def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:
-        """Record a name, and the name `also` that some readers read in its place.
+        """Record a name, and the name `also` that some readers see instead.
 
-        Files must come in the order of their numbers, which start at 0. `number` is `None` if the name is not
-        that of a file.
+        Files must come in the order of their numbers, which start at 0. `number` is `None` for the name of a
+        link or a device.
         """
         names = [digest(name), *([digest(also)] if also else [])]
         for one in names:

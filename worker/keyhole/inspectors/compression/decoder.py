@@ -1,8 +1,8 @@
 """The base class of all decoders, which receive compressed bytes in pieces and yield the output in steps.
 
-A compressed object consists of one stream or several streams in a row. Their output is concatenated. In some
-formats, padding can lie between the streams and after the last stream. Other bytes in these places do not
-belong to the format: decoding ends before them, and Keyhole reports them as trailing data.
+A compressed object consists of one stream or several streams in a row. Their output is concatenated. Some
+formats allow padding between the streams and after the last stream. Other bytes in these places do not belong
+to the format: decoding ends before them, and Keyhole reports them as trailing data.
 
 The libraries zlib, liblzma, libbz2, libzstd and liblz4 decompress one stream. A decoder finds the beginning
 of each stream, skips padding, and determines whether an error of the library is caused by the data.
@@ -31,7 +31,7 @@ STEP = MIB
 #: copy every long portion thousands of times.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
 #: The number of bytes from which a decoder can recognise a stream and the memory that the stream needs. The
-#: longest headers are those of xz with filters.
+#: longest headers are the headers of xz with several filters.
 HEAD_BYTES = 64
 #: The most zeros that are skipped as padding. If there are more, decoding ends.
 MAX_PADDING = 1 * MIB

@@ -1,7 +1,7 @@
 """Recognises compressed data that have no fixed first bytes, without importing a decompression library.
 
-- zstd and LZ4 share the same skippable frames (RFC 8878, section 3.1.2), which can lie in front of the first
-  frame of either format. A skippable frame is 5x 2A 4D 18, and then its length as a little-endian u32.
+- zstd and LZ4 share the same skippable frames (RFC 8878, section 3.1.2), which can precede the first frame of
+  each format. A skippable frame is 5x 2A 4D 18, and then its length as a little-endian u32.
 - `.lzma` files have no magic number. `lzma_alone` describes their header.
 """
 

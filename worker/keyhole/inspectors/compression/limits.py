@@ -24,8 +24,8 @@ from dataclasses import dataclass
 KIB, MIB = 1024, 1024**2
 
 #: The default limits on output and input in bytes. At these limits, an object costs about a fifth of a second
-#: of CPU time with gzip, and about half a second of transfer from S3. The headers of all formats lie within
-#: the limits.
+#: of CPU time with gzip, and about half a second of transfer from S3. The limits are high enough for the
+#: headers of all formats.
 FREE_OUTPUT, FREE_INPUT = 64 * MIB, 32 * MIB
 #: The ratio of output to input above which an object can be a bomb. Usual ratios are 10 for text and 50 for
 #: logs.

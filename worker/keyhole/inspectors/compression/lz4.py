@@ -1,4 +1,4 @@
-"""LZ4: one frame or several in a row. Skippable frames can lie between the frames.
+"""LZ4: one frame or several in a row. Skippable frames can precede and follow each frame.
 
 Source: LZ4 Frame Format Description 1.6.3, "General Structure of LZ4 Frame format", "Frame Descriptor",
 "Skippable Frames" and "Legacy frame". All fields are little-endian.

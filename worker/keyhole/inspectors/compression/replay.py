@@ -1,9 +1,9 @@
 """Passes a decoder's output to an inspection, and passes parts of it again if the inspection needs them.
 
 The decoder yields its output only once, in order. But an inspection can need bytes that have already passed,
-for example a table that lies before the header that points to it. So the first and the most recent bytes of
-the output are kept, and passed again if the inspection needs them. Bytes between these two parts cannot be
-passed again.
+for example a table at a lower offset than the header that points to the table. So the first and the most
+recent bytes of the output are kept, and passed again if the inspection needs them. Bytes between these two
+parts cannot be passed again.
 """
 
 from collections import deque
@@ -42,7 +42,7 @@ class Replay:
         self._give()
 
     def wants(self, end: int) -> bool:
-        """Return whether the inspection needs bytes that have not passed yet and lie before `end`."""
+        """Return whether the inspection needs bytes between the current position and the offset `end`."""
         return any(gap.end > self.position and gap.offset < end for gap in self.inspection.missing())
 
     @property

@@ -1,4 +1,4 @@
-"""Zstandard: one frame or several in a row. Skippable frames can lie between the frames.
+"""Zstandard: one frame or several in a row. Skippable frames can precede and follow each frame.
 
 Source: RFC 8878, sections 3.1.1 (frames) and 3.1.2 (skippable frames). All fields are little-endian.
 

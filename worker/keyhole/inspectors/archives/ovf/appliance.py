@@ -1,9 +1,9 @@
 """Finds a virtual machine's descriptor among the files of an archive.
 
 Source for the behaviour of readers: virt-v2v, input/OVA.ml, `find_files`, accepts an `.ovf` file in every
-folder, but only one such file; VirtualBox, ApplianceImplImport.cpp, `i_readFSOVA`, uses the first such file
-in any folder, with the suffix in upper or lower case. VMware's ovftool and vSphere use the first such file,
-too.
+folder, but only one in the archive; VirtualBox, ApplianceImplImport.cpp, `i_readFSOVA`, uses the first `.ovf`
+file, in any folder and with the suffix in upper or lower case. VMware's ovftool and vSphere use the first
+`.ovf` file, too.
 
 Keyhole treats an `.ovf` file in the archive's root as the descriptor, unless the file is an AppleDouble file,
 which macOS adds beside another file. An `.ovf` file in a folder is the descriptor only if it also meets two

@@ -52,7 +52,7 @@ class ArchiveFiles:
         return len(self._sizes)
 
     def add(self, name: bytes, size: int) -> None:
-        """Add the archive's next file. Files are numbered from 0 in the order in which they are added."""
+        """Add the archive's next file. The files are numbered from 0, in the order of the calls."""
         number = len(self._sizes)
         self._sizes.append(size)
         self._numbers[digest(name)] = number

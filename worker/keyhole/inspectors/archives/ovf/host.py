@@ -54,8 +54,8 @@ INTERNAL = ("VBoxInternal", "Security/")
 class HostFile:
     """A file or device of the host that an OVF names.
 
-    `place` is the place in the OVF, `text` the value there, and `reason` states why the value leads out of
-    the archive.
+    `place` is the place in the OVF, `text` is the value in this place, and `reason` states why the value
+    leads out of the archive.
     """
 
     place: str

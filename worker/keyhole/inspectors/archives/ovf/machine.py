@@ -2,9 +2,9 @@
 
 The tar inspector adds the archive's files in the archive's order. For each file it also passes the bytes that
 the machine requests: the text of a possible descriptor, or the first bytes of a chunk. So when a chunk is
-added, the machine has read all descriptors before it. If such a descriptor declares the chunk, Keyhole
-inspects only the chunk's first bytes. They matter because older versions of virt-v2v use the last chunk as
-the disk, and QEMU then chooses the disk's format by the magic number in this chunk.
+added, the machine has read all descriptors that precede the chunk. If one of these descriptors declares the
+chunk, Keyhole inspects only the chunk's first bytes. They matter because older versions of virt-v2v use the
+last chunk as the disk, and QEMU then chooses the disk's format by the magic number in this chunk.
 
 Chunks can be anywhere in the archive. So the machine waits until all files are added; then it chooses the
 descriptor and joins the files in chunks. If Keyhole inspects a stream, the chunks have passed by then, so it
@@ -126,7 +126,7 @@ class Machine:
                 self._unjoined.append(file)
 
     def next_joined(self) -> tuple[str, JoinedExtents] | None:
-        """Return the name and the extents of the next file in chunks; `None` if there is no other."""
+        """Return the name and the extents of the next file in chunks; `None` if no file in chunks is left."""
         while self._unjoined:
             file = self._unjoined[0]
             numbers = [number for _, number in sorted(self._find(file).chunks.items())]
@@ -153,7 +153,7 @@ class Machine:
 
     @property
     def is_one(self) -> bool:
-        """Whether the files so far contain a virtual machine's descriptor."""
+        """Whether the files that were added contain a virtual machine's descriptor."""
         return self._candidate is not None
 
     @property
@@ -219,7 +219,7 @@ class Machine:
 
     @property
     def _candidate(self) -> Candidate | None:
-        """The file that readers treat as the descriptor, chosen from the files so far."""
+        """The file that readers treat as the descriptor, chosen from the files that were added."""
         return self._chosen if self._settled else next(iter(self._appliance.descriptors()), None)
 
     def _find(self, file: File) -> Found:
@@ -242,7 +242,7 @@ class Machine:
         yield from compare(self.descriptor, candidate.folder, Archive(self._appliance.files, disks, all_seen))
 
     def _of_chunks(self, kept: Mapping[int, Member]) -> Iterator[Finding]:
-        """Yield findings on files whose chunks cannot be joined, and on chunks that begin like a disk."""
+        """Yield findings on chunks that cannot be joined to a file, and on chunks that begin like a disk."""
         for file in self._left:
             yield found("unsupported_subformat", f"Keyhole cannot join the chunks of {shown_text(file.href)}")
         first = {self._find(file).chunks.get(0) for file in self._chunks.values()}

@@ -11,7 +11,7 @@ names such as `gb2312`.
 
 Keyhole supports a declared encoding only if Python has a codec for it and the encoding contains ASCII
 unchanged. It does not support encodings with escape sequences (`iso-2022-jp`, `hz`, `utf-7`), because a
-reader without support for such an encoding sees different markup.
+reader that ignores the escape sequences sees different markup.
 """
 
 import codecs
@@ -56,7 +56,7 @@ STATELESS = re.compile(
 )
 #: The names of encodings that XML documents use but Python does not accept, with Python's names for them.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
-#: For some codecs, the superset codec that readers use in its place.
+#: Codecs that readers replace by a codec for a larger character set, with that codec.
 SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
@@ -85,8 +85,8 @@ class Text(NamedTuple):
     """The text of a descriptor.
 
     If the UTF-8 mark contradicts the declaration, `other` is the text that readers see if they follow the
-    declaration; `None` if they see the same text. `note` is a sentence for the report if the bytes contradict
-    the declaration, because some readers refuse such a text; otherwise it is `None`.
+    declaration; `None` if they see the same text. If the bytes contradict the declaration, some readers
+    refuse the text, and `note` is a sentence about this for the report; otherwise it is `None`.
     """
 
     text: str

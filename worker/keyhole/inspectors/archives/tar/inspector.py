@@ -7,8 +7,8 @@ An archive is a sequence of members. Each member is a header (a block of 512 byt
 data, padded to whole blocks. Two blocks of zeros end the archive. Extended headers and long names are
 separate members that describe the next member.
 
-- Keyhole inspects every regular file on its own. `archives.member` decides which files are members with a
-  report. The other files are only counted.
+- Keyhole inspects every regular file on its own. `archives.member` decides which of these files are reported
+  as members, each with its own report. The other files are only counted.
 - Keyhole walks from header to header and skips the data between them. It stops at a header that readers
   interpret differently: for example, a size that only some readers accept, or two names for one member. The
   tests compare the behaviour of GNU tar, Python's tarfile, libarchive, BusyBox, Go and two packages of npm.
@@ -94,7 +94,7 @@ class TarInspector(ContainerInspector):
         self._namesakes = Namesakes()
         # The number of each file, by the digest of its name; `None` for a link or a device.
         self._named = self._namesakes.numbers
-        # The names of OVF descriptors, by file number. A second file with such a name is a finding.
+        # The names of OVF descriptors, by file number. A second file with the same name is a finding.
         self._decisive: dict[int, str] = {}
         self._ended: End | None = None
         self.new_region("front", CaptureRegion(0, BLOCK))

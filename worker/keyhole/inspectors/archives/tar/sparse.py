@@ -60,7 +60,8 @@ def old_gnu(header: Header, at: int, stored: int) -> Reading:
 def pax(records: Records, at: int, stored: int) -> Reading:
     """Read the map of a file that an extended header describes as sparse.
 
-    `stored` bytes follow the file's header, from the offset `at`. In format 1.0 they begin with the map.
+    `stored` bytes follow the file's header, from the offset `at`. In format 1.0, these bytes begin with the
+    map.
     """
     if b"GNU.sparse.major" in records.values or b"GNU.sparse.minor" in records.values:
         if records.pairs or {b"GNU.sparse.map", b"GNU.sparse.size"} & records.values.keys():

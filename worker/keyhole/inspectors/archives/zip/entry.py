@@ -20,9 +20,9 @@ local header precedes the member's data. All fields are little-endian.
 | 42 | | 4 | offset of the local header |
 
 Readers that can seek use the directory, and readers of a stream use the local headers. So Keyhole requires
-that both agree. There is one exception: a writer that cannot seek leaves the checksum and the sizes out of
-the local header, and writes them into a descriptor after the data. The descriptor can begin with "PK\7\10",
-and its sizes have 4 or 8 bytes.
+that both headers agree. There is one exception: a writer that cannot seek leaves the checksum and the sizes
+out of the local header, and writes them into a descriptor after the data. The descriptor can begin with
+"PK\7\10", and its sizes have 4 or 8 bytes.
 """  # noqa: E501 - the rows of the table are one line each
 
 import stat

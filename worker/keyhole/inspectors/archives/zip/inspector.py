@@ -14,10 +14,10 @@ stream go from local header to local header. Keyhole checks that all readers see
 - No name occurs twice.
 
 Keyhole inspects every file on its own: a stored file in place, and a compressed file while it decompresses
-the file. `archives.member` decides which files are members with a report. The other files are only counted.
-Keyhole reports files that are encrypted, or compressed by a method that it cannot decode, and does not
-inspect their content. If a file is the descriptor of a virtual machine, Keyhole compares the descriptor with
-the other files (`appliance`).
+the file. `archives.member` decides which of these files are reported as members, each with its own report.
+The other files are only counted. Keyhole reports files that are encrypted, or compressed by a method that it
+cannot decode, and does not inspect their content. If a file is the descriptor of a virtual machine, Keyhole
+compares the descriptor with the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
 first bytes (the front) and the last bytes of the archive in memory until the walk requests them. With this,

@@ -44,8 +44,8 @@ def directory(end: End) -> Walk[list[Entry]]:
 def between(at: int, until: int, descriptor: Descriptor | None, findings: BoundedFindings) -> Walk[None]:
     """Check the bytes between two members, or between the last member and the directory.
 
-    Only the descriptor of the earlier member may be there, and only if the member's local header announces
-    it.
+    Only the descriptor of the earlier member may be between them, and only if this member's local header
+    announces a descriptor.
     """
     if until < at:
         raise ZipError("decompression_bomb", f"members of the ZIP archive overlap at byte {until}")
