@@ -150,7 +150,7 @@ class TestShow:
         for number in range(17):
             dead.add(Dead.message(str(number).encode(), SOURCE, "no JSON"))
 
-        assert "dead letters are" in keyhole("dead", "show", "", KEYHOLE_REDIS_URL=redis_url).error
+        assert "dead letters begin with" in keyhole("dead", "show", "", KEYHOLE_REDIS_URL=redis_url).error
 
 
 class Retry:

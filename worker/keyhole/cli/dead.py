@@ -284,8 +284,8 @@ def _id_of(dead: DeadLetters, text: str) -> str:
     found = dead.ids(text)
     if len(found) == 1:
         return found[0]
-    how_many = f"{len(found)} dead letters are" if found else "there is no dead letter"
-    raise CommandError(f"{how_many} {shown(text)}; `keyhole dead list` lists them", USAGE)
+    what = f"the ids of {len(found)} dead letters begin with" if found else "there is no dead letter"
+    raise CommandError(f'{what} "{shown(text)}"; `keyhole dead list` lists them', USAGE)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -112,7 +112,9 @@ def of_confinement(services: Services) -> Finding:
 
     words = confinement(services)
     confined = words.startswith("files")
-    return Finding("confinement", GOOD if confined else ADVICE, f"of scanning processes here: {words}")
+    return Finding(
+        "confinement", GOOD if confined else ADVICE, f"of the scanning processes on this machine: {words}"
+    )
 
 
 def of_guards(settings: Settings) -> Iterator[Finding]:

@@ -37,4 +37,4 @@ def check_command(*, file: str) -> None:
     """Check whether a policy is valid. Exit code: 0 valid, 2 not valid."""
     policy = load_policy(file)
     rules = len(policy.rules) - 1
-    click.echo(f"{policy.name}: valid, {rules} rule{'' if rules == 1 else 's'} before the profile")
+    click.echo(f"{policy.name}: valid, {rules} rule{'' if rules == 1 else 's'} in addition to the profile")
