@@ -3,6 +3,8 @@
 A health check runs every few seconds, so it does not import the command line, which is slow to import.
 """
 
+import atexit
+import gc
 import os
 import sys
 
@@ -14,6 +16,9 @@ def main() -> None:
     match sys.argv[1:]:
         case [("worker" | "scheduler") as role, "--check"]:
             sys.exit(check(role))
+    # At exit, Python would search the objects of all modules for cycles, to free memory that the system frees
+    # anyway. Frozen objects are not searched. This saves a tenth of the CPU time of `keyhole inspect FILE`.
+    atexit.register(gc.freeze)
     # To find plugins, pydantic would read the metadata of all installed packages. Keyhole needs no plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from keyhole.cli import main as command  # noqa: PLC0415 - see above
