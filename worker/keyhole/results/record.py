@@ -6,11 +6,14 @@ A record is a string of two or three lines: a header, a body and, if there is on
     packed report
     scanned_at_ms|packed report
 
-A packed report begins with `~` (`keyhole.results.packing`). Records of earlier versions contain the report as
-JSON instead, which begins with `{`; readers accept both. In a pointer, the body is `@` and the object id of
-another record. An unknown header field is empty. The sequencer is in lower case and has no leading zeros. The
-ETag and the job id are percent-encoded, so no field can contain a separator. (A record is not a Redis hash,
-because a hash with a field of more than 64 bytes takes three times the memory.)
+In a pointer, the body is `@` and the object id of another record. An unknown header field is empty. The
+sequencer is in lower case and has no leading zeros. The ETag and the job id are percent-encoded, so no field
+can contain a separator. (A record is not a Redis hash, because a hash with a field of more than 64 bytes
+takes three times the memory.)
+
+A packed report begins with `~` (`keyhole.results.packing`). Earlier versions of Keyhole stored the report as
+JSON, which begins with `{`. This version reads both forms. Earlier versions compare and replace records with
+packed reports, but cannot read the reports: `show` ends with an error, and audits scan the objects again.
 
 Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
 with the stored one, and stores the newer one. The first rule that decides applies:
