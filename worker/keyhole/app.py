@@ -40,8 +40,8 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        # If the broker is unreachable, publishing fails soon. The job is in the ledger, and the caller
-        # decides whether to wait.
+        # If the broker is unreachable, publishing fails within seconds. The job is in the ledger, and the
+        # caller decides whether to wait.
         "task_publish_retry": False,
         # Keyhole stores reports itself. Celery's results would cost Redis five more commands per task.
         "task_ignore_result": True,

@@ -28,7 +28,7 @@ from typing import Final
 STALE_SECONDS: Final = 60.0
 #: The beginning of a text that describes a problem.
 UNHEALTHY_PREFIX: Final = "unwell: "
-#: The exit codes of a check. Docker and Kubernetes interpret them.
+#: The exit codes of a check, which Docker and Kubernetes interpret as healthy and unhealthy.
 HEALTHY, UNHEALTHY = 0, 1
 
 

@@ -23,7 +23,7 @@ class _Command(NamedTuple):
     """The module of a command, and its line in the help of `keyhole`.
 
     The command NAME is the object `keyhole.cli.MODULE.NAME_command`. `help` repeats the first sentence of the
-    command's own help text.
+    command's own help text, so that the group's help need not import the command.
     """
 
     module: str

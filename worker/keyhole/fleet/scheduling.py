@@ -2,10 +2,11 @@
 
 When the audit of a schedule is due, the scheduler publishes a message.
 
-The message goes to the housekeeping queue. RedBeat stores the due times in Redis. Only the scheduler that
-holds a lock in Redis publishes messages; other schedulers wait for the lock. A scheduler releases the lock
-when it ends. If it was killed, another scheduler acquires the lock within `LOCK_SECONDS`. If a schedule
-became due while no scheduler was running, the next scheduler publishes one message for it.
+The message goes to the housekeeping queue, and the worker that receives it starts the audit. RedBeat stores
+the due times in Redis. Only the scheduler that holds a lock in Redis publishes messages; other schedulers
+wait for the lock. A scheduler releases the lock when it ends. If it was killed, another scheduler acquires
+the lock within `LOCK_SECONDS`. If a schedule became due while no scheduler was running, the next scheduler
+publishes one message for it.
 
 This module changes RedBeat's behaviour in three ways:
 

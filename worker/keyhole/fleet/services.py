@@ -29,7 +29,8 @@ from keyhole.sources.s3_access import S3Access
 from keyhole.store.connection import connect
 from keyhole.store.round_trips import RoundTrips
 
-#: The longest time in seconds that an event loop waits for an answer from Redis.
+#: The longest time in seconds that an event loop waits for an answer from Redis. The loop is blocked until
+#: then.
 LOOP_SECONDS: Final = 3.0
 
 
