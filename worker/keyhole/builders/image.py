@@ -13,8 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-#: The most bytes of a piece that `Image.of` makes when it joins adjacent pieces. All tables fit into this
-#: limit, and it keeps the content of disks in separate pieces.
+#: The most bytes of a piece that `Image.of` makes when it joins adjacent pieces. All tables are shorter, so
+#: each table is one piece. Longer runs, such as the content of a disk, are not copied into one large piece.
 JOINED_PIECE_LIMIT = 1 << 20
 
 

@@ -9,10 +9,11 @@ first little-endian and then big-endian::
     132  path table's bytes u32   140  path tables: u32 little-endian, -, u32 big-endian, -
     156  the root directory's record: 34 bytes                        881  version u8 = 1
 
-UDF (ECMA-167) has `BEA01`, `NSR02` and `TEA01`, each in 2,048 bytes (or in a block, if blocks are larger),
-from the offset 32768 on. Block 256 has an anchor. Each descriptor begins with a tag: identifier u16, version
-u16, sum u8, -, serial u16, CRC u16, the number of bytes that the CRC covers u16, block u32. This builder
-writes descriptors for a partition (5), a logical volume (6) and the end (8).
+UDF (ECMA-167) has recognition descriptors with the identifiers `BEA01`, `NSR02` and `TEA01`, each in 2,048
+bytes (or in a block, if blocks are larger), from the offset 32768 on. Block 256 has an anchor, which states
+where all other descriptors are. The anchor and each of these descriptors begin with a tag: identifier u16,
+version u16, sum u8, -, serial u16, CRC u16, the number of bytes that the CRC covers u16, block u32. This
+builder writes descriptors for a partition (5), a logical volume (6) and the end (8).
 """
 
 import struct

@@ -1,4 +1,7 @@
-"""Builds OVA files: tar archives with a virtual machine. The first file is its descriptor (DMTF DSP0243)."""
+"""Builds OVA files: tar archives with a virtual machine.
+
+The first file in the archive is the machine's descriptor (DMTF DSP0243).
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,8 +30,8 @@ ENVELOPE = """<?xml version="1.0" encoding="UTF-8"?>
 class OVADisk(NamedTuple):
     """A disk of the machine.
 
-    `name` is the name of the disk's file. `content` is the file's content, or as text the target of a
-    symbolic link. `capacity` is the size of the disk in bytes.
+    `name` is the name of the disk's file. `content` is the file's content or, if it is a text, the target of
+    a symbolic link. `capacity` is the size of the disk in bytes.
     """
 
     name: str

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: After this time, obstore requests the credentials again. Its default of 30 minutes is too long, because
-#: credentials can expire earlier.
+#: After this time, obstore requests the credentials again. obstore's default of 30 minutes is too long,
+#: because credentials can expire earlier.
 CREDENTIAL_TTL = timedelta(minutes=5)
 
 

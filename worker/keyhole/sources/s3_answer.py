@@ -35,7 +35,7 @@ class Pin:
 
     Args:
         version_id: The object's version; `None` until it is known.
-        etag: The object's ETag; `None` until it is known. Then all responses must have this ETag.
+        etag: The object's ETag; `None` until it is known. After that, all responses must have this ETag.
         size: The object's size in bytes; `None` until it is known.
         states_etag: Whether requests state the ETag in `If-Match`. Not all servers support this header.
         heeds_ranges: Whether the server has sent only the requested range before. If so, a response with the

@@ -2,7 +2,8 @@
 
 Each process finds the route once. botocore's rules determine the bucket's URL from the region, FIPS, dual
 stack, acceleration, access points, the addressing style and the rest of AWS's configuration. obstore gets
-this URL, so both clients always use the same one. boto3 reads all objects of a bucket if obstore cannot:
+this URL, so both clients always use the same one. Only boto3 reads the objects of a bucket if one of these
+conditions is true:
 
 - The signature is not SigV4 for `s3`: directory buckets, Outposts, Object Lambda, multi-region access points.
 - There are no credentials. boto3 then explains the error.
@@ -58,8 +59,9 @@ class Route:
         self.store = open_store(self._place)
         #: Whether the server supports `If-Match`. If not, Keyhole only compares the ETags of the responses.
         self.takes_if_match = True
-        #: Whether obstore has read a range of a pinned object. Only then does Keyhole request several ranges
-        #: at once, so that a single request finds out what the server does not support.
+        #: Whether obstore has read a range of a pinned object. Keyhole requests several ranges at once only
+        #: if this is true: a feature that the server does not support then makes a single earlier request
+        #: fail, and not several requests at once.
         self.reads_pinned = False
         #: Whether the server has sent only the requested range in at least one response.
         self.heeds_ranges = False

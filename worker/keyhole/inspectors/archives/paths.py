@@ -31,7 +31,8 @@ class Paths:
 
     def __init__(self) -> None:
         self._links = Links()
-        # The digests of the names and of the folded names of the symbolic links, and of all links.
+        # `_symlinks` has the digests of the exact and of the folded names of the symbolic links. `_all_links`
+        # has the digests for all links.
         self._symlinks: set[bytes] = set()
         self._all_links: set[bytes] = set()
 
@@ -81,7 +82,7 @@ class Paths:
         return bool(self._all_links) and not self._all_links.isdisjoint({digest(name), digest(folded(name))})
 
     def _through_link(self, name: bytes) -> bool:
-        """Return whether a folder in the name is a symbolic link, exactly or on some file systems."""
+        """Return whether a folder in the name is a symbolic link, by its exact or by its folded name."""
         return bool(self._symlinks) and any(
             not self._symlinks.isdisjoint(folders(one)) for one in {name, folded(name)}
         )

@@ -9,7 +9,7 @@ Source: Proxmox VE, pve-qemu, vma.h and vma_spec.txt.
 | 8 | 16 | UUID |
 | 24 | 8 | time of the backup, in seconds |
 | 56 | 4 | header size in bytes, including configurations and names |
-| 4096 | 256 x 32 | devices: position of the name u32 (zero: no device), size in bytes u64@8 |
+| 4096 | 256 x 32 | devices: position of the name u32 (zero: no device), size in bytes u64 at 8 |
 
 After the header come extents. An extent contains clusters of 64 KiB from all devices, in the order in which
 the backup read them. Keyhole reads only the header and reports the finding `unsupported_subformat`. To

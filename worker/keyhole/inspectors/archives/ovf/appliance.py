@@ -10,10 +10,11 @@ which macOS adds beside another file. An `.ovf` file in a folder is the descript
 more conditions:
 
 - The file begins like XML. OOMMF's vector fields have the suffix `.ovf`, too, but they are not XML.
-- If the file can be parsed as a descriptor and names files, the archive has at least one of these files.
+- The archive has at least one of the files that the descriptor names. This condition does not apply if the
+  file cannot be parsed or names no files.
 
-Keyhole reports a finding on the host's files that a descriptor names, even if it does not treat this file as
-the archive's descriptor.
+If an `.ovf` file names files of the host, Keyhole reports a finding even if the `.ovf` file is not the
+archive's descriptor.
 """
 
 from collections.abc import Iterator

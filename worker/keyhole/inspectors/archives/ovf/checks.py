@@ -71,7 +71,7 @@ def _of_file(file: File, there: Found, archive: Archive) -> Iterator[Finding]:
             )
         yield from _of_size(file, archive.files.size(there.whole[0]), archive)
     elif not archive.all_seen:
-        # The file can be in the part of the archive that Keyhole did not see.
+        # The file can be in the part of the archive that Keyhole did not see, so do not report it as missing.
         return
     elif there.chunks and file.chunk_size is not None:
         yield from _of_chunks(file, there, archive.files)
@@ -126,7 +126,7 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         parent = shown_text(disk.parent)
         yield found("parent_image", f"the OVF states that disk {name} is based on the disk {parent}")
     if not disk.file:
-        # The disk is empty: the hypervisor creates it when it creates the machine.
+        # The disk has no file to compare: it is empty, and the hypervisor creates it with the machine.
         return
     file = files.get(disk.file)
     if file is None:

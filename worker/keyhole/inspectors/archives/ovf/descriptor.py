@@ -51,7 +51,7 @@ from keyhole.inspectors.text import printable
 MAX_ENTRIES = 1000
 #: After this many characters, Keyhole ignores further pieces of an element's text.
 MAX_TEXT = 4096
-#: The attributes that Keyhole reads.
+#: The attributes that Keyhole reads from files, disks and properties.
 READ = frozenset(
     {"id", "href", "size", "compression", "chunkSize", "diskId", "fileRef", "parentRef", "format"}
     | {"capacity", "capacityAllocationUnits", "key", "value"}

@@ -191,7 +191,7 @@ class Machine:
         return files - len(self._chunks) - sum(number not in self._joined.values() for number in members)
 
     def members(self, kept: Mapping[int, Member], open_numbers: Collection[int]) -> dict[int, Member]:
-        """Return the kept files and the files that the descriptor names as disks, without chunks."""
+        """Return the members in `kept` and the files that the descriptor names as disks, without chunks."""
         members = dict(kept)
         files = self.descriptor.referred_to()
         for disk in self.descriptor.disks:

@@ -5,7 +5,7 @@ names such as `gb2312`.
 
 | the bytes begin with | Keyhole decodes them as |
 |---|---|
-| a byte order mark | the mark's encoding, even if the text declares another encoding, like libxml2 |
+| a byte order mark | the mark's encoding, like libxml2, even if the text declares another encoding |
 | `<` and zeros, or zeros and `<` | UTF-16 or UTF-32 without a mark |
 | other bytes | the declared encoding; UTF-8 if the text declares UTF-16, UTF-32 or no encoding |
 
@@ -56,7 +56,7 @@ STATELESS = re.compile(
 )
 #: The names of encodings that XML documents use but Python does not accept, with Python's names for them.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
-#: Codecs that readers replace by a codec for a larger character set, with that codec.
+#: For each codec that readers replace by a codec for a larger character set: the larger codec.
 SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",

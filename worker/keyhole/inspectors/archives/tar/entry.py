@@ -1,4 +1,4 @@
-"""Combines a member's header in a tar archive with the headers before it that describe the same member.
+"""Combines the header of a member in a tar archive with the preceding headers that describe the same member.
 
 If a name is too long for a header, GNU tar writes the name into a member of kind `L` or `K` before the
 header, and pax writes it into an extended header. In this module, a header that describes the next member

@@ -2,15 +2,16 @@ r"""Parses the numbers in a tar header, if all readers interpret their spelling 
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format". POSIX requires octal digits with leading zeros,
 followed by a NUL or a space. But writers use different spellings: libarchive writes `000644 \0`, and Perl
-writes `     210560\0`. The results of GNU tar 1.34, libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox 1.35,
-npm's tar 7 and tar-stream 3 were measured. `tests/inspectors/archives/test_numbers.py` measures them again.
+writes ` 210560\0`. The table below states which number each reader reads. It was measured with GNU tar 1.34,
+libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox 1.35, npm's tar 7 and tar-stream 3.
+`tests/inspectors/archives/test_numbers.py` measures them again.
 
 | spelling | readers |
 |---|---|
 | spaces, digits; then spaces and NULs, or a NUL and any bytes | all read the digits |
 | only NULs, or spaces and a NUL | all read zero |
 | only spaces | GNU tar skips a member with such a size |
-| a NUL, then digits | GNU tar, Go and tar-stream read the digits, the others zero; refused in a size |
+| a NUL, then digits | GNU tar, Go and tar-stream read the digits, the other readers zero; refused as a size |
 | 0x80, then a big-endian number; 0xFF, then a negative number | all read it, up to npm's largest integer |
 | a sign, `0o17`, `1_0`, base 64, all other text | some readers read a number, but not the same number |
 
@@ -20,8 +21,8 @@ byte, npm's tar continues to read digits in the next field.
 
 import re
 
-#: GNU tar stores large and negative numbers in binary form. The first byte of the field marks this form: the
-#: first mark for a number that is not negative, the second for a negative number.
+#: GNU tar stores large and negative numbers in binary form. The first byte of the field marks this form: it
+#: is `NEGATIVE` for a negative number, and else `BINARY`.
 BINARY, NEGATIVE = 0x80, 0xFF
 #: The largest integer that JavaScript can represent exactly, which limits npm's tar.
 MOST_IN_JAVASCRIPT = 2**53 - 1

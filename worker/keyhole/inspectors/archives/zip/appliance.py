@@ -112,7 +112,7 @@ def read_descriptor(candidate: Candidate, entry: Entry, data: bytes) -> None:
     try:
         candidate.read(unpacked(entry, data))
     except DecodingError:
-        # The inspection of the member reports the error.
+        # Report nothing here, because the inspection of the member reports the error.
         candidate.cannot_be_read()
 
 

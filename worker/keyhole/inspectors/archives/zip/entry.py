@@ -14,7 +14,7 @@ local header precedes the member's data. All fields are little-endian.
 | 16 | 14 | 4 | CRC-32 |
 | 20 | 18 | 8 | compressed and uncompressed size |
 | 28 | 26 | 4 | lengths of the name and of the extra fields, which follow the header in this order |
-| 32 | | 2 | length of the comment, which follows these |
+| 32 | | 2 | length of the comment, which follows the extra fields |
 | 34 | | 4 | disk, internal attributes |
 | 38 | | 4 | external attributes: the upper half is the mode on Unix |
 | 42 | | 4 | offset of the local header |
@@ -69,7 +69,11 @@ class Entry:
 
     @property
     def is_named_in_utf8(self) -> bool:
-        """Whether the name is valid UTF-8. Then the member needs no second name in a Unicode field."""
+        """Whether the name is valid UTF-8.
+
+        Then the member needs no second name in a Unicode field, and readers can use different names if it has
+        one.
+        """
         try:
             self.name.decode()
         except UnicodeDecodeError:
@@ -202,7 +206,7 @@ class Local:
         `rest` has the name and the extra fields.
 
         Raises:
-            ZipError: The extra fields make no sense.
+            ZipError: The extra fields are malformed.
         """
         if not self.flags & DESCRIBED:
             return None
@@ -212,7 +216,7 @@ class Local:
         """Yield the fields that differ from the directory. `rest` has the name and the extra fields.
 
         Raises:
-            ZipError: The extra fields make no sense.
+            ZipError: The extra fields are malformed.
         """
         name = rest[: self.name_length]
         extra = _fields(rest[self.name_length :])
@@ -237,7 +241,7 @@ def _fields(extra: bytes) -> Mapping[int, bytes]:
     """Return the extra fields by their kinds.
 
     Raises:
-        ZipError: The fields make no sense, or readers interpret them differently.
+        ZipError: The fields are malformed, or readers interpret them differently.
     """
     fields: dict[int, bytes] = {}
     at = 0

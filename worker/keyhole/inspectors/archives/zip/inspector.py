@@ -186,7 +186,7 @@ class ZipInspector(ContainerInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The kept files and the files that a descriptor names as disks, without chunks, by number."""
+        """The reported members by number, with all disks that the descriptor names and without chunks."""
         members = super()._numbered()
         chunks = self._appliance.chunks()
         members |= self._appliance.lacking(members)

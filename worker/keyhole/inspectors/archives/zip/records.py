@@ -17,8 +17,8 @@ Readers search for an end record backwards from the object's end, and use the fi
 this record does not fit the object, they behave differently. Python accepts every length of the comment, and
 shifts the offsets so that the directory ends where the end record begins. Go and Java require that the
 comment ends at the object's end; otherwise they search for an earlier record. Info-ZIP tries the stated
-offset and the shifted offset. Python uses every ZIP64 record that it finds, and Go uses it only if the end
-record refers to it.
+offset and the shifted offset. Python uses every ZIP64 record that it finds, and Go uses a ZIP64 record only
+if the end record refers to it.
 
 So Keyhole requires that the last end record ends at the object's end or that only zeros follow it, that no
 earlier end record ends at the object's end, and that the end records directly follow the directory. Zeros are

@@ -21,7 +21,7 @@ from keyhole.inspectors.findings import BoundedFindings, found
 from keyhole.inspectors.region import ByteRange
 
 #: The most entries of a directory that Keyhole reads, and the most bytes of a directory: 128 for each entry.
-#: The archive of a container image has some thousand entries.
+#: The archive of a container image has a few thousand entries.
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 
 Result = TypeVar("Result")
