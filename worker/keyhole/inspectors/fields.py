@@ -1,12 +1,15 @@
 """Reads integers from the headers and tables of images, in either byte order."""
 
 from array import array
+from collections.abc import Iterator
 from sys import byteorder
 
 #: The length of a sector in bytes, unless a format states another length.
 SECTOR = 512
 #: Blocks of zeros, each half as long as the one before, down to one byte.
 ZEROS = tuple(bytes(1 << power) for power in range(16, -1, -1))
+#: The length of the blocks that `used_blocks` yields, in bytes.
+BLOCK_BYTES = 4096
 
 
 class Fields(bytes):
@@ -47,6 +50,18 @@ def used_bytes(table: bytes) -> int:
         while table.endswith(zeros, 0, end):
             end -= len(zeros)
     return end
+
+
+def used_blocks(table: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the blocks of `BLOCK_BYTES` of a table that are not all zeros, and the offset of each block.
+
+    Maps of sparse disks are long and consist mostly of zeros. Skipping a block of zeros takes less time than
+    reading one of its entries.
+    """
+    zeros = bytes(BLOCK_BYTES)
+    for at in range(0, len(table), BLOCK_BYTES):
+        if not table.startswith(zeros, at):
+            yield at, table[at : at + BLOCK_BYTES]
 
 
 def _integers(code: str, table: bytes, *, swapped: bool) -> "array[int]":

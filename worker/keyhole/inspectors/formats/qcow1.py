@@ -28,7 +28,7 @@ If there are more L2 tables, it is a sample.
 from collections.abc import Iterator, Mapping
 
 from keyhole.inspectors.facts import Wholeness
-from keyhole.inspectors.fields import SECTOR, big_endian
+from keyhole.inspectors.fields import SECTOR, big_endian, used_blocks
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
@@ -97,7 +97,9 @@ class QcowV1Inspector(HeaderInspector):
                 self.new_region("backing_name", CaptureRegion(self._u64(8), self._u32(16)))
         if self.filled("l1") and self.filled("l1_end") and not self.has_region("l2"):
             table = self.captured("l1") + self.captured("l1_end")
-            self._l2_offsets = [offset for offset in big_endian("Q", table) if offset]
+            self._l2_offsets = [
+                offset for _, block in used_blocks(table) for offset in big_endian("Q", block) if offset
+            ]
             highest = max(self._l2_offsets, default=0)
             self.new_region("l2", CaptureRegion(highest, self._l2_bytes if highest else 0))
         if self.filled("l2") and self._clusters is None:
@@ -231,11 +233,12 @@ class QcowV1Inspector(HeaderInspector):
     def _read_clusters(self) -> Iterator[tuple[int, int]]:
         """Yield offset and length in bytes of each cluster that the L2 table points to."""
         cluster_bytes, length_shift = self._cluster_bytes, 63 - self._cluster_bits
-        for entry in big_endian("Q", self.captured("l2")):
-            if entry & COMPRESSED:
-                yield entry & ((1 << length_shift) - 1), entry >> length_shift & (cluster_bytes - 1)
-            elif entry:
-                yield entry, cluster_bytes
+        for _, block in used_blocks(self.captured("l2")):
+            for entry in big_endian("Q", block):
+                if entry & COMPRESSED:
+                    yield entry & ((1 << length_shift) - 1), entry >> length_shift & (cluster_bytes - 1)
+                elif entry:
+                    yield entry, cluster_bytes
 
     @property
     def _end(self) -> int:

@@ -26,10 +26,13 @@ points to the last cluster. Keyhole reads only this L2 table. If it is the only 
 If there are more L2 tables, it is a sample.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import or_
 
 from keyhole.inspectors.facts import Wholeness
-from keyhole.inspectors.fields import SECTOR, little_endian
+from keyhole.inspectors.fields import SECTOR, little_endian, used_blocks
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
@@ -71,7 +74,7 @@ class QEDInspector(HeaderInspector):
         #: For each L2 table, its offset and the number of its entries that the virtual size needs.
         self._l2_tables: list[tuple[int, int]] = []
         #: The offsets of the clusters that the highest L2 table points to; `None` until the table is read.
-        self._clusters: list[int] | None = None
+        self._clusters: array[int] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
@@ -97,7 +100,15 @@ class QEDInspector(HeaderInspector):
             offset, entries = max(self._l2_tables, default=(0, 0))
             self.new_region("l2", CaptureRegion(offset, min(8 * entries, MAX_L2_BYTES)))
         if self.filled("l2") and self._clusters is None:
-            self._clusters = [offset for offset in little_endian("Q", self.captured("l2")) if offset > ZEROS]
+            self._clusters = array(
+                "Q",
+                [
+                    offset
+                    for _, block in used_blocks(self.captured("l2"))
+                    for offset in little_endian("Q", block)
+                    if offset > ZEROS
+                ],
+            )
 
     @property
     def wholeness(self) -> Wholeness:
@@ -160,10 +171,10 @@ class QEDInspector(HeaderInspector):
         if l1 % self._cluster_bytes:
             yield found("structure", f"the L1 table's offset {l1} is not the start of a cluster")
         tables = [offset for offset, _ in self._l2_tables]
-        clusters, within = self._clusters or [], self._cluster_bytes - 1
-        if any(map(within.__and__, tables)):
+        clusters, within = self._clusters or array("Q"), self._cluster_bytes - 1
+        if reduce(or_, tables, 0) & within:
             yield found("structure", "an L1 entry does not point to the start of a cluster")
-        if any(map(within.__and__, clusters)):
+        if reduce(or_, clusters, 0) & within:
             yield found("structure", "an L2 entry does not point to the start of a cluster")
         yield from overlaps(
             [
@@ -229,7 +240,8 @@ class QEDInspector(HeaderInspector):
         clusters = -(-self._u64(48) // self._cluster_bytes)
         return [
             (offset, min(most, clusters - index * most))
-            for index, offset in enumerate(little_endian("Q", self.captured("l1")))
+            for at, block in used_blocks(self.captured("l1"))
+            for index, offset in enumerate(little_endian("Q", block), at // 8)
             if offset
         ]
 
