@@ -38,8 +38,8 @@ SHUTDOWN, LAST_SHUTDOWN = 30, 40
 VISIBILITY: Final = 1800
 #: Seconds after which RabbitMQ, by default, takes an unacknowledged message back (`consumer_timeout`).
 CONSUMER_TIMEOUT: Final = 1800
-#: A scan attempt ignores its CPU budget if it uses more than `CPU_FACTOR` times the budget plus `CPU_SLACK`
-#: seconds.
+#: A scan that uses more CPU time than `CPU_FACTOR` times its budget plus `CPU_SLACK` seconds does not obey
+#: its budget, and is treated as hanging.
 CPU_FACTOR, CPU_SLACK = 2.0, 5.0
 
 
@@ -49,7 +49,8 @@ class Limits:
 
     Args:
         scan: The largest time budget of a scan.
-        cpu: The CPU time that no scan attempt exceeds unless it ignores its budget.
+        cpu: A CPU time that is longer than the CPU budget of every scan. A scan that uses more is treated as
+            hanging.
         begin: How long a batch starts new scans.
         soft: The soft limit: the time at which the batch ends.
         hard: The hard limit: the time at which Celery kills the process.

@@ -124,7 +124,8 @@ class TagWork:
         Keyhole then cannot distinguish correct tags from forged ones.
 
         Args:
-            report: The undecided report. Its ETag is not used.
+            report: The undecided report. Its ETag is not used, because the verdict is looked up when the tags
+                are written.
             rate: The limit of requests per second to the bucket; 0 for no limit.
         """
         self._services.tag_debts.record(
