@@ -17,9 +17,9 @@ def test_a_billion_objects_with_the_default_settings(keyhole: Keyhole) -> None:
 
     assert (done.code, done.err) == (0, "")
     shown = " ".join(done.out.split())
-    assert "GET requests 2,500,000,000" in shown
-    assert "dollars $1,005.00" in shown
-    assert "(1,389.4 hours), at 200 objects per second; the audit's rate limit sets the speed" in shown
+    assert "GET requests 2,600,000,000" in shown
+    assert "dollars $1,045.00" in shown
+    assert "(1,445.0 hours), at 192 objects per second, limited by the audit's rate limit" in shown
     assert "Only 8 of 50 processes have work" in shown
     assert "set KEYHOLE_AUDIT_OUTSTANDING to 54 or more" in shown
     assert "Prices: us-east-1, 2026-11-24" in shown
@@ -43,8 +43,8 @@ def test_json_has_the_figures_and_the_walls(keyhole: Keyhole) -> None:
 
     found = json.loads(done.out)
     assert (done.code, len(done.lines)) == (0, 1)
-    assert found["spending"]["gets"] == 2_500_000_000
-    assert found["requests"] == 2_501_000_000
+    assert found["spending"]["gets"] == 2_600_000_000
+    assert found["requests"] == 2_601_000_000
     assert found["bound"] == found["ceilings"][0]["resource"] == found["walls"][0]["name"] == "latency"
     assert found["seconds"] == pytest.approx(1e9 / found["objects_per_second"])
     assert found["memory_total"] == sum(found["memory"].values())

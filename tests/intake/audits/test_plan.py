@@ -21,7 +21,9 @@ KEPT = Kept(records=True, record_seconds=0, stream_length=100_000, done_seconds=
 
 
 def work(**values: object) -> Work:
-    return Work.model_validate({"objects": MILLION, "ttfb_seconds": 0.03, **values})
+    """A million objects. Their average scan does not change with the defaults of the model."""
+    usual = {"objects": MILLION, "ttfb_seconds": 0.03, "gets": 2.5, "bytes": 824 * 1024}
+    return Work.model_validate(usual | values)
 
 
 def fleet(**values: object) -> Fleet:
@@ -30,9 +32,9 @@ def fleet(**values: object) -> Fleet:
     return Fleet.model_validate(usual | values)
 
 
-def plan(work: Work | None = None, fleet_: Fleet | None = None, **kept: object) -> Plan:
+def plan(of: Work | None = None, fleet_: Fleet | None = None, **kept: object) -> Plan:
     stored = KEPT.model_copy(update=kept)
-    return model.plan(work or Work(objects=MILLION, ttfb_seconds=0.03), fleet_ or fleet(), stored, PRICES)
+    return model.plan(of or work(), fleet_ or fleet(), stored, PRICES)
 
 
 def names(plan: Plan) -> list[str]:
@@ -156,7 +158,7 @@ class TestCounts:
 class TestReference:
     def test_its_walls_are_those_of_the_model(self) -> None:
         """Each wall is met after the advice on the walls before it was followed."""
-        billion = work(objects=1000 * MILLION)
+        billion = Work(objects=1000 * MILLION, ttfb_seconds=0.03)
         limited = plan(billion, fleet(processes=50, outstanding=8, rate=500))
         unlimited = plan(billion, fleet(processes=50, outstanding=8))
         busy = plan(billion, fleet(processes=50, outstanding=54))
@@ -173,7 +175,7 @@ class TestReference:
         assert busy.bound is Resource.S3_READS
 
     def test_its_figures_for_a_billion_objects_are_those_of_the_model(self) -> None:
-        billion = work(objects=1000 * MILLION)
+        billion = Work(objects=1000 * MILLION, ttfb_seconds=0.03)
         plain, tagged, cold = (
             plan(billion.model_copy(update=values))
             for values in ({}, {"tags": True}, {"storage_class": "GLACIER_IR"})
@@ -185,8 +187,10 @@ class TestReference:
         assert f"The last wall is then at {tagged.ceiling(Resource.REDIS):,.0f} objects" in page
         assert f"${tagged.spending.dollars:,.0f} with tags" in page
         assert f"cost ${round(cold.spending.dollars, -2):,.0f}" in page
+        assert f"of {plain.spending.bytes_read / 2**40:.0f} TiB cost" in page
+        assert f"assumes {model.MEAN_GETS:g} GETs and {model.MEAN_BYTES / 1024:.0f} KiB" in page
         assert f"take {plain.memory.total / 2**30:.0f} GiB" in page
-        assert f"the list of the audit: {plain.memory.audit_rows / 2**30:.0f} GiB" in page
+        assert f"18 bytes for each object: {plain.memory.audit_rows / 2**30:.0f} GiB" in page
         assert f"{model.RECORD_BYTES + model.INDEX_BYTES} bytes with its indexes" in page
         assert f"the indexes, {model.INDEX_BYTES} bytes for each object" in page
 

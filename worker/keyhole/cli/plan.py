@@ -211,7 +211,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         *((name, f"{count:,}") for name, count in requests if count),
         ("read", f"{size(spending.bytes_read)}, at {plan.bits_per_second / 1e9:,.2f} Gbit/s"),
         ("dollars", dollars(spending.dollars)),
-        ("time", f"{hours}, at {speed}; {RESOURCES[plan.bound]} sets the speed"),
+        ("time", f"{hours}, at {speed}, limited by {RESOURCES[plan.bound]}"),
         ("Redis memory", size(memory.total)),
         *((f"  {name}", size(count)) for name, count in parts if count),
     ]

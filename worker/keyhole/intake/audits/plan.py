@@ -7,10 +7,13 @@ their data wait for the processor. Mean value analysis computes the speed of bot
 Lavenberg, 1980).
 
 The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
-objects, and the start of the workers. It assumes that each process has a processor core of its own. If the
-two lowest ceilings are nearly equal, or a batch has less than two objects for each thread, the predicted time
-is too short, by up to an eighth. `tests/intake/audits/test_plan.py` compares the predicted time with the time
-of a simulation of a million objects.
+objects, and the start of the workers. It assumes that each process has a processor core of its own, and that
+a scan makes one GET after the other. (Keyhole makes some GETs of an object at the same time, so threads can
+be faster than predicted.)
+
+If the two lowest ceilings are nearly equal, or a batch has fewer than two objects for each thread, the
+predicted time is too short, by up to an eighth. `tests/intake/audits/test_plan.py` compares the predicted
+time with a simulation of a million objects.
 """
 
 import math
@@ -29,8 +32,8 @@ from keyhole.intake.audits.records import ROW_BYTES
 from keyhole.intake.listing import PAGE_KEYS
 
 #: The GETs and the bytes of an average scan: the averages of the table in `keyhole docs cost`.
-MEAN_GETS: Final = 2.5
-MEAN_BYTES: Final = 824 * 1024
+MEAN_GETS: Final = 2.6
+MEAN_BYTES: Final = 726 * 1024
 #: The CPU time of a worker process for one object, in seconds. `python -m tests.bench throughput` measured
 #: about 3 ms for reading and inspecting. Recording the verdict and counting it for the audit takes another.
 MEAN_CPU_SECONDS: Final = 0.004
@@ -39,7 +42,8 @@ CONNECTION_BYTES: Final = 85_000_000
 #: The requests per second that S3 answers for each prefix (S3's user guide, "Optimizing performance").
 S3_READS: Final = 5_500
 S3_WRITES: Final = 3_500
-#: Seconds between two batches of a process: it acknowledges a message and receives the next.
+#: Seconds between two batches of a process, in which it acknowledges a message and receives the next. This is
+#: an estimate, and so are the next two values.
 BATCH_SECONDS: Final = 0.01
 #: An audit lists one page at a time. For each page, S3 collects 1,000 keys, which takes about as long as this
 #: number of small GETs. Then Keyhole compares the keys with its verdicts and commits the page.
@@ -50,7 +54,7 @@ PAGE_SECONDS: Final = 0.15
 #: machine.)
 REDIS_SECONDS: Final = 0.00025
 REDIS_SECONDS_OF_TAGS: Final = 0.0002
-REDIS_SECONDS_OF_RATE: Final = 0.00002
+REDIS_SECONDS_OF_RATE: Final = 0.00004
 
 # Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes. Each further byte
 # of a key adds one to two bytes. `tests/e2e/test_plan.py` measures the constants again.
