@@ -9,9 +9,9 @@ effect. After that, a replay would cause a new scan. So a message is refused if 
 `done_seconds` ago and its work is not open. A message whose work is open is accepted at any age, because a
 backlog can last for days.
 
-The messages of the housekeeping queue need no such check. The message for a page of an audit contains a token
-that is valid only once. The message for a due audit contains the audit's id, so a replay starts no second
-audit. An additional sweep does no harm.
+The ledger does not record the messages of the housekeeping queue. Replays of these messages have no effect
+either. The message for a page of an audit contains a token that is valid only once. The message for a due
+audit contains the audit's id, so a replay starts no second audit. An additional sweep does no harm.
 """
 
 import time
