@@ -17,11 +17,11 @@ An inspector does no I/O and uses neither a clock nor settings. It works accordi
 import logging
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.errors import ImageFormatError
-from keyhole.inspectors.facts import Member, Wholeness
+from keyhole.inspectors.facts import FactCache, Member, Wholeness
 from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.memory import Held
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
@@ -55,8 +55,8 @@ class Remembers(Protocol):
     """An inspector, or a part of one."""
 
     @property
-    def remembered(self) -> dict[object, Any]:
-        """The cached values of its `Remembered` properties. The inspector clears them."""
+    def remembered(self) -> FactCache:
+        """The cached values of `Remembered` properties, which the inspector clears."""
 
 
 class Remembered(Generic[Value]):
@@ -70,14 +70,14 @@ class Remembered(Generic[Value]):
         self._compute = compute
         self.__doc__ = compute.__doc__
 
+    def __set_name__(self, _owner: object, name: str) -> None:
+        self._name = name
+
     def __get__(self, remembering: "Remembers", _owner: object = None) -> Value:
-        values = remembering.remembered
-        try:
-            return cast("Value", values[self])
-        except KeyError:
-            value: Value = self._compute(remembering)
-            values[self] = value
-            return value
+        # Python calls this only if the attribute is not there, because this class has no `__set__`.
+        value: Value = self._compute(remembering)
+        remembering.remembered.add(remembering, self._name, value)
+        return value
 
 
 class Layer(Enum):
@@ -118,7 +118,7 @@ class FileInspector:
         )
         self._regions: dict[str, CaptureRegion] = {}
         #: The cached values of the `Remembered` properties.
-        self.remembered: dict[object, Any] = {}
+        self.remembered = FactCache()
         # The memory reserved for each long region, by the region's name.
         self._asked_for: dict[str, Held] = {}
         self._position = 0

@@ -1,9 +1,9 @@
-"""The result of an inspection, as one frozen value."""
+"""The facts of an inspection: its result as one frozen value, and a cache for facts that are read often."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from keyhole.inspectors.findings import Finding
 
@@ -75,3 +75,25 @@ class Member:
     offset: int | None
     size: int | None
     facts: Facts
+
+
+class FactCache:
+    """The cached values of the `Remembered` properties of an inspector and its parts.
+
+    Each value is an attribute of the object that computed it, so that reading it again costs no call.
+    """
+
+    def __init__(self) -> None:
+        self._values: list[tuple[dict[str, Any], str]] = []
+
+    def add(self, owner: object, name: str, value: object) -> None:
+        """Cache a value as the attribute `name` of `owner`."""
+        attributes = vars(owner)
+        attributes[name] = value
+        self._values.append((attributes, name))
+
+    def clear(self) -> None:
+        """Remove all values, so that the next reads compute them again."""
+        for attributes, name in self._values:
+            attributes.pop(name, None)
+        self._values.clear()

@@ -54,7 +54,7 @@ class CaptureRegion:
         start, end = max(offset, start), min(offset + len(data), end)
         if not self._held:  # as nearly always
             piece = data[start - offset : end - offset]
-            self._held.append((start, piece if len(piece) == self.length else bytearray(piece)))
+            self._held.append((start, piece))
             return True
         holes = self._holes(start, end)
         for hole in holes:
@@ -106,7 +106,9 @@ class CaptureRegion:
     def settled(self, size: int | None) -> bool:
         """Whether all bytes of the region that lie in an object of `size` bytes have been captured."""
         held = self._held
-        return (len(held) == 1 and len(held[0][1]) == self.length) or not self.gaps(size)
+        if len(held) == 1:
+            return len(held[0][1]) == self.length or not self.gaps(size)
+        return not self.length or not self.gaps(size)
 
     def _holes(self, start: int, end: int) -> list[ByteRange]:
         """Return the parts of the range from `start` to `end` that have not been captured."""
@@ -129,7 +131,7 @@ class CaptureRegion:
             self._join(index, data)
         else:
             # Do not copy a whole region, because it can have megabytes.
-            self._held.insert(index, (start, data if len(data) == self.length else bytearray(data)))
+            self._held.insert(index, (start, data))
         if index + 1 < len(self._held):
             joined_start, joined = self._held[index]
             if joined_start + len(joined) == self._held[index + 1][0]:
@@ -138,7 +140,12 @@ class CaptureRegion:
     def _join(self, index: int, data: bytearray | bytes) -> None:
         """Add bytes to the end of a piece."""
         start, piece = self._held[index]
-        piece += data  # in place, unless the property `data` has replaced the bytearray with bytes
+        if len(piece) + len(data) == self.length:
+            self._held[index] = (start, b"".join((piece, data)))
+            return
+        if not isinstance(piece, bytearray):
+            piece = bytearray(piece)
+        piece += data
         self._held[index] = (start, piece)
 
 
