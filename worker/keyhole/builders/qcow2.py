@@ -16,7 +16,7 @@ Header, at byte 0 (big-endian; QEMU `docs/interop/qcow2`, "Header")::
 After the header come the header extensions (section "Header extensions": type u32, length u32, data, padding
 to 8 bytes; type 0 ends them) and the name of the backing file, all in the first cluster. This builder then
 writes the refcount table, the refcount blocks, the L1 table, the L2 tables, the snapshots, the LUKS header
-and the guest clusters. So the file does not end with a free cluster.
+and the guest clusters. All of these are in use, so the file does not end with a free cluster.
 
 An L1 entry has the offset of an L2 table, and an L2 entry has the offset of a guest cluster. Bit 63 of the
 entry states whether the refcount of the cluster at this offset is exactly one (section "Cluster mapping").
@@ -172,8 +172,8 @@ class _Clusters:
 
     The order is: the header, the refcount table, the refcount blocks, then the clusters that `take` returns.
     `sizes` are the sizes in bytes of all structures for which the caller will take clusters. The number of
-    refcount blocks and the size of the refcount table depend on them. The table and the blocks have
-    refcounts, too.
+    refcount blocks and the size of the refcount table depend on these sizes. The clusters of the table and of
+    the blocks need refcounts, too.
     """
 
     def __init__(self, cluster: int, sizes: Sequence[int]) -> None:

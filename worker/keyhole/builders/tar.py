@@ -22,7 +22,7 @@ HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 MODIFIED = 1_777_636_800
 FILE, SYMLINK = b"0", b"2"
 
-#: A member: its name, and the content of a file or, as text, the target of a symbolic link.
+#: A member: its name, and an image as the content of a file, or a text as the target of a symbolic link.
 Entry = tuple[str, Image | str]
 
 

@@ -7,9 +7,9 @@ member's data::
      18  packed size, size, u32 each    26  lengths of the name and of the extra fields, u16 each; both follow
 
 The directory has another header for each member. It begins with "PK\1\2". Before the version needed, it has
-the version of the maker. After the lengths, it has the length of the comment, the disk and the internal
-attributes, u16 each, and the external attributes (the upper half is the mode on Unix) and the offset, u32
-each. The end record follows the directory.
+the version of the program that made the archive. After the lengths, it has the length of the comment, the
+disk and the internal attributes, u16 each, and the external attributes (the upper half is the mode on Unix)
+and the offset, u32 each. The end record follows the directory.
 
 If a number is too large for a header, it is in a ZIP64 field. If a number is too large for the end record, it
 is in a ZIP64 record before the end record.
@@ -101,7 +101,8 @@ def checksum_of(image: Image) -> int:
 
 def _zeros_behind(checksum: int, count: int) -> int:
     """Return the checksum of data followed by `count` zeros. `checksum` is the checksum of the data."""
-    register, power = checksum ^ BEYOND, 1 << 23  # x^8: a byte
+    # `power` is the polynomial x^8. Each byte of zeros multiplies the register by x^8.
+    register, power = checksum ^ BEYOND, 1 << 23
     while count:
         if count & 1:
             register = _product(register, power)

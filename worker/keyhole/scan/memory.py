@@ -9,7 +9,8 @@ memory back.
 
 Scans can deadlock, because a scan of nested containers takes memory several times. If every scan that holds
 memory is waiting for more, the pool refuses the latest request. The refused scan ends without a verdict, and
-the other scans get its memory. The worker scans its object again later, when enough memory may be free.
+the other scans get its memory. The worker scans the object of the refused scan again later, when enough
+memory may be free.
 
 A scan that needs more than the whole pool gets the whole pool, and the pool does not count what the scan uses
 beyond it. To use more than `SLACK_BYTES` beyond the pool, the scan also needs a lock that all processes of a

@@ -8,9 +8,10 @@ import re
 from typing import NamedTuple
 
 #: The ARN of an access point ends in `accesspoint/NAME` or `accesspoint:NAME`. On an outpost, `outpost/ID/`
-#: precedes this. The key follows the next `/`.
+#: precedes `accesspoint`. The key follows the next `/`.
 ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint[/:][^/]+)(?:/(.*))?", re.DOTALL)
-#: Surrogates, with which Python represents bytes that are not UTF-8. A key is always UTF-8.
+#: Surrogates, with which Python represents bytes that are not UTF-8. A key is always UTF-8, so a text with a
+#: surrogate cannot name an object.
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 

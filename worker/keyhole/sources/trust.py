@@ -37,8 +37,8 @@ PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", 
 class Trust(NamedTuple):
     """The trusted certificates.
 
-    `bundle` is the file for both clients. `obstore_finds` has the files and folders that obstore trusts
-    anyway.
+    `bundle` is the file for both clients. `obstore_finds` has the files and folders that obstore finds and
+    trusts itself.
     """
 
     bundle: Path
@@ -48,7 +48,8 @@ class Trust(NamedTuple):
     def told_to_obstore(self) -> Path | None:
         """Return the bundle; `None` if obstore finds the bundle itself.
 
-        An `S3Store` with a bundle of usual length takes 0.7 MB of memory, and 0.1 MB without a bundle.
+        In the second case, obstore gets no bundle, to save memory: an `S3Store` takes 0.7 MB with a bundle of
+        usual length and 0.1 MB without one.
         """
         return None if self.bundle in self.obstore_finds else self.bundle
 

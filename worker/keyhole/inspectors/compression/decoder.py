@@ -80,7 +80,7 @@ class Decoder(ABC):
         self.streams = 0
         #: The number of input bytes that were used, and the number of output bytes.
         self.taken, self.made = 0, 0
-        #: The limit on the output in bytes. The decoder reserves no more memory for its window than this.
+        #: The limit on the output in bytes. The decoder also reserves at most this many bytes for its window.
         self.most_output = MAX_WINDOW
         #: The memory that the decoder has reserved. `beside` is how many of its bytes are for the caller and
         #: not for the window.
@@ -115,7 +115,7 @@ class Decoder(ABC):
         """Return the memory in bytes for the window or the blocks of the stream that begins with `head`."""
 
     def reserve(self, head: bytes) -> None:
-        """Reserve the memory for the stream that begins with `head`. The previous stream has ended."""
+        """Reserve the memory for the stream that begins with `head`. The previous stream must have ended."""
         self.held.raise_to(self.beside + min(self.window(head), self.most_output))
 
     def _explained(self, error: Exception) -> DecodingError:

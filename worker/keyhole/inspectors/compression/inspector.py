@@ -1,13 +1,13 @@
 """The base class of inspectors of compressed objects, whose decompressed data are inspected as one member.
 
-The inspector reads the object in pieces from its front. Each piece is as long as all previous pieces
+The inspector reads the object in pieces, from its beginning. Each piece is as long as all previous pieces
 together, up to `MOST_PIECE`. The inspector decompresses the pieces and passes the output to the member's
 inspection. It stops as soon as one of these conditions is true:
 
 - The object has ended.
 - The output or the input has reached its limit (`Decompression`).
 - The object is longer than the limit on input, so it cannot be decompressed to its end, and the member's
-  inspection needs no bytes that can still be reached.
+  inspection needs nothing more from the part that can be decompressed.
 - The data are corrupt or a decompression bomb (see `limits`).
 
 The sizes in the object's header, index or trailer are not trusted, so the member's size is known only after
@@ -95,7 +95,10 @@ class CompressedInspector(ContainerInspector):
 
     @property
     def holds_much(self) -> bool:
-        """Whether decompression has not ended. It takes up to `MAX_WINDOW + BUFFERS` bytes of memory."""
+        """Whether decompression has not ended.
+
+        Decompression takes up to `MAX_WINDOW + BUFFERS` bytes of memory.
+        """
         return self._outcome is None
 
     def post_process(self) -> None:

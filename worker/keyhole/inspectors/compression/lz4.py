@@ -10,9 +10,10 @@ Source: LZ4 Frame Format Description 1.6.3, "General Structure of LZ4 Frame form
 | 5 | 1 | bits 4-6: the longest block, 64 KiB to 4 MiB |
 | 6 | 8 | content size, if bit 3 is set |
 
-liblz4 decodes the frames and checks their checksums. It keeps the current block and the previous 64 KiB in
-memory, so a frame needs at most 8 MiB. Legacy frames are written only by the command `lz4 -l`, and liblz4
-does not decode them. Keyhole recognises legacy frames, but does not decompress them.
+liblz4 decodes the frames and checks their checksums. Blocks can refer to the 64 KiB of output before them. So
+Keyhole reserves memory for these 64 KiB and for two blocks, about 8 MiB at most. Legacy frames are written
+only by the command `lz4 -l`, and liblz4 does not decode them. Keyhole recognises legacy frames, but does not
+decompress them.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Mapping
