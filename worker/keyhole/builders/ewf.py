@@ -44,7 +44,7 @@ def ewf(
 
     `virtual_size` is a multiple of 32 KiB. `segment` is the number of the file if the image has several
     files. `last` is the type of the last section: `next` if another file follows. `first` is the content of a
-    section `header` before all other sections; without content there is no such section.
+    section `header` before all other sections. If `first` is empty, the file has no such section.
     """
     chunks = virtual_size // CHUNK_SIZE
     written = block_numbers(allocated, chunks)
@@ -96,7 +96,10 @@ def ewf2(*, segment: int = 1, last: int = DONE) -> Image:
 
 
 def _descriptor(kind: bytes, at: int, length: int | None) -> bytes:
-    """Return a descriptor for the offset `at` and `length` bytes of data. `None` makes it the last one."""
+    """Return a descriptor for the offset `at` and `length` bytes of data.
+
+    If `length` is `None`, the descriptor is the last one.
+    """
     following, size = (at, 0) if length is None else (at + 76 + length, 76 + length)
     fields = struct.pack("<16sQQ40x", kind, following, size)
     return fields + _sum(fields)

@@ -198,7 +198,7 @@ class _Header:
 
 
 class _Stream:
-    """Writes the parts of a stream-optimized extent after the overhead, one after the other."""
+    """Writes the parts of a stream-optimized extent that follow the header and the descriptor."""
 
     def __init__(self, first_sector: int) -> None:
         self.sector = first_sector

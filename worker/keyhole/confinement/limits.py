@@ -5,7 +5,7 @@
 | address space | an allocation fails: Python raises `MemoryError`, or a library aborts the process |
 | CPU time | SIGXCPU ends the process |
 | open files | `open` and `connect` fail |
-| core files | the limit is zero, so no core file is written, because it would contain credentials |
+| core files | the limit is zero: no core file is written, because it would contain credentials |
 
 The limits on address space and CPU time are soft limits, so a program that this process starts can raise
 them. The size of files is not limited, because the log can be a file that grows without limit. The number of
@@ -35,7 +35,8 @@ _STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 8, 2 << 20
 #: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve. For each scanning
 #: thread there is a thread that fetches a second range of an object and needs one more connection.
 _FILES_OF_A_THREAD, _FILES = 5, 256
-#: The address space in bytes of one arena of glibc. It does not depend on how much memory the arena contains.
+#: The address space in bytes of one arena of glibc. An arena takes this address space even if it contains
+#: little memory.
 _ARENA: Final = 64 << 20
 
 

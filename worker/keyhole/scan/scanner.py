@@ -150,7 +150,7 @@ def _check_budget(meter: Meter, inspection: Inspection, widen: Callable[[], None
         meter.work()
     except BudgetExhaustedError:
         # The first bytes of a container can take longer to decompress than the budget of an image allows.
-        # This function is then called before `_inspect` has widened the budget.
+        # This function is then called before `_inspect` has widened the budget, so widen the budget here.
         with watched(None):
             is_container = inspection.is_container
         if is_container:

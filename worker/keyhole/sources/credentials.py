@@ -32,7 +32,8 @@ def _guarded(freeze: Callable[[], ReadOnlyCredentials], method: str) -> Callable
     def guarded() -> ReadOnlyCredentials:
         with _botos_errors(method):
             frozen = freeze()
-        # Refuse credentials with white space: obstore panics, and boto3 shows the credential in its error.
+        # Refuse credentials with white space: obstore would panic, and boto3 would show the credentials in an
+        # error.
         if any(part and any(map(str.isspace, part)) for part in (frozen.access_key, frozen.token)):
             raise CredentialRetrievalError(provider=method, error_msg="they contain a space or a line break")
         return frozen

@@ -53,7 +53,7 @@ class Deadline:
             self._connections.clear()
 
     def expire(self) -> None:
-        """Shut down all connections of the request, also those that the request opens later."""
+        """Shut down all connections of the request, also the connections that the request opens later."""
         with self._lock:
             if self.is_over:
                 return

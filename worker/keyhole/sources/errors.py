@@ -22,7 +22,7 @@ class UnreadableError(SourceError):
 
 
 class ObjectChangedError(SourceError):
-    """The object was replaced after the first read. A new source reads the new object."""
+    """The object was replaced after the first read. To read the new object, create a new source."""
 
     def __init__(self, message: str = "the object was replaced while it was read") -> None:
         super().__init__(Reason.OBJECT_CHANGED, message)

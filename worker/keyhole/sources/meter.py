@@ -105,7 +105,7 @@ class Meter:
         """Check that the budget allows `length` more bytes and `requests` more requests.
 
         Raises:
-            BudgetExhaustedError: They would exceed the budget.
+            BudgetExhaustedError: The bytes or the requests would exceed the budget.
         """
         budget = self._budget
         if self.requests + requests > budget.requests:

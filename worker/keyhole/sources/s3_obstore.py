@@ -1,8 +1,8 @@
 """Makes ranged GETs with obstore, which takes a twentieth of boto3's CPU time but does not accept all keys.
 
-obstore's paths allow less than S3's keys. It strips `/` from both ends of a key, and so would read another
-object. It refuses empty, `.` and `..` segments and control characters. `can_name` accepts only keys that
-obstore does not change or refuse.
+S3 allows keys that obstore does not accept as paths. obstore strips `/` from both ends of a key, and so would
+read another object. It refuses empty, `.` and `..` segments and control characters. `can_name` accepts only
+keys that obstore does not change or refuse.
 
 obstore does not work after a fork. Create the store in the child process.
 """
