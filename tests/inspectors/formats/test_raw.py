@@ -6,6 +6,9 @@ import pytest
 
 from keyhole.builders import Image, gpt_disk, mbr_disk
 from keyhole.inspectors import Wholeness
+from keyhole.inspectors.formats.raw import RawDiskInspector
+from keyhole.inspectors.partitions.front import DiskFront
+from keyhole.inspectors.volumes import volumes
 from tests.inspectors.inspecting import checks_of, facts_of
 
 MIB = 1024**2
@@ -121,3 +124,19 @@ def test_a_gpt_partition_beyond_the_end_is_missing() -> None:
     entries[40:48] = (2**32).to_bytes(8, "little")
     longer = with_gpt_header(disk.patched(1024, bytes(entries)), 88, crc32(entries).to_bytes(4, "little"))
     assert checks_of(longer) == ["truncated"]
+
+
+@pytest.mark.parametrize("size", [MIB, 64 * MIB])
+def test_the_front_of_a_disk_is_parsed_and_searched_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both take longer than anything else that an inspection does for every object."""
+    calls: list[str] = []
+    parse, marked = DiskFront.parse, volumes.marked
+    monkeypatch.setattr(DiskFront, "parse", lambda front: calls.append("tables") or parse(front))
+    monkeypatch.setattr(volumes, "marked", lambda front: calls.append("volumes") or marked(front))
+    disk = RawDiskInspector(volumes=True)
+    disk.finish(size)
+    disk.feed(0, bytes(volumes.FRONT))
+    disk.feed(size - volumes.FRONT, bytes(volumes.FRONT))
+    assert not disk.format_match
+    assert not disk.checks()
+    assert sorted(calls) == ["tables", "volumes"]
