@@ -58,6 +58,7 @@ def test_sinks_are_a_list(monkeypatch: pytest.MonkeyPatch, value: str, sinks: tu
         ("PRICES", "/nowhere.toml"),
         ("RESEND_SECONDS", "0"),
         ("AUDIT_RATE", "-1"),
+        ("AUDIT_RATE", "inf"),
         ("AUDIT_OUTSTANDING", "0"),
         ("S3_ENDPOINT_URL", "localhost:9000"),
         ("S3_ENDPOINT_URL", "http://"),

@@ -184,6 +184,8 @@ class TestUsage:
             ["s3://b/", "--min-size", "many"],
             ["s3://b/", "--max-dollars", "0"],
             ["s3://b/", "--rate", "-1"],
+            ["s3://b/", "--rate", "inf"],
+            ["s3://b/", "--rate", "nan"],
             ["s3://b/", "--inventory", "manifest.json"],
         ],
     )

@@ -121,6 +121,7 @@ class Settings(BaseModel):
     audit_rate: float = Field(
         default=500.0,
         ge=0,
+        allow_inf_nan=False,
         description="The most requests per second that all audits of a bucket make together; 0: no limit",
     )
     audit_outstanding: int = Field(
@@ -219,10 +220,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_environment(cls, passed: Mapping[str, object]) -> Mapping[str, object]:
-        """Add the values of the environment variables.
-
-        An empty variable is treated like one that is not set.
-        """
+        """Add the values of the environment variables that are not empty."""
         variables = {name.lower(): value for name, value in os.environ.items() if value}
         names = {f"keyhole_{field}": field for field in cls.model_fields}
         return {field: variables[name] for name, field in names.items() if name in variables} | dict(passed)

@@ -34,7 +34,7 @@ class AuditSpec(BaseModel):
     max_requests: int | None = Field(default=None, ge=1)
     max_dollars: float | None = Field(default=None, gt=0)
     #: The most requests per second to the bucket; 0: no limit. All audits of the bucket share this limit.
-    rate: float = Field(default=0.0, ge=0)
+    rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     #: The most batches that are queued or in progress at the same time, and the most objects in a batch.
     outstanding: int = Field(default=8, ge=1, le=1000)
     batch_size: int = Field(default=100, ge=1, le=1000)
