@@ -21,7 +21,7 @@ from keyhole.cli.errors import (
 )
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.parsed import parsed
-from keyhole.cli.quantities import MOST_RATE
+from keyhole.cli.quantities import parse_rate
 from keyhole.cli.terminal import SafeConsole
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
@@ -69,7 +69,7 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, MOST_RATE),
+    type=parsed("RATE", parse_rate),
     help="At most this many requests per second to the bucket; 0: no limit.",
 )
 @click.option(

@@ -9,8 +9,7 @@ _TIME: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(us|ms|s|min)")
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?")
 _SLOWEST: Final = 0.001
-#: The largest limit of requests per second that is accepted. S3 answers 5,500 for each prefix.
-MOST_RATE: Final = 1e6
+_FASTEST: Final = 1e6
 _MOST_GETS: Final = 1000
 #: The largest count that is accepted. All buckets of S3 together contain hundreds of trillions of objects.
 _MOST: Final = 10**15
@@ -51,7 +50,7 @@ def parse_rate(text: str) -> float:
         ValueError: The text is not such a limit.
     """
     rate = float(text) if _NUMBER.fullmatch(text) else -1.0
-    if rate and not _SLOWEST <= rate <= MOST_RATE:
+    if rate and not _SLOWEST <= rate <= _FASTEST:
         raise ValueError(f"{text!r} is not a rate; write 0, or requests per second from 0.001 to 1000000")
     return rate
 
