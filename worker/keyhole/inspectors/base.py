@@ -7,8 +7,8 @@ An inspector does no I/O and uses neither a clock nor settings. It works accordi
   regions (`post_process`) and can declare more regions.
 - The facts depend only on the regions and on the object's length, never on the order or size of the pieces
   that the caller passed. So two runs that end with nothing `missing()` report the same facts. To ensure this,
-  `post_process` may use the content of filled regions to decide whether to declare a region, but not whether
-  the length is known *yet*.
+  `post_process` decides whether to declare a region only from the content of filled regions and from the
+  length. It never decides from the fact that the length is not known *yet*.
 - The inspector drops bytes outside the declared regions. A stream can therefore pass a region before the
   inspector declares the region. The region then stays `missing()`, and the facts that need it stay unknown.
 - The only exception that an image can make an inspector raise is `ImageFormatError`.
@@ -29,9 +29,9 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 #: The most regions of one inspector. Most formats need fewer than a dozen regions, so an image that needs
 #: more than 64 was made to exhaust memory.
 MAX_REGIONS = 64
-#: For each region longer than `LONG_REGION` bytes, the inspector reserves memory of `MADE_OF_REGION` times
-#: the region's length, because it parses the maps and texts in the region into Python objects, which take
-#: more memory than the bytes themselves.
+#: For each region longer than `LONG_REGION` bytes, the inspector reserves `MADE_OF_REGION` times the region's
+#: length of memory. It parses the maps and texts in the region into Python objects, which take more memory
+#: than the bytes of the region.
 LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
 #: The most bytes of maps that a thorough inspector keeps in memory: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
@@ -52,7 +52,7 @@ class TraceDisabled:
 
 
 class Remembers(Protocol):
-    """An inspector, or a part of one."""
+    """An inspector, or a part of an inspector, that has `Remembered` properties."""
 
     @property
     def remembered(self) -> FactCache:
@@ -74,14 +74,15 @@ class Remembered(Generic[Value]):
         self._name = name
 
     def __get__(self, remembering: "Remembers", _owner: object = None) -> Value:
-        # Python calls this only if the attribute is not there, because this class has no `__set__`.
+        # `add` below stores the value as an attribute of the same name. Because this class has no `__set__`,
+        # Python then reads the attribute, and does not call this method again.
         value: Value = self._compute(remembering)
         remembering.remembered.add(remembering, self._name, value)
         return value
 
 
 class Layer(Enum):
-    """The kind of a format, which determines whether an object of the format can be a part of another one."""
+    """The kind of a format. It determines whether an object of this kind can be a part of another object."""
 
     IMAGE = auto()
     DISC = auto()
@@ -163,8 +164,8 @@ class FileInspector:
             took |= region.put(offset, data)
         if self._size is None or took:
             self.remembered.clear()
-        # If no region took any of the bytes, nothing has changed for `post_process`. A container also passes
-        # the bytes to its members.
+        # If no region took any of the bytes, `post_process` would find nothing new, so do not call it. In a
+        # container, call it nevertheless, because the container passes the bytes to its members, too.
         if not took and not self.IS_CONTAINER:
             return
         while fresh := self._advance():

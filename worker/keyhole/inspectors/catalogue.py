@@ -62,7 +62,7 @@ class Format:
             checks them. Objects of other formats can also begin like this; see `matches_prefix`.
         aliases: Other names of the format in metadata and policies. Keyhole also accepts them as suffixes.
         suffixes: The suffixes of objects' names, besides the format's name and its aliases.
-        content_types: The media types. If several formats share a media type, the first row names the family.
+        content_types: The media types of the format. Several formats can share a media type.
         second_name: A second format name, which the inspector reports for some objects.
     """
 

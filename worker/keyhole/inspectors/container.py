@@ -66,7 +66,7 @@ class PlacedMember:
             self.inspection.feed(part.offset, data[start : start + part.length])
 
     def reach(self, highest: int, size: int | None) -> None:
-        """Update the container's length: `size` bytes or, while `size` is unknown, at least `highest`."""
+        """Set the container's length to `size` bytes or, if `size` is `None`, to at least `highest` bytes."""
         self._known = None
         available = self._extents.available(highest if size is None else size)
         if self._length is None and (size is not None or available == self._extents.size):
@@ -99,7 +99,7 @@ class PlacedMember:
     def _fill_holes(self, available: int) -> None:
         """Pass zeros for the member's holes to the inspection, until it needs no more bytes in holes.
 
-        If the object ends within the member, holes after the member's first missing byte are left out.
+        If the object ends within the member, the holes after this end are left out.
         """
         given = self._extents.sparse
         while given:

@@ -16,7 +16,8 @@ class Wholeness(StrEnum):
 
     `PROVEN`: the format states where its last data lie, and they lie inside the object. `SAMPLED`: Keyhole
     has read a part of the format's maps, and all data that this part points to lie inside the object.
-    `UNCHECKED`: the format does not state where its last data lie, or Keyhole has not read this statement.
+    `UNCHECKED`: the format does not state where its last data lie, or Keyhole has not read the field that
+    states it.
     """
 
     PROVEN = "proven"

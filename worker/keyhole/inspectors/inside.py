@@ -38,7 +38,7 @@ class Look(Protocol):
         """The inspectors that recognise the member."""
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Pass bytes that begin at `offset` in the member, in any order."""
+        """Pass bytes that begin at `offset` in the member. The offsets can come in any order."""
 
     def finish(self, size: int | None = None) -> None:
         """Set the member's length in bytes."""

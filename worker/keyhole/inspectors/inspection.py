@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
 #: The inspectors that every inspection uses to search the object's end.
 AT_END = tuple(one.inspector for one in BY_END)
-#: Those that also recognise an object by its first bytes.
+#: The inspectors in `AT_END` that also recognise an object by its first bytes.
 AT_BOTH_ENDS = frozenset(one.inspector for one in BY_END if KnownBy.PREFIX in one.known_by)
 #: Formats in which the size of the disk depends on the length of the object.
 SIZED_BY_LENGTH = frozenset({"raw", "iso", "luks"})
@@ -193,7 +193,7 @@ class Inspection:
     @property
     def is_container(self) -> bool:
         """Whether the object is a container, so that the scan uses the larger budget for containers."""
-        # Only the front identifies a container.
+        # A container is recognised only by its front, so `matches` does not need to run for other objects.
         return any(inspector.IS_CONTAINER for inspector in self._by_front) and any(
             inspector.IS_CONTAINER for inspector in self.matches
         )

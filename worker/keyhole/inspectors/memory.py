@@ -1,14 +1,15 @@
-"""Lets the caller limit the memory of inspections: an inspector reserves large memory before it uses it.
+"""Lets the caller limit the memory of inspections: an inspector reserves much memory before using it.
 
-An inspector reserves memory for the window of a decoder, and for a long region together with the objects that
-it parses from the region, because an image can make these large. It does not reserve memory for short
-regions: their total length is bounded, and the caller adds a fixed amount for them.
+An image can require a large window of a decoder, or a long region. So an inspector reserves memory for each
+window, and for each long region together with the objects that it parses from the region. It does not reserve
+memory for short regions, because their total length is bounded: the caller adds a fixed amount for all of
+them.
 
     with held_by(share):
         inspection.feed(offset, data)
 
-The caller passes a `Holder`, which grants each reservation. To grant it later, the holder blocks. To end the
-inspection, it raises an exception that is not an `ImageFormatError`.
+The caller passes a `Holder`, which grants each reservation. To grant a reservation later, the holder blocks.
+To end the inspection, it raises an exception that is not an `ImageFormatError`.
 """
 
 from collections.abc import Iterator

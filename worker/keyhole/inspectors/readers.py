@@ -70,8 +70,8 @@ class Reader:
 
 #: The number of bytes that QEMU reads of a text descriptor. The descriptor ends at the first NUL.
 VMDK_TEXT_BYTES: Final = MIB - 1
-#: The length of a ZIP's end record. A comment of up to 65,535 bytes can follow the record, and Python
-#: searches one byte further back than the longest comment requires.
+#: The length of a ZIP's end record. A comment of up to 65,535 bytes can follow the record. Python searches
+#: the last 22 + 65,536 bytes, which is one byte more than the longest comment requires.
 ZIP_END_BYTES: Final = 22
 #: The number of bytes that unzip searches for the end record: 66,000, and the rest of its buffer of 8 KiB.
 ZIP_SEARCHED_BYTES: Final = 66_000 + 8 * KIB
@@ -129,9 +129,9 @@ QEMU, QEMU_9, HYPER_V = "qemu-10", "qemu-9", "hyper-v"
 #: The readers that a policy can name. If a policy names none, the first reader decides.
 READERS: Final = (QEMU, QEMU_9, HYPER_V)
 
-#: The creators of VHDs of which QEMU from 10.0 on uses the geometry.
+#: The names of creators in a VHD's footer for which QEMU from 10.0 on uses the geometry.
 BY_GEOMETRY = frozenset({b"vpc ", b"qemu"})
-#: The creators of VHDs of which QEMU up to 9.2 uses the current size.
+#: The names of creators in a VHD's footer for which QEMU up to 9.2 uses the current size.
 BY_CURRENT_SIZE = frozenset({b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0"})
 #: The size in bytes of the largest geometry: 65,535 cylinders, 16 heads and 255 sectors of 512 bytes.
 LARGEST_GEOMETRY_BYTES = 65535 * 16 * 255 * 512

@@ -52,7 +52,7 @@ class CaptureRegion:
         if offset >= end or offset + len(data) <= start:
             return False
         start, end = max(offset, start), min(offset + len(data), end)
-        if not self._held:  # as nearly always
+        if not self._held:  # nearly always true
             piece = data[start - offset : end - offset]
             self._held.append((start, piece))
             return True
@@ -130,7 +130,7 @@ class CaptureRegion:
             index -= 1
             self._join(index, data)
         else:
-            # Do not copy a whole region, because it can have megabytes.
+            # Store the bytes without copying them, because a region can have megabytes.
             self._held.insert(index, (start, data))
         if index + 1 < len(self._held):
             joined_start, joined = self._held[index]

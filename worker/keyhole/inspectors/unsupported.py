@@ -3,7 +3,7 @@ r"""Recognises formats that Keyhole does not inspect, by their marks at an objec
 An attacker can put the mark of such a format into a disk image. The first bytes of a raw disk, a fixed VHD, a
 VDI or an optical disc can have any value, and data can follow the end of every image. An importer that finds
 the mark unpacks the object and imports the unpacked disk. A program that reads the object as a disk image
-sees another disk.
+sees another disk. So Keyhole reports every mark that it finds in addition to an image.
 
 A mark is recognised only in the places where a reader would begin to unpack. If a mark is short, the other
 fields that readers check must also be valid. The end record of an archive is recognised only if it leads to
@@ -99,7 +99,7 @@ class UnsupportedFormats(FileInspector):
 
     @property
     def format_match(self) -> bool:
-        """Always false, because these formats are only named."""
+        """Always false, because this inspector only names formats and derives no facts."""
         return False
 
     @Remembered
@@ -128,8 +128,9 @@ class UnsupportedFormats(FileInspector):
         if not hops:
             return None
         head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
-        # libarchive and file(1) report Zstandard for every skippable frame, whatever follows the frame. No
-        # disk begins with a skippable frame.
+        # libarchive and file(1) report Zstandard for every skippable frame, whatever follows the frame, so
+        # this method does the same. This cannot concern a real disk, because no disk begins with a skippable
+        # frame.
         return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
     def _ends(self) -> tuple[str, ...]:

@@ -15,9 +15,10 @@ _PACKED: Final = b"~"
 _LINE_FEED, _ESCAPE = b"\n", b"\x1b"
 _ESCAPED_LINE_FEED, _ESCAPED_ESCAPE = _ESCAPE + b"0", _ESCAPE + b"1"
 
-#: Texts that many reports contain. What most reports contain comes last, because deflate encodes a shorter
-#: distance in fewer bits. Never change the dictionary: without it, existing records cannot be read. A better
-#: dictionary needs another first byte than `~`.
+#: Texts that many reports contain. The texts that most reports contain come last, because deflate encodes a
+#: shorter distance in fewer bits. Never change the dictionary: without it, existing records cannot be read.
+#: Reports that are packed with another dictionary must begin with another byte than `~`, so that `unpack` can
+#: distinguish them.
 _DICTIONARY: Final = (
     b'"mime_type":"application/octet-stream","error":"","backing_file":"","data_file":"",'
     b'"encryption":"aes"bzip2","xz","zstd","tar","cloop","bochs","parallels","qed","asif","ewf","luks",'
@@ -77,7 +78,7 @@ def pack(report: bytes) -> bytes:
 
 
 def unpack(report: bytes) -> bytes:
-    """Return a report's JSON from its packed form. Every other form is returned unchanged.
+    """Return a report's JSON from its packed form. Return a text in another form unchanged.
 
     Raises:
         UnpackError: The packed form is damaged.

@@ -18,11 +18,12 @@ packed reports, but cannot read the reports: `show` ends with an error, and audi
 Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
 with the stored one, and stores the newer one. The first rule that decides applies:
 
-0. A failed scan does not judge the object. It does not replace a verdict, and every verdict replaces it.
-   There is one exception: if both scans know the ETag, or both know the time of modification, and the two
-   values differ, then the scans read different objects, and the rules below decide. A scan that found the
-   object unreadable is treated like a failed scan if both scans certainly tried the same object: their ETags
-   are equal, or they name the same version. The latest such attempt is stored beside the verdict.
+0. The report of a failed scan contains no judgement of the object. It does not replace a verdict, and every
+   verdict replaces it. There is one exception: if both scans know the ETag, or both know the time of
+   modification, and the two values differ, then the scans read different objects, and the rules below decide.
+   A scan that found the object unreadable is treated like a failed scan if both scans certainly tried the
+   same object: their ETags are equal, or they name the same version. The latest such attempt is stored beside
+   the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal, the later scan
    wins.
@@ -33,9 +34,9 @@ with the stored one, and stores the newer one. The first rule that decides appli
 A verdict with the job id of the stored verdict is a redelivery. It changes nothing, unless the stored scan
 failed.
 
-Known limits: rule 2 depends on the clocks of the hosts. The order of arrival does not matter only if no later
-scan read an older object. And the sequencer belongs to the event that requested the scan: the scan can have
-read a newer object than the object of that event.
+Known limits: rule 2 depends on the clocks of the hosts. If a later scan read an older object than an earlier
+scan, the order of arrival can matter after all. And the sequencer belongs to the event that requested the
+scan, although the scan can have read a newer object than the object of that event.
 """
 
 import re

@@ -259,7 +259,7 @@ class RedisStore:
             ceiling = lowest
 
     def _prune_expired(self, index: str) -> None:
-        """Remove the index members whose record has expired. Check only members that are old enough."""
+        """Remove the index members whose record has expired. Check only members that can have expired."""
         if self._expiry_seconds is None:
             return
         now, _ = self._client.time()
