@@ -174,7 +174,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def holds_much(self) -> bool:
-        """Whether a member is being decompressed. This takes much memory, so only one is at any time."""
+        """Whether a member is being decompressed. Only one is at any time, because this takes much memory."""
         return any(member.inspection.holds_much for member in self._open.values())
 
     # For subclasses to override

@@ -42,7 +42,7 @@ def allocated(
 
 
 def _used(table: bytes, free: tuple[bytes, ...]) -> Iterator[bytes]:
-    """Yield the pieces of a table that do not consist of only one value in `free`."""
+    """Yield the pieces of a table, without the pieces that only repeat one of the values in `free`."""
     pages = tuple(value * (PAGE_BYTES // len(value)) for value in free)
     pieces = tuple(value * (PIECE_BYTES // len(value)) for value in free)
     for page in range(0, len(table), PAGE_BYTES):

@@ -23,7 +23,8 @@ from keyhole.inspectors.effort import CALL, spend
 FEW = 65536
 #: `rises` compares at most this many numbers at once. Longer integers do not fit into the processor's cache.
 COMPARED = 4096
-#: So few numbers are compared one by one, because this is faster than to make long integers of them.
+#: At most this many numbers are compared one by one, because building long integers from them would take
+#: longer.
 SHORT = 64
 #: The number of bits that one pass of the radix sort sorts by.
 DIGIT_BITS = 11
@@ -90,9 +91,13 @@ def rises(numbers: "array[int]", step: int) -> bool:
 def _part_rises(numbers: "array[int]", step: int) -> bool:
     """Compare at least two numbers, and at most `COMPARED`; see `rises`.
 
-    The array is read as one long integer, in which each number takes up a lane of 32 or 64 bits. If the two
-    highest bits of every lane are free, one subtraction compares all pairs: the highest bit of each lane is
-    set before the subtraction, and it is still set afterwards if the pair rises.
+    The array is read as one long integer, in which each number takes up a lane of 32 or 64 bits. One
+    subtraction then compares all pairs of neighbours. Before the subtraction, the highest bit of each lane is
+    set, and `step` is subtracted from the lane. Afterwards the highest bit is still set if the second number
+    of the pair is at least `step` larger than the first.
+
+    The two highest bits of every lane must be free, so that no lane changes the next one. Otherwise the
+    numbers are compared one by one.
     """
     if len(numbers) <= SHORT:
         return _rises_one_by_one(numbers, step)
@@ -129,7 +134,7 @@ class _Lanes(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _lanes(lane: int, pairs: int, step: int) -> _Lanes:
-    """Return the integers for so many pairs in lanes of `lane` bits."""
+    """Return the integers for `pairs` pairs of neighbours, with one lane of `lane` bits for each pair."""
     ones = int.from_bytes((1).to_bytes(lane // 8, "little") * (pairs + 1), "little")
     mask = (1 << lane * pairs) - 1
     highest = (ones & mask) << lane - 1

@@ -65,7 +65,7 @@ class ASIFInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's sector count, in bytes; zero until the header is read, or if its sizes are invalid."""
+        """The virtual size in bytes; zero until the header is read, or if the sizes in it are invalid."""
         return self._u64(48) * self._sector if self._sizes_make_sense else 0
 
     def post_process(self) -> None:

@@ -73,7 +73,7 @@ class BochsInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field in bytes, rounded down to whole sectors; zero until the field is read."""
+        """The virtual size in bytes, rounded down to whole sectors; zero until the header is read."""
         known = self.format_match and len(self.region("header").data) >= 96
         return self._disk_bytes // SECTOR * SECTOR if known else 0
 
@@ -199,6 +199,6 @@ class BochsInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length in bytes that the object must have, according to header and catalog."""
+        """The minimum length of the object in bytes, according to the header and the catalog."""
         sectors = -(-self._u32(76) // SECTOR) + -(-self._u32(80) // SECTOR)
         return self._data_offset + (self._extents or 0) * sectors * SECTOR

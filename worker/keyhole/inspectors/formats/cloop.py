@@ -30,7 +30,7 @@ from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 
 PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
-#: The next bytes of the script, in the current preamble and in the older one.
+#: The beginning of the script's third line, in the current preamble and in the older one.
 COMMANDS = (b"modprobe cloop ", b"insmod cloop")
 HEADER_BYTES = 136
 
@@ -86,7 +86,8 @@ class CloopInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """`PROVEN` if the object contains all data up to the offset in the table's last entry.
 
-        It is `SAMPLED` if a thorough inspector read only a part of the table.
+        A thorough inspector should check the order of all entries. If it read only a part of the table, the
+        result is `SAMPLED`.
         """
         if self._size is None or not self._table_filled or self._end > self._size:
             return Wholeness.UNCHECKED
@@ -117,8 +118,8 @@ class CloopInspector(HeaderInspector):
         in_order = rises(offsets, 0)
         if not in_order:
             yield found("structure", "the offsets of the blocks are not in ascending order")
-        # If the entries between the two ends are not read, the difference across the gap is not the length of
-        # a block.
+        # If there is a gap between the beginning and the end of the table that were read, the offsets on both
+        # sides of the gap do not belong to the same block. So check the two parts separately.
         gap = end and len(offsets) <= self._blocks
         if any(
             _longest(part, in_order) > MAX_COMPRESSED_BYTES for part in ((begin, end) if gap else (offsets,))

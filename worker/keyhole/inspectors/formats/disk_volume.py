@@ -12,12 +12,15 @@ from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.lengths import stated_length
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: How many bytes of a volume's front are kept. The first GET fetches them.
+#: How many bytes at the disk's front are kept in memory (held) and searched for superblocks. The scan's first
+#: GET fetches them.
 FRONT: Final = volumes.FRONT
-#: How many first bytes of another format are searched for superblocks. The one of btrfs is at 64 KiB.
+#: If the object begins with the header of another format, only this many first bytes are searched for
+#: superblocks. The superblock of btrfs is at 64 KiB.
 HEADERS: Final = 68 * 1024
 #: The magic of a sparse VMDK, and the field of its header that states the length of its overhead in sectors.
-#: After the overhead, guest data can follow within the first 68 KiB. The first 8 KiB are always searched.
+#: After the overhead, guest data can follow within the first 68 KiB. So only the overhead is searched, but at
+#: least the first 8 KiB.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 LEAST_OVERHEAD: Final = 8192
@@ -45,7 +48,7 @@ class DiskVolume:
     Args:
         disk: The disk's inspector, in which the regions are declared.
         everywhere: Whether to search all places for superblocks. Callers pass false if the object begins with
-            another format.
+            the header of another format, because the guest's data follow after the header.
     """
 
     def __init__(self, disk: FileInspector, *, everywhere: bool) -> None:
@@ -119,7 +122,8 @@ class DiskVolume:
     def _explained(self) -> bool:
         """Whether the front contains a volume, or an optical disc's descriptor, which is at 32 KiB.
 
-        The object's length is not used, because it can still be unknown.
+        If so, the rest of the disk is not searched. The object's length is not used, because it can still be
+        unknown.
         """
         if self._regions[0].at(DISC_AT, 5) in DISCS:
             return True

@@ -143,7 +143,7 @@ class DMGInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The trailer's sector count, in bytes; zero if it is too large or if the trailer is cut off."""
+        """The virtual size in bytes; zero if it is too large, or if the trailer is cut off."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return 0

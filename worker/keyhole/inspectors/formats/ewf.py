@@ -114,7 +114,7 @@ class EWFInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The volume section's sector count, in bytes; zero until it is read, or if it is too large."""
+        """The virtual size in bytes; zero until the volume section is read, or if the size is too large."""
         volume = self._volume
         size = volume.le(16, 8) * volume.le(12, 4)
         return size if size <= MAX_VIRTUAL_SIZE else 0
@@ -149,7 +149,8 @@ class EWFInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """`PROVEN` if the object is the first segment and ends with the descriptor `done`.
 
-        For a thorough inspector, it is `SAMPLED`, because Keyhole does not read the chunk tables.
+        For a thorough inspector, it is only `SAMPLED`, because such an inspector should read all maps, and
+        Keyhole does not read the chunk tables.
         """
         whole = self._last == "done" and self._segment == 1
         if not whole:

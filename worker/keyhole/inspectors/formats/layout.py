@@ -149,7 +149,7 @@ def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Findi
 def _parts(parts: Iterable[Part]) -> Iterator[Finding]:
     """Yield findings on parts that overlap; `parts` must be sorted.
 
-    If parts overlap, at least one overlapping pair gets a finding. Not every pair does.
+    If several pairs of parts overlap, at least one pair gets a finding, but not always every pair.
     """
     before: Part | None = None
     for part in parts:

@@ -72,7 +72,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field, in bytes; zero until the field is read."""
+        """The virtual size in bytes that the header states; zero until this field is read."""
         known = self.format_match and len(self.region("header").data) >= 44
         return self._disk_sectors * SECTOR if known else 0
 
@@ -237,7 +237,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length in bytes that the object must have, according to the header and the BAT."""
+        """The minimum length of the object in bytes, according to the header and the BAT."""
         ends = [self._bat_end, self._data_sector * SECTOR]
         if self._clusters:
             ends.append(max(self._clusters) * self._entry_sectors * SECTOR + self._cluster_bytes)

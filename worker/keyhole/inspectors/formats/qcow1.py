@@ -80,7 +80,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field in bytes, rounded down to whole sectors; zero until the field is read."""
+        """The virtual size in bytes, rounded down to whole sectors; zero until the header is read."""
         known = self.format_match and len(self.region("header").data) >= 32
         return self._u64(24) // SECTOR * SECTOR if known else 0
 
@@ -242,7 +242,7 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length in bytes that the object must have, according to the header and the tables."""
+        """The minimum length of the object in bytes, according to the header and the tables."""
         ends = [offset + length for offset, length in self._clusters or ()]
         ends.append(self._u64(40) + self._l1_bytes)
         if self._l2_offsets:

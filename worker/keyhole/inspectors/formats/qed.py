@@ -84,7 +84,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field, in bytes; zero until the field is read."""
+        """The virtual size in bytes that the header states; zero until this field is read."""
         return self._u64(48) if self.format_match and len(self.region("header").data) >= 56 else 0
 
     def post_process(self) -> None:
@@ -247,7 +247,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _end(self) -> int:
-        """The least length in bytes that the object must have, according to the header and the tables."""
+        """The minimum length of the object in bytes, according to the header and the tables."""
         ends = [self._u64(40) + self._table_bytes]
         if self._l2_tables:
             ends.append(max(self._l2_tables)[0] + self._table_bytes)

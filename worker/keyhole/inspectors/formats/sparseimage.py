@@ -81,7 +81,7 @@ class SparseImageInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's sector count, in bytes; zero until the first node has been read."""
+        """The virtual size in bytes, according to the first node; zero until this node has been read."""
         return self._sectors * SECTOR
 
     def post_process(self) -> None:

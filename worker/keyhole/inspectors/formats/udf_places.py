@@ -1,8 +1,8 @@
 """Find the anchor and the descriptors of a UDF volume on a disc.
 
 Keyhole first looks for an anchor in block 256, for each block size that the recognition sequence allows. If
-there is no anchor, Keyhole looks in the last block, and in the block 256 blocks before the last block. All
-tools write an anchor to block 256, but on a rewritable disc it may have been overwritten.
+there is no anchor, Keyhole looks in the last block, and in the block whose number is lower by 256. All tools
+write an anchor to block 256, but on a rewritable disc it may have been overwritten.
 """
 
 from collections.abc import Iterator, Sequence

@@ -29,7 +29,7 @@ Keyhole reports these images as unsupported, and does not decide whether they ar
 
 Wholeness: VirtualBox appends a block to the data area when it allocates the block. So the number of blocks in
 the data area is the number of allocated blocks in the header. The object must contain all of this area, and
-the map must not point beyond this area. Keyhole checks the part of the map that it holds.
+the map must not point beyond this area. Keyhole checks the part of the map that it has read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,8 +53,8 @@ VIRTUAL_SIZE_END = 0x178
 VERSION_1_1 = 0x00010001
 #: The highest major version.
 MAJOR_VERSION = 1
-#: How many bytes of the block map are held. The map follows the header. This many bytes are the entries of
-#: 32,768 blocks, which are 32 GiB of disk at the usual block size of 1 MiB.
+#: How many bytes of the block map are read and kept in memory (held). The map follows the header. This many
+#: bytes are the entries of 32,768 blocks, which are 32 GiB of disk at the usual block size of 1 MiB.
 MAX_MAP_BYTES = 128 * 1024
 #: Map entries of a free block, and of a block that contains only zeros (VDICore.h, VDI_IMAGE_BLOCK_FREE and
 #: _ZERO).

@@ -23,7 +23,8 @@ allocated. The data of the block follow the bitmap.
 
 Wholeness: writers write the footer at the end last. A fixed image is whole if the number of bytes before the
 footer is the size that the footer states. A dynamic or differencing image is whole if the footer equals its
-copy at offset 0, and no block in the held part of the block table ends after the beginning of the footer.
+copy at offset 0, and no block ends after the beginning of the footer, according to the part of the block
+table that has been read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,8 +56,8 @@ DYNAMIC_HEADER_BYTES = 1024
 
 #: The largest virtual size, 2,040 GiB, according to QEMU (block/vpc.c, VHD_MAX_SECTORS) and Microsoft.
 MAX_SECTORS = 0xFF000000
-#: How many bytes of the block table are held. The table follows the dynamic header. This many bytes are
-#: 32,768 entries, which are 64 GiB of disk at the usual block size of 2 MiB.
+#: How many bytes of the block table are read and kept in memory (held). The table follows the dynamic header.
+#: This many bytes are 32,768 entries, which are 64 GiB of disk at the usual block size of 2 MiB.
 MAX_TABLE_BYTES = 128 * 1024
 
 

@@ -26,13 +26,13 @@ LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
 
 
 class BlockTable(NamedTuple):
-    """The block table according to the dynamic header, and the held part of its entries.
+    """The block table that the dynamic header describes, and the entries that have been read.
 
     Attributes:
         offset: The offset of the table in bytes.
         blocks_count: The number of entries.
         block: The size of a block in bytes, without its bitmap.
-        blocks: The allocated blocks, each with its bitmap, according to the held part of the table.
+        blocks: The allocated blocks, each with its bitmap, according to the entries that have been read.
         locators: The parent locators in the dynamic header.
     """
 
@@ -44,7 +44,7 @@ class BlockTable(NamedTuple):
 
     @classmethod
     def of(cls, header: bytes, held: bytes) -> "BlockTable":
-        """Return the table that a dynamic header of 1,024 bytes describes, with the table's held bytes."""
+        """Return the table that a dynamic header of 1,024 bytes describes. `held` are the table's bytes."""
         offset, _, count, block = unpack_from(">QIII", header, 16)
         # The bitmap has one bit for each sector and fills whole sectors.
         length = -(-block // (8 * SECTOR * SECTOR)) * SECTOR + block

@@ -36,7 +36,10 @@ FIELDS = Struct(">16x Q 4x 4s 8x QQ HBB II 16s B 427x")
 
 
 class Footer(NamedTuple):
-    """The fields of a footer; see the table above. `raw` are the held bytes; other bytes count as zeros."""
+    """The fields of a footer; see the table above.
+
+    `raw` contains the bytes that have been read. The other bytes are treated as zeros.
+    """
 
     dynamic_header: int
     creator: bytes

@@ -79,7 +79,7 @@ def parse(area: bytes) -> Metadata:
     except RecursionError:
         return Metadata(problems=("the LUKS2 metadata are nested too deeply",))
     except ValueError:
-        # Broken JSON or UTF-8, or a number with too many digits.
+        # The JSON or the UTF-8 is invalid, or a number has too many digits.
         return Metadata(problems=("the LUKS2 metadata cannot be read",))
     return _Reader().metadata(root)
 

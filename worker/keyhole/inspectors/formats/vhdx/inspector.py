@@ -55,11 +55,11 @@ SIGNATURE = b"vhdxfile"
 HEADERS = {"header_1": 64 * KIB, "header_2": 128 * KIB}
 REGION_TABLES = {"region_table_1": 192 * KIB, "region_table_2": 256 * KIB}
 
-#: How many bytes of the metadata region are held: the metadata table and the items. Writers put the items
-#: right after the table, and the items take a few hundred bytes.
+#: How many bytes of the metadata region are read and kept in memory (held): the metadata table and the items.
+#: Writers put the items right after the table, and the items take a few hundred bytes.
 MAX_METADATA_BYTES = 128 * KIB
-#: How many bytes of the BAT are held: 30,720 entries. They map 960 GiB of disk at the usual block size of 32
-#: MiB, and 30 GiB at the smallest block size of 1 MiB.
+#: How many bytes of the BAT are read and held: 30,720 entries. They map 960 GiB of disk at the usual block
+#: size of 32 MiB, and 30 GiB at the smallest block size of 1 MiB.
 MAX_BAT_BYTES = 240 * KIB
 #: At most this many findings of one type are reported. A table can have thousands of entries, but further
 #: findings would not change the verdict.

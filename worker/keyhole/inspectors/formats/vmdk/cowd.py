@@ -71,7 +71,7 @@ TABLE_BYTES = 4 * TABLE_ENTRIES
 MAX_GRAIN_SECTORS = 0x200000
 #: The largest number of entries in a grain directory that QEMU accepts (the same function).
 MAX_ENTRIES = 32 * 1024 * 1024
-#: How many bytes of the grain directory are held: 16,384 entries, which are 32 GiB of disk at the usual grain
+#: How many bytes of the grain directory are read: 16,384 entries, which are 32 GiB of disk at the usual grain
 #: size of one sector.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
@@ -243,7 +243,7 @@ class COWDInspector(HeaderInspector):
 
     @Remembered
     def _tables(self) -> "array[int]":
-        """The first sectors of the grain tables, according to the held part of the directory."""
+        """The first sectors of the grain tables, according to the part of the directory that was read."""
         return self._allocated("directory")
 
     @Remembered

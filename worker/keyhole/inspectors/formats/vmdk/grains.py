@@ -9,7 +9,7 @@ writes both directories. Writers put the tables in order right after their direc
 directory and its tables as one range. If the directory points to tables elsewhere, Keyhole requests these
 after it has read the directory.
 
-The inspector holds these tables:
+The inspector keeps (holds) these tables in memory:
 
 - the tables of the grain directory if there is room for all of them, otherwise the first and the last tables;
 - the redundant tables if there is room for both sets, otherwise the first redundant tables;
@@ -36,8 +36,8 @@ from keyhole.inspectors.formats.vmdk.header import SparseHeader
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 FOOTER_BYTES = 3 * SECTOR
-#: Bytes 8 to 15 of the marker that begins a footer, after the number of sectors: the size of the data (0),
-#: and the type (3).
+#: Bytes 8 to 15 of the marker that begins a footer: the size of the data (0) and the type (3). Bytes 0 to 7
+#: are the number of sectors.
 FOOTER_MARK = bytes(4) + (3).to_bytes(4, "little")
 #: How many bytes of the object's end are held if there is a footer. The grain directory is before the footer,
 #: and has 128 bytes for each GiB of disk.
@@ -104,7 +104,7 @@ class GrainMapInspector(HeaderInspector):
         self.new_region(
             f"{directory.prefix}directory", CaptureRegion(place, min(self._directory_bytes, most))
         )
-        # In an image with a footer, the tables are between the grains.
+        # In an image with a footer, the tables are between the grains, so do not request them as one range.
         whole = 0 if self._footer else self._tables_bytes
         start = place + -(-self._directory_bytes // SECTOR) * SECTOR
         first = whole if whole <= self._room(directory, described) else MAX_SAMPLE_BYTES
@@ -133,7 +133,10 @@ class GrainMapInspector(HeaderInspector):
         return room - self._tables_bytes if directory.prefix else room
 
     def _ends_near(self, directory: Directory, described: int) -> bool:
-        """Return whether not all tables of a directory are held, but the last ones need no extra request."""
+        """Return whether to hold a directory's last tables although there is no room for all of its tables.
+
+        This is the case if the last tables need no extra request.
+        """
         sampled = self._tables_bytes > MAX_HELD_BYTES - described
         return sampled and bool(directory.prefix) == (len(self._directories) > 1)
 
@@ -246,7 +249,7 @@ class GrainMapInspector(HeaderInspector):
     def _held_tables(self) -> dict[Directory, bytes]:
         """The entries in the held tables of each directory."""
         tables = {directory: self._joined_tables(directory) for directory in self._directories}
-        # Leave out a partial entry where the object ends.
+        # If the object ends within an entry, leave out the partial entry.
         return {directory: held[: len(held) // 4 * 4] for directory, held in tables.items()}
 
     def _joined_tables(self, directory: Directory) -> bytes:
@@ -268,9 +271,9 @@ class GrainMapInspector(HeaderInspector):
     def _grains(self) -> "array[int]":
         """The sectors of all grains that the held tables point to.
 
-        A grain that two entries of the first tables point to is listed twice. The redundant tables should
-        point to the same grains, so a grain in the redundant tables is added only if the first tables lack
-        it.
+        A grain that two entries of the first tables point to is listed twice, so that the error is found. The
+        redundant tables should point to the same grains, so a grain in the redundant tables is added only if
+        the first tables lack it.
         """
         grains = array("I")
         for directory in self._directories[:1]:

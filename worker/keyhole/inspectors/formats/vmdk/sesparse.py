@@ -74,7 +74,7 @@ MAX_CAPACITY = (64 << 40) // SECTOR
 #: A volatile header that ends after this offset is not read. ESXi puts the volatile header into the second
 #: sector.
 MAX_VOLATILE_END = 256 * 1024
-#: How many bytes of the grain directory are held: 8,192 entries, which are 128 GiB of disk.
+#: How many bytes of the grain directory are read: 8,192 entries, which are 128 GiB of disk.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VOLATILE = Struct("<4Q480s")
@@ -290,7 +290,7 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _volatile(self) -> tuple[int, int, int, int, bytes] | None:
-        """The fields of the volatile header; `None` if it is not held, or has another magic."""
+        """The fields of the volatile header; `None` if it was not read, or has another magic."""
         data = self.captured("volatile") if self.has_region("volatile") else b""
         fields = VOLATILE.unpack(data) if len(data) == HEADER_BYTES else None
         return fields if fields and fields[0] == VOLATILE_MAGIC else None
@@ -308,7 +308,7 @@ class SESparseInspector(HeaderInspector):
 
     @Remembered
     def _directory_entries(self) -> "array[int]":
-        """The entries other than zero in the held part of the grain directory."""
+        """The entries other than zero in the part of the grain directory that was read."""
         return allocated("Q", "little", self.captured("directory"), FREE)
 
     @Remembered
@@ -318,7 +318,7 @@ class SESparseInspector(HeaderInspector):
 
     @Remembered
     def _tables(self) -> "array[int]":
-        """The numbers of the grain tables, according to the held part of the directory."""
+        """The numbers of the grain tables, according to the part of the directory that was read."""
         entries = self._directory_entries
         return array("Q", [entry & 0xFFFFFFFF for entry in entries if entry >> 32 == ALLOCATED_TABLE])
 

@@ -163,7 +163,7 @@ class VMDKTextInspector(HeaderInspector):
             self._parsed = vmdk_descriptor.parse(text.removeprefix(UTF8_MARK))
 
     def _read_string(self, text: bytes) -> None:
-        """Parse the string at the start of the object if it leads to an extent or a parent.
+        """Parse the string at the start of the object if a reader would find an extent or a parent in it.
 
         Otherwise the object is not a descriptor, and the regions with the string are removed.
         """
