@@ -52,7 +52,7 @@ class CaptureRegion:
         if offset >= end or offset + len(data) <= start:
             return False
         start, end = max(offset, start), min(offset + len(data), end)
-        if not self._held:  # nearly always true
+        if not self._held:  # usual: one chunk contains all bytes of the region
             piece = data[start - offset : end - offset]
             self._held.append((start, piece))
             return True
@@ -153,8 +153,8 @@ class TailRegion(CaptureRegion):
     """The last `length` bytes of an object.
 
     The region's offset is known once the object's length is known. Until then, the region keeps the last
-    `length` bytes below the highest offset that it has seen. A stream loses nothing by this, because the
-    object's end can only lie at a higher offset.
+    `length` bytes below the highest offset that it has seen. A stream arrives in ascending order, and the
+    object cannot end below that offset, so bytes that the region drops are not among the object's last bytes.
     """
 
     __slots__ = ("_anchored",)

@@ -91,7 +91,7 @@ def ids_by_activity(
         withscores=True,
     )
     # redis-py declares a type that covers all options and protocols. With scores and protocol 2, the response
-    # has this type.
+    # always has the narrower type below.
     return cast("list[tuple[bytes, float]]", found)
 
 

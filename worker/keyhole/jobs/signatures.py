@@ -17,9 +17,9 @@ signatures with either key. So an operator can replace a key without a pause. Fi
 second key on every host. Then make it the first key on every host. Remove the old key when no message that
 was signed with it is waiting in a queue.
 
-An attacker can replay a signed message. While the message's entry is in the ledger, or its marker has not
-expired, the replay changes nothing. After that, workers refuse the message because it is too old
-(`keyhole.fleet.signing`).
+An attacker can replay a signed message. While the message's entry, or the marker that says that its work is
+done, is in the ledger, the replay changes nothing. After that, workers refuse the message because it is too
+old (`keyhole.fleet.signing`).
 """
 
 import binascii

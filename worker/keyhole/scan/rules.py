@@ -1,4 +1,6 @@
-"""The policy: rules for which images an importer accepts, from a TOML file or from a shipped profile.
+"""The policy: rules that state which images an importer accepts.
+
+The rules come from a TOML file or from a shipped profile.
 
 A policy file names a profile and contains rules. A rule applies to an object if its globs match the object's
 bucket and key. If several rules match, the first one applies; if none matches, the profile applies. A field
@@ -68,15 +70,16 @@ class Rule(BaseModel):
     member_name: str | None = None
     max_virtual_size: Limit | None = None
     virtual_size_multiple: Limit | None = None
-    #: The maximum number of bytes to decompress from a compressed object, in order to inspect all of its
-    #: content. `None` decompresses only a small amount (`keyhole.inspectors.compression.limits`).
+    #: Keyhole decompresses a compressed object to its end, so that it can inspect all of its content, but
+    #: stops after this many decompressed bytes. With `None`, it stops after a small amount
+    #: (`keyhole.inspectors.compression.limits`).
     decompress: Limit | None = None
     #: The programs that will read the imported disk, as named in `keyhole.inspectors.readers`. The report
     #: states the virtual size that the first program uses. A finding that concerns none of these programs
     #: gets the severity `info`.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)
-    #: The proof of wholeness that the verdict `safe` requires. `provable` requires at least `sampled`, except
-    #: for formats in which nothing can prove it.
+    #: The wholeness that the verdict `safe` requires. `provable` requires at least `sampled`, but requires
+    #: nothing for formats whose wholeness cannot be proven.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     #: New severities for the findings of some checks.
     severity: dict[str, Severity] = {}

@@ -108,7 +108,8 @@ def options(
     # Unix sockets have no keepalive, and redis-py refuses this option for them.
     if not url.startswith("unix:"):
         found["socket_keepalive"] = True
-    # Accept short timeouts here, because `Settings` has already checked the URL of a broker.
+    # Do not refuse short timeouts here: they are a problem only in the URL of a broker, and `Settings` has
+    # already checked that URL.
     found |= redis_options(url, least_seconds=SECONDS)
     if answer_seconds is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):

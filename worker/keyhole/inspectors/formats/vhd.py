@@ -21,10 +21,10 @@ A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset
 The block table has a u32 for each block: the sector of the block's bitmap, or all ones if the block is not
 allocated. The data of the block follow the bitmap.
 
-Wholeness: writers write the footer at the end last. A fixed image is whole if the number of bytes before the
-footer is the size that the footer states. A dynamic or differencing image is whole if the footer equals its
-copy at offset 0, and no block ends after the beginning of the footer, according to the part of the block
-table that has been read.
+Wholeness: programs that create a VHD write the footer at its end after everything else. A fixed image is
+whole if the number of bytes before the footer is the size that the footer states. A dynamic or differencing
+image is whole if the footer equals its copy at offset 0, and no block ends after the beginning of the footer,
+according to the part of the block table that has been read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -92,7 +92,10 @@ class VHDInspector(FileInspector):
         return self.subformat not in {"dynamic", "differencing"}
 
     def explains(self, other: FileInspector) -> bool:
-        """Return whether `other` recognised the disk's content, and not a second format of the object."""
+        """Return whether another inspector matched only because it recognised the content of the VHD's disk.
+
+        In this case, the object does not have two formats.
+        """
         return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
 
     @property
@@ -128,7 +131,7 @@ class VHDInspector(FileInspector):
     def wholeness(self) -> Wholeness:
         """Proven if the footer at the end matches the object's length (fixed) or the copy at the front.
 
-        Sampled if a thorough inspection holds only a part of the block table.
+        But sampled if the inspection is thorough and has read only a part of the block table.
         """
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED

@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 #: The most jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
-#: The names of counters. The names of further counters are the kinds of events, `ignored:<name>` and
-#: `from:<dialect>`.
+#: The names of counters. There are also counters named `ignored:<name>` and `from:<dialect>`, and a counter
+#: for each kind of event, which has the name of the kind.
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
 DEAD: Final = "dead"
@@ -64,7 +64,7 @@ class Rules:
     Args:
         selection: The objects to scan.
         buckets: The buckets that Keyhole is allowed to access.
-        ruleset: The id of the rules for new verdicts.
+        ruleset: The `ruleset` of new reports: the version of Keyhole's rules, and the policy's name.
         dead_after: The number of receives after which a message that is not understood becomes a dead letter.
         window_seconds: For this many seconds after its publication, a job is assumed to be in the queue.
     """
@@ -189,7 +189,8 @@ class Handler:
         except NotUnderstoodError:
             raise
         except Exception as error:
-            # This is a bug in Keyhole. The bug must not stop the listener whenever this message is received.
+            # This is a bug in Keyhole. The message is received again and again, and must not stop the
+            # listener each time.
             log.exception("a message of %d bytes could not be parsed", len(body))
             raise NotUnderstoodError(
                 f"Keyhole failed to parse it ({error!r}); the listener's log has the traceback"

@@ -20,7 +20,8 @@ from keyhole.inspectors.archives.zip.records import End, ZipError
 from keyhole.inspectors.findings import BoundedFindings, found
 from keyhole.inspectors.region import ByteRange
 
-#: The most entries of a directory that Keyhole reads, and the most bytes of a directory: 128 for each entry.
+#: Keyhole reads a directory only if it has at most this many entries, and at most this many bytes. These are
+#: 128 bytes for each entry.
 #: The archive of a container image has a few thousand entries.
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 

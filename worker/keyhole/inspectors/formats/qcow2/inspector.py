@@ -135,8 +135,8 @@ class QcowInspector(HeaderInspector):
         if header is None or maps is None or not header.refcounts_right:
             return Wholeness.UNCHECKED
         if maps.last_cluster is None:
-            # The block has not been read, or all its refcounts are zero. So an earlier block, which was not
-            # read, counts the last cluster in use.
+            # The block has not been read, or all its refcounts are zero. If they are zero, the refcount of
+            # the last cluster in use is in an earlier block, which was not read.
             return Wholeness.UNCHECKED
         if self.thorough:
             return Wholeness.PROVEN if maps.whole else Wholeness.SAMPLED
