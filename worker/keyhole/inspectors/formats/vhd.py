@@ -223,7 +223,7 @@ class VHDInspector(FileInspector):
             yield found("structure", "the fixed VHD begins with a footer, which only other types have there")
         elif kind == FIXED and not self._fixed_length_fits:
             size, end = self._footer.current_size, self._end_offset
-            yield found("size_mismatch", f"the footer states {size} bytes, but follows after {end} bytes")
+            yield found("size_mismatch", f"the footer states {size} bytes, but {end} bytes precede it")
         if kind in {DYNAMIC, DIFFERENCING} and not self.head_match:
             yield found("structure", "the dynamic VHD does not begin with a copy of its footer")
 
@@ -243,7 +243,7 @@ class VHDInspector(FileInspector):
         table = BlockTable.of(header, self.captured("table"))
         if not table.block_is_sound:
             yield found(
-                "structure", f"the block size {table.block} is not a power of two, or less than 512 bytes"
+                "structure", f"the block size {table.block} is less than 512 bytes or not a power of two"
             )
         else:
             yield from self._table(table)

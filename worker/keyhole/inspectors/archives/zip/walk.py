@@ -82,7 +82,7 @@ def header(entry: Entry, limit: int, findings: BoundedFindings) -> Walk[tuple[in
     that should follow them.
     """
     if entry.offset + LOCAL.size > limit:
-        raise ZipError("structure", f"the ZIP directory states that {shown(entry.name)} begins after it")
+        raise ZipError("structure", f"{shown(entry.name)} begins after the directory of the ZIP")
     local = Local.read((yield ByteRange(entry.offset, LOCAL.size)))
     if entry.offset + local.length + entry.packed > limit:
         raise ZipError("structure", f"the data of {shown(entry.name)} overlap the ZIP directory")
