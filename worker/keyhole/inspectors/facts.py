@@ -37,8 +37,8 @@ class Facts:
         unseen: The reason why a part of a container was not inspected: the name of a check, or
             `DECOMPRESSION_LIMIT`.
         first_bytes: The first 4 KiB of an object that was not recognised, so that the caller can determine
-            what it is. If the first 4 KiB are zeros, this is `b""`, unless all captured bytes are zeros. In
-            that case, it is all captured bytes.
+            what it is. If the first 4 KiB are zeros, but other captured bytes are not, this is `b""`. If all
+            captured bytes are zeros, it is all of them.
         other_sizes: The virtual sizes that some readers use instead of `virtual_size`. The keys are the
             readers' names from the module `readers`; a size of zero means unknown.
     """

@@ -34,7 +34,7 @@ from keyhole.inspectors.volumes.view import RegionsView
 TABLES_BYTES: Final = 8192
 #: How many first bytes of an unrecognised object are reported.
 FRONT_REPORTED: Final = 4096
-#: The tables of an object whose first bytes are not all held yet.
+#: The tables of an object whose first bytes have not all been read yet.
 UNKNOWN: Final = DiskFront()
 #: Volumes whose boot sector ends like an MBR, but contains code where an MBR contains partition entries.
 BOOT_SECTORS: Final = {"vfat", "ntfs", "exfat"}
@@ -46,7 +46,7 @@ class RawDiskInspector(FileInspector):
     Args:
         tracing: See `FileInspector`.
         volumes: Whether to search all places for superblocks. Callers pass false if the object begins with
-            another format.
+            the header of another format.
     """
 
     NAME = "raw"
@@ -56,7 +56,7 @@ class RawDiskInspector(FileInspector):
     def __init__(self, tracing: bool = False, *, volumes: bool = False) -> None:
         super().__init__(tracing)
         self._volumes = volumes
-        # The tables at the front; `None` until all bytes that they need are held.
+        # The tables at the front; `None` until all bytes that contain them have been read.
         self._in_front: DiskFront | None = None
         self.new_region("front", CaptureRegion(0, TABLES_BYTES))
         self._volume = DiskVolume(self, everywhere=volumes)
@@ -105,7 +105,11 @@ class RawDiskInspector(FileInspector):
 
     @property
     def front(self) -> bytes:
-        """The first 4,096 bytes. If they are zeros: all held bytes if all are zeros, or else no bytes."""
+        """The first bytes for the report on an unrecognised object: usually the first 4,096 bytes.
+
+        If these bytes are zeros, but other bytes that have been read are not, the result is empty. If all
+        bytes that have been read are zeros, the result is all of them.
+        """
         held = self.region("volume").data
         first = held[:FRONT_REPORTED]
         return first if used_bytes(first) else b"" if used_bytes(held) else held
@@ -125,7 +129,7 @@ class RawDiskInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the backup GPT header is intact, or another table or the superblock states an end."""
+        """Proven if the backup GPT header is intact, or if another table or a superblock states the end."""
         table, header = self._table, self._gpt
         if header is not None:
             proven = self.filled("backup") and header.intact_backup(self.captured("backup"))
@@ -199,13 +203,13 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _gpt_table(self) -> Table | None:
-        """The table with the entries of the GPT. It has no partitions until its entries are held."""
+        """The table with the entries of the GPT. It has no partitions until its entries have been read."""
         header = self._tables.header
         return None if header is None else header.table(self.captured("entries"))
 
     @Remembered
     def _found_table(self) -> Table | None:
-        """The partition table, for every disk length."""
+        """The partition table that was found, without regard to the object's length."""
         table, header = self._tables.table, self._gpt
         if header is not None:
             return self._gpt_table

@@ -72,7 +72,8 @@ def parse(front: bytes) -> Table | None:
     if entries is None:
         return None
     long = [entry for entry in entries if entry.sectors and entry[2:] != FREEBSD_FAKE]
-    # sfdisk treats an entry of type 0 as deleted. Linux ignores types.
+    # sfdisk treats an entry of type 0 as deleted, but Linux ignores the types. So leave out the entries of
+    # type 0, unless all entries have this type.
     used = [entry for entry in long if entry.kind] or long
     partitions = tuple(Partition(entry.first * SECTOR, entry.sectors * SECTOR) for entry in used)
     return Table(

@@ -15,8 +15,8 @@ class DiskFront(NamedTuple):
 
     Attributes:
         table: A table that is not a GPT, such as the MBR before a GPT.
-        header: The header of a GPT. A header that the MBR does not announce is given only if there is no
-            other table.
+        header: The header of a GPT. If the MBR does not announce a GPT, the header is given only if there is
+            no other table.
         announced: Whether the MBR announces a GPT.
     """
 
@@ -26,7 +26,7 @@ class DiskFront(NamedTuple):
 
     @classmethod
     def parse(cls, front: bytes) -> "DiskFront":
-        """Return what is in the bytes `front`, with which the disk begins."""
+        """Return the table and the header in `front`, which contains the first bytes of the disk."""
         table = next((table for parse in TABLES if (table := parse(front)) is not None), None)
         announced = dos.is_protective(front)
         header = gpt.parse(front, protected=announced) if announced or table is None else None

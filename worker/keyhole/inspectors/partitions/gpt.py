@@ -72,7 +72,7 @@ class GPTHeader(NamedTuple):
 
     @classmethod
     def parse(cls, sector: int, data: bytes) -> "GPTHeader":
-        """Return the header in `data`, the content of a sector, which can lack the signature."""
+        """Return the header in `data`, the content of a sector; see `intact` for a missing signature."""
         size, checksum, *fields = FIELDS.unpack_from(data.ljust(FIELDS.size, b"\0"))
         intact = (
             data.startswith(SIGNATURE)

@@ -161,7 +161,7 @@ UBERBLOCKS_WANTED = 4
 
 
 def _zfs_possible(view: View) -> bool:
-    """Return whether a byte of a magic number, 0xB1, occurs often enough where the slots have it.
+    """Return whether enough slots contain 0xB1, a byte of the magic number, at the correct offset.
 
     The slots' other bytes are not read, so this takes 1 microsecond instead of 40.
     """

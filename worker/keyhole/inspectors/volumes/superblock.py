@@ -83,7 +83,7 @@ class Signature:
     def holds(self, place: Place, view: View) -> bool:
         """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
-            return False  # a volume of unknown length could be too short
+            return False  # A volume whose length is unknown could be too short.
         if self.possible is not None and not self.possible(view):
             return False
         superblock = Superblock(view.read(place.offset, place.length))

@@ -2,7 +2,7 @@
 
 Offsets and lengths are in bytes. A superblock's offset counts from the beginning of the volume, a field's
 offset (after `@`) from the beginning of the superblock. Numbers have the byte order of the machine that made
-the volume. The byte order of the magic number shows it.
+the volume, which the magic number shows.
 
 | name | superblock | magic | conditions |
 |---|---|---|---|
@@ -70,7 +70,7 @@ class MinixSizes(NamedTuple):
     block_map: int
     first_block: int
     zone_size: int
-    #: The invalid number of inodes of a field whose bits are all ones.
+    #: The value of the field for the number of inodes if all its bits are ones. This number is not valid.
     all_ones: int
 
 

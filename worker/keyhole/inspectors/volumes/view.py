@@ -16,7 +16,7 @@ class View(Protocol):
 
     @property
     def front(self) -> bytes:
-        """Bytes from the volume's beginning. It need not return all that were read, but it copies none."""
+        """The first bytes of the volume, without a copy; not necessarily all bytes that were read."""
         ...
 
     def read(self, offset: int, length: int) -> bytes:

@@ -105,7 +105,7 @@ _FIXED = tuple(
     (at, tuple({magic for magic, _, _ in some}), max(len(magic) for magic, _, _ in some), some)
     for at, some in sorted(_BY_OFFSET.items())
 )
-#: For each of these offsets, where the longest magic number up to there ends.
+#: For each offset in `_FIXED`, the highest end of the magic numbers at this offset and at all lower offsets.
 _ENDS_OF_MAGICS = tuple(accumulate((at + longest for at, _, longest, _ in _FIXED), max))
 _ENDS = tuple((number, one) for number, one in enumerate(SIGNATURES) if one.ends(1 << 62))
 
@@ -137,7 +137,7 @@ def marked(front: bytes) -> list[Marked]:
 
 
 def damaged(view: View) -> tuple[str, ...]:
-    """Return the types of a volume for which no superblock has a correct checksum."""
+    """Return those types of a volume for which no superblock has a correct checksum."""
     if not _is_large_enough(view):
         return ()
     found = _found(view)

@@ -34,7 +34,8 @@ def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
         return
     tables = ascending(maps.l2_tables)
     counted = _counted(tables)
-    # The clusters that L2 tables point to, by the number of L1 entries that point to each of these tables.
+    # The clusters that L2 tables point to, grouped by the number of L1 entries that point to each of these
+    # tables: an entry of an L2 table counts as so many references to a cluster.
     groups = {
         times: maps.mapped_by(offset for offset, count in counted if count == times)
         for times in sorted({count for _, count in counted})

@@ -74,7 +74,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
     reserved = RESERVED | (LOWEST if extended or version < 3 else 0) | within & OFFSET
     step = 2 if extended else 1
     # There can be two million entries, and a list would need five times the memory of an array. Only the
-    # entries of one table are a list for a short time.
+    # entries of one table at a time are converted to a list.
     plain, packed, clusters = array("Q"), array("Q"), array("Q")
     sound = True
     for table in tables:

@@ -36,7 +36,7 @@ from keyhole.inspectors.region import ByteRange
 MAGIC = b"QFI\xfb"
 #: The number of header bytes that are read. QEMU writes 112 bytes.
 HEADER_BYTES = 512
-#: The length of the header in version 2, and its least length in version 3.
+#: The length of the header in version 2, and its minimum length in version 3.
 HEADER_BYTES_V2, HEADER_BYTES_V3 = 72, 104
 FIELDS, FIELDS_V3 = Struct(">4xIQIIQIIQQIIQ"), Struct(">QQQII")
 #: The values that version 2 implies for the fields of version 3: no features, refcounts of 16 bits.

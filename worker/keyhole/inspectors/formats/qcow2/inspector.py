@@ -91,7 +91,7 @@ class QcowInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The header's size field, in bytes; zero until the field has been read."""
+        """The virtual size in bytes that the header states; zero until this field has been read."""
         return self._u64(24) if self.format_match and len(self.region("header").data) >= 32 else 0
 
     @property
@@ -290,7 +290,8 @@ class QcowInspector(HeaderInspector):
         if mark is not None and mark >= size:
             pointed_to = maps.pointed_to_end
             if pointed_to is not None and pointed_to < size:
-                # e2image sets refcounts of clusters that it never writes. No reader accesses these clusters.
+                # e2image sets refcounts of clusters that it never writes. No reader accesses these clusters,
+                # so the image is not reported as truncated, and the finding is only information.
                 message = f"the refcounts mark the cluster at byte {mark} as used, but no table points to it"
                 yield found("truncated", message, Severity.INFO)
             else:

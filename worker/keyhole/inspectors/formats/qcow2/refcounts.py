@@ -20,7 +20,7 @@ from keyhole.inspectors.formats.ascending import rises
 #: The array type code for each width of a refcount in bits. Narrower refcounts share a byte.
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
-#: More blocks than a table can have.
+#: More blocks than a refcount table can have. It means that all entries of the table have been read.
 ALL_BLOCKS = 1 << 64
 
 
@@ -62,7 +62,7 @@ class Refcounts:
 
         Args:
             clusters: The numbers of the clusters in ascending order. A number may occur several times.
-            times: The number of references for each time that a cluster's number occurs.
+            times: How many references each occurrence of a cluster's number represents.
         """
         start = 0
         while start < len(clusters):
@@ -83,7 +83,7 @@ class Refcounts:
         Args:
             places: The places of the clusters' refcounts within one block, in ascending order.
             counts: The refcounts of the block, or `None` if the block has not been read.
-            times: The number of references for each time that a place occurs.
+            times: How many references each occurrence of a place represents.
         """
         if counts is None:
             if self._shared:
