@@ -103,7 +103,8 @@ class FileInspector:
 
     #: The name of the format, which `get_inspector` accepts.
     NAME = "raw"
-    #: The kind of the format. Objects of other formats can begin with a disk, a disc or a compressed stream.
+    #: The kind of the format. An object of another format can begin with a disk, a disc or a compressed
+    #: stream; `explains` uses the kind to recognise this.
     LAYER = Layer.IMAGE
     #: Whether objects of this format contain members, which are inspected separately.
     IS_CONTAINER = False

@@ -4,8 +4,8 @@ A member is a range of the container, or the output of a decoder. The member's i
 offsets within the member. The container's inspector translates them into offsets within the object, and
 passes the bytes that arrive to the member's inspection.
 
-- The container's inspector declares members (`new_member`) as it declares regions, when captured bytes
-  describe them. It passes the current piece to the new members, too.
+- Once captured bytes describe a member, the container's inspector declares the member (`new_member`), in the
+  same way as it declares regions. It passes the current piece to the new members, too.
 - A member is settled once its inspection needs no more bytes. The container's inspector then closes the
   member's inspection, and keeps the member's facts if `keeps` returns true.
 - A container can be a member of another container, up to a depth of `inside.MAX_DEPTH`.

@@ -7,8 +7,8 @@ sees another disk. So Keyhole reports every mark that it finds in addition to an
 
 A mark is recognised only in the places where a reader would begin to unpack. If a mark is short, the other
 fields that readers check must also be valid. The end record of an archive is recognised only if it leads to
-entries. Zstandard and LZ4 share the same skippable frames. So up to `MAX_HOPS` skippable frames are followed
-to the next frame, which shows which of the two formats the object has.
+entries. Zstandard and LZ4 share the same skippable frames. So the inspector skips up to `MAX_HOPS` of these
+frames and reads the beginning of the next frame, which shows whether the object is Zstandard or LZ4.
 
 Source: the probe functions in QEMU's block/*.c, which read the first 512 bytes; libarchive's bidders
 (archive_read_support_*.c); gzip 1.12, get_method; 7-Zip's handlers; file(1)'s magic for the other formats.
@@ -57,8 +57,8 @@ QCOW_MAGIC: Final = b"QFI\xfb"
 QCOW_INSPECTED: Final = {version.to_bytes(4, "big") for version in (1, 2, 3)}
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
-#: The most skippable frames that are followed. Seekable streams and streams from parallel compression begin
-#: with one skippable frame.
+#: The maximum number of skippable frames that the inspector skips. Seekable streams and streams from parallel
+#: compression begin with one skippable frame.
 MAX_HOPS: Final = 8
 HOP_BYTES: Final = 8
 
@@ -195,7 +195,7 @@ def _is_arj(front: bytes) -> bool:
 
 
 def _is_cloop(front: bytes) -> bool:
-    """Return whether QEMU with `-f cloop` opens the object, for which QEMU does not require a mark.
+    """Return whether QEMU with `-f cloop` would open the object. QEMU then requires no mark.
 
     QEMU checks the block size, the number of blocks, and that the offsets of the blocks ascend.
     """

@@ -10,8 +10,8 @@ reads are correct:
 
 - Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
 - The writer reads the ETag after the tags. So it accepts tags as correct only if they are on the object of
-  the verdict. If a writer is interrupted before it has read correct tags, its debt remains
-  (`keyhole.jobs.tag_debts`), and another writer continues.
+  the verdict. The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a
+  writer is interrupted before it has read correct tags, the debt remains, and another writer continues.
 - If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If there
   is no verdict on it yet, Keyhole's tags are removed: either they came with the upload, or this writer wrote
   them to the new object.

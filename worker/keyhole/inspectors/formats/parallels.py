@@ -162,7 +162,8 @@ class ParallelsInspector(HeaderInspector):
 
     def _overlaps(self) -> list[Finding]:
         """Return findings on clusters that overlap the header, the BAT, the extension or another cluster."""
-        # QEMU may allocate the next cluster at the beginning of the data area.
+        # QEMU may allocate the next cluster at the beginning of the data area, so neither the header nor the
+        # BAT may extend into the first cluster of this area.
         data, extension = self._data_sector * SECTOR, self._u64(56) * SECTOR
         parts = [
             Part(0, HEADER_BYTES, "the header"),

@@ -174,7 +174,8 @@ class QcowV1Inspector(HeaderInspector):
             parts,
             Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
             Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
-            # Compressed clusters differ in length. Only those that begin at the same byte are reported.
+            # Compressed clusters differ in length, but `Blocks` have one length. So with a length of 1, only
+            # compressed clusters that begin at the same byte are found.
             Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
         )
 

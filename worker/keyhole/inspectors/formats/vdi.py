@@ -229,7 +229,8 @@ class VDIInspector(HeaderInspector):
 
     def _map_contradictions(self, header: VDIHeader) -> Iterator[Finding]:
         map_offset, data_offset, count = header.map_offset, header.data_offset, header.allocated
-        # A writer puts the next allocated block right after the present blocks.
+        # If no block is allocated yet, a writer puts the first block at the beginning of the data. So the
+        # header and the map must not overlap this place.
         data_end = data_offset + max(count, 1) * header.stored_block
         yield from overlaps(
             [

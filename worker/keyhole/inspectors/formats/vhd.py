@@ -190,8 +190,8 @@ class VHDInspector(FileInspector):
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader, self._footer.current_size
-        # Writers state the largest geometry that fits into the size. The difference is less than one
-        # cylinder.
+        # Writers state the largest geometry that fits into the size. So only a difference of a cylinder or
+        # more is an error.
         cylinder = self._footer.cylinder_bytes
         wrong = tuple(
             reader
@@ -315,7 +315,7 @@ class VHDInspector(FileInspector):
 
     @property
     def _footers_equal(self) -> bool:
-        # A footer of 511 bytes lacks the last of the reserved bytes.
+        # A footer of 511 bytes lacks only the last reserved byte, so compare as many bytes as it has.
         end = self._end_footer
         return bool(end) and self.region("header").data[: len(end)] == end
 

@@ -105,8 +105,9 @@ class QcowMaps:
         header, thorough = self.header, self._inspector.thorough
         length = min(THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length)
         self._select("refcount_table", CaptureRegion(header.refcount_table.offset, length))
-        # The front begins after the region `header`, which a stream has passed when this code runs. It is two
-        # regions, because a region that arrives in one piece is copied once, and otherwise twice.
+        # The front begins after the region `header`, which a stream has passed when this code runs. It is
+        # divided into two regions where the first GET ends: each region then usually arrives in one piece,
+        # which needs one copy fewer than a region that arrives in two pieces.
         near = header.cluster_bytes <= MAX_NEAR_CLUSTER
         self._select("front", CaptureRegion(HEADER_BYTES, FIRST_BYTES - HEADER_BYTES if near else 0))
         self._select("front_end", CaptureRegion(FIRST_BYTES, NEAR_BYTES - FIRST_BYTES if near else 0))

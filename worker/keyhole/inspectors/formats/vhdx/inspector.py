@@ -65,7 +65,8 @@ MAX_BAT_BYTES = 240 * KIB
 #: findings would not change the verdict.
 MAX_FINDINGS = 8
 BAT_REGION = "2DC27766-F623-4200-9D64-115E9BFD4A08"
-#: The header section, which contains the headers and the region tables, as if it were a region.
+#: The header section, which contains the headers and the region tables. It is described like a region, so
+#: that overlaps with it are found, too.
 HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
 
 
