@@ -56,7 +56,7 @@ class Remembers(Protocol):
 
     @property
     def remembered(self) -> FactCache:
-        """The cached values of `Remembered` properties, which the inspector clears."""
+        """The cache of `Remembered` properties. The inspector clears it."""
 
 
 class Remembered(Generic[Value]):

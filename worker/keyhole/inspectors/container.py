@@ -263,7 +263,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def _most(self) -> int:
-        """How many members there are if all open members will be kept."""
+        """The number of kept and open members. It is an upper limit, because open members may not be kept."""
         return len(self._kept) + len(self._open)
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
@@ -274,7 +274,7 @@ class ContainerInspector(FileInspector):
         self._settle(members)
 
     def _settle(self, members: dict[int, PlacedMember]) -> bool:
-        """Keep the facts of complete members and close their inspections. Return whether any was complete."""
+        """Keep the facts of complete members and close their inspections. Return whether there were any."""
         settled = []
         for number, member in members.items():
             member.reach(self._highest, self._size)

@@ -44,8 +44,8 @@ def big_endian(code: str, table: bytes) -> "array[int]":
 def used_bytes(table: bytes) -> int:
     """Return the length of a table in bytes without the zeros at its end."""
     end = len(table)
-    # Comparing with a constant is 30 times as fast as `rstrip`, which compares byte by byte. Because the
-    # lengths halve, every block except the longest one is skipped at most once.
+    # Comparing with a constant is 30 times as fast as `rstrip`, which compares byte by byte. The lengths
+    # halve, so once the longest block no longer matches, every shorter block matches at most once.
     for zeros in ZEROS:
         while table.endswith(zeros, 0, end):
             end -= len(zeros)

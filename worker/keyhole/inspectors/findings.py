@@ -156,7 +156,10 @@ class BoundedFindings:
             self._told.append(finding)
 
     def all(self) -> list[Finding]:
-        """Return the kept findings and, for each check and severity, one with the number of dropped ones."""
+        """Return the kept findings.
+
+        If findings with the same check and severity were dropped, one more finding states their number.
+        """
         more = [
             found(check, f"and {count - MAX_TOLD} more like these", severity)
             for (check, severity), count in self._counts.items()

@@ -58,8 +58,8 @@ class Inspection:
         self._inside = inside or Inside()
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
-        # In order of precedence: the object has the format of the first inspector that matches. The list is
-        # empty until the front has arrived.
+        # The inspectors that recognise the object's front, in order of precedence: the object has the format
+        # of the first inspector that matches. The list is empty until the front has arrived.
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []
         self._text = VMDKTextInspector(tracing)
@@ -225,7 +225,7 @@ class Inspection:
         return findings
 
     def _content(self, first: FileInspector) -> tuple[str, ...]:
-        """Return the content of the disk if its bytes are stored unchanged in the object."""
+        """Return the content of the disk, if the object stores the bytes of the disk unchanged."""
         if first in self._by_front or first is self._text:
             return first.content
         if not first.is_bare:
@@ -238,8 +238,9 @@ class Inspection:
     def _narrow(self, shown: bytes = b"") -> None:
         """Choose the inspectors that can match the object, as soon as the front has arrived.
 
-        Pass the front to these inspectors, unless `shown` contains the whole front. In this case, the caller
-        passes `shown` to them afterwards.
+        The chosen inspectors have not received the front yet. If `shown`, the caller's current piece,
+        contains the whole front, the caller passes `shown` to them afterwards. Otherwise this method passes
+        the front to them.
         """
         if self._narrowed or self._front.gaps(self._size):
             return
@@ -251,8 +252,8 @@ class Inspection:
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in AT_END if kind not in known]
-        # If the first bytes are the header of an image, search for a volume's superblock only in the header.
-        # The bytes after the header are the guest's data.
+        # If the first bytes are the header of an image, search for a volume's superblock only in the header,
+        # because the bytes after the header are the guest's data.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         self._candidates = [
             *self._by_front,

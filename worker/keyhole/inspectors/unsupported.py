@@ -6,7 +6,7 @@ the mark unpacks the object and imports the unpacked disk. A program that reads 
 sees another disk. So Keyhole reports every mark that it finds in addition to an image.
 
 A mark is recognised only in the places where a reader would begin to unpack. If a mark is short, the other
-fields that readers check must also be valid. The end record of an archive is recognised only if it leads to
+fields that readers check must also be valid. The end record of an archive is recognised only if it points to
 entries. Zstandard and LZ4 share the same skippable frames. So the inspector skips up to `MAX_HOPS` of these
 frames and reads the beginning of the next frame, which shows whether the object is Zstandard or LZ4.
 

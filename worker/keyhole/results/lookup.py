@@ -36,7 +36,7 @@ class Lookup:
         return self.reports_by_id([keys.object_id(*name) for name in names])
 
     def reports_by_id(self, object_ids: Sequence[str]) -> list[Report | None]:
-        """Return the verdict on each object id, in the order of the ids; `None` if there is none."""
+        """Return the verdict on the object with each id, in the order of the ids; `None` if there is none."""
         records = self._records(object_ids)
         pointers = {
             number: target

@@ -104,8 +104,8 @@ class TagWriter:
 
         Args:
             debt: The object and its tags.
-            verdict_on: Finds the tags for an object that was replaced. By default, only the debt's tags are
-                known.
+            verdict_on: Returns the tags for an object that has replaced the debt's object. Without it, only
+                the debt's tags are known.
             asked: Called before every request to S3.
         """
         try:

@@ -80,7 +80,7 @@ def is_own(name: str) -> bool:
 
 
 def speaks_of(tags: Mapping[str, str], etag: str) -> bool:
-    """Return whether the tag `keyhole-scan` has this ETag, so that the tags belong to the object with it."""
+    """Return whether the tag `keyhole-scan` contains this ETag, so that the tags belong to this object."""
     return tags.get(SCAN, "").rpartition(" ")[2] == _value(unquoted(etag))
 
 

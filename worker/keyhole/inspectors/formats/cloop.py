@@ -170,7 +170,11 @@ class CloopInspector(HeaderInspector):
 
 
 def _longest(offsets: "array[int]", in_order: bool) -> int:
-    """Return the length of the longest block in bytes, or the length of all blocks if it is not too long."""
+    """Return the length of the longest block in bytes.
+
+    If all blocks together are not longer than one block may be, return their total length instead, which is
+    faster to compute and also shows that no block is too long.
+    """
     if in_order and offsets and offsets[-1] - offsets[0] <= MAX_COMPRESSED_BYTES:
         return offsets[-1] - offsets[0]
     return max(map(sub, islice(offsets, 1, None), offsets), default=0)

@@ -17,8 +17,8 @@ The boot sector of a BitLocker volume looks like that of a vfat, so Keyhole reco
 sector is not BitLocker's.
 
 Sources: "FAT: General Overview of On-Disk Format" 1.03 (fatgen103); "exFAT file system specification",
-sections 3.1 and 3.4; "[MS-NTFS]"-derived layout in Linux's fs/ntfs3/ntfs.h; fs/hpfs/hpfs.h; libbde's
-"BitLocker Drive Encryption (BDE) format", sections 2.1 to 2.3.
+sections 3.1 and 3.4; for NTFS and HPFS, Linux's fs/ntfs3/ntfs.h and fs/hpfs/hpfs.h; libbde's "BitLocker Drive
+Encryption (BDE) format", sections 2.1 to 2.3.
 
 Keyhole checks the same fields as libblkid 2.41, but it does not read the structures that the boot sector
 points to. These are the MFT, which Windows places 3 GiB after the beginning of the volume, BitLocker's

@@ -62,8 +62,8 @@ class Signature:
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
         possible: A test that every volume of this type passes and that takes less time than reading the
             superblock. A type without a magic number needs it.
-        behind: How many bytes from a place's offset on `sound` and `intact` read, if this is more than the
-            length of the place.
+        behind: The number of bytes, from a place's offset on, that `sound` and `intact` read. It is zero if
+            they read no more than the superblock.
     """
 
     name: str

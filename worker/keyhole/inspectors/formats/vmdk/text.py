@@ -23,9 +23,9 @@ front, because editors write it.
 
 QEMU with `-f vmdk` requires neither of these lines. It reads the C string at the start of the object, up to
 the first NUL. In this string it searches for `createType` at every position, and for extents at the
-beginnings of lines. So Keyhole reads every object up to its first NUL, in `STEPS`. The object is a descriptor
-if the string contains `createType` and names an extent or a parent, even if the object also has another
-format.
+beginnings of lines. So Keyhole reads every object up to its first NUL, piece by piece (`STEPS`). The object
+is a descriptor if the string contains `createType` and names an extent or a parent, even if the object also
+has another format.
 
 If an object begins like a descriptor, Keyhole parses all of it, because padding of every length can precede a
 line. The size is the sum of all extents. As in VMware, the sum includes extents of type ZERO and read-only
