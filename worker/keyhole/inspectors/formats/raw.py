@@ -197,7 +197,11 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _gpt(self) -> GPTHeader | None:
-        """The primary GPT header. On a volume, a header that no MBR announces is old and is ignored."""
+        """The primary GPT header.
+
+        If a volume fills the disk, a header that no MBR announces is left over from an earlier use, and is
+        ignored.
+        """
         _, header, announced = self._tables
         return header if header is None or announced or not self._holds else None
 
