@@ -109,7 +109,7 @@ class Settings(BaseModel):
     visibility_seconds: int | None = Field(
         default=None,
         ge=1,
-        description="The visibility timeout: when an unacknowledged message is sent again; by default 1800",
+        description="Visibility timeout: seconds until an unacknowledged message is resent; by default 1800",
     )
 
     undecided_seconds: int = Field(
@@ -200,7 +200,7 @@ class Settings(BaseModel):
         ge=24 * 1024 * 1024,
         # Half of the address space that a confined process may use (`confinement.limits`).
         le=256 * 1024 * 1024,
-        description="The most memory of a process for decoders and large maps; each scan takes 2 MiB more",
+        description="The most memory of a process for decoders and large maps, not counting 2 MiB a scan",
     )
     scan_threads: int = Field(
         default=16, ge=1, le=256, description="How many objects of a batch a process scans at the same time"

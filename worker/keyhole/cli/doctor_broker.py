@@ -32,7 +32,7 @@ TROUBLE: Final = (KombuError, OperationalError, amqp.AMQPError, redis.RedisError
 
 
 def be_impatient() -> None:
-    """Limit the time for which the Celery application waits for the broker to `ANSWER_SECONDS`.
+    """Let the Celery application wait for at most `ANSWER_SECONDS` seconds for the broker.
 
     The application must already be configured.
     """

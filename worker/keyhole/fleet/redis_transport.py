@@ -7,8 +7,8 @@ It differs from kombu's transport in three ways:
   the dead letter, the process holds the item in memory, and takes no further items from Redis.
 - kombu sends all commands to Redis on the worker's event loop, which blocks while Redis does not answer. In
   this transport, a separate thread records deliveries, acknowledges messages and returns them to their
-  queues. If the visibility timeout of a message is over, the periodic sweep, which is a task, returns the
-  message.
+  queues. A message whose visibility timeout is over is returned by the periodic sweep, which is a task and so
+  does not block the event loop.
 - kombu records a message as unacknowledged after it has popped the message off the list. If Redis does not
   store that record, because it is full or frozen, kombu loses the message. With this transport, the worker
   still works on the message, but takes no other message for a few seconds. If the worker is lost, the ledger
@@ -75,7 +75,7 @@ class Backlog:
     """A queue of actions in Redis that a thread executes one after the other.
 
     If Redis fails, the thread repeats the action until it succeeds. If the worker ends before that, the
-    broker delivers the messages again, and the ledger shows whose work is done already.
+    broker delivers the messages again, and the ledger shows for which of them the work is done.
     """
 
     def __init__(self) -> None:
@@ -148,9 +148,9 @@ class QoS(kombu_redis.QoS):
         # The backlog gets its own connection pool: the channel closes its pool when it closes, and the
         # backlog may still need connections then.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
-        # Call this last. It registers `restore_unacked_once`, which needs the client, to be called when the
-        # process ends. The lines above fail if the connection is closed, and then the method must not be
-        # registered.
+        # Call this last. kombu's method registers `restore_unacked_once`, which is called when the process
+        # ends, and which needs `_client`. The lines above fail if the connection is closed, and then it must
+        # not be registered.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
@@ -291,9 +291,9 @@ class Transport(kombu_redis.Transport):
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - JSON values have many types
         if _is_message(message):
-            # A message can name another queue than the list that contained it. Use the name of the list,
-            # because signatures cover the queue's name, and because an unacknowledged message is returned to
-            # the queue that the message names.
+            # A message can name another queue than the list that contained it. Replace this name with the
+            # name of the list. Otherwise the signature would be compared with a queue that the sender chose,
+            # and an unacknowledged message would be returned to that queue.
             message["properties"]["delivery_info"]["routing_key"] = queue
             super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
             return

@@ -62,7 +62,7 @@ def why_refused(
     remembered: float,
     is_open: Callable[[str], bool],
 ) -> str | None:
-    """Return why the worker must refuse a message; `None` if it must not refuse it.
+    """Return why the worker must refuse a message; `None` if the worker may accept it.
 
     Args:
         queue: The queue from which the message was taken.

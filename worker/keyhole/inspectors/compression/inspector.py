@@ -13,9 +13,10 @@ inspection. It stops as soon as one of these conditions is true:
 The sizes in the object's header, index or trailer are not trusted, so the member's size is known only after
 the object was decompressed to its end.
 
-The caller may set the object's length late. So the inspector stores its result when the member's inspection
-needs no more bytes, and continues. If the object turns out to be longer than the limit on input, the stored
-result is used, so that the result does not depend on when the caller sets the length.
+The caller may set the object's length only after decompression has begun. So when the member's inspection
+needs no more bytes, the inspector stores its result, and goes on decompressing. If the object turns out to be
+longer than the limit on input, the stored result is used, so that the result does not depend on when the
+caller sets the length.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,9 +35,9 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
 FRONT_BYTES = 512
-#: The memory in bytes that decompression needs besides the decoder's window. `PIECES_AT_ONCE` copies of a
-#: piece are in memory at the same time, because the response from S3 contains a second copy. `LEAST_BUFFERS`
-#: covers one step of output, the output that `replay` keeps, and the member's inspection.
+#: Besides the decoder's window, decompression needs memory for `PIECES_AT_ONCE` copies of a piece, because
+#: the response from S3 contains a second copy, and `LEAST_BUFFERS` bytes. `LEAST_BUFFERS` covers one step of
+#: output, the output that `replay` keeps, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.
@@ -158,7 +159,7 @@ class CompressedInspector(ContainerInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the object was decompressed to its end."""
+        """The wholeness of the compressed object: proven if it was decompressed to its end."""
         return Wholeness.PROVEN if self._outcome and self._outcome.unseen is None else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
@@ -189,8 +190,8 @@ class CompressedInspector(ContainerInspector):
                 found("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers"),
             )
             return
-        # Reserve the window and the buffers at once. If the window were reserved later, the inspection could
-        # wait for memory while it holds memory, and two such inspections could block each other.
+        # Reserve the window and the buffers in one step. If the window were reserved later, the inspection
+        # could wait for memory while it holds memory, and two such inspections could block each other.
         self._decoder.beside = min(BUFFERS, LEAST_BUFFERS + PIECES_AT_ONCE * self._longest)
         self._decoder.most_output = self.inside.decompression.output
         self._decoder.reserve(self.region("front").data)
@@ -203,7 +204,7 @@ class CompressedInspector(ContainerInspector):
         return MOST_PIECE if self._size is None else min(self._size, MOST_PIECE)
 
     def _expect(self, at: int) -> None:
-        """Declare the piece that begins at `at`. If `at` exceeds the limit on input, end decompression."""
+        """Declare a region for the piece at `at`. Beyond the limit on input, end decompression instead."""
         if at > self.inside.decompression.input:
             self._end(DECOMPRESSION_LIMIT)
             return
@@ -292,7 +293,7 @@ class CompressedInspector(ContainerInspector):
 
 
 def holds_image(matches: Iterable[FileInspector]) -> bool:
-    """Return whether one of the recognised formats is an image, or is a compressed format with an image."""
+    """Return whether a recognised format is an image format, or is compressed and contains an image."""
     return any(
         match.LAYER is not Layer.COMPRESSED
         or any(member.facts.format not in {None, *COMPRESSED} for member in match.members())
