@@ -91,7 +91,7 @@ def _signed_at(queue: str, headers: Mapping[str, Any], body: bytes) -> int | Non
 def _sign(body: object, routing_key: str, headers: dict[str, Any], **_: object) -> None:
     """Sign a message before Celery publishes it.
 
-    Celery serializes the body with the same function, so the signature is valid for the bytes that Celery
+    This function serializes the body as Celery does, so the signature is valid for the bytes that Celery
     sends.
     """
     if _keyring is not None:

@@ -51,7 +51,7 @@ class RateLimiter:
     """Waits before each request to one bucket.
 
     Args:
-        client: A client of `keyhole.store.connection.connect`.
+        client: A Redis client that `keyhole.store.connection.connect` returned.
         bucket: The bucket.
         rate: Requests per second; 0 means no limit.
         heartbeat: Called every ten seconds during a wait.

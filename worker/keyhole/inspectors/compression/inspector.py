@@ -6,17 +6,17 @@ inspection. It stops as soon as one of these conditions is true:
 
 - The object has ended.
 - The output or the input has reached its limit (`Decompression`).
-- The object is longer than the limit on input, so it cannot be decompressed to its end, and the member's
-  inspection needs nothing more from the part that can be decompressed.
+- The member's inspection needs no more bytes, and the object is known to be longer than the limit on input.
+  Such an object cannot be decompressed to its end.
 - The data are corrupt or a decompression bomb (see `limits`).
 
 The sizes in the object's header, index or trailer are not trusted, so the member's size is known only after
 the object was decompressed to its end.
 
-The caller may set the object's length only after decompression has begun. So when the member's inspection
-needs no more bytes, the inspector stores its result, and goes on decompressing. If the object turns out to be
-longer than the limit on input, the stored result is used, so that the result does not depend on when the
-caller sets the length.
+The object's length can be unknown at first: the caller sets it before or after decompression begins. So if
+the member's inspection needs no more bytes while the length is unknown, the inspector stores the member's
+result and continues to decompress. If the object turns out to be longer than the limit on input, the
+inspector uses the stored result. The result then does not depend on when the caller sets the length.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,9 +35,9 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
 FRONT_BYTES = 512
-#: Besides the decoder's window, decompression needs memory for `PIECES_AT_ONCE` copies of a piece, because
-#: the response from S3 contains a second copy, and `LEAST_BUFFERS` bytes. `LEAST_BUFFERS` covers one step of
-#: output, the output that `replay` keeps, and the member's inspection.
+#: Besides the decoder's window, decompression needs memory for `PIECES_AT_ONCE` copies of a piece (the piece
+#: and the copy in the response from S3) and `LEAST_BUFFERS` bytes. `LEAST_BUFFERS` covers one step of output,
+#: the output that `replay` keeps, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.
@@ -187,7 +187,10 @@ class CompressedInspector(ContainerInspector):
         if self.inside.too_deep:
             self._end(
                 DECOMPRESSION_LIMIT,
-                found("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers"),
+                found(
+                    "member_limit",
+                    f"Keyhole does not inspect more than {MAX_DEPTH} containers inside each other",
+                ),
             )
             return
         # Reserve the window and the buffers in one step. If the window were reserved later, the inspection
@@ -293,7 +296,7 @@ class CompressedInspector(ContainerInspector):
 
 
 def holds_image(matches: Iterable[FileInspector]) -> bool:
-    """Return whether a recognised format is an image format, or is compressed and contains an image."""
+    """Return whether data of the recognised formats are an image, or are compressed and contain an image."""
     return any(
         match.LAYER is not Layer.COMPRESSED
         or any(member.facts.format not in {None, *COMPRESSED} for member in match.members())

@@ -253,7 +253,9 @@ class TarInspector(ContainerInspector):
         if self.full:
             raise TarError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
         if self.inside.too_deep:
-            raise TarError("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers")
+            raise TarError(
+                "member_limit", f"Keyhole does not inspect more than {MAX_DEPTH} containers inside each other"
+            )
         looked_at = yield from self.looks_at(entry.name, extents)
         # An empty file has no bytes to inspect, and even a small archive can contain very many empty files.
         # So inspect an empty file only if it has the suffix of a disk.

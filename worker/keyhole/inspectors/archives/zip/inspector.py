@@ -252,7 +252,9 @@ class ZipInspector(ContainerInspector):
         if self.full:
             raise ZipError("member_limit", f"the archive has more than {MAX_MEMBERS} members")
         if self.inside.too_deep:
-            raise ZipError("member_limit", f"Keyhole does not look into more than {MAX_DEPTH} containers")
+            raise ZipError(
+                "member_limit", f"Keyhole does not inspect more than {MAX_DEPTH} containers inside each other"
+            )
         number = self._look_at(entry, at)
         self._appliance.is_member(number)
         self._give_name(entry, number)
