@@ -293,7 +293,7 @@ class FileInspector:
         return ()
 
     def members(self) -> tuple[Member, ...]:
-        """Return the members of a container, in the order of the container."""
+        """Return the members of a container, in their order in the container."""
         return ()
 
     @property
@@ -313,7 +313,7 @@ class FileInspector:
         return False
 
     def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether this format is only a remnant left by a program that wrote `other`, not a second format."""
+        """Whether this format's mark is left over in an object of `other`'s format, and no second format."""
         return False
 
     def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it

@@ -324,7 +324,7 @@ FORMAT_OF_SUFFIX: Final[Mapping[str, str]] = {
     **FORMAT_OF_NAME,
     **{suffix: one.name for one in FORMATS for suffix in one.suffixes},
 }
-#: The format names for each content type. The family's name is the first one.
+#: The names of all formats that have a content type, in the order of the rows.
 FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     content_type: tuple(name for one in FORMATS if content_type in one.content_types for name in one.names)
     for content_type in sorted({each for one in FORMATS for each in one.content_types})

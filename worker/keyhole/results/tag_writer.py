@@ -20,7 +20,7 @@ reads are correct:
 Known limits: if somebody replaces the object after the writer has read the ETag and before it writes, the
 new object has the old tags until the writer's next round. If somebody else writes tags after the writer has
 read the tags and before it writes, their tags are lost. A program that must not trust old tags compares the
-ETag in `keyhole-scan` with the object's, or reads by version.
+ETag in `keyhole-scan` with the ETag of the object, or reads the tags of a version.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +53,8 @@ class TagOutcome(StrEnum):
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
-    #: The object was deleted or replaced. A new object has the tags of its own verdict, or none of Keyhole's.
+    #: The object was deleted or replaced. In the second case, the new object has the tags of its own verdict,
+    #: or no tags of Keyhole.
     SKIPPED_CHANGED = "skipped_changed"
     #: The object already has ten tags of other programs, and S3 allows no more.
     SKIPPED_FULL = "skipped_full"

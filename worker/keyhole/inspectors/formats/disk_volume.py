@@ -27,7 +27,8 @@ LEAST_OVERHEAD: Final = 8192
 #: How many bytes at the object's end are searched for superblocks. The superblock of Linux RAID 0.90 is up to
 #: 128 KiB before the end.
 END_BYTES: Final = 128 * 1024
-#: A length in bytes that is large enough for every type of volume.
+#: A length in bytes that is large enough for every type of volume. It is used instead of the object's length
+#: where that length can still be unknown.
 LONGEST: Final = 2**63
 #: The ranges of the superblocks that are neither at the front nor at the end of a volume.
 BEHIND: Final = volumes.far(None)
@@ -55,14 +56,17 @@ class DiskVolume:
         self._disk = disk
         self._everywhere = everywhere
         self._regions: list[CaptureRegion] = []
-        # The places at the front with magic numbers; `None` until the front is held.
+        # The places at the front that contain magic numbers; `None` until the front is held.
         self._in_front: list[volumes.Marked] | None = None
         # The object's length and the number of held bytes at the last search, and the volumes found then.
         self._found: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self._declare("volume", CaptureRegion(0, FRONT if everywhere else HEADERS))
 
     def look_behind(self) -> None:
-        """Declare the end and the ranges between front and end, if the front is held and shows no format."""
+        """Declare the regions at the end, and between the front and the end.
+
+        Do nothing until the front is held, or if the front contains a volume or an optical disc.
+        """
         if not self._regions[0].complete or self._disk.has_region("volume_end") or self._explained:
             return
         self._declare("volume_end", TailRegion(END_BYTES))
@@ -113,7 +117,7 @@ class DiskVolume:
 
     @property
     def _marked(self) -> list[volumes.Marked]:
-        """The places at the front with magic numbers. The caller ensures that the front is held."""
+        """The places at the front that contain magic numbers. The caller ensures that the front is held."""
         if self._in_front is None:
             self._in_front = volumes.marked(self.view(None).front)
         return self._in_front

@@ -40,7 +40,8 @@ FOOTER_BYTES = 3 * SECTOR
 #: are the number of sectors.
 FOOTER_MARK = bytes(4) + (3).to_bytes(4, "little")
 #: How many bytes of the object's end are held if there is a footer. The grain directory is before the footer,
-#: and has 128 bytes for each GiB of disk.
+#: and has 128 bytes for each GiB of disk. So these bytes usually contain the whole directory of a disk of up
+#: to 50 GiB.
 TAIL_BYTES = 8 * 1024
 
 #: How many bytes of a grain directory are held: 16,384 entries, which are half a TiB at the usual 32 MiB per
@@ -259,7 +260,7 @@ class GrainMapInspector(HeaderInspector):
         within = "footer" if not self.has_region(f"{prefix}directory") else f"{prefix}tables_apart"
         if not self.filled(within):
             return b""
-        # If there are millions of tables, most of them are not held.
+        # There can be millions of tables, most of which are not held. So join only the tables that are held.
         region, length, first = self.region(within), self._table_bytes, self.region(within).offset // SECTOR
         tables = (table for table in self._tables[directory] if table >= first)
         held = dict.fromkeys(table for table in tables if region.at(table * SECTOR, length))
