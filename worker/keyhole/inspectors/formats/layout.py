@@ -41,7 +41,7 @@ class Blocks:
         places: The position of the first byte of each block, counted in units from `base`, in any order.
         length: The length of each block in bytes.
         unit: The length of a unit in bytes.
-        base: The offset in bytes that position 0 stands for.
+        base: The offset of position 0 in bytes.
         shared: Whether the format allows several map entries to point to the same block.
     """
 
@@ -61,7 +61,8 @@ class Blocks:
         self._unit = unit
         self._base = base
         spend(CALL)
-        # There can be millions of places. A list takes five times as much memory as an array.
+        # There can be millions of places, and a list takes five times as much memory as an array. So store
+        # the places as an array, unless one of them is out of bounds.
         self._places: Sequence[int] = ascending(places) if isinstance(places, array) else sorted(places)
         if self._places and self._places[0] >= 0 and self._places[-1] < 1 << 64:
             self._places = self._places if isinstance(self._places, array) else array("Q", self._places)
@@ -85,7 +86,7 @@ class Blocks:
         return len(self._places) if self._rises(1) else sum(1 for _ in groupby(self._places))
 
     def _rises(self, units: int) -> bool:
-        """Return whether every block begins at least so many units after the block before it."""
+        """Return whether every block begins at least `units` units after the block before it."""
         # The places are a list only if there are none, or if one of them is out of bounds.
         return isinstance(self._places, array) and rises(self._places, units)
 

@@ -37,7 +37,8 @@ TAG_BYTES = 16
 ANCHOR_BLOCK = 256
 ANCHOR, POINTER, PARTITION, LOGICAL_VOLUME, TERMINATING = 2, 3, 5, 6, 8
 #: At most this many blocks and bytes of a sequence are read. UDF requires at least 16 blocks for a sequence,
-#: and tools write exactly 16. If blocks are large, the descriptors that tools write need fewer blocks.
+#: and tools write exactly 16. If blocks are large, the limit in bytes allows fewer blocks, which still
+#: contain all descriptors that tools write.
 MAX_SEQUENCE_BLOCKS, MAX_SEQUENCE_BYTES = 16, 256 * 1024
 
 BEGINS = b"BEA01"
@@ -50,8 +51,8 @@ NOTHING = bytes(5)
 APART = 2048
 LARGEST_BLOCK = 32_768
 #: Groups of block sizes, in the order in which Keyhole tries them. All sizes of a group are tried at once,
-#: because reading all their anchors costs no more than reading one anchor. A disc that also has ISO 9660
-#: usually has blocks of 2,048 bytes.
+#: because reading all their anchors needs no more requests than reading one anchor. A disc that also has ISO
+#: 9660 usually has blocks of 2,048 bytes.
 BLOCK_SIZES = ((512,), (1024, 2048))
 BRIDGE_BLOCK_SIZES = ((512,), (2048,), (1024,))
 

@@ -57,7 +57,7 @@ class UDFPlaces:
         """
         groups = block_sizes(identifiers)
         if groups[0][0] <= APART:
-            # Only small blocks have UDF structures in this part of the object.
+            # If blocks are larger, this part of the object contains no UDF structures, so it is not read.
             self._want("front", self._front_at, self._end - self._front_at)
         for group in groups:
             for block_size in group:

@@ -69,7 +69,7 @@ FIELDS = Struct("<64x 4sI 4xI 260x II 12xI 4xQ IIII 16s 16x 16s16s 56x")
 
 
 class VDIHeader(NamedTuple):
-    """The fields of the header; see the table above. Bytes that are not held are zeros."""
+    """The fields of the header; see the table above. Bytes that have not been read are treated as zeros."""
 
     signature: bytes
     version: int
@@ -134,7 +134,7 @@ class VDIInspector(HeaderInspector):
     def virtual_size(self) -> int:
         """The virtual size that the header states, in bytes.
 
-        Zero until this field is held, and in versions that do not have it.
+        It is zero until this field has been read, and in versions that do not have the field.
         """
         header = self._header
         known = self.format_match and header.major == MAJOR_VERSION
@@ -156,8 +156,8 @@ class VDIInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """Proven once the header and the object's length are known, because the header counts the blocks.
 
-        Sampled if a thorough inspection holds only a part of the block map. `checks` reports a truncated
-        object.
+        Sampled if a thorough inspection has read only a part of the block map. If the object is too short for
+        the blocks, `checks` reports this, and `Inspection` then does not report the image as whole.
         """
         header = self._header
         if not self._read or self._size is None or header.variant:

@@ -63,7 +63,10 @@ class BlockTable(NamedTuple):
 
     @property
     def blocks_end(self) -> int:
-        """The offset of the first byte after the last block; zero if no block is allocated after sector 0."""
+        """The offset of the first byte after the last block.
+
+        It is zero if no block is allocated, or if blocks are allocated only at sector 0.
+        """
         return self.blocks.end if self.blocks.end > self.blocks.length else 0
 
     def parts(self) -> Iterator[Part]:

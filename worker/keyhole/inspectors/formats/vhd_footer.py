@@ -76,7 +76,7 @@ class Footer(NamedTuple):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The virtual size in bytes that each reader uses; empty until the fields are held."""
+        """The virtual size in bytes that each reader uses; empty until the fields have been read."""
         if len(self.raw) < SIZES_END:
             return {}
         return vhd_sizes(self.creator, self.current_size, self.geometry_size)

@@ -37,7 +37,11 @@ class Bat(NamedTuple):
 
     @classmethod
     def of(cls, table: bytes, disk: Disk) -> "Bat":
-        """Return the BAT of a disk. `table` are the held bytes of the BAT; unneeded entries are ignored."""
+        """Return the BAT of a disk.
+
+        `table` contains the bytes of the BAT that have been read. Entries that the disk does not need are
+        ignored.
+        """
         ratio = disk.chunk_ratio
         entries = little_endian("Q", table[: 8 * disk.bat_entries])
         bitmaps = _allocated(entries[ratio :: ratio + 1])

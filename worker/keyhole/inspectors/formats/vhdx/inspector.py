@@ -173,7 +173,8 @@ class VHDXInspector(FileInspector):
     def wholeness(self) -> Wholeness:
         """Proven if the whole BAT was read, sampled if only the beginning of the BAT was read.
 
-        `checks` reports a truncated image.
+        If the image is truncated, `checks` reports this, and `Inspection` then does not report the image as
+        whole.
         """
         entries = self._disk.bat_entries
         if not entries or not self.filled("bat"):

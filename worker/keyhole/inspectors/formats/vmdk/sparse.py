@@ -116,8 +116,8 @@ class VMDKInspector(GrainMapInspector):
     def wholeness(self) -> Wholeness:
         """Proven if the end-of-stream marker or all grain tables were read, sampled if some tables were read.
 
-        A thorough inspection also reads the tables of images with an end-of-stream marker. `checks` reports a
-        truncated image.
+        A thorough inspection also reads the tables of images with an end-of-stream marker. If the image is
+        truncated, `checks` reports this, and `Inspection` then does not report the image as whole.
         """
         if self._header is None:
             return Wholeness.UNCHECKED
