@@ -61,7 +61,10 @@ class Footer(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether all of the footer is held. Old versions of Virtual PC left out the last byte."""
+        """Whether the footer has been read.
+
+        Its last byte can be missing, because old versions of Virtual PC left it out.
+        """
         return len(self.raw) >= FOOTER_BYTES - 1
 
     @property

@@ -14,9 +14,9 @@ place for the descriptor. So Keyhole always searches these sectors, too, and rep
 An extent of a split disk (`x-s001.vmdk`) has no embedded descriptor. QEMU treats such an extent as a whole
 image, and VMware treats it as a part of an image. So Keyhole reports it as unsupported.
 
-Wholeness: an image with a footer is whole if it ends with the end-of-stream marker. Another image is whole if
-it contains the last grain that the grain tables point to. The module `grains` describes which tables are
-read.
+Wholeness: an image with a footer is whole if it ends with the end-of-stream marker. An image without a footer
+is whole if it contains the last grain that the grain tables point to. The module `grains` describes which
+tables are read.
 """
 
 import re
@@ -47,16 +47,17 @@ DESCRIPTOR_SECTOR = 1
 #: The sectors that QEMU searches for the name of a parent (block/vmdk.c, vmdk_parent_open, DESC_SIZE).
 SEARCHED = Part(SECTOR, 21 * SECTOR, "the sectors that are searched for a parent")
 
-#: A compressed grain begins with a marker: its first sector on the disk (u64) and its length (u32).
+#: A compressed grain begins with a marker: the grain's first sector on the disk (u64), and the length of its
+#: compressed data (u32).
 GRAIN_MARKER_BYTES = 12
 
 #: At most this many extents are reported. An image can name thousands of extents, but further findings would
 #: not change the verdict.
 MAX_FINDINGS = 32
 
-#: Matches an extent's name that is a path or a URL. The only extent of a supported image is the image itself,
-#: so Keyhole does not report it if its name is a plain file name, even if the object has another name: images
-#: are often renamed, and readers that open the name look only in the folder of the image.
+#: Matches an extent's name that is a path or a URL. The only extent of a supported image is the image itself.
+#: Keyhole does not report a plain file name, even if the object has another name, because images are often
+#: renamed, and readers that open the name look only in the folder of the image.
 ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
 STREAM_OPTIMIZED = "streamOptimized"
 SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})
@@ -222,7 +223,8 @@ class VMDKInspector(GrainMapInspector):
         if self.subformat in SUPPORTED_TYPES and (self.subformat == STREAM_OPTIMIZED) != header.compressed:
             yield found("structure", f"createType {self.subformat} contradicts the compression flag")
         sectors = sum(extent.sectors for extent in descriptor.extents)
-        # Writers can round the capacity up to whole grains.
+        # Writers can round the capacity up to whole grains. So the capacity can be larger than the extents by
+        # less than a grain.
         if descriptor.extents and not 0 <= header.capacity - sectors < max(header.grain, 1):
             yield found(
                 "size_mismatch", f"the extents have {sectors} sectors, the header states {header.capacity}"
