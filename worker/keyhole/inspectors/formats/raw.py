@@ -5,9 +5,9 @@ for a volume (`volumes`). If there is a table, Keyhole also searches the first p
 front contains neither a table nor a volume, Keyhole reads the superblocks that are further into the object.
 
 If the object begins with another format, two types of readers can still find a table or a volume in its first
-bytes: readers that are configured to treat the object as a raw disk, and readers that detect formats like
-libblkid. So Keyhole also searches the first bytes of other formats, but only the bytes that cannot contain
-guest data.
+bytes: readers that are configured to treat the object as a raw disk, and readers that detect formats in the
+same way as libblkid. So Keyhole also searches the first bytes of other formats, but only the bytes that
+cannot contain guest data.
 
 Wholeness: a disk with a GPT is whole if the backup header is intact. A disk with another table is whole if
 the last partition ends inside the object. A volume without a table is whole if the length that its superblock
@@ -185,7 +185,10 @@ class RawDiskInspector(FileInspector):
 
     @property
     def _tables(self) -> DiskFront:
-        """The tables at the front. They can change until all bytes of an Apple partition map are held."""
+        """The tables at the front.
+
+        The result can change until all bytes of an Apple partition map have been read.
+        """
         if self._in_front is not None:
             return self._in_front
         if not self.filled("front"):

@@ -67,9 +67,9 @@ def _entries(label: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
 
 
 def _end(label: bytes) -> int:
-    """Return the length of the disk in bytes: the stated length or the end of the last partition.
+    """Return the length of the disk in bytes.
 
-    The larger of the two values is returned.
+    This is the stated length, or the end of the last partition if that is larger.
     """
     counted: int = unpack_from("<I", label, 60)[0]
     whole = [first + sectors for sectors, first, *_ in _entries(label) if sectors]

@@ -29,7 +29,7 @@ from keyhole.inspectors.region import ByteRange
 SECTORS = (512, 4096)
 SIGNATURE = b"EFI PART"
 SMALLEST_HEADER = 92
-#: The fields of a header from its size on, see `GPTHeader`.
+#: Unpacks the fields of a header, from the field for its size on; see `GPTHeader`.
 FIELDS = Struct("<12xII4xQQQQ16xQIII")
 ENTRY_BYTES = 128
 #: The type GUID of an entry that is not in use.
@@ -122,7 +122,7 @@ class GPTHeader(NamedTuple):
         """
         if not self.in_bounds or len(entries) < self.entries_bytes:
             return Table("gpt", self.sector, ())
-        # Most of the entries are zeros at the end.
+        # Usually most entries are not in use and all zeros. They are at the end, so leave them out.
         places = range(0, used_bytes(entries[: self.entries_bytes]), self.entry_bytes)
         used = [at for at in places if not entries.startswith(UNUSED, at)]
         spans = [unpack_from("<QQ", entries, at + 32) for at in used]

@@ -61,7 +61,8 @@ class Signature:
         smallest: The minimum size of a volume of this type in bytes.
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
         possible: A test that every volume of this type passes and that takes less time than reading the
-            superblock. A type without a magic number needs it.
+            superblock. A type without a magic number needs this test, because its superblock would otherwise
+            be read in every volume.
         behind: The number of bytes, from a place's offset on, that `sound` and `intact` read. It is zero if
             they read no more than the superblock.
     """

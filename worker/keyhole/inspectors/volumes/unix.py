@@ -54,7 +54,7 @@ MINIX_3 = b"\x5a\x4d"
 MINIX_BITS = 1024 * 8
 #: The largest valid state, with both flags set: valid (1), with errors (2).
 MINIX_STATES = 3
-#: Where ext2 has its magic number, 53 EF.
+#: The place of ext2's magic number, 53 EF.
 EXT_MAGIC_AT = ByteRange(1080, 2)
 #: The magic number of EROFS. An EROFS with 4,991 inodes also contains minix's magic number, at the same
 #: offset.
@@ -62,7 +62,7 @@ EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
 
 
 class MinixSizes(NamedTuple):
-    """The sizes in a superblock, in blocks, except `inodes`, the number of inodes, and `zone_size`."""
+    """The sizes in a superblock. All are in blocks, except `inodes` (a number of inodes) and `zone_size`."""
 
     inodes: int
     blocks: int

@@ -99,7 +99,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
 def _in_place(entries: "array[int]", cluster_bits: int) -> bool:
     """Return whether two entries point to the same cluster and one states that the refcount is one."""
     spend(CALL)
-    # The number of the cluster, and bit 63 of the entry as the lowest bit.
+    # Each value consists of the cluster's number and, as the lowest bit, bit 63 of the entry.
     marked = ascending(
         array(
             "Q", ((entry & OFFSET) >> cluster_bits << 1 | entry >> 63 for entry in entries if entry & OFFSET)

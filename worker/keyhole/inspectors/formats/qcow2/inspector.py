@@ -3,8 +3,9 @@
 Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Header extensions", "Host cluster management".
 
 Wholeness: the last refcount block shows which cluster is the last one in use, because the block's last
-nonzero refcount belongs to this cluster. The cluster must begin inside the object. Its end may be missing,
-because QEMU does not pad a file to whole clusters. The module `maps` states which other tables are read.
+nonzero refcount belongs to this cluster. The last cluster in use must begin inside the object. Its end may be
+missing, because QEMU does not pad a file to whole clusters. The module `maps` states which other tables are
+read.
 """
 
 from collections.abc import Iterator, Mapping

@@ -217,7 +217,8 @@ class COWDInspector(HeaderInspector):
         """The parent's name, which can be empty; `None` if a root extent contains only its geometry there."""
         area = self.captured("header")[NAME_AT:NAME_END]
         if self._u32(8) & ROOT:
-            # A reader that ignores the flag for root extents would read these bytes as the parent's name.
+            # A reader that ignores the flag for root extents would read these bytes as the parent's name, so
+            # treat them as a name, unless only the geometry is there.
             return printable(area.split(b"\0", 1)[0]) if any(area[GEOMETRY_BYTES:]) else None
         return printable(area.split(b"\0", 1)[0])
 
