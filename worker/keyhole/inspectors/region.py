@@ -169,7 +169,7 @@ class TailRegion(CaptureRegion):
         return super().put(offset, data) or slid
 
     def anchor(self, size: int) -> None:
-        """Move the region to the end of an object of `size` bytes, for good."""
+        """Move the region permanently to the end of an object of `size` bytes."""
         self._slide(size)
         self._anchored = True
         self.length = min(self.length, size)

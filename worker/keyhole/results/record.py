@@ -22,8 +22,8 @@ with the stored one, and stores the newer one. The first rule that decides appli
    verdict replaces it. There is one exception: if both scans know the ETag, or both know the time of
    modification, and the two values differ, then the scans read different objects, and the rules below decide.
    A scan that found the object unreadable is treated like a failed scan if both scans certainly tried the
-   same object: their ETags are equal, or they name the same version. The latest such attempt is stored beside
-   the verdict.
+   same object: their ETags are equal, or they name the same version. The record stores the latest scan that
+   did not replace the verdict for one of these reasons (the *attempt*).
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal, the later scan
    wins.
@@ -245,7 +245,10 @@ class Record(NamedTuple):
 
 
 def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
-    """Return the header line of a report's record. Without a hexadecimal sequencer, that field is empty."""
+    """Return the header line of a report's record.
+
+    The field for the sequencer is empty if the sequencer is missing or not hexadecimal.
+    """
     modified_ms = "" if report.last_modified is None else epoch_ms(report.last_modified)
     order = (sequencer or "").lower()
     order = (order.lstrip("0") or "0") if _HEX.fullmatch(order) else ""

@@ -112,7 +112,7 @@ class RedisStore:
         return int(self._write_script(keys=step.keys, args=step.args)) == 1
 
     def writing(self, report: Report, *, job_id: str, sequencer: str | None) -> Step:
-        """Return the step that does what `write` does."""
+        """Return the script call of `write` as a step, which the caller can run together with other steps."""
         if report.bucket is None or report.key is None:
             raise ValueError(f"{report.target} is not an object in a bucket, so it has no record")
         object_id = keys.object_id(report.bucket, report.key, report.version_id)
@@ -195,8 +195,8 @@ class RedisStore:
         """Return the next verdicts after a position in the stream.
 
         If there are none yet, wait for up to `block_ms` milliseconds, but not for longer than
-        `LONGEST_BLOCK_MS`. Entries that Keyhole did not write are skipped. Read on from the page's position,
-        even if the page has no verdicts.
+        `LONGEST_BLOCK_MS`. Entries that Keyhole did not write are skipped. The page's position is the one to
+        continue from, even if the page has no verdicts.
         """
         block = min(block_ms, LONGEST_BLOCK_MS) or None  # Redis would wait without end for BLOCK 0
         found = self._client.xread({keys.VERDICTS: after}, count=_PAGE, block=block)

@@ -31,7 +31,7 @@ OWN_TAGS: Final = (STATUS, SCAN, REASON, IMAGE)
 _TAG_LIMIT: Final = 10
 _VALUE_LIMIT: Final = 256
 #: Characters that Keyhole does not write into a value. AWS accepts letters of all scripts in a tag, but some
-#: other S3 servers accept only these.
+#: other S3 servers accept only the characters that are listed here.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
 #: Characters that another spelling of Keyhole's names can have in place of the hyphen.
 _SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
@@ -80,7 +80,10 @@ def is_own(name: str) -> bool:
 
 
 def speaks_of(tags: Mapping[str, str], etag: str) -> bool:
-    """Return whether the tag `keyhole-scan` contains this ETag, so that the tags belong to this object."""
+    """Return whether the tag `keyhole-scan` contains this ETag.
+
+    If so, the tags belong to the object that has this ETag.
+    """
     return tags.get(SCAN, "").rpartition(" ")[2] == _value(unquoted(etag))
 
 

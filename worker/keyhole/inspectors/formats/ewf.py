@@ -40,8 +40,8 @@ An image consists of one or more segment files. A segment file is a chain of sec
 | -56 | 8 | the last section's descriptor: offset of the previous descriptor |
 | -4 | 4 | the last section's descriptor: Adler-32 of its other bytes |
 
-In version 2, the description of the medium is compressed. It contains the virtual size, so the size stays
-unknown.
+In version 2, the description of the medium is compressed. Keyhole does not decompress this description, which
+contains the virtual size. So the size stays unknown.
 
 Wholeness: each segment ends with a descriptor `next` or `done`, which states its own offset (in version 2,
 the offset of the previous descriptor). `done` ends the last segment. Keyhole does not read the chunk tables

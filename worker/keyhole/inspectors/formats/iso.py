@@ -26,8 +26,8 @@ A reader sees all bytes of the object as the disc, so the object's length is the
 same with every raw disk. The volume may be shorter than the object, because padding, further sessions or a
 backup GPT may follow the volume.
 
-Wholeness: proven if all blocks of the volume are inside the object. With UDF, the partition and both
-sequences of descriptors must be inside the object.
+Wholeness: proven if all blocks of the volume are inside the object. If the disc has UDF, UDF's partition and
+both sequences of its volume descriptors must be inside the object.
 """
 
 from collections.abc import Iterator, Mapping
@@ -119,7 +119,8 @@ class ISOInspector(FileInspector):
         if not self.filled("set"):
             return
         if self._udf_begins and not self._has_udf and not self.has_region("second"):
-            # With blocks of 32 KiB, the second descriptor is at this offset.
+            # If UDF has blocks of 32 KiB, the second descriptor of the recognition sequence is at this
+            # offset.
             self.new_region("second", CaptureRegion(SET_END, SECTOR))
         if not self.format_match:
             return

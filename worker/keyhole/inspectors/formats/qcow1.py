@@ -157,7 +157,8 @@ class QcowV1Inspector(HeaderInspector):
             yield found("structure", f"the virtual size of {self._u64(24)} bytes is not a multiple of 512")
         yield from self._overlaps()
         whole = self._cluster_bytes
-        # The data of a compressed cluster are shorter, and may begin at any byte.
+        # The data of a compressed cluster are shorter, and may begin at any byte, so check only the other
+        # clusters.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
             yield found("structure", "a cluster does not begin at a sector boundary")
 

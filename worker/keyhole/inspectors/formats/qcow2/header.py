@@ -192,6 +192,6 @@ class Extensions(NamedTuple):
                 return cls(tuple(entries), ended=True)
             entries.append((kind, area[position : position + size]))
             position += -(-size // 8) * 8
-        # If the object ends within the area, another check reports it.
+        # If the object ends within the area, another check reports this, so it is not an error here.
         short = len(area) < length and len(entries) < MAX_EXTENSIONS
         return cls(tuple(entries), short or length <= position < MAX_EXTENSION_BYTES)
