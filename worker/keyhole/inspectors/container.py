@@ -99,7 +99,8 @@ class PlacedMember:
     def _fill_holes(self, available: int) -> None:
         """Pass zeros for the member's holes to the inspection, until it needs no more bytes in holes.
 
-        If the object ends within the member, the holes after this end are left out.
+        If the object ends within the member, only the holes before the member's first missing byte are
+        filled.
         """
         given = self._extents.sparse
         while given:

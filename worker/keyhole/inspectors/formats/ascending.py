@@ -3,9 +3,8 @@
 Four million numbers of 32 bits take 160 MiB as a list, but only 16 MiB as an array. A long array is sorted
 with a radix sort, which needs at most three times the memory of the array.
 
-Most writers allocate blocks in ascending order, so most arrays are already sorted. `rises` determines this
-five times as fast as a loop, because it compares thousands of neighbours with a few operations on long
-integers.
+Most writers allocate blocks in ascending order, so most arrays are already sorted. `rises` checks this five
+times as fast as a loop, because it compares thousands of neighbours with a few operations on long integers.
 """
 
 from array import array

@@ -42,7 +42,8 @@ from keyhole.inspectors.text import printable
 MAGIC = b"QED\0"
 HEADER_BYTES = 64
 
-#: The longest backing file's name that QEMU's first versions accepted. The limit of qcow2 is the same.
+#: The maximum length of a backing file's name that QEMU's first versions accepted. The limit of qcow2 is the
+#: same.
 MAX_NAME_BYTES = 1023
 #: A backing file's name that ends after this offset is not read. QEMU writes the name right after the
 #: header's fields.

@@ -190,8 +190,8 @@ class VHDInspector(FileInspector):
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader, self._footer.current_size
-        # Writers state the largest geometry that fits into the size. So only a difference of a cylinder or
-        # more is an error.
+        # Writers state the largest geometry that fits into the size. So the geometry may be smaller than the
+        # size, but only by less than a cylinder.
         cylinder = self._footer.cylinder_bytes
         wrong = tuple(
             reader

@@ -4,8 +4,8 @@ Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; QEMU, 
 vmdk_parse_extents and vmdk_parent_open.
 
 A descriptor consists of lines: comments (`#`), settings (`name=value`, where the value is often quoted) and
-extents (`access sectors type "file" offset`). Readers interpret other details differently. So Keyhole reports
-every value that at least one reader would use:
+extents (`access sectors type "file" offset`). Readers differ in the details. So Keyhole reports every value
+that at least one reader would use:
 
 - Readers in C stop at the first NUL, but readers that search the bytes do not. So Keyhole also reads the text
   after a NUL.
