@@ -1,8 +1,9 @@
 """Runs Lua scripts, and combines the scripts of several threads into one round trip to Redis.
 
 A *step* is one call of a script. A thread calls `RoundTrips.run` with one or more *chains* of steps. Redis
-runs each chain as one atomic script: if a step fails, the later steps of its chain do not run. Chains do not
-affect each other.
+runs each chain as one atomic script: if a step fails, the later steps of its chain do not run, but the
+effects of the earlier steps remain, because Redis does not roll back a script. Chains do not affect each
+other.
 
 While a round trip is running, the chains of all other threads wait. When it ends, one of these threads sends
 all waiting chains in the next round trip. So no thread waits for a timer, and the busier the process is, the
@@ -38,7 +39,10 @@ class _Script(NamedTuple):
 
 
 class _Request:
-    """The chains of one thread. Once they were sent, `answers` has an answer or an error for each chain."""
+    """The chains of one thread.
+
+    After the chains have been sent, `answers` has a list of answers, or an error, for each chain.
+    """
 
     def __init__(self, chains: Sequence[Chain]) -> None:
         self.chains = chains
@@ -63,8 +67,8 @@ class RoundTrips:
     def run(self, *chains: Chain) -> list[Any]:  # the types depend on the scripts
         """Run chains, and return for each chain the list of its steps' answers, or the error that stopped it.
 
-        If the round trip fails, its error is returned for every chain. Even a `MemoryError` is returned: it
-        can happen in another thread, which sends the chains of this thread.
+        If the round trip fails, its error is returned for every chain. Even a `MemoryError` is returned,
+        because it can occur in another thread that sends the chains of this thread.
         """
         request = _Request(chains)
         with self._lock:
@@ -89,7 +93,8 @@ class RoundTrips:
 
     def _execute(self, chains: Sequence[Chain]) -> list[Any]:
         answers = self._evaluate(chains)
-        # A server that was restarted has forgotten the scripts. It has not run these chains.
+        # A server that was restarted has forgotten the scripts, and has not run these chains. So load the
+        # scripts and send these chains again.
         no_script = redis.exceptions.NoScriptError
         forgotten = [number for number, answer in enumerate(answers) if isinstance(answer, no_script)]
         if forgotten:
@@ -136,7 +141,10 @@ return answers
 
 @cache
 def _script(steps: tuple[tuple[str, int, int], ...]) -> _Script:
-    """Return the script that runs some steps: scripts, with the numbers of their KEYS and of their ARGV."""
+    """Return the script that runs a chain.
+
+    `steps` contains the script of each step, and the numbers of the step's KEYS and ARGV.
+    """
     step = "{{keys = {1}, args = {2}, run = function(KEYS, ARGV)\n{0}\nend}}"
     table = ",\n".join(step.format(*each) for each in steps)
     text = f"local steps = {{\n{table}\n}}\n{_RUN}"
