@@ -45,7 +45,7 @@ contains the virtual size. So the size stays unknown.
 
 Wholeness: each segment ends with a descriptor `next` or `done`, which states its own offset (in version 2,
 the offset of the previous descriptor). `done` ends the last segment. Keyhole does not read the chunk tables
-in the middle, which are hundreds of mebibytes apart.
+in the middle, because they are hundreds of mebibytes apart, and each would need a range request.
 """
 
 from collections.abc import Iterator, Mapping

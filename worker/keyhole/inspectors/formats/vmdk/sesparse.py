@@ -38,7 +38,7 @@ table in its lower half. The highest four bits of an entry in a grain table stat
 1 unmapped, 2 zeros, 3 a grain. For a grain, bits 48 to 59 are the lowest 12 bits of the grain's number, and
 bits 0 to 47 are its higher bits.
 
-The descriptor is another object. It names the parent.
+The descriptor is another object, which also names the parent.
 
 Wholeness: the object must contain all structures, and the grains that the highest-numbered grain table points
 to. This is a proof if there is only one grain table. If there are more tables, it is a sample. The area for
@@ -110,7 +110,10 @@ class Area(NamedTuple):
 
 
 class SESparseInspector(HeaderInspector):
-    """Inspects SESparse extents: two headers state the size and the state, and a map points to the grains."""
+    """Inspects SESparse extents.
+
+    The two headers state the size, and whether the journal must be replayed. The map points to the grains.
+    """
 
     NAME = "vmdk"
 
