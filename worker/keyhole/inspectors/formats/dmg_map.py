@@ -277,7 +277,7 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
         findings.add(
             found("structure", f"the property list cannot be parsed: {printable(str(error).encode())}")
         )
-    # Usually all readers find the same texts. Decode each text only once.
+    # Usually all readers find the same texts, so decode each distinct text only once.
     texts, by_qemu = target.found, list(_by_qemu(plist))
     decoded = {text: _decoded(text) for text in {*texts, *by_qemu}}
     tables = [decoded[text] for text in texts if _is_table(decoded[text])]
