@@ -195,10 +195,10 @@ class RedisStore:
         """Return the next verdicts after a position in the stream.
 
         If there are none yet, wait for up to `block_ms` milliseconds, but not for longer than
-        `LONGEST_BLOCK_MS`. Entries that Keyhole did not write are skipped. The page's position is the one to
-        continue from, even if the page has no verdicts.
+        `LONGEST_BLOCK_MS`. Entries that Keyhole did not write are skipped. To read on, pass the position of
+        the returned page, even if the page has no verdicts.
         """
-        block = min(block_ms, LONGEST_BLOCK_MS) or None  # Redis would wait without end for BLOCK 0
+        block = min(block_ms, LONGEST_BLOCK_MS) or None  # BLOCK 0 would make Redis wait without a time limit
         found = self._client.xread({keys.VERDICTS: after}, count=_PAGE, block=block)
         # redis-py declares one type for all protocols; with protocol 2 the answer has this type.
         streams = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", found)

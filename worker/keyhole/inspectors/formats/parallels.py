@@ -16,9 +16,9 @@ parallels_open.
 | 52 | 4 | flags: 1 if the image is empty |
 | 56 | 8 | offset of the format extension in sectors, 0 if there is none |
 
-The block allocation table (BAT) begins at 64. It has an entry of 4 bytes for each cluster of the disk: the
-position of the cluster in the file, or 0 if the cluster is not allocated. With `WithoutFreeSpace` positions
-count sectors, with `WithouFreSpacExt` they count clusters. The format extension begins with
+The block allocation table (BAT) begins at byte 64. It has an entry of 4 bytes for each cluster of the disk:
+the position of the cluster in the file, or 0 if the cluster is not allocated. With `WithoutFreeSpace`
+positions count sectors, with `WithouFreSpacExt` they count clusters. The format extension begins with
 0xAB234CEF23DCEA87 and contains dirty bitmaps. A reader may ignore all other content of the extension, so
 Keyhole reads only this magic number.
 

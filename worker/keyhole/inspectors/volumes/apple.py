@@ -29,7 +29,7 @@ from keyhole.inspectors.volumes.checksums import fletcher64
 from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
-#: HFS+ has version 4, HFSX version 5. Linux accepts either version for both.
+#: HFS+ has version 4, HFSX version 5. Linux accepts both versions with both signatures.
 HFSPLUS_SIGNATURES = (b"H+", b"HX")
 HFSPLUS_VERSIONS = (4, 5)
 APFS_BLOCK = 4096

@@ -161,8 +161,8 @@ BITLOCKER_NAME = b"-FVE-FS-"
 BITLOCKER_VISTA = b"\xeb\x52\x90-FVE-FS-"
 #: Maps the first bytes of the volume to the offset of the GUID. The metadata's offset follows the GUID.
 BITLOCKER_GUIDS_AT = {b"\xeb\x58\x90-FVE-FS-": 160, b"\xeb\x58\x90MSWIN4.1": 424}
-#: 4967D63B-2E29-4AD8-8399-F6A339E3D001, or 92A84D3B-DD80-4D0E-9E4E-B1E3284EAED8 if BitLocker encrypts only
-#: the used space.
+#: The GUID is 4967D63B-2E29-4AD8-8399-F6A339E3D001, or 92A84D3B-DD80-4D0E-9E4E-B1E3284EAED8 if BitLocker
+#: encrypts only the used space.
 BITLOCKER_GUIDS = {
     bytes.fromhex("3bd66749292ed84a8399f6a339e3d001"),
     bytes.fromhex("3b4da89280dd0e4d9e4eb1e3284eaed8"),
