@@ -253,7 +253,7 @@ def test_tags_that_are_owed_given_up_and_owed_again(site: Site) -> None:
 
     site.keyhole("submit", "--wait", uri, code=3)
     assert debts.owed(bucket, "a.qcow2", None) is not None
-    assert "owed" in site.keyhole("show", uri)
+    assert "not written since" in site.keyhole("show", uri)
     # The next attempt is due, which is the last one.
     pass_seconds(site.admin, 2 * UNDECIDED)
     commands.until(letters.count)

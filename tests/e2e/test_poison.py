@@ -103,7 +103,7 @@ def test_what_hangs_or_takes_all_memory_ends_alone(faulty_site: Site, deed: str)
     assert (guilty.status, guilty.reasons) == (Status.FAILED, ("poison",))
     (letter,) = DeadLetters(site.redis).letters()
     print(letter.reason)
-    assert "3 workers" in letter.reason
+    assert "workers lost while they scanned it: 3" in letter.reason
 
 
 def test_what_takes_over_its_process_finds_nothing(faulty_site: Site) -> None:
