@@ -1,7 +1,7 @@
 """The model of `keyhole plan`: exact counts, its laws, its walls, and a simulation of a million objects."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keyhole.intake.audits import plan as model
@@ -183,8 +183,8 @@ class TestReference:
         page = " ".join(REFERENCE["cost"].split())
 
         assert f"about ${plain.spending.dollars:,.0f} in requests" in page
-        assert f"third wall is at {tagged.ceiling(Resource.S3_READS):,.0f} objects" in page
-        assert f"The last wall is then at {tagged.ceiling(Resource.REDIS):,.0f} objects" in page
+        assert f"the wall of S3's reads is at {tagged.ceiling(Resource.S3_READS):,.0f} objects" in page
+        assert f"The wall of Redis is then at {tagged.ceiling(Resource.REDIS):,.0f} objects" in page
         assert f"${tagged.spending.dollars:,.0f} with tags" in page
         assert f"cost ${round(cold.spending.dollars, -2):,.0f}" in page
         assert f"of {plain.spending.bytes_read / 2**40:.0f} TiB cost" in page
@@ -192,7 +192,7 @@ class TestReference:
         assert f"take {plain.memory.total / 2**30:.0f} GiB" in page
         assert f"18 bytes for each object: {plain.memory.audit_rows / 2**30:.0f} GiB" in page
         assert f"{model.RECORD_BYTES + model.INDEX_BYTES} bytes with its indexes" in page
-        assert f"the indexes, {model.INDEX_BYTES} bytes for each object" in page
+        assert f"its entries in the indexes remain; they take {model.INDEX_BYTES} bytes." in page
 
 
 class TestMemory:
@@ -251,6 +251,10 @@ class TestLaws:
         assert plan(slower, fleet).seconds >= plan(work, fleet).seconds * 0.999
 
     @given(WORKS, FLEETS)
+    @example(
+        work(gets=1, cpu_seconds=1, ttfb_seconds=7),
+        fleet(processes=103, threads=8, outstanding=107, batch_size=9),
+    )
     def test_more_processor_time_is_never_faster(self, work: Work, fleet: Fleet) -> None:
         slower = work.model_copy(update={"cpu_seconds": work.cpu_seconds + 0.01})
         assert plan(slower, fleet).seconds >= plan(work, fleet).seconds * 0.999

@@ -297,7 +297,10 @@ def _fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     first = 1 - (fleet.outstanding - busy)
     begins = max(0.0, -first / ended_per_second)
     listing = max(0.0, page - begins)
-    idle_seconds = min(busy * page, max(0.0, first) * listing + ended_per_second * listing**2 / 2)
+    idle = min(busy, max(0.0, first))
+    # After this time, all processes are idle.
+    growing = min(listing, (busy - idle) / ended_per_second)
+    idle_seconds = idle * growing + ended_per_second * growing**2 / 2 + busy * (listing - growing)
     working_seconds = PAGE_KEYS / speed
     return fleet.busy * speed * working_seconds / (working_seconds + idle_seconds)
 
