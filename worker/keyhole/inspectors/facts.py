@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
+from weakref import ReferenceType, ref
 
 from keyhole.inspectors.findings import Finding
 
@@ -85,16 +86,19 @@ class FactCache:
     """
 
     def __init__(self) -> None:
-        self._values: list[tuple[dict[str, Any], str]] = []
+        # An inspector refers to its cache. If the cache referred to the inspector, both would stay in memory,
+        # with all bytes of the regions, until Python searches for cycles.
+        self._values: list[tuple[ReferenceType[object], str]] = []
 
     def add(self, owner: object, name: str, value: object) -> None:
         """Cache a value as the attribute `name` of `owner`."""
-        attributes = vars(owner)
-        attributes[name] = value
-        self._values.append((attributes, name))
+        vars(owner)[name] = value
+        self._values.append((ref(owner), name))
 
     def clear(self) -> None:
         """Remove all values, so that the next reads compute them again."""
-        for attributes, name in self._values:
-            attributes.pop(name, None)
+        for reference, name in self._values:
+            owner = reference()
+            if owner is not None:
+                vars(owner).pop(name, None)
         self._values.clear()
