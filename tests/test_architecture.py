@@ -86,6 +86,7 @@ OUTSIDE = {
     "unicodedata",
     "urllib",
     "uuid",
+    "weakref",
     "xml",
     "zlib",
 }

@@ -164,3 +164,13 @@ def test_a_disk_with_the_trailer_of_an_apple_disk_image_is_that_and_damaged() ->
     facts = facts_of(mbr_disk(4 * MIB).patched(4 * MIB - 512, b"koly"))
     assert facts.format == "dmg"
     assert "structure" in {finding.check for finding in facts.findings}
+
+
+def test_a_closed_inspection_holds_no_bytes() -> None:
+    image = qcow2(GIB)
+    inspection = Inspection()
+    inspection.finish(image.size)
+    inspection.feed(0, image.read(0, MIB))
+    assert sum(inspection.context_info.values()) > 0
+    inspection.close()
+    assert sum(inspection.context_info.values()) == 0

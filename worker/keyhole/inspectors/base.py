@@ -36,7 +36,6 @@ LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
 #: The most bytes of maps that a thorough inspector keeps in memory: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
 
-
 Value = TypeVar("Value")
 
 
@@ -158,11 +157,8 @@ class FileInspector:
         if not data:
             # An empty read does not prove that the object is `offset` bytes long, so leave `_highest` alone.
             return
-        end = offset + len(data)
-        self._highest = max(self._highest, end)
-        took = False
-        for region in self._regions.values():
-            took |= region.put(offset, data)
+        self._highest = max(self._highest, offset + len(data))
+        took = True in [region.put(offset, data) for region in self._regions.values()]
         if self._size is None or took:
             self.remembered.clear()
         # If no region took any of the bytes, `post_process` would find nothing new, so do not call it. In a
@@ -198,9 +194,12 @@ class FileInspector:
         """
 
     def close(self) -> None:
-        """Release the reserved memory. The inspector must not be used afterwards."""
+        """Release the reserved memory and the regions. The inspector must not be used afterwards."""
         for held in self._asked_for.values():
             held.release()
+        # Parts of some inspectors refer to them, so Python would free the regions late.
+        self._regions.clear()
+        self.remembered.clear()
 
     # Regions
 

@@ -90,6 +90,8 @@ def _scan(
             return reporter.interrupted(error, source, inspection)
         except SourceError as error:
             return reporter.unread(error, source)
+        finally:
+            inspection.close()
     return reporter.unread(changed, None)
 
 
