@@ -149,8 +149,8 @@ class QoS(kombu_redis.QoS):
         # backlog may still need connections then.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
         # Call this last. kombu's method registers `restore_unacked_once`, which is called when the process
-        # ends, and which needs `_client`. The lines above fail if the connection is closed, so that
-        # `restore_unacked_once` is not registered without its client.
+        # ends, and which needs `_client`. If the connection is closed, the lines above raise before this
+        # call, so `restore_unacked_once` is never registered without `_client`.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
@@ -291,9 +291,9 @@ class Transport(kombu_redis.Transport):
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - JSON values have many types
         if _is_message(message):
-            # A message can name another queue than the list that contained it. Replace this name with the
-            # name of the list. Otherwise the signature, which covers the queue's name, would be verified for
-            # a queue that the sender chose, and an unacknowledged message would be returned to that queue.
+            # The queue that a message names can differ from the list that contained it. Replace this name
+            # with the name of the list. Otherwise the sender could choose the queue for which the signature
+            # is verified, and the queue to which an unacknowledged message returns.
             message["properties"]["delivery_info"]["routing_key"] = queue
             super()._deliver(message, queue)  # type: ignore[no-untyped-call] # kombu has no types
             return

@@ -35,9 +35,9 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
 FRONT_BYTES = 512
-#: Besides the decoder's window, decompression needs memory for `PIECES_AT_ONCE` copies of a piece (the piece
-#: and the copy in the response from S3) and `LEAST_BUFFERS` bytes. `LEAST_BUFFERS` covers one step of output,
-#: the output that `replay` keeps, and the member's inspection.
+#: Besides the decoder's window, decompression needs buffers. They contain each piece `PIECES_AT_ONCE` times,
+#: because S3's response contains it once more, and `LEAST_BUFFERS` bytes for three things: one step of
+#: output, what `replay` keeps, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.
