@@ -7,11 +7,14 @@ Header (big-endian; github.com/huven/asif-format)::
     48  sectors u64                    56  sectors at most u64
     64  chunk size u32                 68  sector size u16
 
-A directory has a sequence number u64, then the chunk number of each table u64. The directory with the higher
-sequence number is valid. If chunks have 1 MiB, a table has 63 groups. Each group has 2,048 entries u64 for
-data chunks and one entry u64 for a bitmap chunk. The upper two bits of a data chunk's entry are flags (01:
-all sectors are written), and the other bits are the number of the chunk in the file. This builder puts the
-header and the directories into chunk 0.
+The file consists of chunks, which are numbered from 0. This builder puts the header and the directories into
+chunk 0.
+
+A directory consists of a sequence number u64 and, for each table, the number of the chunk that contains the
+table, u64. The directory with the higher sequence number is valid. With chunks of 1 MiB, a table consists of
+63 groups. Each group has 2,048 entries u64 for data chunks and then one entry u64 for a bitmap chunk. The
+upper two bits of a data chunk's entry are flags (01: all sectors are written), and the other bits are the
+chunk's number.
 """
 
 import struct
@@ -31,9 +34,9 @@ IMAGE_UUID = UUID("4b657968-6f6c-4000-8000-617369662d31")
 
 
 def asif(virtual_size: int, *, allocated: Allocated = 0) -> Image:
-    """Return an ASIF image of `virtual_size` bytes without metadata.
+    """Return an ASIF image of `virtual_size` bytes that stores the `allocated` chunks of 1 MiB.
 
-    The image stores the `allocated` chunks of 1 MiB, each with a pattern.
+    The first sector of each stored chunk contains a test pattern. The image has no metadata.
     """
     written = block_numbers(allocated, ceil_div(virtual_size, CHUNK_SIZE))
     tables = sorted({chunk // TABLE_CHUNKS for chunk in written})

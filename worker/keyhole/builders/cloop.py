@@ -24,10 +24,11 @@ BLOCK_SIZE = 64 << 10
 def cloop(virtual_size: int, *, block_size: int = BLOCK_SIZE, allocated: Allocated = 0) -> Image:
     """Return a cloop image of `virtual_size` bytes.
 
-    The image stores all blocks. The `allocated` blocks have a pattern, and all others are zeros.
+    The image stores all blocks. The first sector of each `allocated` block contains a test pattern, and all
+    other sectors are zeros.
 
     Raises:
-        ValueError: The size is not a multiple of the block size, as the format requires.
+        ValueError: `virtual_size` is not a multiple of `block_size`. The format can store only whole blocks.
     """
     blocks, rest = divmod(virtual_size, block_size)
     if rest:

@@ -28,9 +28,10 @@ HEADS, TRACK_SECTORS = 16, 63
 def cowd(
     virtual_size: int, *, grain_sectors: int = 1, allocated: Allocated = 0, parent: str | None = None
 ) -> Image:
-    """Return a COWD extent of `virtual_size` bytes. Its `allocated` grains have a pattern.
+    """Return a COWD extent of `virtual_size` bytes that stores the `allocated` grains.
 
-    Without `parent`, the extent is a root. With `parent`, it is a child that names this parent.
+    The first sector of each stored grain contains a test pattern. Without `parent`, the extent is a root.
+    With `parent`, it is a child that names this parent.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     numbers = block_numbers(allocated, ceil_div(capacity, grain_sectors))

@@ -29,8 +29,8 @@ from keyhole.builders.image import Image
 GPT_ENTRIES = 128
 GPT_ENTRY_SIZE = 128
 
-#: The offset of the first partition in bytes. Partitioning tools use 1 MiB since disks with 4 KiB sectors
-#: exist.
+#: The offset of the first partition in bytes. Partitioning tools have used 1 MiB since disks with sectors of
+#: 4 KiB appeared.
 FIRST_PARTITION = 1 << 20
 
 DISK_GUID = UUID("4b657968-6f6c-4000-8000-6770742d3030")

@@ -10,10 +10,14 @@ Trailer, the last 512 bytes (big-endian; libmodi, "Mac OS disk image types")::
     352  master checksum: type u32, bits u32, 128 bytes
     488  variant u32 = 1                 492  sectors u64
 
-The property list contains the block table (`mish`) as base64. The table has the first sector and the number
-of sectors, u64 each, at 8, the number of entries u32 at 200, and the entries, 40 bytes each, from 204 on. An
-entry has a type u32 (1 raw, 2 ignore, FFFFFFFF end), the first sector, the number of sectors, the offset in
-the data fork, and the length.
+The property list contains the block table as base64. The block table::
+
+      0  "mish"     8  first sector u64, sectors u64     200  entries u32     204  the entries
+
+An entry of the block table::
+
+      0  type u32: 1 raw, 2 ignore, FFFFFFFF end          8  first sector u64, sectors u64
+     24  offset in the data fork u64                     32  length u64
 """
 
 import struct
@@ -57,10 +61,11 @@ PLIST = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def dmg(virtual_size: int, *, allocated: Allocated = 0, segments: int = 1) -> Image:
-    """Return a DMG of `virtual_size` bytes. It stores the `allocated` blocks of 1 MiB uncompressed.
+    """Return a DMG of `virtual_size` bytes that stores the `allocated` blocks of 1 MiB uncompressed.
 
-    `virtual_size` is a multiple of 1 MiB. If `segments` is more than 1, the trailer states that the image is
-    the first of this many files.
+    The first sector of each stored block contains a test pattern. `virtual_size` is a multiple of 1 MiB. If
+    `segments` is more than 1, the trailer states that the image is split into `segments` files, and that this
+    file is the first.
     """
     blocks = virtual_size // BLOCK_SIZE
     written = block_numbers(allocated, blocks)

@@ -1,4 +1,4 @@
-"""Builds EWF files, EnCase's evidence files: a chain of sections, with the data in chunks of 32 KiB.
+"""Builds EWF files, EnCase's evidence files: a chain of sections that store the data in chunks of 32 KiB.
 
 File header (little-endian; libewf, "Expert Witness Compression Format")::
 
@@ -7,17 +7,17 @@ File header (little-endian; libewf, "Expert Witness Compression Format")::
 A section is a descriptor of 76 bytes, followed by the section's data::
 
      0  type, 16 bytes    16  next descriptor's offset u64    24  size u64
-    72  Adler-32 of the bytes before it u32
+    72  Adler-32 of bytes 0 to 71 u32
 
 This builder writes these sections, in this order:
 
 - `volume`, 1,052 bytes: medium u8; number of chunks u32 at 4, sectors per chunk u32, bytes per sector u32,
   sectors u64; GUID at 64; Adler-32 at the end.
 - `sectors`: the chunks, each followed by its Adler-32.
-- `table`: number of entries u32; base u64 at 8; Adler-32 at 20; the chunks' offsets u32; Adler-32.
+- `table`: number of entries u32; base offset u64 at 8; Adler-32 at 20; the chunks' offsets u32; Adler-32.
 - `table2`: a copy of `table`.
-- `done`, or `next` if another file follows. Its descriptor states its own offset as the offset of the next
-  descriptor.
+- `done`, or `next` if another file follows. The section's descriptor states its own offset as the offset of
+  the next descriptor.
 
 Version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID. A descriptor
 has 64 bytes and follows the section's data: type u32, flags u32, offset of the previous descriptor u64, size
@@ -40,11 +40,13 @@ DEVICE, DONE, NEXT = 1, 15, 13
 def ewf(
     virtual_size: int, *, allocated: Allocated = 0, segment: int = 1, last: str = "done", first: bytes = b""
 ) -> Image:
-    """Return an E01 file of `virtual_size` bytes. It stores all chunks; the `allocated` ones have a pattern.
+    """Return an E01 file of `virtual_size` bytes, which stores all chunks.
 
-    `virtual_size` is a multiple of 32 KiB. `segment` is the number of the file if the image has several
-    files. `last` is the type of the last section: `next` if another file follows. `first` is the content of a
-    section `header` before all other sections. If `first` is empty, the file has no such section.
+    The first sector of each `allocated` chunk contains a test pattern, and all other sectors are zeros.
+    `virtual_size` is a multiple of 32 KiB. If an image is split into several files, `segment` is the number
+    of this file. `last` is the type of the last section: `done`, or `next` if another file follows. `first`
+    is the content of a section `header`, which precedes all other sections. If `first` is empty, the file has
+    no section `header`.
     """
     chunks = virtual_size // CHUNK_SIZE
     written = block_numbers(allocated, chunks)
@@ -96,9 +98,9 @@ def ewf2(*, segment: int = 1, last: int = DONE) -> Image:
 
 
 def _descriptor(kind: bytes, at: int, length: int | None) -> bytes:
-    """Return a descriptor for the offset `at` and `length` bytes of data.
+    """Return the descriptor at the offset `at` of a section with `length` bytes of data.
 
-    If `length` is `None`, the descriptor is the last one.
+    `None` as `length` means that the section is the last section of the file.
     """
     following, size = (at, 0) if length is None else (at + 76 + length, 76 + length)
     fields = struct.pack("<16sQQ40x", kind, following, size)

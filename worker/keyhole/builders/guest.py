@@ -11,8 +11,8 @@ from keyhole.builders.image import Image, ceil_div
 
 SECTOR = 512
 
-#: The allocated blocks. A number n means the first n blocks of the disk. A sequence has the numbers of the
-#: allocated blocks, in the order in which the image stores the blocks.
+#: Selects the allocated blocks. A number n selects the first n blocks of the disk. A sequence contains the
+#: numbers of the allocated blocks, in the order in which the image stores the blocks.
 Allocated = int | Sequence[int]
 
 

@@ -1,6 +1,6 @@
 """The value that every builder returns: the size of an image, and the pieces of the image that are not zeros.
 
-An image of a terabyte takes little memory, because the builder states only the few kilobytes that are not
+An image of a terabyte takes little memory, because `pieces` contains only the few kilobytes that are not
 zeros. An `Image` is immutable. Each operation returns a new `Image`, so a test can damage a copy and keep the
 original.
 """
@@ -13,8 +13,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-#: The most bytes of a piece that `Image.of` makes when it joins adjacent pieces. All tables are shorter, so
-#: each table is one piece. Longer runs, such as the content of a disk, are not copied into one large piece.
+#: The most bytes of a piece that `Image.of` makes when it joins adjacent pieces. The tables of an image are
+#: shorter than this, so each table becomes one piece. Longer runs of adjacent pieces, such as the content of
+#: a disk, are not copied into one large piece.
 JOINED_PIECE_LIMIT = 1 << 20
 
 
@@ -25,7 +26,8 @@ class Image:
     A piece is (offset, data). The pieces are in ascending order and do not overlap.
 
     Raises:
-        ValueError: A piece overlaps another or ends after the image's end. The builder has a bug.
+        ValueError: A piece overlaps another or ends after the image's end, which means that the builder has a
+            bug.
     """
 
     size: int
@@ -46,7 +48,7 @@ class Image:
         return cls(size, tuple(_joined(sorted(pieces, key=itemgetter(0)))))
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset` on; fewer if the image ends before."""
+        """Return `length` bytes from `offset` on, or fewer if the image ends earlier."""
         end = min(offset + length, self.size)
         result = bytearray(max(0, end - offset))
         for start, data in self._cut(offset, end):

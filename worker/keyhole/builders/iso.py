@@ -6,14 +6,15 @@ first little-endian and then big-endian::
       0  type u8: 0 boot, 1 primary, 2 supplementary, 255 end    1  "CD001" 01
      40  name, 32 bytes     80  blocks u32     88  escape sequences (Joliet: %/E)
     120  volumes in the set u16   124  this volume's number u16   128  block size u16
-    132  path table's bytes u32   140  path tables: u32 little-endian, -, u32 big-endian, -
+    132  path table's bytes u32   140  path tables: u32 little-endian, 0, u32 big-endian, 0
     156  the root directory's record: 34 bytes                        881  version u8 = 1
 
 UDF (ECMA-167) has recognition descriptors with the identifiers `BEA01`, `NSR02` and `TEA01`, each in 2,048
-bytes (or in a block, if blocks are larger), from the offset 32768 on. Block 256 has an anchor, which states
-where all other descriptors are. The anchor and each of these descriptors begin with a tag: identifier u16,
-version u16, sum u8, -, serial u16, CRC u16, the number of bytes that the CRC covers u16, block u32. This
-builder writes descriptors for a partition (5), a logical volume (6) and the end (8).
+bytes (or in a block, if blocks are larger), from the offset 32768 on. Block 256 contains an anchor, which
+states where all other descriptors are. The anchor and each of these descriptors begin with a tag: identifier
+u16, version u16, sum u8, one unused byte, serial number u16, CRC u16, the number of bytes that the CRC covers
+u16, block u32. This builder writes descriptors of a partition (identifier 5), of a logical volume (6) and of
+the end of the sequence (8).
 """
 
 import struct
@@ -99,7 +100,7 @@ def _volume_descriptor(kind: int, blocks: int, name: str) -> bytes:
 
 
 def _record(identifier: bytes, system_use: bytes) -> bytes:
-    """Return the record that a directory has for itself (identifier 00) or for its parent (01)."""
+    """Return a directory's record of the directory itself (identifier 00) or of its parent (01)."""
     rest = (
         _both(ROOT_BLOCK, 4) + _both(SECTOR, 4) + bytes(7) + b"\x02\0\0" + _both(1, 2) + b"\x01" + identifier
     )
@@ -126,7 +127,7 @@ def _udf_pieces(blocks: int, block_size: int, name: str) -> list[tuple[int, byte
 
 
 def _tagged(identifier: int, block: int, data: bytes) -> bytes:
-    """Return a descriptor of 512 bytes with tag, sum and CRC."""
+    """Return a UDF descriptor of 512 bytes: the tag with its sum and CRC, and the data."""
     body = data.ljust(496, b"\0")
     tag = bytearray(struct.pack("<HHBxHHHI", identifier, 2, 0, 0, crc_hqx(body, 0), len(body), block))
     tag[4] = sum(tag) & 0xFF

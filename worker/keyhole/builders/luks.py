@@ -33,7 +33,7 @@ KEY_SLOTS = 8
 KEY_BYTES = 32
 STRIPES = 4000
 
-#: The alignment of key material in sectors. cryptsetup aligns it to 4 KiB, too.
+#: The alignment of key material in sectors. cryptsetup also aligns key material to 4 KiB.
 ALIGNMENT = 8
 SLOT_SECTORS = round_up(ceil_div(KEY_BYTES * STRIPES, SECTOR), ALIGNMENT)
 PAYLOAD_SECTOR = ALIGNMENT + KEY_SLOTS * SLOT_SECTORS
@@ -90,8 +90,9 @@ def luks2(
 ) -> Image:
     """Return a LUKS2 volume: two headers, the empty area of a key slot, and `virtual_size` bytes of payload.
 
-    `metadata` replaces the default metadata. With `fixed_size`, the segment in the default metadata states
-    its size. Otherwise it extends to the end of the volume, as usual.
+    `metadata` replaces the default metadata. With `fixed_size`, the default metadata states the size of the
+    segment. Otherwise the metadata states that the segment extends to the end of the volume, which is the
+    usual case.
     """
     text = json.dumps(metadata or luks2_metadata(header_size, virtual_size if fixed_size else None)).encode()
     pieces = [
@@ -137,7 +138,10 @@ def luks2_metadata(header_size: int = HEADER_SIZE, size: int | None = None) -> d
 
 
 def luks2_header(magic: bytes, offset: int, size: int, text: bytes) -> bytes:
-    """Return a header for the offset `offset`, with the metadata `text`. Both together have `size` bytes."""
+    """Return the header at the offset `offset`, followed by the metadata `text`.
+
+    The header and the metadata together have `size` bytes.
+    """
     fields = (magic, 2, size, 1, b"", b"sha256", b"\x4b" * 64, VOLUME_UUID, b"", offset)
     header = struct.pack(">6sHQQ48s32s64s40s48sQ184x64x", *fields).ljust(BINARY_HEADER_SIZE, b"\0")
     area = text.ljust(size - BINARY_HEADER_SIZE, b"\0")

@@ -40,7 +40,7 @@ class OVADisk(NamedTuple):
 
 
 def ova(disks: Sequence[OVADisk], *, descriptor: str | None = None) -> Image:
-    """Return an OVA with these disks and the text `descriptor`. The default descriptor names all disks."""
+    """Return an OVA with these disks and this descriptor. The default descriptor names all disks."""
     text = (ovf(disks) if descriptor is None else descriptor).encode()
     entries: list[Entry] = [("sample.ovf", Image.of(len(text), [(0, text)]))]
     return tar([*entries, *((disk.name, disk.content) for disk in disks)])

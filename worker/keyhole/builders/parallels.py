@@ -8,9 +8,10 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/parallels`, "Header")::
      44  in use u32: 746F6E59 open, 312E3276 closed     48  data area's first sector u32
      52  flags u32: 1 empty    56  format extension's sector u64
 
-The BAT follows the header (section "BAT"). It has a u32 for each cluster: 0 if the cluster is free, otherwise
-the place of the cluster in the file. With "WithouFreSpacExt", the newer magic number, the place is in
-clusters. With "WithoutFreeSpace", the older one, it is in sectors.
+The BAT follows the header (section "BAT"). It contains a u32 for each cluster of the disk: 0 if the file does
+not store the cluster, otherwise the place of the cluster in the file. The unit of the place depends on the
+magic number: clusters with "WithouFreSpacExt", which is newer, and sectors with "WithoutFreeSpace", which is
+older.
 """
 
 import struct
@@ -32,11 +33,12 @@ def parallels(
     extended: bool = True,
     in_use: int = CLOSED,
 ) -> Image:
-    """Return a Parallels image of `virtual_size` bytes. Its `allocated` clusters have a pattern.
+    """Return a Parallels image of `virtual_size` bytes that stores the `allocated` clusters.
 
-    `virtual_size` is a multiple of the sector size. `extended` chooses the newer magic number; then the data
-    begin at a cluster boundary. With the older magic number, the data begin in the sector after the BAT, and
-    the header does not state this place.
+    The first sector of each stored cluster contains a test pattern. `virtual_size` is a multiple of the
+    sector size. If `extended` is true, the image has the newer magic number, and the data begin at a cluster
+    boundary. Otherwise the image has the older magic number, the data begin in the sector after the BAT, and
+    the header does not state where the data begin.
     """
     entries = ceil_div(virtual_size, cluster_size)
     numbers = block_numbers(allocated, entries)

@@ -10,8 +10,8 @@ Header, at byte 0 (big-endian; QEMU `block/qcow.c`, struct QCowHeader)::
 
 After the header come the name of the backing file, padded to 8 bytes, and the L1 table. Then come the L2
 tables and the guest clusters. The L2 tables, and the guest clusters that are not compressed, are aligned to
-clusters. An L2 entry is the offset of a guest cluster. For a compressed cluster, bit 63 of the entry is also
-set, and the bits from 63 - cluster bits to 62 have the length of the compressed data in bytes.
+clusters. An L2 entry is the offset of a guest cluster. If the cluster is compressed, bit 63 of the entry is
+set, and the bits from 63 - cluster bits to 62 contain the length of the compressed data in bytes.
 """
 
 import struct
@@ -37,10 +37,11 @@ def qcow1(
     backing_file: str = "",
     encryption: int = 0,
 ) -> Image:
-    """Return a qcow image of `virtual_size` bytes. Its `allocated` guest clusters have a pattern.
+    """Return a qcow image of `virtual_size` bytes that stores the `allocated` guest clusters.
 
-    The defaults are QEMU's: clusters of 2^12 bytes and L2 tables of 2^9 entries. If there is a backing file,
-    QEMU makes clusters of 2^9 bytes and L2 tables of 2^12 entries.
+    The first sector of each stored guest cluster contains a test pattern. The defaults are QEMU's: clusters
+    of 2^12 bytes and L2 tables of 2^9 entries. If there is a backing file, QEMU makes clusters of 2^9 bytes
+    and L2 tables of 2^12 entries.
     """
     cluster, table = 1 << cluster_bits, 8 << l2_bits
     numbers = block_numbers(allocated, ceil_div(virtual_size, cluster))

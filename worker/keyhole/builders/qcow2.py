@@ -16,10 +16,11 @@ Header, at byte 0 (big-endian; QEMU `docs/interop/qcow2`, "Header")::
 After the header come the header extensions (section "Header extensions": type u32, length u32, data, padding
 to 8 bytes; type 0 ends them) and the name of the backing file, all in the first cluster. This builder then
 writes the refcount table, the refcount blocks, the L1 table, the L2 tables, the snapshots, the LUKS header
-and the guest clusters. All of these are in use, so the file does not end with a free cluster.
+and the guest clusters. All clusters of the file are in use, so the file does not end with a free cluster.
 
-An L1 entry has the offset of an L2 table, and an L2 entry has the offset of a guest cluster. Bit 63 of the
-entry states whether the refcount of the cluster at this offset is exactly one (section "Cluster mapping").
+An L1 entry contains the offset of an L2 table, and an L2 entry contains the offset of a guest cluster. Bit 63
+of an entry states whether the refcount of the cluster at the entry's offset is exactly one (section "Cluster
+mapping").
 """
 
 import struct
@@ -47,7 +48,8 @@ REFCOUNT_ORDER = 4
 REFCOUNT_SIZE = 2
 REFCOUNT_ONE = 1 << 63
 
-#: All 32 subclusters of an extended entry are allocated, and none reads as zeros ("Extended L2 Entries").
+#: The bitmap of an extended L2 entry: all 32 subclusters are allocated, and none of them reads as zeros
+#: (section "Extended L2 Entries").
 ALL_SUBCLUSTERS = 0xFFFFFFFF
 
 #: 1 January 2024, in seconds since 1970.
@@ -68,15 +70,17 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
     encryption: int = 0,
     extensions: Sequence[Extension] = (),
 ) -> Image:
-    """Return a qcow2 image of `virtual_size` bytes. Its `allocated` guest clusters have a pattern.
+    """Return a qcow2 image of `virtual_size` bytes that stores the `allocated` guest clusters.
 
-    With `data_file`, the image stores no guest cluster. The pattern belongs in the data file, at the same
-    offsets as on the virtual disk (see `guest_disk`). `incompatible` adds feature bits. If it has the bit for
-    the compression type, the header states zstd; if it has the bit for extended L2, the L2 entries have 16
-    bytes. `snapshots` is a number of snapshots. They share all clusters with the active disk.
+    The first sector of each stored guest cluster contains a test pattern. With `data_file`, the image stores
+    no guest cluster, because the guest clusters belong in the data file, at the same offsets as on the
+    virtual disk (`guest_disk` returns such a file). `incompatible` is a set of feature bits. With the bit for
+    the compression type, the header states zstd. With the bit for extended L2 entries, the L2 entries have 16
+    bytes. `snapshots` is the number of snapshots. All snapshots share their clusters with the active disk.
 
     Raises:
-        ValueError: Version 2 has no feature bits, or the header does not fit into the first cluster.
+        ValueError: The image needs feature bits, which version 2 does not have, or the header does not fit
+            into the first cluster.
     """
     incompatible |= DATA_FILE if data_file is not None else 0
     if version < 3 and incompatible:
@@ -153,14 +157,14 @@ class _Disk:
         return 8 * self.l1_count
 
     def l1_entries(self, l1: int, l2: Mapping[int, int], flags: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the pieces for the L1 table at `l1`. `l2` has the offset of each L2 table by its number."""
+        """Yield the pieces for the L1 table at `l1`. `l2` maps the number of each L2 table to its offset."""
         for table, offset in l2.items():
             yield l1 + 8 * table, struct.pack(">Q", offset | flags)
 
     def l2_entries(
         self, l2: Mapping[int, int], clusters: Mapping[int, int], flags: int
     ) -> Iterator[tuple[int, bytes]]:
-        """Yield the pieces for the L2 entries. `clusters` has each cluster's offset by its number."""
+        """Yield the pieces for the L2 entries. `clusters` maps the number of each cluster to its offset."""
         for number, offset in clusters.items():
             table, index = divmod(number, self.table_entries)
             entry = struct.pack(">QQ", offset | flags, ALL_SUBCLUSTERS)
@@ -172,8 +176,8 @@ class _Clusters:
 
     The order is: the header, the refcount table, the refcount blocks, then the clusters that `take` returns.
     `sizes` are the sizes in bytes of all structures for which the caller will take clusters. The number of
-    refcount blocks and the size of the refcount table depend on these sizes. The clusters of the table and of
-    the blocks need refcounts, too.
+    refcount blocks and the size of the refcount table depend on these sizes. The refcount table and the
+    refcount blocks are also counted, because their clusters have refcounts, too.
     """
 
     def __init__(self, cluster: int, sizes: Sequence[int]) -> None:
@@ -201,7 +205,7 @@ class _Clusters:
         return offset
 
     def refcounts(self) -> list[tuple[int, bytes]]:
-        """Return the pieces for the refcount table and for the refcounts of all clusters so far."""
+        """Return the pieces for the refcount table and for the refcounts of all clusters taken so far."""
         first = self.table_offset + self.table_clusters * self.cluster
         blocks = range(first, first + self.blocks * self.cluster, self.cluster)
         return [
@@ -216,10 +220,10 @@ class _Clusters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Header:
-    """The first cluster.
+    """The content of the file's first cluster.
 
-    `refcount_table` is the table's offset and its number of clusters. `snapshots` is the number of snapshots
-    and the offset of the snapshot table.
+    `refcount_table` is the offset of the refcount table and its length in clusters. `snapshots` is the number
+    of snapshots and the offset of the snapshot table.
     """
 
     version: int

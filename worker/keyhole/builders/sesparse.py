@@ -13,8 +13,8 @@ transaction u64, and whether a reader must replay the journal u64.
 
 A table's number is its index in the area of grain tables, and a grain's number is its index in the area of
 grains. Both are assigned in the order of the first write. A directory entry u64 is 1 << 60 plus the table's
-number. A table entry u64 is 3 << 60, plus the lowest 12 bits of the grain's number << 48, plus its other
-bits.
+number. A table entry u64 is 3 << 60, plus the lowest 12 bits of the grain's number << 48, plus the grain's
+number >> 12.
 """
 
 import struct
@@ -32,7 +32,11 @@ JOURNAL_SECTORS = 2048
 
 
 def sesparse(virtual_size: int, *, allocated: Allocated = 0, replay_journal: bool = False) -> Image:
-    """Return an SESparse extent of `virtual_size` bytes. Its `allocated` grains of 4 KiB have a pattern."""
+    """Return an SESparse extent of `virtual_size` bytes that stores the `allocated` grains of 4 KiB.
+
+    The first sector of each stored grain contains a test pattern. If `replay_journal` is true, the extent
+    states that a reader must replay the journal.
+    """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = ceil_div(capacity, GRAIN_SECTORS)
     numbers = block_numbers(allocated, grains)

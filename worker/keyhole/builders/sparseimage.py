@@ -23,9 +23,10 @@ FIRST_BANDS, OTHER_BANDS = 1008, 1010
 
 
 def sparseimage(virtual_size: int, *, allocated: Allocated = 0, band_size: int = BAND_SIZE) -> Image:
-    """Return a sparse image of `virtual_size` bytes. It stores the `allocated` bands, each with a pattern.
+    """Return a sparse image of `virtual_size` bytes that stores the `allocated` bands.
 
-    The first node lists up to 1,008 bands. If there are more, the image has more nodes.
+    The first sector of each stored band contains a test pattern. The first node lists up to 1,008 bands.
+    Further nodes list the other bands.
     """
     written = block_numbers(allocated, ceil_div(virtual_size, band_size))
     nodes = [written[:FIRST_BANDS]]

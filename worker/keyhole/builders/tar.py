@@ -22,7 +22,8 @@ HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 MODIFIED = 1_777_636_800
 FILE, SYMLINK = b"0", b"2"
 
-#: A member: its name, and an image as the content of a file, or a text as the target of a symbolic link.
+#: A member of an archive: its name and its content. The content of a file is an `Image`, and the content of a
+#: symbolic link is a text, the link's target.
 Entry = tuple[str, Image | str]
 
 

@@ -11,7 +11,8 @@ Header, at byte 0 (little-endian; VirtualBox `VDICore.h`, version 1.1)::
     0x180  blocks u32              0x184  allocated blocks u32
     0x188  UUIDs, little-endian: own, last snapshot's, parent's, parent's snapshot
 
-The block map has a u32 for each block: the index of the block in the data area, or FFFFFFFF if it is free.
+The block map contains a u32 for each block of the disk: the index of the block in the data area, or FFFFFFFF
+if the file does not store the block.
 """
 
 import struct
@@ -37,10 +38,11 @@ def vdi(
     image_type: int = 1,
     parent_uuid: UUID = NO_UUID,
 ) -> Image:
-    """Return a VDI of `virtual_size` bytes in blocks of 1 MiB. Its `allocated` blocks have a pattern.
+    """Return a VDI of `virtual_size` bytes that stores the `allocated` blocks of 1 MiB.
 
-    With `image_type` 2 (fixed), the file also stores all other blocks. Use `parent_uuid` with `image_type` 4,
-    a differencing image, which QEMU refuses to open.
+    The first sector of each allocated block contains a test pattern. With `image_type` 2 (fixed), the file
+    also stores all other blocks, as zeros. Use `parent_uuid` with `image_type` 4, a differencing image, which
+    QEMU refuses to open.
     """
     blocks = ceil_div(virtual_size, BLOCK_SIZE)
     written = block_numbers(allocated, blocks)

@@ -1,7 +1,7 @@
 """Builds images in VHD, Virtual PC's format: fixed, dynamic and differencing.
 
-Footer, the last 512 bytes. Images that are not fixed have a copy at byte 0 (big-endian; VHD specification
-1.0, "Hard Disk Footer Format")::
+Footer, the last 512 bytes. Dynamic and differencing images also have a copy of the footer at byte 0
+(big-endian; VHD specification 1.0, "Hard Disk Footer Format")::
 
      0  "conectix"              8  features u32 = 2        12  version u32 = 1.0
     16  dynamic header's offset u64, all ones if fixed     24  seconds since 2000 u32
@@ -17,9 +17,9 @@ Dynamic header, 1024 bytes ("Dynamic Disk Header Format")::
     36  checksum u32           40  parent's UUID           56  parent's time u32
     64  parent's name, UTF-16BE, 512 bytes                576  eight parent locators of 24 bytes
 
-An entry of the block table is the sector of the block's bitmap, or FFFFFFFF if the block is free. The block's
-data follow the bitmap. A checksum is the one's complement of the sum of all other bytes. Versions of Virtual
-PC before 2004 wrote footers of 511 bytes.
+An entry of the block table is the sector of a block's bitmap, or FFFFFFFF if the file does not store the
+block. The block's data follow the bitmap. A checksum is the one's complement of the sum of all other bytes of
+its structure. Versions of Virtual PC before 2004 wrote footers of 511 bytes.
 """
 
 import struct
@@ -53,7 +53,7 @@ def vhd_fixed(
     creator: bytes = b"qem2",
     footer_size: Literal[512, 511] = 512,
 ) -> Image:
-    """Return a fixed VHD: `virtual_size` bytes of `content` (by default zeros), and a footer."""
+    """Return a fixed VHD: `content`, which has `virtual_size` bytes (by default zeros), and a footer."""
     disk = content or Image(virtual_size)
     if disk.size != virtual_size:
         raise ValueError(f"the content has {disk.size} bytes, the disk {virtual_size}")
@@ -68,10 +68,11 @@ def vhd_dynamic(
     allocated: Allocated = 0,
     parent_name: str | None = None,
 ) -> Image:
-    """Return a dynamic VHD. With `parent_name`, it is a differencing VHD with a parent in the same folder.
+    """Return a dynamic VHD, or a differencing VHD if `parent_name` names a parent in the same folder.
 
-    The footer states `virtual_size` as the current size, and the largest geometry that is not larger than
-    `virtual_size`. `creator` determines whether QEMU uses the size or the geometry.
+    The first sector of each `allocated` block contains a test pattern. The footer states `virtual_size` as
+    the current size, and the largest geometry that is not larger than `virtual_size`. `creator` determines
+    whether QEMU uses the size or the geometry.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)

@@ -41,7 +41,7 @@ REGION_TABLE_SIZE = 64 << 10
 LOG_SIZE = MIB
 METADATA_SIZE = MIB
 
-#: The offset in bytes of the first item in the metadata region. The region begins with a table of the items.
+#: The offset of the first item in the metadata region, in bytes. A table of the items precedes the items.
 ITEMS_OFFSET = 64 << 10
 
 #: The number of sectors that one sector bitmap of 1 MiB covers (section 2.5).
@@ -78,11 +78,12 @@ def vhdx(
     parent: str | None = None,
     log_guid: UUID = NO_LOG,
 ) -> Image:
-    """Return a dynamic VHDX of `virtual_size` bytes. Its `allocated` blocks have a pattern.
+    """Return a dynamic VHDX of `virtual_size` bytes that stores the `allocated` blocks.
 
-    With `parent`, a relative path, the image is differencing. `metadata_offset` and `bat_offset` are
-    multiples of 1 MiB. The log is at the first free place, and the payload follows the log and the two
-    regions. A nonzero `log_guid` states that a reader must replay the log; but the log is empty.
+    The first sector of each stored block contains a test pattern. With `parent`, the relative path of a
+    parent, the image is differencing. `metadata_offset` and `bat_offset` are multiples of 1 MiB. The log is
+    at the first free place, and the payload blocks follow the log, the metadata region and the BAT. A nonzero
+    `log_guid` states that a reader must replay the log, although this builder writes an empty log.
 
     Raises:
         ValueError: The metadata region and the BAT overlap.

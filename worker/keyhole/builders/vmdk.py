@@ -17,8 +17,8 @@ the extent does not store the table or the grain.
 A stream-optimized extent (section "Stream-Optimized Compressed Sparse Extents") can be written in one pass.
 First come the grains, each after its sector number and its length. Then come the tables, each after a marker
 of one sector (length in sectors u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of
-stream). The footer is in the last sector but one. It is a copy of the header that states the sector of the
-directory.
+stream). The footer is in the last sector but one. It is a copy of the header, except that it states the
+sector of the grain directory.
 """
 
 import struct
@@ -59,10 +59,11 @@ def vmdk_sparse(
 ) -> Image:
     """Return a sparse extent of `virtual_size` bytes with an embedded descriptor.
 
-    VMware's hosted products write such extents. The `allocated` grains have a pattern. `descriptor_sector` is
-    the descriptor's place, but QEMU always reads the descriptor at sector 1. `descriptor` replaces the whole
-    text of the descriptor. In the default text, `extent_line` replaces the only extent line, and
-    `extra_lines` are added at the end.
+    VMware's hosted products write such extents. The extent stores the `allocated` grains, and the first
+    sector of each stored grain contains a test pattern. `descriptor_sector` is the descriptor's place,
+    although QEMU always reads the descriptor at sector 1. `descriptor` replaces the whole text of the
+    descriptor. In the default text, `extent_line` replaces the only extent line, and `extra_lines` are added
+    at the end.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE))
@@ -101,7 +102,7 @@ def vmdk_sparse(
 def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Image:
     """Return a stream-optimized extent of `virtual_size` bytes, as in an OVA.
 
-    The `allocated` grains have a pattern and are compressed.
+    The extent stores the `allocated` grains compressed. The first sector of each contains a test pattern.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = sorted(block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE)))

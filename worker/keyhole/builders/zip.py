@@ -6,13 +6,15 @@ member's data::
       0  "PK\3\4"    4  version needed, flags, method, time, date, u16 each    14  CRC-32
      18  packed size, size, u32 each    26  lengths of the name and of the extra fields, u16 each; both follow
 
-The directory has another header for each member. It begins with "PK\1\2". Before the version needed, it has
-the version of the program that made the archive. After the lengths, it has the length of the comment, the
-disk and the internal attributes, u16 each, and the external attributes (the upper half is the mode on Unix)
-and the offset, u32 each. The end record follows the directory.
+After the last member comes the central directory, with another header for each member::
 
-If a number is too large for a header, it is in a ZIP64 field. If a number is too large for the end record, it
-is in a ZIP64 record before the end record.
+      0  "PK\1\2"    4  version of the program that made the archive u16
+      6  the fields of the local header from "version needed" to "lengths of the name and of the extra fields"
+     32  comment's length, disk, internal attributes, u16 each    38  external attributes u32: mode << 16
+     42  local header's offset u32    46  name, extra fields
+
+The end record follows the central directory. A number that is too large for a header is in a ZIP64 extra
+field. A number that is too large for the end record is in a ZIP64 record before the end record.
 """
 
 import struct
@@ -36,7 +38,7 @@ POLYNOMIAL = 0xEDB88320
 
 
 class Numbers(NamedTuple):
-    """The size in bytes of a member, its offset, and its checksum."""
+    """The size of a member in bytes, the offset of its local header, and the CRC-32 of its data."""
 
     size: int
     offset: int
@@ -67,7 +69,7 @@ def local_header(name: bytes, numbers: Numbers) -> bytes:
 
 
 def directory_header(name: bytes, numbers: Numbers, mode: int) -> bytes:
-    """Return the header of a member in the directory."""
+    """Return the header of a member in the central directory."""
     size, offset = min(numbers.size, BEYOND), min(numbers.offset, BEYOND)
     larger = [numbers.size] * 2 * (size == BEYOND) + [numbers.offset] * (offset == BEYOND)
     extra = struct.pack(f"<2H{len(larger)}Q", 1, 8 * len(larger), *larger) if larger else b""
@@ -79,7 +81,10 @@ def directory_header(name: bytes, numbers: Numbers, mode: int) -> bytes:
 
 
 def end_records(entries: int, length: int, offset: int, comment: bytes = b"") -> bytes:
-    """Return the records after a directory with `entries` entries and `length` bytes at `offset`."""
+    """Return the records that follow a central directory with `entries` entries and `length` bytes.
+
+    The central directory begins at `offset`.
+    """
     stated = (min(entries, MANY), min(entries, MANY), min(length, BEYOND), min(offset, BEYOND))
     end = END.pack(b"PK\5\6", 0, 0, *stated, len(comment)) + comment
     if stated == (entries, entries, length, offset):
@@ -101,7 +106,7 @@ def checksum_of(image: Image) -> int:
 
 def _zeros_behind(checksum: int, count: int) -> int:
     """Return the checksum of data followed by `count` zeros. `checksum` is the checksum of the data."""
-    # `power` is the polynomial x^8. Each byte of zeros multiplies the register by x^8.
+    # `power` is the polynomial x^8. A byte of zeros multiplies the CRC register by x^8.
     register, power = checksum ^ BEYOND, 1 << 23
     while count:
         if count & 1:
@@ -111,7 +116,7 @@ def _zeros_behind(checksum: int, count: int) -> int:
 
 
 def _product(one: int, two: int) -> int:
-    """Return the product of two polynomials, modulo the polynomial of CRC-32. The highest bit is x^0."""
+    """Return the product of two polynomials, modulo the polynomial of CRC-32. Bit 31 stands for x^0."""
     product = 0
     for bit in range(31, -1, -1):
         if one >> bit & 1:
