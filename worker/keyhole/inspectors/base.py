@@ -29,9 +29,8 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 #: The most regions of one inspector. Most formats need fewer than a dozen regions, so an image that needs
 #: more than 64 was made to exhaust memory.
 MAX_REGIONS = 64
-#: For each region longer than `LONG_REGION` bytes, the inspector reserves `MADE_OF_REGION` times the region's
-#: length of memory. It parses the maps and texts in the region into Python objects, which take more memory
-#: than the bytes of the region.
+#: An inspector reserves memory for each region longer than `LONG_REGION` bytes: `MADE_OF_REGION` times the
+#: region's length, because the Python objects parsed from a region take more memory than its bytes.
 LONG_REGION, MADE_OF_REGION = 512 * 1024, 8
 #: The most bytes of maps that a thorough inspector keeps in memory: two million entries of 8 bytes.
 THOROUGH_BYTES = 16 * 1024 * 1024
@@ -55,7 +54,7 @@ class Remembers(Protocol):
 
     @property
     def remembered(self) -> FactCache:
-        """The cache of `Remembered` properties. The inspector clears it."""
+        """The cache of `Remembered` properties, which the inspector clears when its data change."""
 
 
 class Remembered(Generic[Value]):
@@ -73,15 +72,15 @@ class Remembered(Generic[Value]):
         self._name = name
 
     def __get__(self, remembering: "Remembers", _owner: object = None) -> Value:
-        # `add` below stores the value as an attribute of the same name. Because this class has no `__set__`,
-        # Python then reads the attribute, and does not call this method again.
+        # `FactCache.add` stores the value as an attribute of `remembering` with the property's name. Because
+        # this class has no `__set__`, later reads find the attribute, and do not call this method again.
         value: Value = self._compute(remembering)
         remembering.remembered.add(remembering, self._name, value)
         return value
 
 
 class Layer(Enum):
-    """The kind of a format. It determines whether an object of this kind can be a part of another object."""
+    """The kind of a format: one of the criteria by which `FileInspector.explains` decides."""
 
     IMAGE = auto()
     DISC = auto()
@@ -102,8 +101,8 @@ class FileInspector:
 
     #: The name of the format, which `get_inspector` accepts.
     NAME = "raw"
-    #: The kind of the format. An object of another format can begin with a disk, a disc or a compressed
-    #: stream; `explains` uses the kind to recognise this.
+    #: The kind of the format. An image of one format can begin with the bytes of a disk, an optical disc or a
+    #: compressed stream; `explains` of that image's inspector then checks the kind.
     LAYER = Layer.IMAGE
     #: Whether objects of this format contain members, which are inspected separately.
     IS_CONTAINER = False
@@ -189,15 +188,15 @@ class FileInspector:
     def post_process(self) -> None:
         """Process the bytes captured so far; a hook for subclasses, called after every piece of data.
 
-        The hook can declare new regions. `feed` then passes the current piece to the new regions, too, and
-        calls the hook again.
+        The hook can declare new regions. `feed` then passes the same piece of data to the new regions, too,
+        and calls the hook again.
         """
 
     def close(self) -> None:
         """Release the reserved memory and the regions. The inspector must not be used afterwards."""
         for held in self._asked_for.values():
             held.release()
-        # Parts of some inspectors refer to them, so Python would free the regions late.
+        # Some inspectors are in a reference cycle with their parts, so Python would free the regions late.
         self._regions.clear()
         self.remembered.clear()
 
@@ -308,15 +307,15 @@ class FileInspector:
         return False
 
     def explains(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether `other` recognises a part of this format, and not a second format."""
+        """Whether the data that `other` recognises are a part of this image, and not a second image."""
         return False
 
     def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether this format's mark is left over in an object of `other`'s format, and no second format."""
+        """Whether this format's mark is only a leftover in the data of an object of `other`'s format."""
         return False
 
     def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether to fetch nothing for `other` now, because `explains(other)` is true or can become true."""
+        """Whether to fetch nothing for `other` now. True if `explains(other)` is true or can become true."""
         return False
 
     @property

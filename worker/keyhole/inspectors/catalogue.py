@@ -59,11 +59,13 @@ class Format:
         known_by: The place of the format's marks.
         kind: What an object of this format contains.
         begins: For formats that are recognised by their first bytes: possible first bytes, or a function that
-            checks them. Objects of other formats can also begin like this; see `matches_prefix`.
+            checks them. They are only a quick test: objects of other formats can begin with the same bytes,
+            and the inspector decides (see `matches_prefix`).
         aliases: Other names of the format in metadata and policies. Keyhole also accepts them as suffixes.
         suffixes: The suffixes of objects' names, besides the format's name and its aliases.
         content_types: The media types of the format. Several formats can share a media type.
-        second_name: A second format name, which the inspector reports for some objects.
+        second_name: A second format name, which the inspector reports for some objects. The inspector of tar
+            has the second name `ova`.
     """
 
     name: str
@@ -315,7 +317,7 @@ CONTAINER_FORMATS: Final = frozenset(name for one in CONTAINERS for name in one.
 COMPRESSED_FORMATS: Final = frozenset(one.name for one in FORMATS if one.kind is Kind.COMPRESSED)
 #: All format names, which `get_inspector` accepts.
 NAMES: Final = tuple(dict.fromkeys(name for one in FORMATS for name in one.names))
-#: The format name for every name that clouds and tools use for a format.
+#: The format name that belongs to each name or alias of a format. Clouds and tools use the aliases.
 FORMAT_OF_NAME: Final[Mapping[str, str]] = {
     name: one.name if name in one.aliases else name for one in FORMATS for name in (*one.names, *one.aliases)
 }
@@ -324,7 +326,7 @@ FORMAT_OF_SUFFIX: Final[Mapping[str, str]] = {
     **FORMAT_OF_NAME,
     **{suffix: one.name for one in FORMATS for suffix in one.suffixes},
 }
-#: The names of all formats that have a content type, in the order of the rows.
+#: The names of the formats for each content type, in the order of the rows.
 FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     content_type: tuple(name for one in FORMATS if content_type in one.content_types for name in one.names)
     for content_type in sorted({each for one in FORMATS for each in one.content_types})
@@ -334,7 +336,8 @@ FORMATS_OF_CONTENT_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
 def get_inspector(format_name: str) -> type[FileInspector] | None:
     """Return the inspector class for a format name (`raw qcow2 vhd vhdx vmdk vdi …`).
 
-    Return `None` if the format is not supported. If several inspectors share a name, the first row decides.
+    Return `None` if the format is not supported. If several rows have the name, return the inspector of the
+    first row.
     """
     return next((one.inspector for one in FORMATS if format_name in one.names), None)
 

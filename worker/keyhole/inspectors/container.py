@@ -4,16 +4,16 @@ A member is a range of the container, or the output of a decoder. The member's i
 offsets within the member. The container's inspector translates them into offsets within the object, and
 passes the bytes that arrive to the member's inspection.
 
-- Once captured bytes describe a member, the container's inspector declares the member (`new_member`), in the
-  same way as it declares regions. It passes the current piece to the new members, too.
+- Once captured bytes describe a member, the container's inspector declares the member (`new_member`). It
+  passes the piece of data that the caller has just passed to the new member, too.
 - A member is settled once its inspection needs no more bytes. The container's inspector then closes the
   member's inspection, and keeps the member's facts if `keeps` returns true.
 - A container can be a member of another container, up to a depth of `inside.MAX_DEPTH`.
 - To bound the memory, the number of members that are inspected at once is limited (`busy`), and so is the
   number of members that are kept (`full`). Deferring an inspection does not change its result.
-- A member's inspection receives the member's length as soon as the whole member is known to lie inside the
-  object, or the object's length is known. If the object ends within the member, the inspection sees only the
-  part inside the object.
+- The container's inspector passes the member's length to the member's inspection as soon as it knows that the
+  whole member lies inside the object, or it knows the object's length. If the object ends within the member,
+  the inspection receives only the part inside the object, and the length of this part.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -175,13 +175,16 @@ class ContainerInspector(FileInspector):
 
     @property
     def holds_much(self) -> bool:
-        """Whether a member is being decompressed. Only one is at any time, because this takes much memory."""
+        """Whether a member is being decompressed.
+
+        Decompression takes much memory, so at most one member is being decompressed at any time.
+        """
         return any(member.inspection.holds_much for member in self._open.values())
 
     # For subclasses to override
 
     def keeps(self, member: Member) -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether to report this settled file as a member."""
+        """Whether to include this member in the container's facts; a hook for subclasses."""
         return True
 
     # Input
@@ -264,18 +267,22 @@ class ContainerInspector(FileInspector):
 
     @property
     def _most(self) -> int:
-        """The number of kept and open members. It is an upper limit, because open members may not be kept."""
+        """The number of kept and open members: an upper limit for the number of members that are kept."""
         return len(self._kept) + len(self._open)
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:
         for member in members.values():
-            # Set the member's length first, because some inspections need only the length of a short member.
+            # Set the member's length before passing bytes: some inspections need no bytes of a short member
+            # once they have its length.
             member.reach(self._highest, self._size)
             member.feed(offset, data)
         self._settle(members)
 
     def _settle(self, members: dict[int, PlacedMember]) -> bool:
-        """Keep the facts of complete members and close their inspections. Return whether there were any."""
+        """Keep the facts of complete members and close their inspections.
+
+        Return whether a member was complete.
+        """
         settled = []
         for number, member in members.items():
             member.reach(self._highest, self._size)

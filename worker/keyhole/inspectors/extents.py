@@ -108,9 +108,9 @@ class ExtentMap:
         return range(index, len(starts))
 
     def _part(self, index: int, start: int, end: int) -> Extent:
-        """Return the part of an extent from `start` to `end`, which count from the extent's first byte.
+        """Return the part of an extent from `start` to `end`, without the bytes that lie outside the extent.
 
-        `start` and `end` can lie outside the extent. The part is then cut to the extent.
+        `start` and `end` are relative to the extent's first byte.
         """
         start, end = max(0, start), min(end, self._lengths[index])
         return Extent(self._offsets[index] + start, end - start, self._places[index] + start)

@@ -8,7 +8,7 @@ from weakref import ReferenceType, ref
 
 from keyhole.inspectors.findings import Finding
 
-#: The value of `unseen` if the compressed data have no errors but were not decompressed to the end.
+#: The value of `Facts.unseen` if the inspection stopped decompressing at a limit, and found no errors before.
 DECOMPRESSION_LIMIT: Final = "decompression_limit"
 
 
@@ -38,8 +38,8 @@ class Facts:
         unseen: The reason why a part of a container was not inspected: the name of a check, or
             `DECOMPRESSION_LIMIT`.
         first_bytes: The first 4 KiB of an object that was not recognised, so that the caller can determine
-            what it is. If the first 4 KiB are zeros, but other captured bytes are not, this is `b""`. If all
-            captured bytes are zeros, it is all of them.
+            what it is. If all captured bytes are zeros, all captured bytes. If only the first 4 KiB are
+            zeros, `b""`.
         other_sizes: The virtual sizes that some readers use instead of `virtual_size`. The keys are the
             readers' names from the module `readers`; a size of zero means unknown.
     """

@@ -1,7 +1,8 @@
 """The interface through which the inspector of a container opens inspections of the container's members.
 
 The container's inspector knows where the members' bytes lie. It calls `Inside.look` to open an inspection of
-a member, one level deeper and with the same limits. So it does not depend on the inspectors of other formats.
+a member, one level deeper and with the same limits. So the container's inspector does not depend on the
+inspectors of other formats.
 """
 
 from collections.abc import Callable, Sequence

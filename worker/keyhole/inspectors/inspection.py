@@ -34,8 +34,8 @@ from keyhole.inspectors.unsupported import UnsupportedFormats
 if TYPE_CHECKING:
     from keyhole.inspectors.container import ContainerInspector
 
-#: If one of these checks has a finding, the image does not count as whole, even if the format's inspector
-#: reports that it is.
+#: If one of these checks has a finding, the inspection reports `UNCHECKED`, even if the format's inspector
+#: has proven that the image is whole.
 NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
 #: The inspectors that every inspection uses to search the object's end.
 AT_END = tuple(one.inspector for one in BY_END)
@@ -66,8 +66,9 @@ class Inspection:
         self._unsupported = UnsupportedFormats(tracing)
         self._disc = ISOInspector(tracing)
         self._disk = RawDiskInspector(tracing)
-        # All inspectors that can match the object, and those of them that have not raised an
-        # `ImageFormatError`. Both lists are empty until the front has arrived.
+        # `_candidates` contains all inspectors that can match the object. `_following` contains the
+        # candidates that have not raised an `ImageFormatError`. Both lists are empty until the front has
+        # arrived.
         self._candidates: list[FileInspector] = []
         self._following: list[FileInspector] = []
         self._errors: dict[FileInspector, str] = {}
@@ -147,12 +148,15 @@ class Inspection:
 
     @property
     def matches(self) -> list[FileInspector]:
-        """The inspectors that recognise the object, except inspectors that match only a part of a format."""
+        """The inspectors that recognise the object.
+
+        Inspectors that recognise only a part of the image are left out.
+        """
         matches = [inspector for inspector in self._candidates if inspector.format_match]
         return [one for one in matches if not any(self._is_part(one, of) for of in matches)]
 
     def _is_part(self, one: FileInspector, of: FileInspector) -> bool:
-        """Return whether `one` recognises only a part of the format of `of`, and not a second format."""
+        """Return whether the data that `one` recognises are only a part of the image that `of` recognises."""
         known_by_prefix = of in self._by_front or type(of) in AT_BOTH_ENDS
         return of.explains(one) or (known_by_prefix and one.is_remnant_in(of))
 
@@ -238,9 +242,9 @@ class Inspection:
     def _narrow(self, shown: bytes = b"") -> None:
         """Choose the inspectors that can match the object, as soon as the front has arrived.
 
-        The chosen inspectors have not received the front yet. If `shown`, the caller's current piece,
-        contains the whole front, the caller passes `shown` to them afterwards. Otherwise this method passes
-        the front to them.
+        The chosen inspectors also need the bytes of the front, which arrived before the choice. `shown` is a
+        piece that begins at offset 0 and that `feed` passes to the chosen inspectors after this call. If
+        `shown` does not contain the whole front, this method passes the front to them.
         """
         if self._narrowed or self._front.gaps(self._size):
             return
@@ -281,7 +285,8 @@ class Inspection:
     def _between_matters(self) -> bool:
         """Whether to search for volumes between front and end.
 
-        This is necessary only after all inspectors that recognise a format by the object's end have failed.
+        This is necessary only if no format was recognised by the object's end: a footer or trailer at the end
+        already determines the format.
         """
         return all(inspector.complete and not inspector.format_match for inspector in self._by_end)
 
@@ -296,7 +301,10 @@ class Inspection:
         return wanting
 
     def _each(self, call: Callable[[FileInspector], None]) -> None:
-        """Call `call` for every candidate, and store the error of each candidate that raises one."""
+        """Call `call` for every inspector that has not failed.
+
+        Store the `ImageFormatError` of each that fails now.
+        """
         failed = False
         for inspector in self._following:
             try:

@@ -24,7 +24,8 @@ from keyhole.inspectors.base import FileInspector, Remembered
 from keyhole.inspectors.compression.fronts import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
 
-#: The number of first bytes that are searched for marks. Probes read no more than the first sector.
+#: The number of first bytes that are searched for marks. The probes of most readers also read only the first
+#: sector.
 FRONT_BYTES: Final = 512
 
 #: Formats, and the first bytes by which they are recognised.
@@ -57,8 +58,8 @@ QCOW_MAGIC: Final = b"QFI\xfb"
 QCOW_INSPECTED: Final = {version.to_bytes(4, "big") for version in (1, 2, 3)}
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
-#: The maximum number of skippable frames that the inspector skips. Seekable streams and streams from parallel
-#: compression begin with one skippable frame.
+#: The maximum number of skippable frames that the inspector skips. Programs that compress in parallel or
+#: write seekable streams put only one such frame at the beginning, so 8 suffice.
 MAX_HOPS: Final = 8
 HOP_BYTES: Final = 8
 
@@ -129,8 +130,7 @@ class UnsupportedFormats(FileInspector):
             return None
         head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
         # libarchive and file(1) report Zstandard for every skippable frame, whatever follows the frame, so
-        # this method does the same. This cannot concern a real disk, because no disk begins with a skippable
-        # frame.
+        # this method does the same.
         return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
     def _ends(self) -> tuple[str, ...]:
@@ -145,7 +145,10 @@ class UnsupportedFormats(FileInspector):
 
 
 def _is_compress(front: bytes) -> bool:
-    """Return whether this is `compress` data. The third byte contains the longest code, 9 to 16 bits."""
+    """Return whether this is `compress` data.
+
+    The third byte states the length of the longest code, 9 to 16.
+    """
     return (
         front[:2] == b"\x1f\x9d"
         and len(front) > 2
@@ -157,7 +160,8 @@ def _is_compress(front: bytes) -> bool:
 def _is_pack(front: bytes) -> bool:
     """Return whether this is `pack` data, which gzip unpacks.
 
-    After the mark follow the length of the data in 4 bytes and the number of levels of the tree, 1 to 25.
+    The mark is followed by the length of the data in 4 bytes, and by the number of levels of the Huffman
+    tree, which is 1 to 25.
     """
     return front[:2] == b"\x1f\x1e" and len(front) > 6 and 0 < front[6] <= 25
 
@@ -195,9 +199,10 @@ def _is_arj(front: bytes) -> bool:
 
 
 def _is_cloop(front: bytes) -> bool:
-    """Return whether QEMU with `-f cloop` would open the object. QEMU then requires no mark.
+    """Return whether QEMU with `-f cloop` would open the object.
 
-    QEMU checks the block size, the number of blocks, and that the offsets of the blocks ascend.
+    QEMU then does not check the mark, but the block size, the number of blocks, and whether the offsets of
+    the blocks ascend.
     """
     if len(front) < 152:
         return False
@@ -219,7 +224,7 @@ CHECKED: Final[tuple[tuple[str, Callable[[bytes], bool]], ...]] = (
     ("lha", lambda front: LHA.match(front) is not None),
     ("cpio", lambda front: bool(CPIO_NEW.match(front) or CPIO_OLD.match(front) or _is_old_cpio(front))),
     ("arj", _is_arj),
-    # Searching for the word alone takes a tenth of the time.
+    # The search for the plain word takes a tenth of the time of the regular expression, so it comes first.
     ("uuencode", lambda front: b"begin" in front and UUENCODED.search(front) is not None),
     ("cloop", _is_cloop),
 )
