@@ -10,9 +10,9 @@ extraction folder itself, so a reader that opens `disk` opens `secret` in the fo
   Keyhole follows all links once with the later link in place and once with the earlier link.
 - Extractors resolve the target of a hard link when they extract the hard link. So this target can lead only
   through links that precede the hard link in the archive. A hard link to a symbolic link is a second symbolic
-  link with the same target text. If the two are in different folders, a relative target leads to different
-  places, so Keyhole follows the hard link, too.
-- Keyhole does all of this twice: once with the exact names, and once with folded names. The folded forms of
+  link with the same target text. If the two links are in different folders, the same relative target leads to
+  different places. So Keyhole follows the hard link, too.
+- Keyhole follows all links twice: once with the exact names, and once with folded names. The folded forms of
   two names are equal if macOS or Windows treats both names as the same file.
 - Keyhole follows up to 63 links on one path, the highest limit of all operating systems. It also limits the
   memory and the number of steps for all links of an archive together.

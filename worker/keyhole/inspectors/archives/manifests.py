@@ -29,8 +29,8 @@ BLOBS: Final = b"blobs"
 #: The longest manifest that Keyhole reads, in bytes. The manifest of an image with 127 layers, Docker's
 #: limit, has 30 KB.
 MAX_BYTES: Final = 128 * 1024
-#: The most names of layers and manifests that Keyhole reads from all manifests of an archive together. It
-#: equals the limit on the files of an archive.
+#: The most names of layers and manifests that Keyhole reads from all manifests of an archive together. This
+#: limit equals the limit on the headers of an archive.
 MAX_NAMED: Final = 16_384
 #: Media types of layers that are archives.
 LAYER: Final = re.compile(r"application/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\.")
@@ -50,7 +50,7 @@ class Manifests:
         self._room = MAX_NAMED
 
     def note(self, name: bytes) -> None:
-        """Record the path of a file or a link of the archive: the paths in the root determine `kind`."""
+        """Record the path of a file or link. The names in the archive's root determine `kind`."""
         parts = parts_of(name)
         if len(parts) == 1:
             self._root_names.add(parts[0])

@@ -23,7 +23,7 @@ def shown(name: bytes) -> str:
 
 
 def parts_of(name: bytes) -> list[bytes]:
-    """Return the parts of a name that slashes separate, without empty parts and without `.`."""
+    """Split a name at its slashes, and return the parts except `.` and empty parts."""
     return [part for part in name.split(b"/") if part not in {b"", b"."}]
 
 

@@ -64,7 +64,7 @@ class OVAInspector(TarInspector):
             self._decisive.update(self._machine.chunks())
         join_chunks(self._machine, self, self._namesakes)
 
-    # What comes out
+    # Facts
 
     @property
     def complete(self) -> bool:

@@ -1,4 +1,4 @@
-"""bzip2: one stream or several in a row.
+"""Inspects bzip2 objects, which consist of one stream or of several streams in a row.
 
 A stream consists of blocks. Each block has up to 900,000 bytes of data and a checksum.
 
@@ -15,7 +15,7 @@ BZIP2_BYTES = 4 * 1024**2
 
 
 class Bzip2Decoder(Decoder):
-    """Decodes bzip2 streams in a row."""
+    """Decodes the bzip2 streams of an object."""
 
     NAME = "bzip2"
     ERRORS = OSError
@@ -24,7 +24,7 @@ class Bzip2Decoder(Decoder):
 
     @classmethod
     def begins(cls, front: bytes) -> bool:
-        """Whether `front` begins with a stream header, and a block or the stream's end follows it."""
+        """Whether `front` begins with a stream header and, after it, one of the `MARKS`."""
         return front.startswith(b"BZh") and front[3:4] in b"123456789" and front[4:10] in cls.MARKS
 
     def window(self, head: bytes) -> int:  # noqa: ARG002 - the largest block is assumed
@@ -37,7 +37,7 @@ class Bzip2Decoder(Decoder):
 
 
 class Bzip2Inspector(CompressedInspector):
-    """bzip2 streams and their content."""
+    """The inspector of bzip2 objects."""
 
     NAME = "bzip2"
     DECODER = Bzip2Decoder

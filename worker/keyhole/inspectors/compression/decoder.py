@@ -26,12 +26,12 @@ KIB, MIB = 1024, 1024**2
 #: The most bytes of output in one step. Larger steps are not faster.
 STEP = MIB
 #: How many bytes of a stream a decoder passes to the library at once. Each portion of a stream is twice as
-#: long as the one before, up to `MOST_PORTION`. The first portion is short, because the library copies the
-#: bytes of a portion that follow the stream's end: in an object with thousands of short streams, it would
-#: copy every long portion thousands of times.
+#: long as the one before, up to `MOST_PORTION`. The first portion is short, because the library copies all
+#: bytes of a portion that follow the stream's end. With long portions, it would copy the same bytes many
+#: times in an object with thousands of short streams.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
-#: The number of bytes from which a decoder can recognise a stream and the memory that the stream needs. The
-#: longest headers are the headers of xz with several filters.
+#: How many of a stream's first bytes a decoder needs in order to recognise the stream and to determine how
+#: much memory decoding takes. The longest headers are those of xz streams with several filters.
 HEAD_BYTES = 64
 #: The most zeros that are skipped as padding. If there are more, decoding ends.
 MAX_PADDING = 1 * MIB
@@ -80,10 +80,11 @@ class Decoder(ABC):
         self.streams = 0
         #: The number of input bytes that were used, and the number of output bytes.
         self.taken, self.made = 0, 0
-        #: The limit on the output in bytes. The decoder also reserves at most this many bytes for its window.
+        #: The limit on the output in bytes. It also limits the memory that is reserved for the window,
+        #: because the decoder fills the window with output.
         self.most_output = MAX_WINDOW
-        #: The memory that the decoder has reserved. `beside` is how many of its bytes are for the caller and
-        #: not for the window.
+        #: `held` is the memory that the decoder has reserved: memory for the window, and `beside` bytes for
+        #: the caller's buffers.
         self.held, self.beside = Held(), 0
         #: The offset at which other data follow the last stream, or `None`. Decoding ends at this offset.
         self.trailing_at: int | None = None

@@ -1,4 +1,6 @@
-"""gzip: one member or several in a row. A member has a header, deflated data, a CRC-32 and a length.
+"""Inspects gzip objects, which consist of one member or of several members in a row.
+
+A member has a header, deflated data, a CRC-32 and a length.
 
 Source: RFC 1952, section 2.3. All fields are little-endian.
 
@@ -45,13 +47,13 @@ class Inflating:
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """Decompress `data` and return at most `max_length` bytes; see `Stream`."""
         made = self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
-        # If the output has `max_length` bytes, zlib may have more output without more input.
+        # If the output has `max_length` bytes, zlib can have more output that needs no further input.
         self.needs_input = len(made) < max_length and not self._zlib.unconsumed_tail
         return made
 
 
 class GzipDecoder(Decoder):
-    """Decodes gzip members in a row."""
+    """Decodes the gzip members of an object."""
 
     NAME = "gzip"
     PADDING = 1
@@ -81,7 +83,7 @@ class GzipDecoder(Decoder):
 
 
 class GzipInspector(CompressedInspector):
-    """gzip members and their content."""
+    """The inspector of gzip objects."""
 
     NAME = "gzip"
     DECODER = GzipDecoder

@@ -7,7 +7,7 @@ inspection. It stops as soon as one of these conditions is true:
 - The object has ended.
 - The output or the input has reached its limit (`Decompression`).
 - The member's inspection needs no more bytes, and the object is known to be longer than the limit on input.
-  Such an object cannot be decompressed to its end.
+  Keyhole cannot decompress such an object to its end.
 - The data are corrupt or a decompression bomb (see `limits`).
 
 The sizes in the object's header, index or trailer are not trusted, so the member's size is known only after
@@ -15,8 +15,9 @@ the object was decompressed to its end.
 
 The object's length can be unknown at first: the caller sets it before or after decompression begins. So if
 the member's inspection needs no more bytes while the length is unknown, the inspector stores the member's
-result and continues to decompress. If the object turns out to be longer than the limit on input, the
-inspector uses the stored result. The result then does not depend on when the caller sets the length.
+result and continues to decompress. If the caller then sets a length that exceeds the limit on input, the
+inspector reports the stored result. It would report the same result if the caller had set the length before
+decompression began.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,9 +36,9 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
 FRONT_BYTES = 512
-#: Besides the decoder's window, decompression needs buffers. They contain each piece `PIECES_AT_ONCE` times,
-#: because S3's response contains it once more, and `LEAST_BUFFERS` bytes for three things: one step of
-#: output, what `replay` keeps, and the member's inspection.
+#: Besides the decoder's window, decompression needs buffers. They have room for `PIECES_AT_ONCE` copies of a
+#: piece, the inspector's and the one in S3's response. `LEAST_BUFFERS` is the room in bytes for one step of
+#: output, the output that `Replay` keeps, and the regions of the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.
@@ -78,8 +79,8 @@ class CompressedInspector(ContainerInspector):
         self._replay: Replay | None = None
         self._piece = ""
         self._header: Mapping[str, object] = {}
-        # `_looked` is the outcome at the time when the member's inspection needed no more bytes, and `_ended`
-        # is the outcome at the end of decompression.
+        # `_looked` is the outcome when the member's inspection first needed no more bytes. `_ended` is the
+        # outcome when decompression ended.
         self._looked: Outcome | None = None
         self._ended: Outcome | None = None
         self.new_region("front", CaptureRegion(0, FRONT_BYTES))
@@ -256,7 +257,7 @@ class CompressedInspector(ContainerInspector):
             yield found("trailing_data", f"{at} bytes in, unexpected data follows the {self} stream")
 
     def _excess(self, replay: Replay) -> Iterator[Finding]:
-        """Yield the findings on an object whose output exceeds the limit or is compressed data."""
+        """Yield the finding on output that exceeds the limit, or on output that is itself compressed data."""
         made, taken = self._decoder.made, self._decoder.taken
         if made > BOMB_RATIO * taken and not holds_image(replay.inspection.matches):
             yield found(
@@ -296,7 +297,11 @@ class CompressedInspector(ContainerInspector):
 
 
 def holds_image(matches: Iterable[FileInspector]) -> bool:
-    """Return whether data of the recognised formats are an image, or are compressed and contain an image."""
+    """Return whether data with these recognised formats contain an image.
+
+    If the data are compressed data, this is true only if their decompressed content has the format of an
+    image.
+    """
     return any(
         match.LAYER is not Layer.COMPRESSED
         or any(member.facts.format not in {None, *COMPRESSED} for member in match.members())

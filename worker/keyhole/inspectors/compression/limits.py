@@ -5,11 +5,11 @@ ratio alone does not prove a bomb: a harmless disk of 10 GiB that is mostly zero
 gzip, 2 MiB of xz or 320 KiB of zstd. Keyhole reports a bomb (`decompression_bomb`, unsafe) if one of these
 conditions is true:
 
-- The output exceeds the limit and is more than a hundred times as long as the input, and it contains no disk
-  image that would explain the ratio.
+- The output exceeds the limit, or is compressed data itself. It is also more than a hundred times as long as
+  the input, and contains no disk image that would explain the ratio.
 - Decompression needs more memory than the format's own tools allow by default.
 - The object consists of thousands of streams that contain almost no data.
-- The data are compressed three times or more, because this serves only to multiply the ratios.
+- The data are compressed three times or more. The only use of this is to multiply the ratios.
 
 If an object contains a disk image and its output exceeds the limit, the verdict is inconclusive
 (`decompression_limit`). A higher limit makes a verdict possible.

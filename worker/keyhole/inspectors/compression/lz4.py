@@ -1,4 +1,6 @@
-"""LZ4: one frame or several in a row. Skippable frames can precede and follow each frame.
+"""Inspects LZ4 objects, which consist of one frame or of several frames in a row.
+
+Skippable frames can precede and follow each frame.
 
 Source: LZ4 Frame Format Description 1.6.3, "General Structure of LZ4 Frame format", "Frame Descriptor",
 "Skippable Frames" and "Legacy frame". All fields are little-endian.
@@ -56,7 +58,7 @@ class _Frame:
 
 
 class Lz4Decoder(Decoder):
-    """Decodes LZ4 frames in a row."""
+    """Decodes the LZ4 frames of an object."""
 
     NAME = "lz4"
     # The package `lz4` raises RuntimeError for all errors of liblz4.
@@ -103,7 +105,7 @@ class Lz4Decoder(Decoder):
 
 
 class Lz4Inspector(CompressedInspector):
-    """LZ4 frames and their content."""
+    """The inspector of LZ4 objects."""
 
     NAME = "lz4"
     DECODER = Lz4Decoder

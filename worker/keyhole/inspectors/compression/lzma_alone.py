@@ -1,4 +1,4 @@
-"""`.lzma` files ("LZMA_Alone"): one LZMA stream with a header and without a checksum.
+"""Inspects `.lzma` files ("LZMA_Alone"), which are one LZMA stream with a header and without a checksum.
 
 Source: The .lzma File Format 1.0 (XZ Utils, doc/lzma-file-format.txt), section 1.1. All fields are
 little-endian.
@@ -51,7 +51,7 @@ class LzmaDecoder(Decoder):
 
 
 class LzmaInspector(CompressedInspector):
-    """A `.lzma` file and its content."""
+    """The inspector of `.lzma` files."""
 
     NAME = "lzma"
     DECODER = LzmaDecoder

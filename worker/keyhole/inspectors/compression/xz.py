@@ -1,4 +1,6 @@
-"""xz: one stream or several in a row. A stream has blocks and an index.
+"""Inspects xz objects, which consist of one stream or of several streams in a row.
+
+A stream has blocks and an index.
 
 Source: The .xz File Format 1.2.0, sections 2 to 5.
 """
@@ -16,7 +18,7 @@ LZMA_BYTES = 1024**2
 
 
 class XzDecoder(Decoder):
-    """Decodes xz streams in a row."""
+    """Decodes the xz streams of an object."""
 
     NAME = "xz"
     PADDING = 4
@@ -89,7 +91,7 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 class XzInspector(CompressedInspector):
-    """xz streams and their content."""
+    """The inspector of xz objects."""
 
     NAME = "xz"
     DECODER = XzDecoder

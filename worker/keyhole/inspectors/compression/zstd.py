@@ -1,4 +1,6 @@
-"""Zstandard: one frame or several in a row. Skippable frames can precede and follow each frame.
+"""Inspects Zstandard objects, which consist of one frame or of several frames in a row.
+
+Skippable frames can precede and follow each frame.
 
 Source: RFC 8878, sections 3.1.1 (frames) and 3.1.2 (skippable frames). All fields are little-endian.
 
@@ -25,7 +27,7 @@ else:
 
 
 class ZstdDecoder(Decoder):
-    """Decodes Zstandard frames in a row."""
+    """Decodes the Zstandard frames of an object."""
 
     NAME = "zstd"
     ERRORS = zstd.ZstdError
@@ -79,7 +81,7 @@ class ZstdDecoder(Decoder):
 
 
 class ZstdInspector(CompressedInspector):
-    """Zstandard frames and their content."""
+    """The inspector of Zstandard objects."""
 
     NAME = "zstd"
     DECODER = ZstdDecoder

@@ -58,7 +58,7 @@ MAX_EXTENDED = MIB
 #: The suffix of an OVF descriptor, which states the disks of a virtual machine.
 DESCRIPTOR_SUFFIX = b".ovf"
 #: How many bytes after the end Keyhole checks, and how many it reads at a time. GNU tar pads an archive to a
-#: multiple of 10 KiB, or of the blocking factor in its options.
+#: multiple of 10 KiB, or of another length that its options set.
 MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
 
 
@@ -94,7 +94,7 @@ class TarInspector(ContainerInspector):
         self._namesakes = Namesakes()
         # The number of each file, by the digest of its name; `None` for a link or a device.
         self._named = self._namesakes.numbers
-        # The names of OVF descriptors, by file number. A second file with the same name is a finding.
+        # The names of OVF descriptors, by file number. A second file with one of these names is a finding.
         self._decisive: dict[int, str] = {}
         self._ended: End | None = None
         self.new_region("front", CaptureRegion(0, BLOCK))
@@ -132,7 +132,7 @@ class TarInspector(ContainerInspector):
         yield from ()
         return True
 
-    # What comes out
+    # Facts
 
     @property
     def wholeness(self) -> Wholeness:

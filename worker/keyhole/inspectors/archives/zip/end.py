@@ -22,9 +22,9 @@ In a Zip64 archive, a locator directly precedes the end record.
 | 16 | 4 | how many disks there are |
 
 Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.15 and 4.3.16. Behaviour of readers: Python's Lib/zipfile.py,
-`_EndRecData` and `_RealGetContents`, takes the bytes directly before the record, as many as the record
-states, as the directory. Info-ZIP's process.c, `find_ecrec`, uses the last record and ignores bytes after the
-record's comment.
+`_EndRecData` and `_RealGetContents`, assumes that the directory ends where the record begins, and has the
+length that the record states. Info-ZIP's process.c, `find_ecrec`, uses the last record and ignores bytes
+after the record's comment.
 """
 
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ class EndRecord(NamedTuple):
 
     @property
     def needs_zip64(self) -> bool:
-        """Whether a number is too large for its field, so that the Zip64 record has the number."""
+        """Whether a number is too large for its field, and is stored in the Zip64 record instead."""
         return IN_ZIP64_16 in {self.disk, self.directory_disk, self.entries_here, self.entries} or (
             IN_ZIP64_32 in {self.directory_bytes, self.directory_offset}
         )

@@ -20,9 +20,9 @@ cannot decode, and does not inspect their content. If a file is the descriptor o
 compares the descriptor with the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
-first bytes (the front) and the last bytes of the archive in memory until the walk requests them. With this,
-two reads are enough for an archive of any length if its disk is recognised by the first bytes. From a stream,
-Keyhole cannot read the bytes that it did not keep, because they have passed.
+first bytes (the front) and the last bytes of the archive in memory until the walk requests them. So two reads
+are enough for an archive of any length if its disk is recognised by the first bytes. From a stream, Keyhole
+cannot read the bytes that it did not keep, because they have passed.
 
 Wholeness: proven if the walk leads from the first member to the directory. Keyhole does not compare the
 checksums of stored members, because it would have to read every byte.
@@ -92,7 +92,7 @@ class ZipInspector(ContainerInspector):
         """Whether the object begins like a ZIP archive."""
         return self.matches_prefix(self.region("mark").data)
 
-    # What goes in
+    # Input
 
     def feed(self, offset: int, data: bytes) -> None:
         """Take bytes from any offset; see `FileInspector.feed`. The front is stored for the walk."""
@@ -107,9 +107,9 @@ class ZipInspector(ContainerInspector):
         self._give()
 
     def _give(self) -> None:
-        """Feed stored bytes of the front and the end that the walk wants now.
+        """Pass stored bytes of the front and the end that the walk or a member's inspection now needs.
 
-        Each piece can make the walk want further bytes, so repeat this until the walk wants no stored bytes.
+        Each piece can make them need further bytes, so repeat this until they need no stored bytes.
         """
         if self._walk is None:
             return
@@ -159,7 +159,7 @@ class ZipInspector(ContainerInspector):
         """Return whether a file is a member; see `archives.member`."""
         return is_member(member)
 
-    # What comes out
+    # Facts
 
     @property
     def wholeness(self) -> Wholeness:

@@ -40,7 +40,7 @@ class Unpacking(CompressedInspector):
 
     @property
     def matches(self) -> list[FileInspector]:
-        """No formats, because the compression of a member is part of the ZIP format."""
+        """Empty, because a member's compression is part of the ZIP format, and not a format of its own."""
         return []
 
     def facts(self) -> Facts:
