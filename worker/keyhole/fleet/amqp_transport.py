@@ -32,7 +32,7 @@ BLOCKED_SECONDS: Final = 3.0
 class BlockedError(IrrecoverableConnectionError):  # type: ignore[misc] # py-amqp has no types
     """RabbitMQ accepts no messages.
 
-    It is an irrecoverable error, because kombu would retry a recoverable one forever.
+    The base class is irrecoverable, because kombu would retry after a recoverable error forever.
     """
 
 
@@ -90,10 +90,10 @@ class Connection(pyamqp.Connection):
 
 
 class _Refusals:
-    """Raises a connection error if the broker refuses a login or a virtual host.
+    """Raises a connection error, not a channel error, if the broker refuses a login or a virtual host.
 
-    After a connection error, Celery connects again with back-off. py-amqp itself raises a channel error, and
-    after a channel error, a worker connects again at once, six times per second.
+    py-amqp itself raises a channel error. After a channel error, a worker connects again without a pause,
+    about six times per second. After a connection error, Celery connects again with back-off.
     """
 
     Connection = Connection

@@ -3,9 +3,9 @@
 An attempt is one scan of one job's object. An entry contains the jobs of one message (see the glossary in
 `keyhole.jobs.ledger`).
 
-Python cannot end a thread. So if an attempt hangs, the whole process must end. Before `run` raises
-`HungError` for this purpose, it waits a few seconds for the other attempts, and records the stack of each
-attempt that hangs.
+Python cannot end a thread. So if an attempt hangs, the caller of `run` must end the whole process. `run`
+first waits a few seconds for the other attempts, and records the stack of each attempt that hangs. Then it
+raises `HungError`.
 """
 
 import itertools
@@ -42,9 +42,9 @@ TRACEBACK_LINES: Final = 12
 
 
 class HungError(Exception):
-    """An attempt hangs: it did not end, although it used up its budget.
+    """An attempt used more CPU time than its budget, or did not end within the time limit of its message.
 
-    The caller must end this process, because nothing else ends the attempt.
+    The caller must end this process, because Python cannot end the attempt's thread.
     """
 
 
@@ -66,7 +66,10 @@ Attempt = Generator[Chain, list[Any], Ending]
 
 
 class _Running:
-    """An attempt that waits for the answer to a chain that it has yielded, and the future of its outcome."""
+    """An attempt that has yielded a chain and waits for the answer of Redis.
+
+    `future` receives the outcome of the attempt when it ends.
+    """
 
     def __init__(self, job: ScanJob, future: Future[Ending], attempt: Attempt) -> None:
         self.job = job
@@ -78,9 +81,9 @@ class _Running:
 class AttemptPool:
     """Runs the attempts at the jobs of one entry.
 
-    When a thread has scanned an object, it immediately takes the next job. In the same round trip to Redis,
-    it then records the verdict on the scanned object and the start of the next attempt. So every verdict is
-    recorded at once, and the start of an attempt is recorded only just before its scan begins.
+    When a thread has scanned an object, it takes the next job, and sends a single round trip to Redis. This
+    round trip records the verdict on the scanned object and the start of the next attempt. Then the next scan
+    begins. So no verdict waits until the next scan has ended.
 
     Args:
         attempt: Returns an attempt at a job.
@@ -125,8 +128,8 @@ class AttemptPool:
 
         Raises:
             HungError: An attempt hangs.
-            MemoryError: Memory ran out during an attempt. Every running attempt can be the cause.
-            Exception: An attempt raised it.
+            MemoryError: Memory ran out during an attempt. The cause can also be another running attempt.
+            Exception: The first error that an attempt raised.
         """
         futures: list[Future[Ending]] = [Future() for _ in jobs]
         self._left.extend(zip(itertools.count(), jobs, futures))
@@ -196,7 +199,9 @@ class AttemptPool:
             outcome = partial(running.future.set_result, end.value)
         except BaseException as error:  # noqa: BLE001 - `run` raises it
             if isinstance(error, MemoryError):
-                known = True  # the ledger must continue to record this attempt as started
+                # With `known`, the job is not in `unfinished`, so nobody releases it, and the ledger
+                # continues to record this attempt as started.
+                known = True
                 with suppress(redis.RedisError):
                     self._attempts.record_error(running.job.id, tail(traceback.format_exc()))
             outcome = partial(running.future.set_exception, error)
@@ -239,7 +244,7 @@ class AttemptPool:
             HungError: An attempt hangs.
         """
         self._stopped.set()
-        self._next()  # this marks all jobs that are left as not begun
+        self._next()  # after `_stopped` is set, this call gives every remaining job the outcome `NOT_BEGUN`
         wait(futures, timeout=LAST_SECONDS)
         running = self._watch.running
         hung = {job_id: thread for job_id, thread in running.items() if not overdue or job_id in overdue}
@@ -248,8 +253,8 @@ class AttemptPool:
         try:
             for job_id, thread in hung.items():
                 self._attempts.record_error(job_id, _stack(thread))
-            # The other attempts raised an exception, or will end with this process. Release them, so that the
-            # ledger does not record that this worker was lost during attempts at their jobs.
+            # The remaining attempts raised an exception, or will end with this process, but did not cause its
+            # end. Release them. Otherwise the ledger would count this worker as lost during each of them.
             self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:
             log.warning("the stacks of the hanging scans were not recorded, because Redis failed: %s", error)

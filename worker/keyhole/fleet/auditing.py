@@ -80,7 +80,10 @@ class AuditWork:
         return audit_id
 
     def advance(self, audit_id: str) -> None:
-        """Publish the batches that are not published yet, and the task for the next page if that is due."""
+        """Publish the batches that are not published yet.
+
+        If few batches are left, also publish the task for the next page.
+        """
         self._publish(self._services.audits.take(audit_id))
         claim = self._services.audits.claim(audit_id, uuid4().hex)
         if claim is not None:
@@ -134,8 +137,8 @@ class AuditWork:
         """Do the steps of an audit that a lost worker has left undone."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
-            # Call `is_open` before `is_done`. In the other order, an entry that is completed between the two
-            # calls would look as if the ledger had lost it.
+            # Call `is_open` before `is_done`. If the order were reversed and a worker completed the entry
+            # between the two calls, both would return false, as if the ledger had lost the entry.
             if not services.ledger.is_open(batch.id):
                 if services.ledger.is_done(batch.id):
                     services.audits.finish(audit_id, batch.id)

@@ -58,8 +58,8 @@ def _redis_options(visibility: int) -> dict[str, Any]:
         # Without this prefix, all Celery applications that use the same Redis database would share kombu's
         # keys (`unacked`, `_kombu.…`).
         "global_keyprefix": "keyhole:broker:",
-        # With the following options, kombu detects a dead connection. The event loop of a worker uses shorter
-        # timeouts than these (`with_timeout`).
+        # The following options let kombu detect a dead connection. The event loop of a worker uses shorter
+        # timeouts (`with_timeout`).
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,

@@ -42,8 +42,8 @@ kombu.compression._decoders.clear()  # noqa: SLF001 - kombu has no function that
 #: The longest pause in seconds between two attempts to connect to a broker.
 LONGEST_PAUSE: Final = 4
 
-#: Seconds until the worker sends a failed request to Redis again: to store a dead letter, or to find out
-#: whether a message is a replay.
+#: If Redis fails while the worker stores a dead letter, or while it finds out whether a message is a replay,
+#: the worker tries again after this many seconds.
 KEEP_PAUSE: Final = 5.0
 
 #: The arguments that declare a quorum queue.
@@ -112,12 +112,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         If Redis refuses writes, wait for a few seconds first. Redis refuses immediately, so the worker would
         otherwise connect again and again without a pause.
         """
-        # The event loop may have blocked while it waited for the broker, and will block again while Celery
-        # closes the channels. So send a heartbeat between the two.
+        # The event loop can have been blocked by a wait for the broker, and Celery now blocks it again to
+        # close the channels. So send a heartbeat here.
         HEARTBEAT.beat()
         with warnings.catch_warnings():
-            # Celery warns here that a later version will cancel running tasks by default. It need not warn,
-            # because `keyhole.app` sets explicitly that tasks continue.
+            # Celery warns here that a later version will cancel running tasks by default. The warning does
+            # not apply, because `keyhole.app` sets explicitly that tasks continue.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
         if isinstance(exc, redis.ResponseError):
@@ -186,10 +186,11 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
     """Find out which queues are quorum queues, and set their arguments accordingly.
 
-    Quorum queues do not support global QoS, so Celery must set their prefetch count in another way. A virtual
-    host can turn every queue into a quorum queue (`default_queue_type`). To detect the type of a queue, an
-    AMQP client must declare the queue again: RabbitMQ refuses the second declaration if the queue has another
-    type.
+    Quorum queues do not support global QoS, so Celery must know which queues are quorum queues to set their
+    prefetch count in another way. A virtual host can turn every queue into a quorum queue
+    (`default_queue_type`). An AMQP client cannot ask for the type of a queue. So this function declares each
+    queue, and declares it a second time as a quorum queue. RabbitMQ refuses the second declaration if the
+    queue has another type.
     """
     for queue in queues:
         queue.queue_arguments = None

@@ -7,8 +7,8 @@ The glossary in `keyhole.jobs.ledger` defines the terms. An attempt at a job can
 | it reached a verdict | the worker records the verdict, and the job is done |
 | undecided, because S3, the network or the credentials failed | the entry is postponed, with a growing delay; after the first such attempt, `on_undecided` is called |
 | undecided for longer than `retry_seconds`, or `MAX_INTERNAL_ERRORS` times because of an error in Keyhole | the job gets the verdict `failed`, and becomes a dead letter |
-| its worker was lost | the job becomes an entry with only this job; the jobs that were not begun become up to `PARTS` new entries |
-| it used more CPU time than every budget allows, or memory ran out | this process ends itself, and the ledger counts it as lost |
+| its worker was lost | the entry is split: this job gets its own entry; the jobs that were not begun are distributed to up to `PARTS` new entries |
+| it used more CPU time than every budget allows, or memory ran out | this process ends itself, and the ledger counts it as a lost worker |
 | `MAX_LOST` workers were lost during attempts at the job | the job gets the verdict `failed` with the reason `poison`, and becomes a dead letter |
 | not begun, because the time for the entry was over | the entry is sent again, for the remaining jobs |
 | it reached a verdict, but then Redis was restarted | the entry is sent again, because Redis may have lost the verdict |
@@ -48,9 +48,10 @@ OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
 #: The maximum number of attempts at a job that end with an internal error. Another attempt does not help
 #: against a bug, but it can help if memory was short.
 MAX_INTERNAL_ERRORS: Final = 3
-#: The number of new entries for the jobs that a lost worker had not begun. If many of these jobs kill their
-#: workers, most of the new entries also lose their worker, and each is then split into single jobs. So at
-#: most two workers are lost during attempts at a harmless job, fewer than `MAX_LOST`.
+#: If an entry is split, the jobs that the lost worker had not begun are distributed to at most this many new
+#: entries. Some of these jobs can also kill their workers. Then the new entries that contain such jobs are
+#: split, too, until each job has its own entry. Workers are lost at most twice during attempts at a harmless
+#: job before it has its own entry. This is less often than `MAX_LOST`, so Keyhole does not give up this job.
 PARTS: Final = 10
 
 
@@ -65,8 +66,8 @@ class EntryRunner:
         on_undecided: Called with the report of an object's first undecided attempt. This function must send
             no request to S3, because S3 may not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
-        on_complete: Called when all verdicts of an entry are written, before the entry is completed. If the
-            worker is lost between these two steps, another worker calls it again.
+        on_complete: Called when all verdicts of an entry are written, before the ledger completes the entry.
+            If the worker is lost in between, another worker calls this function again for the entry.
         ledger: The ledger.
         round_trips: Sends steps to Redis (`keyhole.store.round_trips`).
         heartbeat: Renews the leases of this process.
@@ -102,9 +103,9 @@ class EntryRunner:
             The entries to publish: the parts of the entry if it was split; the entry itself if jobs are left.
 
         Raises:
-            HungError: Scans hang. The ledger still records their attempts as started.
+            HungError: Scans hang. The ledger still records the hanging attempts as started.
             MemoryError: Memory ran out. The ledger still records all running attempts as started.
-            Exception: A verdict could not be written, and the ledger could not record this failure either.
+            Exception: A verdict could not be written, and this failure could not be recorded in the ledger.
         """
         if self.ledger.is_done_or_split(entry.id):
             log.info("entry %s is done already, or was split", entry.id)
@@ -132,9 +133,8 @@ class EntryRunner:
             except (HungError, MemoryError):
                 raise
             except BaseException:
-                # The worker is being stopped, or Redis does not answer, so the outcome of the running
-                # attempts is unknown. Release them, because the ledger would otherwise record that this
-                # worker was lost during these attempts.
+                # The worker is being stopped, or Redis does not answer. Release the running attempts.
+                # Otherwise the ledger would count this worker as lost during each of them.
                 self.heartbeat.release(entry, worker, attempts.pool.unfinished)
                 raise
             return self._conclude(entry, endings, attempts.delay)
@@ -160,8 +160,8 @@ class EntryRunner:
 
     def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
         if Ending.UNDECIDED in endings:
-            # The jobs that were not begun are postponed, too, because they would probably be undecided as
-            # well.
+            # This also postpones the jobs that were not begun, because attempts at them would probably be
+            # undecided, too.
             self.ledger.leases.release(entry, self.liveness.name, postponed=delay)
             return []
         left = len(endings) - endings.count(Ending.DONE)
@@ -190,7 +190,7 @@ class EntryRunner:
         """Return the part of an entry that contains these jobs.
 
         The id of the part contains the id of its first job and the number of its other jobs. This id is
-        unique, because a part of a part has fewer jobs.
+        unique: if the part is split again, the new part that begins with the same job has fewer jobs.
         """
         whole = entry.part_of or entry.id
         more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""

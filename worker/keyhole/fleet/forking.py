@@ -32,7 +32,7 @@ class ForkGate:
         """Reset the gate in a forked process, which does not have the threads of its parent."""
         self._changed = threading.Condition()
         self._forking = False
-        #: The threads that are at work: the time when each began, by the thread's id.
+        #: The time when each working thread began its work, by the thread's id.
         self._began: dict[int, float] = {}
 
     @contextmanager

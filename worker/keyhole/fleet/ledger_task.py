@@ -82,9 +82,9 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
         return f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
-        """Return whether the work that these arguments describe is also recorded elsewhere.
+        """Return whether the ledger also contains the work that these arguments describe.
 
-        If so, the message needs no dead letter.
+        If so, the message needs no dead letter. This class uses no ledger, so it returns false.
         """
         return False
 
@@ -133,7 +133,7 @@ class LedgerTask(KeptTask):
         arguments = [*(args or ()), *(kwargs or {}).values()]
         queue = str(options.pop("queue", None) or JOBS)
         if len(arguments) == 1 and isinstance(arguments[0], dict):
-            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery calls this to send a message again
+            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery sends an earlier message again
         else:
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
         check_buckets(entry.jobs)
@@ -163,8 +163,8 @@ class LedgerTask(KeptTask):
         entry: Entry = ENTRY.validate_python(message)
         if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
             services().audits.finish(entry.audit, entry.part_of or entry.id)
-            # If a batch was split, no message contains the whole batch. So the first of its parts completes
-            # the batch, too.
+            # This entry can be a part of a split batch. No message contains the batch itself, so complete the
+            # batch together with the first of its parts.
             whole = None if entry.part_of is None else services().ledger.get(entry.part_of)
             if whole is not None:
                 services().ledger.complete(whole)

@@ -27,7 +27,7 @@ class WorkerHeartbeat:
     def __init__(self) -> None:
         #: The text of the heartbeat file while the worker is healthy, for example that S3 does not answer.
         self.status = ""
-        #: For each of Celery's requests that this worker holds: when `_hanging` first saw it.
+        #: The time when `_hanging` first saw each of the requests (Celery's name for received tasks).
         self._held_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     @cached_property

@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 
 #: `_allowed` describes the files that this pool process can access; it is `None` if the process is not
-#: confined. `_stuck` watches the threads of this process. If they are stuck for the duration of a lease, it
-#: ends the process, because the ledger then counts the process as lost.
+#: confined. `_stuck` ends this process if no Python thread of the process could run for `LEASE_SECONDS`. By
+#: then, the process's leases have expired, and other workers consider it lost.
 _allowed: Needs | None = None
 _stuck: StuckWatch | None = None
 
@@ -122,8 +122,8 @@ def _begin_task(**_: object) -> None:
             # The task has not begun, so no attempt is lost. Celery gives the task to another process.
             log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
             os._exit(OUTDATED_EXIT)
-        # A task that uses all cores until its time limit uses this much CPU time. Only a process that exceeds
-        # the time limit exceeds this limit.
+        # This is the CPU time of a task that uses all cores until its time limit. So a task within its time
+        # limit never reaches this limit.
         limit_cpu(float(current_app.conf.task_time_limit) * (os.cpu_count() or 1))
     if _stuck is not None:
         _stuck.begin()

@@ -3,16 +3,17 @@
 It differs from kombu's transport in three ways:
 
 - kombu pops an item off a list, and then parses it as JSON. If the item is not JSON, the worker ends, and the
-  item is lost. This transport makes a dead letter of an item that is not a message. If Redis does not store
-  the dead letter, the process holds the item in memory, and takes no further items from Redis.
+  item is lost. This transport stores an item that is not a valid message as a dead letter. If Redis does not
+  store the dead letter, the process holds the item in memory, and takes no further items from Redis.
 - kombu sends all commands to Redis on the worker's event loop, which blocks while Redis does not answer. In
   this transport, a separate thread records deliveries, acknowledges messages and returns them to their
-  queues. A message whose visibility timeout is over is returned by the periodic sweep, which is a task and so
-  does not block the event loop.
-- kombu records a message as unacknowledged after it has popped the message off the list. If Redis does not
-  store that record, because it is full or frozen, kombu loses the message. With this transport, the worker
-  still works on the message, but takes no other message for a few seconds. If the worker is lost, the ledger
-  sends the message again.
+  queues. The periodic sweep returns the messages whose visibility timeout is over. The sweep is a Celery
+  task, so it does not run on the event loop.
+- kombu pops a message off the list, and then records the message in Redis as unacknowledged. If Redis is full
+  or frozen and does not store this record, kombu loses the message. In this transport, the worker still works
+  on the message, but takes no other message for a few seconds. If the worker then dies, the message is lost,
+  but its work is not: the ledger (`keyhole.jobs.ledger`) contains the work, and the sweep publishes a new
+  message.
 """
 
 import json
@@ -41,9 +42,9 @@ log = logging.getLogger(__name__)
 _RAW = "keyhole-raw"
 #: Seconds for which the worker takes no further message after Redis did not record a delivery.
 REST_SECONDS: Final = 5
-#: Seconds until a failed action is repeated; and the longest time for which a closing channel waits for its
-#: backlog. The channel waits only for a short time, because the event loop closes the channels one after the
-#: other. If Redis answers, a backlog is done within milliseconds.
+#: Seconds until the backlog repeats a failed action, and the maximum number of seconds that a closing channel
+#: waits for its backlog. The second time is short, because the event loop closes the channels one after the
+#: other. If Redis answers, the backlog's thread executes all its actions within milliseconds.
 RETRY_SECONDS, LAST_SECONDS = 1.0, 1.0
 
 
@@ -52,7 +53,7 @@ def _loads(item: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - JSON val
 
     If the item is too long, or is not JSON, return `{_RAW: item}`.
     """
-    if len(item) > LONGEST_MESSAGE * 2:  # the body is base64 here; its decoded length is checked later
+    if len(item) > LONGEST_MESSAGE * 2:  # base64 makes an item longer than its message
         return {_RAW: item}
     try:
         return loads(item, **options)
@@ -74,19 +75,20 @@ setattr(kombu_redis, "bytes_to_str", _text)  # noqa: B010 - as above
 class Backlog:
     """A queue of actions in Redis that a thread executes one after the other.
 
-    If Redis fails, the thread repeats the action until it succeeds. If the worker ends before that, the
-    broker delivers the messages again, and the ledger shows for which of them the work is done.
+    The actions record, acknowledge and return messages. If Redis fails, the thread repeats the action until
+    it succeeds. If the worker ends before that, the broker delivers its unacknowledged messages again. The
+    next worker finds in the ledger which work is done already, and does not repeat that work.
     """
 
     def __init__(self) -> None:
         self._actions: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        # The lock ensures that each started thread is ended exactly once, even if several connections of this
-        # process are closed at the same time.
+        # Several connections of this process can be closed at the same time. The lock ensures that only one
+        # of these calls ends the thread.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def add(self, action: Callable[[], object]) -> None:
-        """Add an action, and start the thread if it does not run."""
+        """Add an action. Start the thread if it is not running."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
@@ -95,11 +97,11 @@ class Backlog:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the backlog has actions that are not done yet."""
+        """Whether the thread has not executed all actions yet."""
         return self._actions.unfinished_tasks > 0
 
     def close(self) -> None:
-        """Let the thread end after its last action. Wait for its end for at most `LAST_SECONDS`."""
+        """Let the thread end after its last action. Wait for at most `LAST_SECONDS` until it has ended."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
@@ -145,12 +147,12 @@ class QoS(kombu_redis.QoS):
     def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
         self._backlog = Backlog()
         self._rests_until = 0.0
-        # The backlog gets its own connection pool: the channel closes its pool when it closes, and the
-        # backlog may still need connections then.
+        # The backlog has its own connection pool, because the channel closes the channel's pool when the
+        # channel closes, and the backlog can still need connections then.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
-        # Call this last. kombu's method registers `restore_unacked_once`, which is called when the process
-        # ends, and which needs `_client`. If the connection is closed, the lines above raise before this
-        # call, so `restore_unacked_once` is never registered without `_client`.
+        # Create `_client` before this call, because kombu's method registers `restore_unacked_once` to be
+        # called when the process ends, and `restore_unacked_once` needs `_client`. If the connection is
+        # closed, creating `_client` raises an error, and `restore_unacked_once` is not registered.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
@@ -159,7 +161,7 @@ class QoS(kombu_redis.QoS):
         return can and not ITEMS.is_behind and time.monotonic() >= self._rests_until
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - as above
-        """Let the backlog's thread record that a message was delivered."""
+        """Let the backlog's thread record in Redis that a message was delivered."""
         virtual.QoS.append(self, message, delivery_tag)
         self._backlog.add(partial(self._note, message, delivery_tag))
 
@@ -169,7 +171,7 @@ class QoS(kombu_redis.QoS):
         virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # kombu's signature
-        """Let the backlog's thread acknowledge a message or, if `requeue` is true, return it to its queue."""
+        """Let the backlog's thread acknowledge a message; if `requeue` is true, return it to its queue."""
         if requeue:
             self._backlog.add(partial(self._put_back, delivery_tag))
             virtual.QoS.ack(self, delivery_tag)
@@ -222,7 +224,7 @@ class QoS(kombu_redis.QoS):
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ANN401 - as above
         """Return the unacknowledged messages to their queues when the channel closes.
 
-        Wait for the thread at most `LAST_SECONDS`.
+        Wait for at most `LAST_SECONDS` until the backlog's thread has returned them.
         """
         super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call] # as above
         self._backlog.close()
@@ -246,7 +248,10 @@ class Channel(kombu_redis.Channel):
             self._refreshing.start()
 
     def close(self) -> None:
-        """Close the channel. First delete its own queues in a thread: kombu would do it on the event loop."""
+        """Close the channel.
+
+        First delete the channel's own queues in a thread, because kombu would delete them on the event loop.
+        """
         if not self.closed:
             self._delete_own_queues()
         super().close()  # type: ignore[no-untyped-call] # kombu has no types
@@ -254,10 +259,10 @@ class Channel(kombu_redis.Channel):
     def _delete_own_queues(self) -> None:
         """Delete the queues that only this channel uses, in a thread.
 
-        Wait for the thread at most `LAST_SECONDS`. The queues that the thread has not deleted expire
-        later.
+        Wait for the thread for at most `LAST_SECONDS`. The queues that the thread has not deleted by then
+        expire later.
         """
-        client = self.__dict__.get("client")  # if nothing was sent, this cached property is unset
+        client = self.__dict__.get("client")  # a cached property, which is unset if nothing was sent
         own = [queue for queue in self._fanout_queues if queue in self.auto_delete_queues]
         if client is None or not own:
             return
@@ -285,7 +290,7 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """The transport for a Redis broker, which makes dead letters of items that are not messages."""
+    """The transport for a Redis broker. It stores items that are not valid messages as dead letters."""
 
     Channel = Channel
 
@@ -305,7 +310,8 @@ class Transport(kombu_redis.Transport):
         try:
             keep_it()
         except redis_py.RedisError:
-            # The item is no longer in the list. If this process ends now, only the log contains it.
+            # Redis does not contain the item any more. So log the item, in case this process ends before the
+            # dead letter is stored.
             log.exception(
                 "the dead letter is not stored yet; the item has %d bytes and begins with %r",
                 len(body),
@@ -320,7 +326,10 @@ class Transport(kombu_redis.Transport):
 
 
 def _is_message(message: object) -> bool:
-    """Return whether an item has all the fields that kombu reads without a check."""
+    """Return whether an item has all the fields that a message needs.
+
+    kombu reads these fields without a check, and would raise an error if one were missing.
+    """
     if not isinstance(message, dict):
         return False
     properties, body = message.get("properties"), message.get("body")

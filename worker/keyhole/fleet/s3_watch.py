@@ -1,16 +1,16 @@
 """Checks whether this worker can use S3: when the worker starts, and when its scans fail.
 
-A worker with a broken network or wrong credentials reaches no verdict on any of its jobs. Such a worker fails
-faster than healthy workers scan, so it would take most of the jobs. So a worker that cannot use S3 does not
-start. A running worker that cannot use S3 consumes no queues until it can use S3 again:
+If a worker's network is broken or its credentials are wrong, all its scans fail. They fail faster than the
+scans of other workers succeed, so this worker would take most of the jobs. Therefore a worker that cannot use
+S3 does not start. A running worker that cannot use S3 stops consuming its queues until it can use S3 again:
 
     a pool process: a circuit breaker opens ──► it sets a mark in shared memory
     the main process, every few seconds: the mark is new ──► a thread sends one request to S3
                         the request fails ──► consume no queues, and send a request every few seconds
                         the request succeeds ──► consume the queues again
 
-If S3 answers, but fails for one bucket, the circuit breaker of that bucket is sufficient
-(`keyhole.jobs.breaker`).
+If S3 answers, but fails for one bucket, the worker continues to consume its queues. The circuit breaker of
+the bucket postpones the jobs of this bucket (`keyhole.jobs.breaker`).
 """
 
 import logging
@@ -35,7 +35,7 @@ from keyhole.sources.s3_refusal import explain
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two checks of the mark; and the time limit for the answer of S3, in seconds.
+#: Seconds between two checks of the mark, and the maximum number of seconds to wait for an answer from S3.
 EVERY, LONGEST_REQUEST = 5.0, 10.0
 #: The maximum number of requests that a starting worker sends, and the seconds between them.
 START_ATTEMPTS, START_PAUSE = 3, 2.0
@@ -78,9 +78,9 @@ TROUBLE: Final = TroubleMark()
 def why_unusable(endpoint_url: str | None, region: str | None, *, attempts: int = 1) -> str | None:
     """Return a sentence that states why this host cannot use S3; `None` if it can use S3.
 
-    The function sends a ListBuckets request. S3 can be used if it answers, even if it denies the request. The
-    function creates its own client, because a process must not fork after it has used the client that all its
-    scans share.
+    The function sends a ListBuckets request. If S3 answers, the host can use S3, even if the answer is that
+    access is denied. The function creates its own client, because this process can fork later, and a process
+    must not fork after it has used the client that all its scans share.
 
     Args:
         endpoint_url: The URL of the S3 endpoint; `None` for AWS.

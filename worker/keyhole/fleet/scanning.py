@@ -86,9 +86,11 @@ class ScanWork:
 
         The caller sends these steps to Redis (`keyhole.store.round_trips`).
 
-        If the job belongs to an audit, the last step stores the result for the audit. The tags to write
-        depend on the verdict that Redis contains. So if verdicts are also written as tags, this method itself
-        writes the verdict to Redis, and returns no step for that.
+        If the job belongs to an audit, the last step stores the result for the audit.
+
+        If verdicts are also written as tags, this method itself writes the verdict to Redis, and returns no
+        step for the verdict. The reason is that the tags depend on whether Redis accepts the verdict: Redis
+        refuses it if a newer verdict on the object is recorded.
         """
         services = self._services
         to_redis = "redis" in services.settings.sinks
@@ -109,15 +111,13 @@ class ScanWork:
     def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
         """Record a tag debt, so that a worker corrects tags that contradict the object's recorded verdict.
 
-        Scans of this object have reached no verdict so far, so it does not get new tags.
+        The object gets no tags for the undecided report, because this report contains no verdict.
         """
         if {"redis", "tags"} <= set(self._services.settings.sinks):
             self._tags.owe(report, rate=self._rate(entry))
 
     def refuse_other_buckets(self, entry: Entry) -> None:
-        """Make a dead letter of the jobs whose buckets the settings do not allow.
-
-        Mark these jobs as done.
+        """Make a dead letter of the jobs whose buckets the settings do not allow, and mark them as done.
 
         Such jobs come from forged messages, or from programs with other settings.
         """
@@ -132,7 +132,7 @@ class ScanWork:
             services.ledger.mark_done(job.id)
 
     def dead_letter(self, entry: Entry, job: ScanJob, report: Report, history: str) -> None:
-        """Make a dead letter, with the history of all attempts, of a job that Keyhole gives up."""
+        """Store a job that Keyhole gives up as a dead letter, with the history of all attempts."""
         alone = Entry(job.id, (job,), entry.queue)
         self._services.dead_letters.add(Dead.entry(alone, f"{', '.join(report.reasons)}: {history}"))
 
@@ -148,7 +148,10 @@ class ScanWork:
         return scan_s3(services.s3, job.bucket, key, job.version_id, settings, rate_limiter, services.memory)
 
     def _rate_limiter(self, entry: Entry, job: ScanJob) -> RateLimiter | None:
-        """Return the rate limit for the requests of a job; `None` if no audit limits them."""
+        """Return the rate limit for the requests of a job; `None` if its entry's audit sets no limit.
+
+        The requests of jobs without an audit are not limited.
+        """
         rate = self._rate(entry)
         until = time.monotonic() + self._services.settings.limits.scan
         return RateLimiter(self._services.redis, job.bucket, rate, until=until) if rate else None

@@ -1,18 +1,18 @@
 """The scheduler of audits: Celery beat with RedBeat.
 
-When the audit of a schedule is due, the scheduler publishes a message.
+When the audit of a schedule is due, the scheduler publishes a message to the housekeeping queue. The worker
+that receives the message starts the audit. This is called a run of the schedule.
 
-The message goes to the housekeeping queue, and the worker that receives it starts the audit. RedBeat stores
-the due times in Redis. Only the scheduler that holds a lock in Redis publishes messages; other schedulers
-wait for the lock. A scheduler releases the lock when it ends. If it was killed, another scheduler acquires
-the lock within `LOCK_SECONDS`. If a schedule became due while no scheduler was running, the next scheduler
-publishes one message for it.
+RedBeat stores the due times in Redis. Only the scheduler that holds a lock in Redis publishes messages; other
+schedulers wait for the lock. A scheduler releases the lock when it ends. If it was killed, another scheduler
+acquires the lock within `LOCK_SECONDS`. If a schedule became due while no scheduler was running, the next
+scheduler publishes one message for it, even if several runs were missed.
 
 This module changes RedBeat's behaviour in three ways:
 
 - The scheduler publishes a run before it records the run in Redis, so no run is lost if the scheduler or the
-  broker fails. The scheduler can therefore publish a run twice. Both messages have the same id, because the
-  id is derived from the schedule's name and its last due time, so they start only one audit.
+  broker fails. The scheduler can therefore publish a run twice. The message's id is derived from the
+  schedule's name and its last due time. So both messages have the same id, and start only one audit.
 - The message of a run expires when the schedule is due again. So if no worker runs for a long time, the next
   worker starts one audit, not many.
 - If the crontab or interval of a schedule changes, the new one applies at once. Runs that were due before the
@@ -48,17 +48,18 @@ from keyhole.store.connection import kind, options
 log = logging.getLogger(__name__)
 
 TASK: Final = "keyhole.audit_due"
-#: Seconds until the lock expires if its scheduler does not renew it. This is longer than the scheduler's
-#: timeouts for Redis and the broker, so the scheduler does not lose the lock when a server is slow. It is
-#: short enough that the death of a scheduler does not delay an audit much.
+#: Seconds until the lock expires if its scheduler does not renew it. This time is longer than the scheduler's
+#: timeouts for Redis and the broker, so the scheduler does not lose the lock while it waits for a slow
+#: server. If the scheduler is killed, audits that are due are delayed by at most this time.
 LOCK_SECONDS: Final = 30
 #: Seconds between two checks for due schedules, or between two attempts to acquire the lock.
 LOOK_SECONDS: Final = 1
 #: Seconds to wait for an answer from Redis, and the number of retries of a command. If all retries fail, the
 #: scheduler tries again at its next check.
 ANSWER_SECONDS, RETRIES = 5.0, 2
-#: How often publishing is retried, and the pauses in seconds. The first attempt often fails, because brokers
-#: close connections that were idle for a day. All attempts together take about 3 s.
+#: The number of times that publishing a message is retried, and the pauses in seconds. The first attempt
+#: often fails, because brokers close idle connections, and an audit may be due only once a day. All pauses
+#: together take about 3 s.
 PUBLISHING: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2}
 
 
@@ -96,8 +97,8 @@ def _entry(schedule: Schedule, spec: AuditSpec) -> dict[str, Any]:  # as above
 class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     """RedBeat's scheduler, extended: it loses no run, retries forever, and publishes only with the lock."""
 
-    #: The arguments that RedBeat passes to `apply_async`. By default, they contain one producer for all
-    #: messages, which RedBeat continues to use after its connection has broken. Without it, Celery takes a
+    #: The arguments that RedBeat passes to `apply_async`. By default, RedBeat passes the same producer for
+    #: all messages, even after the producer's connection has broken. Without this argument, Celery takes a
     #: producer from its pool for every message.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
     #: The lock, as an object of redis-py; `None` if this scheduler does not hold it.

@@ -29,8 +29,8 @@ from keyhole.sources.s3_access import S3Access
 from keyhole.store.connection import connect
 from keyhole.store.round_trips import RoundTrips
 
-#: The longest time in seconds that an event loop waits for an answer from Redis. The loop is blocked until
-#: then.
+#: The maximum number of seconds for which an event loop waits for an answer from Redis. While it waits, the
+#: loop is blocked.
 LOOP_SECONDS: Final = 3.0
 
 
@@ -49,8 +49,8 @@ class Services:
     #: Whether this process has an event loop that waits for Redis. If so, the timeouts of Redis commands are
     #: short, and failed commands are not repeated.
     short_timeouts: bool = False
-    #: The lock that a process must hold to use more memory than its pool (`memory`) has. All processes of a
-    #: worker share this lock.
+    #: If a scan needs more memory than the process's pool (`memory`) contains, the process must first acquire
+    #: this lock. All processes of a worker share the lock.
     process_lock: ProcessLock | None = None
 
     @cached_property
@@ -66,7 +66,7 @@ class Services:
 
     @cached_property
     def round_trips(self) -> RoundTrips:
-        """Combines the scripts of this process's threads into few round trips to Redis."""
+        """Sends the Redis scripts of several threads of this process in one round trip."""
         return RoundTrips(self.redis)
 
     @property
@@ -178,9 +178,9 @@ def use_settings(
 ) -> None:
     """Set the settings of this process's services. Without this call, the settings come from the environment.
 
-    For example, a command with an embedded Valkey must set the URL of that Valkey. The arguments are the
-    fields of `Services`. A worker's main process sets `short_timeouts`, because it has an event loop. Its
-    pool processes do not get this setting, because they have no event loop.
+    For example, a command with an embedded Valkey must set the URL of that Valkey. `Services` describes the
+    arguments. A worker's main process sets `short_timeouts`, because it has an event loop. The pool processes
+    that it forks get services without `short_timeouts`, because they have no event loop.
     """
     global _services  # noqa: PLW0603 - each process needs exactly one
     _services = Services(settings, os.getpid(), on_trouble, short_timeouts, process_lock)

@@ -13,13 +13,13 @@ from keyhole.limits import LAST_SHUTDOWN, SHUTDOWN
 def stop_in_time(**_: object) -> None:
     """Start the timers for a cold shutdown after `SHUTDOWN` seconds and a kill after `LAST_SHUTDOWN` seconds.
 
-    Call this when a warm shutdown begins, which waits for the running tasks without a time limit. A cold
-    shutdown does not wait for them. It can hang, too, if pool processes hang or the broker does not answer,
-    so the worker is then killed.
+    Call this function when a warm shutdown begins. A warm shutdown waits for the running tasks without a time
+    limit; a cold shutdown does not wait for them. The cold shutdown can also hang, if pool processes hang or
+    the broker does not answer. Then the second timer kills the worker.
 
-    Celery's own time limit for the warm shutdown, the soft shutdown, is not used: it sleeps in the signal
-    handler for its full duration. Every shutdown with a running task would take that long, and tasks that
-    finish in that time would not be acknowledged.
+    Celery can limit a warm shutdown itself (it calls this a soft shutdown), but this does not suit Keyhole:
+    Celery then sleeps in the signal handler until the limit, even if all tasks end sooner, and does not
+    acknowledge tasks that end while it sleeps.
     """
     for seconds, action, arguments in (
         (SHUTDOWN, os.kill, (os.getpid(), signal.SIGQUIT)),

@@ -3,11 +3,11 @@
 Without signing keys, this module signs nothing and refuses nothing. With keys, it signs every message that
 Celery publishes in this process: jobs, entries that the sweep sends again, audits, schedules and retries.
 
-An attacker can copy a signed message and send it again. The ledger (`keyhole.jobs.ledger`) records the work
-of a message as open until it is done, and then as done for `done_seconds`. During this time a replay has no
-effect. After that, a replay would cause a new scan. So a message is refused if it was signed more than
-`done_seconds` ago and its work is not open. A message whose work is open is accepted at any age, because a
-backlog can last for days.
+An attacker can copy a signed message and send it again; this is a replay. The ledger (`keyhole.jobs.ledger`)
+records the work of a message as open until the work is done, and then as done for `done_seconds`. As long as
+the ledger records the work, a replay has no effect. Later, a replay would cause a new scan. So a worker
+refuses a message that was signed more than `done_seconds` ago and whose work is not open. If the work is
+open, the worker accepts the message at any age, because a message can wait in its queue for days.
 
 The ledger does not record the messages of the housekeeping queue. Replays of these messages have no effect
 either. The message for a page of an audit contains a token that is valid only once. The message for a due
@@ -28,7 +28,9 @@ _keyring: Keyring | None = None
 
 
 def use_keys(path: Path | None) -> None:
-    """Use the keys of a file to sign and verify messages from now on; with `None`, do neither.
+    """Use the keys of a file to sign and verify messages from now on.
+
+    If `path` is `None`, messages are neither signed nor verified.
 
     Raises:
         ValueError: The file contains no usable keys.
@@ -69,7 +71,7 @@ def why_refused(
         headers: The message's headers. The values have many types.
         body: The message's body, as received.
         remembered: Seconds for which the ledger remembers finished work.
-        is_open: Returns whether the ledger contains open work with the id of a message.
+        is_open: A function that returns whether the ledger contains open work with a message's id.
     """
     try:
         signed_at = _signed_at(queue, headers, body)

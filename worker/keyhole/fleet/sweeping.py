@@ -1,7 +1,7 @@
 """Starts a sweep every few seconds. A sweep finds work that was lost or is due, and publishes it again.
 
-Every worker that consumes the housekeeping queue starts sweeps by a timer. A marker in Redis ensures that
-only one worker publishes a sweep at a time.
+Every worker that consumes the housekeeping queue has a timer that publishes sweeps. A marker in Redis ensures
+that all workers together publish only one sweep in that time.
 """
 
 import logging
@@ -18,10 +18,10 @@ from keyhole.jobs.queues import HOUSEKEEPING
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two sweeps, counting the sweeps of all workers.
+#: Seconds between two sweeps, no matter how many workers there are.
 EVERY: Final = 10
-#: Seconds after which the task of a sweep expires. This time is long, because the clocks of two hosts can
-#: differ.
+#: Seconds after which the task of a sweep expires. The worker that receives the task compares the expiry time
+#: with its own clock, which can differ from the publisher's clock. So this time is long.
 EXPIRES: Final = 600
 
 
@@ -50,7 +50,7 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
             self._timer = None
 
     def ask(self) -> None:
-        """Publish a sweep, in a thread, because the event loop must not wait for Redis."""
+        """Publish a sweep in a thread, because the event loop must not wait for Redis."""
         if self._asking is None or not self._asking.is_alive():
             self._asking = threading.Thread(target=publish_sweep, name="sweep", daemon=True)
             self._asking.start()

@@ -1,7 +1,8 @@
-"""The steps of writing tags. If the tags of a verdict cannot be written, they are written later.
+"""Writes verdicts as object tags. If the tags of a verdict cannot be written, they are written later.
 
 An object is undecided if its scans have reached no verdict so far. A tag debt is a record in Redis that an
-object should get certain tags. The debt remains until the tags are written.
+object should get certain tags. The debt remains until the tags are written. A worker must hold an object's
+debt while it writes the object's tags, so that two workers do not write them at the same time.
 
 The worker writes the tags before it records the verdict, so programs that read the verdict find the tags. If
 writing the tags fails, the worker nevertheless records the verdict, and the debt remains.
@@ -34,17 +35,16 @@ from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 
 log = logging.getLogger(__name__)
 
-#: The maximum number of attempts in a row, the seconds within which they start, and the first pause in
-#: seconds. This is enough if a single request fails. If S3 fails for longer, the tags are written later,
-#: because scans must not wait for them.
+#: The maximum number of attempts in a row, the seconds within which these attempts must start, and the first
+#: pause in seconds. If S3 fails for longer, the tags are written later, because scans must not wait for them.
 ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
 #: Seconds after which the worker sends no further requests for one object. Time spent waiting for the rate
 #: limit is not counted.
 LONGEST_WRITE: Final = 30.0
-#: The maximum number of debts on which one task works, and the seconds during which the task begins to write
-#: their tags.
+#: The maximum number of debts on which one task `keyhole.owed_tags` works. The task begins to write the tags
+#: of a debt only during its first `WRITE_SECONDS`.
 PAGE, WRITE_SECONDS = 100, 30.0
-#: The maximum number of these tasks in the queue.
+#: The maximum number of tasks `keyhole.owed_tags` in the queue.
 MOST_TASKS: Final = 100
 
 #: The statuses of scans that could not read the object.
@@ -67,14 +67,14 @@ class _Attempt:
 
 
 class _TooSlowError(TransientError):
-    """S3 answers too slowly. The worker sends the remaining requests later."""
+    """The requests for one object took longer than `LONGEST_WRITE`, so its tags are written later."""
 
     def __init__(self) -> None:
         super().__init__(Reason.NETWORK, f"the requests took longer than {LONGEST_WRITE:.0f} s")
 
 
 class TagWork:
-    """Does the steps of writing tags, with the services of this process."""
+    """Writes the tags of verdicts, with the services of this process."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -116,12 +116,13 @@ class TagWork:
     def owe(self, report: Report, *, rate: float) -> None:
         """Record a debt for an undecided object.
 
-        The object should get the tags of its recorded verdict, or no tags if it has no recorded verdict.
+        The object should get the tags of its recorded verdict, or no tags if it has no recorded verdict. The
+        reason is that an uploader can set the tag `keyhole-status` to `safe` on the object. This debt removes
+        that tag while the object is undecided.
 
-        An uploader can set the tag `keyhole-status` to `safe` on an object. This debt removes such a tag
-        while the object is undecided. This method sends no request to S3. The worker that writes the tags
-        looks up the recorded verdict. Do not call this method if verdicts are not recorded in Redis, because
-        Keyhole then cannot distinguish correct tags from forged ones.
+        This method sends no request to S3. The worker that writes the tags later looks up the recorded
+        verdict. Do not call this method if verdicts are not recorded in Redis, because Keyhole then cannot
+        distinguish correct tags from forged tags.
 
         Args:
             report: The undecided report. Its ETag is not used, because the verdict is looked up when the tags
@@ -135,7 +136,7 @@ class TagWork:
     def tasks_to_send(self, waiting: Callable[[], int]) -> int:
         """Return how many more tasks to publish for the debts that are due.
 
-        Each task works on `PAGE` debts. `waiting` returns the number of these tasks that are in the queue
+        Each task works on up to `PAGE` debts. `waiting` returns how many of these tasks are in the queue
         already.
         """
         needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
@@ -148,7 +149,7 @@ class TagWork:
 
         def pay(object_id: str) -> None:
             try:
-                # If the time is over, skip the debt. It becomes due again later.
+                # After `WRITE_SECONDS`, skip the remaining debts. They become due again later.
                 if time.monotonic() < until:
                     self._pay(object_id)
             except redis.RedisError:
@@ -168,26 +169,25 @@ class TagWork:
         debt = hold.debt
         kept = None if debt.etag else self._kept(debt.bucket, debt.key, debt.version_id)
         if kept is not None and kept.etag and kept.status not in _UNREAD:
-            # A debt without a version id is for the object's current version. That version can be newer than
-            # the version of the recorded verdict, so the debt must not get the verdict's version id.
+            # Do not copy the verdict's version id into the debt. A debt without a version id is for the
+            # object's current version, which can be newer than the version that the verdict is about.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
         attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
-            # This attempt removed all of Keyhole's tags from the current version. A scan of that version may
-            # have written correct tags just before, and may not have recorded its verdict yet. `unanswered`
-            # makes the debt due once more. By then the verdict is recorded, and the tags are written again.
+            # No recorded verdict was found, so this attempt removed all of Keyhole's tags. They can have been
+            # correct: a scan can have written them just before, and records its verdict just afterwards. So
+            # set `unanswered`, which makes the debt due once more. By then the verdict is recorded, and the
+            # tags are written again.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 
     def _debt(self, report: Report, rate: float) -> TagDebt:
         """Return the debt for a new report.
 
-        It contains the tags of the verdict that will be the object's recorded verdict, which is usually the
-        new one.
-
-        If the scan could not read the object, an earlier verdict on the same object remains the recorded one.
-        If there is no such verdict, the debt removes Keyhole's tags: an uploader could have set the tag
-        `keyhole-status` to `safe` on an object that Keyhole cannot read.
+        The debt usually contains the tags of the new report's verdict. If the scan could not read the object,
+        an earlier verdict on the same object remains the recorded verdict, so the debt contains the tags of
+        the earlier verdict. If there is no earlier verdict, the debt removes Keyhole's tags, because an
+        uploader can have set the tag `keyhole-status` to `safe` on an object that Keyhole cannot read.
         """
         if report.status in _UNREAD:
             kept = self._kept(str(report.bucket), str(report.key), report.version_id)
@@ -208,7 +208,7 @@ class TagWork:
         return kept
 
     def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
-        """Return a function that finds the tags for the object with a given ETag.
+        """Return a function that returns the tags for the content with a given ETag.
 
         `known` is true if the debt contains the tags of the latest verdict, and this verdict is not recorded
         yet.
@@ -226,7 +226,10 @@ class TagWork:
     def _attempt(
         self, hold: Hold, debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
     ) -> _Attempt:
-        """Try up to `ATTEMPTS` times to write the tags of a debt."""
+        """Try up to `ATTEMPTS` times to write the tags of a debt.
+
+        Return the outcome of the last attempt. `asked` is called before each request to S3.
+        """
         debts = self._services.tag_debts
         rate_limiter = RateLimiter(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
         renewed = time.monotonic()
@@ -295,7 +298,7 @@ def _name(debt: TagDebt) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Return whether another attempt can succeed after this error, so that the worker tries again at once."""
+    """Return whether the error is temporary, so that the worker tries again at once."""
     return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
 
 

@@ -1,4 +1,4 @@
-"""Sends messages to the broker for jobs and for pages of audits, and reads the lengths of its queues.
+"""Publishes the messages for jobs and for pages of audits, and reads the lengths of the broker's queues.
 
 Every function takes the Celery application as an argument, so it works in every thread of every process.
 """
@@ -72,8 +72,8 @@ def publish_page(app: Celery, claim: Claim) -> None:
 def queue_length(app: Celery, queue: str) -> int:
     """Return the number of messages that wait in a queue.
 
-    The answer to a declaration of the queue contains this number. The declaration is not passive, because
-    with a key prefix kombu's Redis transport would not find the queue.
+    The function declares the queue, because the answer contains this number. A passive declaration does not
+    work: kombu's Redis transport does not find a queue this way if the keys have a prefix.
     """
     with _channel(app) as channel:
         return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)
@@ -93,8 +93,7 @@ def restore_overdue(app: Celery) -> None:
 def _channel(app: Celery) -> Iterator[Any]:  # kombu has no types
     """Open a channel to the broker.
 
-    Connect first, because the connection pool can contain a closed connection that a failed publisher left
-    there.
+    A failed publisher can leave a closed connection in the connection pool. So connect again first.
     """
     with app.connection_or_acquire() as connection:
         connection.connect()

@@ -1,4 +1,4 @@
-"""If a pool process dies while it executes a task, sends the task again, in a thread.
+"""Sends a task again in a thread if the task's pool process died.
 
 Celery itself would send the task on the event loop, and block the loop until Redis answers. In a test with a
 frozen Redis, recording and publishing one task took 7 seconds.
@@ -38,7 +38,7 @@ class Request(request.Request):  # type: ignore[misc] # Celery has no types
 
         If publishing fails, let the event loop return the old message to its queue instead.
         """
-        # The gate is necessary: the pool forks a replacement for the lost process at the same time.
+        # The gate prevents a fork during this work, because the pool forks a process to replace the lost one.
         with GATE.working():
             again = self.task.signature_from_request(
                 self._context, countdown=self.task.default_retry_delay, retries=self._context.retries + 1
