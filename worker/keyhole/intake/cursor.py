@@ -1,6 +1,6 @@
-"""Cursors: a cursor is a short text with the place at which a listing continues.
+"""Cursors: a cursor is a short text that states where a listing continues.
 
-Another process can continue the listing with it, even days later.
+A process that has the cursor can continue another process's listing, even days later.
 """
 
 from hashlib import blake2b
@@ -34,7 +34,7 @@ class Cursor(BaseModel):
 
 
 class LoopDetectingCursor(Cursor):
-    """A cursor whose place comes from the server. It detects whether the server lists in a loop.
+    """A cursor whose place is a token or marker of the server. It detects servers that list in a loop.
 
     The cursor stores a hash of one earlier place. It replaces this hash with the hash of the current place
     after 1 step, then after 2, 4, 8 steps and so on (Brent's algorithm). In a loop of any length, the server

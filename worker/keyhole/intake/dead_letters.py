@@ -5,15 +5,17 @@
     an entry of the ledger ──► given up ────┤            └──► dropped
     tags that are owed ──► given up ────────┘
 
-If the same message fails again, or the same jobs fail again on the same queue, Keyhole increments the failure
-count of the existing letter. Letters do not expire. A message body is stored in full, unless it is longer
-than `LONGEST_BODY`.
+The same message always gets the same letter, and so do the same jobs of one queue. If the message or the jobs
+fail again, Keyhole increments the letter's failure count. Letters do not expire. A message body is stored in
+full, unless it is longer than `LONGEST_BODY`.
 
 A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
-Other callers do not wait for the disk (`add`). Callers that give up an entry or a tag debt write its letter,
-and then remove the entry or the debt from the same Redis. A crash that loses the letter also undoes the
-removal, so nothing is lost. A worker also does not wait for the letters of messages that it refuses, because
-it writes them on its event loop, which must not block.
+Two kinds of callers do not wait for the disk (`add`):
+
+- A caller that gives up a ledger entry or owed tags first writes the letter, and then removes the entry or
+  the tags from the same Redis. If Redis crashes and loses the letter, it also loses the later removal, so the
+  work is still recorded.
+- A worker that refuses a message from the broker writes the letter on its event loop, which must not block.
 
 What it can't do: dead letters are only as durable as their Redis, and they use its memory. When a worker
 refuses a message, RabbitMQ can delete the message up to two seconds before the letter is on disk, so a crash
@@ -39,7 +41,7 @@ from keyhole.store import keys
 from keyhole.store.durability import Durability
 
 #: The longest body that is stored in full, in bytes. Keyhole does not accept messages that are longer than
-#: this (`keyhole.intake.events.notifications`). Of a longer body, only the first HEAD_OF_LONGER bytes are
+#: this (`keyhole.intake.events.notifications`). If a body is longer, only its first HEAD_OF_LONGER bytes are
 #: stored, so that a user can identify the sender.
 LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
@@ -90,11 +92,11 @@ return redis.call('DEL', KEYS[2])
 
 
 class LetterKind(StrEnum):
-    """The content of a dead letter."""
+    """The kind of a dead letter's content."""
 
     #: A message from a queue of S3 events.
     MESSAGE = "message"
-    #: An entry of the ledger, as JSON.
+    #: An entry of the ledger (jobs that Keyhole gave up), as JSON.
     JOB = "job"
     #: A message from the broker that no Celery task can process; see `keyhole.intake.refused`.
     REFUSED = "refused"
@@ -129,7 +131,7 @@ class Dead(NamedTuple):
     def entry(cls, entry: Entry, reason: str) -> Self:
         """The letter for an entry of the ledger that was given up.
 
-        Entries with the same objects and queue have the same letter.
+        Entries with the same objects and the same queue have the same letter.
         """
         objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
@@ -176,9 +178,9 @@ class DeadLetter(BaseModel):
 def with_new_ids(entry: Entry) -> Entry:
     """Return an entry for the same objects with new ids.
 
-    With the old ids, Keyhole could take the work for done, because markers, counts and verdicts of the old
-    ids can still exist. The new entry does not belong to an audit, because the audit has already counted the
-    old entry.
+    Redis can still contain completion markers, counts and verdicts with the old ids, so with these ids,
+    Keyhole could wrongly conclude that the jobs are done. The new entry does not belong to an audit, because
+    the audit has already counted the old entry.
     """
     jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
     return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)
@@ -288,7 +290,11 @@ class DeadLetters:
             return int(pipe.execute()[0])
 
     def drop_unchanged(self, letter: DeadLetter) -> bool:
-        """Drop a letter after a retry, unless the retry has already failed; return whether it was dropped."""
+        """Drop a letter after a retry of its message, jobs or tags, and return true.
+
+        If the letter's failure count has changed since the caller read it, the retry has already failed: then
+        keep the letter, and return false.
+        """
         return bool(
             self._drop_unchanged(
                 keys=[keys.DEAD, keys.dead_letter(letter.id)], args=[letter.id, letter.times]

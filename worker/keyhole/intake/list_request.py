@@ -16,8 +16,7 @@ from keyhole.sources.retries import retried
 from keyhole.sources.s3_metadata import http_status, redirects
 from keyhole.sources.s3_refusal import explain
 
-#: The parameter that requests an optional attribute, which states whether an archived object has a restored
-#: copy.
+#: The parameter that requests `RestoreStatus`, which states whether an archived object has a restored copy.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
 #: The HTTP status codes with which servers refuse the attribute. S3 introduced it in 2023, and other servers
 #: may not support it.
@@ -29,8 +28,8 @@ class ListRequest:
 
     Args:
         operation: The client's method.
-        attributes: Whether to request the restore status of archived objects. If the server refuses the
-            attribute, the field `attributes` becomes false.
+        attributes: Whether to request the restore status of archived objects. After the server has refused it
+            once, it is no longer requested.
     """
 
     def __init__(self, operation: Callable[..., Any], *, attributes: bool) -> None:
@@ -52,8 +51,8 @@ class ListRequest:
         except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
             raise explain(error) from error
         except RuntimeError as error:
-            # botocore raises this error for an impossible date, and Python raises it for a document with too
-            # many levels.
+            # botocore raises a RuntimeError if a date is impossible, and Python if the XML has too many
+            # levels.
             raise TransientError(Reason.SERVER_ERROR, f"the server's response is invalid: {error}") from error
 
     def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above

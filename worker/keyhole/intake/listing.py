@@ -288,9 +288,10 @@ def _in_order(*keys: str, may_repeat: bool = False) -> None:
 def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
     """The key at which the next page of versions begins. It is the last listed key or a later key.
 
-    Ceph 16 URL-encodes all keys in its response except this key. So it is unclear whether this key must be
-    decoded, and there are two readings. A reading that is before the last listed key is impossible. Of the
-    other readings, the smaller one is used: it is not after the server's true marker, so no key is skipped.
+    Ceph 16 URL-encodes all keys in its response except this key. So the key can be meant as it is, or
+    URL-encoded. The next page cannot begin before the last listed key, so a reading that is before this key
+    is wrong. If both readings are possible, the smaller key is used: the true key is the same or later, so no
+    key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]

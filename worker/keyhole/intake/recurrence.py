@@ -1,9 +1,13 @@
 """Parses crontabs and intervals. All times are in UTC.
 
-A crontab has the syntax of Celery's parser. Keyhole refuses some texts that Celery accepts, because Celery
-interprets them in an unexpected way: the name of a day as a minute; a step so large that the range has no
-second value; characters after a step; and days of the month together with days of the week (cron runs if
-either matches, Celery only if both match). Unlike in cron, a range can wrap around (`22-2`).
+A crontab has the syntax of Celery's parser. Unlike in cron, a range can wrap around (`22-2`). Celery accepts
+some texts that users probably do not mean, and Keyhole refuses these texts:
+
+- the name of a day in the field of the minutes
+- a step so large that only the first value of the field matches
+- further characters after a step
+- days of the month together with days of the week: cron runs if one of them matches, Celery only if both
+  match
 """
 
 import re
@@ -84,7 +88,7 @@ class Crontab:
         return self._rule()
 
     def next_after(self, moment: datetime) -> datetime:
-        """The time of the next run after `moment`, both in UTC."""
+        """The first time after `moment` at which the crontab is due. Both times are in UTC."""
         rule = self._rule(nowfun=lambda: moment)
         rule.tz = UTC
         begin, step, _ = rule.remaining_delta(moment, tz=UTC)

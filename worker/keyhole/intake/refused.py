@@ -30,7 +30,7 @@ class Refused(NamedTuple):
     def letter(self, reason: str) -> Dead:
         """Return the dead letter for this message.
 
-        Of a message that is too long, only the first part is stored.
+        If the message is too long, only its beginning is stored.
         """
         text = {
             "queue": self.queue,
@@ -46,7 +46,8 @@ class Refused(NamedTuple):
         """Return the message in a dead letter.
 
         Raises:
-            ValueError: The letter contains no message, or this version has no queue of that name.
+            ValueError: The letter contains no message, or this version of Keyhole does not have the message's
+                queue.
         """
         text = json.loads(body)
         if not isinstance(text, dict) or text.get("queue") not in QUEUES:

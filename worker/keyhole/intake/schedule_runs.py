@@ -1,8 +1,8 @@
 """The last audit of each schedule, stored in Redis. A schedule starts no audit while its last audit runs.
 
 Each due time has an id, which is also the id of the audit that it starts. If the same due time arrives twice,
-because of a second delivery or because of two schedulers, the second arrival has no effect. A Lua script
-decides whether an audit starts, so two workers cannot both start one.
+because of a second delivery or because of two schedulers, the second arrival has no effect. One Lua script
+checks the last audit and creates the new audit, so two workers cannot both create an audit.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,8 @@ class ScheduleRuns:
         """Create the audit of a schedule that is due, unless the schedule's last audit is running or paused.
 
         Returns:
-            True if an audit with this id exists, created now or before. If false, the run was skipped.
+            True if an audit with this id exists now, even if an earlier call created it; false if the run was
+            skipped.
         """
         begun = self._begin(
             keys=[keys.schedule(name), keys.audit(audit_id), keys.AUDITS],

@@ -79,7 +79,7 @@ Share = Annotated[float, BeforeValidator(_share), Field(gt=0, le=1)]
 class Schedule(BaseModel):
     """A schedule in the file.
 
-    The description of a field is part of error messages such as "crontab is missing; write DESCRIPTION".
+    Error messages contain the description of a field: "crontab is missing; write DESCRIPTION".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,1 +1,1 @@
-"""Events: the notifications that a storage sends when its objects change, and the scans that they start."""
+"""Events: the notifications that a storage sends when an object changes, and the scans that follow."""

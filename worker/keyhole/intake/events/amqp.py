@@ -8,9 +8,9 @@ topic has `amqp-ack-level=broker`; MinIO does so with `delivery_mode=2`.
   broker delivers the message again.
 - AMQP does not confirm acknowledgements. So Keyhole sends a request after the acknowledgements. When the
   broker responds to the request, it has received the acknowledgements, too.
-- Keyhole gives a message back with `basic.nack`. RabbitMQ's quorum queues count deliveries, and by default
-  drop a message after 20 deliveries (version 4.0 and later; since 4.3 they do not count deliveries that ended
-  with a nack). Classic queues only report whether a message was delivered before.
+- Keyhole gives a message back with `basic.nack`. RabbitMQ's quorum queues count the deliveries of a message.
+  Since version 4.0, they drop a message after 20 deliveries by default. Since 4.3, they do not count a
+  delivery that ended with a nack. Classic queues only report whether a message was delivered before.
 - A separate thread sends heartbeats while the listener handles messages, so the connection survives. The
   listener must acknowledge a message before the broker's `consumer_timeout`, whose default is 30 minutes.
 
@@ -239,8 +239,8 @@ class AmqpSource:
         try:
             self._connection.drain_events(timeout=seconds)
         except TimeoutError as error:
-            # A TimeoutError without an errno means that no frame arrived in time. With an errno, the error is
-            # ETIMEDOUT: the broker does not respond.
+            # Without an errno, this error only means that no frame arrived in time. The errno ETIMEDOUT means
+            # that the broker does not respond.
             if error.errno is not None:
                 raise
             return False
@@ -284,7 +284,8 @@ class AmqpSource:
 def _receives(delivered: Any) -> int:  # noqa: ANN401 - py-amqp has no types
     """The number of deliveries of a message, including this delivery.
 
-    If the message was delivered before but the queue does not count deliveries, the result is 2.
+    If the queue does not count deliveries, the result is 1 for the first delivery, and 2 for each later
+    delivery.
     """
     if not delivered.delivery_info["redelivered"]:
         return 1

@@ -107,8 +107,8 @@ def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as a
 def _check_read_permission(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - as above
     """Raise if this user lacks the permission to read the queue.
 
-    The request asks for a consumer with an invalid priority. RabbitMQ checks the permission first. If the
-    user has it, RabbitMQ refuses the priority, so no message is delivered.
+    Request a consumer with an invalid priority. RabbitMQ checks the permission first. If the user has the
+    permission, RabbitMQ refuses the invalid priority. So in both cases, RabbitMQ delivers no message.
     """
     try:
         connection.channel().basic_consume(address.queue, arguments={"x-priority": "none"})

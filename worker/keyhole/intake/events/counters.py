@@ -7,7 +7,8 @@ import redis
 
 from keyhole.store import keys
 
-#: Counts events whose `other_key` was scanned, because no object had the key `key`.
+#: The name of a counter: events for which a worker scanned the object with the key `other_key`, because no
+#: object had the key `key` (see `ObjectEvent`).
 OTHER_READING = "other_reading"
 
 

@@ -7,9 +7,10 @@ then deletes the verdict only if S3 responds that the object does not exist. A v
 object was deleted does no harm: it contains the ETag of the scanned object, so it does not apply to a new
 object with the same key.
 
-An event without a version id is about the key itself. Keyhole deletes the key's verdict, or its pointer to
-the verdict of a version, because that version is now below a delete marker. The verdicts of all versions are
-kept. An event with a version id is about that version only.
+A key has a verdict, or a pointer to the verdict of its current version. If the event has no version id,
+Keyhole deletes the verdict or the pointer of the key. It keeps the verdicts of all versions, because the
+versions still exist below a delete marker. If the event has a version id, Keyhole deletes only the verdict of
+this version.
 """
 
 import logging
@@ -77,8 +78,7 @@ def _readings(event: ObjectEvent) -> list[Name]:
 def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
     """Whether S3 responds that an object or a version does not exist. Sends one request without retries.
 
-    `access` is called to get the access to S3. If the request fails, return false, because the object may
-    exist.
+    `access` returns the access to S3. If the request fails, return false, because the object may exist.
     """
     pin = Pin(name.bucket, name.key, name.version_id)
     try:

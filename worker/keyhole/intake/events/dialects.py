@@ -17,8 +17,8 @@ senders: a sender with S3's structure probably also uses S3's encoding. If no ob
 worker tries the key without decoding. Messages with another structure, a major version other than 2, or an
 unknown source are not understood, and become dead letters.
 
-If an event leads to no action, Keyhole reads only its dialect and its name. R2 and IBM also have an S3 API to
-the same buckets and keys, through which Keyhole scans the objects.
+If an event leads to no action (for example, because tags changed), Keyhole reads only its dialect and name.
+R2 and IBM also have an S3 API to the same buckets and keys, through which Keyhole scans the objects.
 
 Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documentation
 and source code of MinIO, RustFS and Ceph; messages from moto and Ceph 16.2; Cloudflare, R2, "Event
@@ -289,11 +289,11 @@ def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectE
 
 
 def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
-    """The key, read in the dialect's encoding, and the other reading if it is a different and valid key."""
+    """The key in the dialect's encoding, and in the other encoding if that gives a different, valid key."""
     try:
         decoded = unquote_plus(written, errors="strict")
     except UnicodeDecodeError:
-        decoded = written  # keys are UTF-8, so this key is not URL-encoded
+        decoded = written  # the decoded bytes are not UTF-8, so the key is not URL-encoded
     key, other = (decoded, written) if dialect.form_encoded else (written, decoded)
     if len(key) > LONGEST["key"]:
         raise NotUnderstoodError(f"its key has {len(key):,} characters; the limit is {LONGEST['key']:,}")

@@ -21,9 +21,10 @@ class EventKind(StrEnum):
 class ObjectEvent(BaseModel):
     """One event. `size` is in bytes. If the message lacks a field, the field is `None`.
 
-    `key` is the object's key, read in the encoding of the dialect: URL-decoded or unchanged. `other_key` is
-    the result of the other reading, if it differs from `key`. If no object has the key `key`, the sender may
-    have changed its encoding, so Keyhole then tries `other_key`.
+    If the senders of the dialect URL-encode keys, `key` is the decoded key, and `other_key` the key without
+    decoding. For other dialects, it is the other way round. `other_key` is `None` if it would be equal to
+    `key`. If no object has the key `key`, the sender may have changed its encoding, so Keyhole tries
+    `other_key`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -189,8 +189,8 @@ class Handler:
         except NotUnderstoodError:
             raise
         except Exception as error:
-            # This is a bug in Keyhole. The message is received again and again, and must not stop the
-            # listener each time.
+            # This is a bug in Keyhole. Do not raise the error, because the queue delivers the message again
+            # and again, and each delivery would stop the listener.
             log.exception("a message of %d bytes could not be parsed", len(body))
             raise NotUnderstoodError(
                 f"Keyhole failed to parse it ({error!r}); the listener's log has the traceback"
@@ -238,8 +238,8 @@ class Handler:
         entries = [Entry(job.id, (job,), EVENTS) for job in jobs if job.id not in on_their_way]
         published = 0
         for start in range(0, len(entries), CHUNK):
-            # A job that is recorded, but not marked as published, is published now: a crash may have
-            # prevented this before.
+            # Entries that an earlier call recorded are published, too, because that call may have crashed
+            # before it published them.
             not_done = self._ledger.record_many(entries[start : start + CHUNK])
             self._publisher.publish(not_done)
             self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)

@@ -34,8 +34,8 @@ KINDS: Final = {
     "objectlifecycle:expiration:current": EventKind.REMOVED,
     "objectlifecycle:expiration:noncurrent": EventKind.REMOVED,
 }
-#: Events of a DELETE that adds a delete marker, or that may do so. The object then has no current version,
-#: but all its versions still exist.
+#: The names of events after a DELETE that added a delete marker, or can have added one. With a delete marker,
+#: the object has no current version, but all its versions still exist.
 MARKERS: Final = {
     "objectremoved:deletemarkercreated",
     "objectsynced:deletionmarkercreated",

@@ -16,8 +16,8 @@
 
 Other messages are not understood. If `unsupported` recognises the sender, the error names the sender. An
 empty list of records results in no events. If one record of a message is not understood, no object of the
-message is scanned, and the whole message becomes a dead letter. So when a user retries the letter later, no
-object is scanned twice.
+message is scanned, and the dead letter contains the whole message. So when a user retries the letter later,
+no object is scanned twice.
 
 `keyhole.intake.events.dialects` parses the fields of each dialect.
 """  # noqa: E501 - the rows of the table are one line each
@@ -48,7 +48,8 @@ from keyhole.sources.s3_uri import parse_s3_uri
 __all__ = ["NotUnderstoodError", "parse", "scan_job"]
 
 #: The longest accepted message in bytes, which is RabbitMQ's default limit. SQS allows 1 MiB, and S3 sends at
-#: most 64 KiB. (Parsed JSON can take about twenty times the length of the text in memory.)
+#: most 64 KiB. The limit also bounds the memory: parsed JSON can take about twenty times as many bytes as its
+#: text.
 LONGEST_MESSAGE: Final = 16 * 1024**2
 #: The most nested envelopes. SNS adds one envelope, and a program that forwards messages can add another.
 MOST_ENVELOPES: Final = 3
@@ -88,8 +89,9 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
     A job for an event without version id, ETag and sequencer gets a random id.
 
-    The version id `null` means that the object has no version. The worker then reads the object without a
-    version id, unless the message is a job in Keyhole's own format.
+    In an event, the version id `null` means that the object has no version, so the job has no version id.
+    Only in Keyhole's own format, the job keeps the version id `null`, because the user requested this
+    version.
 
     Args:
         event: An event of the kind `CREATED` or `RESTORED`.

@@ -15,8 +15,8 @@ if a listener dies:
   moves the messages of all listeners without a heartbeat back to the queue. So if a listener handles a batch
   for longer than `LEASE_SECONDS`, other listeners get its messages, like after SQS's visibility timeout.
 - If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So in
-  each request, the listener states how many messages it knows. If the listener's list in Redis has more
-  messages, Redis returns the whole list.
+  each request, the listener states how many messages it has received and neither acknowledged nor given back.
+  If its list in Redis has more messages, Redis returns the whole list.
 - Redis lists do not count how often a message was received. Keyhole itself counts this for messages that it
   does not understand (`dead_letters`).
 
@@ -257,7 +257,7 @@ class RedisListSource:
                 keys.listener_holds(self._key, ""),
             ],
         )
-        # redis-py declares a type that covers all scripts. Clients from `connect` return bytes.
+        # redis-py's type covers the results of all scripts. Clients from `connect` return bytes.
         held, taken = cast("tuple[list[bytes], list[bytes]]", answer)
         unknown = Counter(held) - self._out
         bodies = [*unknown.elements(), *taken][:limit]

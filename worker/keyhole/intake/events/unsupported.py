@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Final
 
 GOOGLE: Final = "Google Cloud Storage"
-#: The sender for each event type, by a prefix of the type.
+#: The sender for each prefix of an event type.
 TYPES: Final = {
     "Microsoft.Storage.": "Azure Event Grid",
     "Microsoft.EventGrid.": "Azure Event Grid",
