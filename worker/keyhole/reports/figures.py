@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import humanize
 
-#: 2**100 bytes. No real disk is larger, but a header can claim a larger size, which is shown as `over 1 QiB`.
+#: 2**100 bytes. No real disk is as large as this, but a header can claim a larger size, which is shown as
+#: `over 1 QiB`.
 _LARGEST = 1024**10
 
 

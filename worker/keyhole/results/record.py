@@ -12,21 +12,22 @@ can contain a separator. (A record is not a Redis hash, because a hash with a fi
 takes three times the memory.)
 
 A packed report begins with `~` (`keyhole.results.packing`). Earlier versions of Keyhole stored the report as
-JSON, which begins with `{`. This version reads both forms. Earlier versions compare and replace records with
-packed reports, but cannot read the reports: `show` ends with an error, and audits scan the objects again.
+JSON, which begins with `{`. This version reads both forms. If an earlier version finds a packed report, it
+can compare and replace the record, but not read the report: its `show` ends with an error, and its audits
+scan the object again.
 
 Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
 with the stored one, and stores the newer one. The first rule that decides applies:
 
 0. The report of a failed scan contains no judgement of the object. It does not replace a verdict, and every
-   verdict replaces it. There is one exception: if both scans know the ETag, or both know the time of
-   modification, and the two values differ, then the scans read different objects, and the rules below decide.
-   A scan that found the object unreadable is treated like a failed scan if both scans certainly tried the
-   same object: their ETags are equal, or they name the same version. The record stores the latest scan that
-   did not replace the verdict for one of these reasons (the *attempt*).
+   verdict replaces it. There is one exception: if the two scans found different ETags or different
+   modification times, they read different objects, and rules 1 to 3 decide. A scan that found the object
+   unreadable is treated like a failed scan if both scans certainly tried the same object: their ETags are
+   equal, or they name the same version. A scan that does not replace the verdict because of this rule is
+   called an *attempt*. The record stores the latest attempt, if it is later than the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
-   and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal, the later scan
-   wins.
+   and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal or missing, the
+   later scan wins.
 2. If one scan does not know when the object was last modified, because it could not read the object, the
    later scan wins.
 3. If all these values are equal, the greater job id wins. So the order of arrival does not matter.
@@ -34,9 +35,13 @@ with the stored one, and stores the newer one. The first rule that decides appli
 A verdict with the job id of the stored verdict is a redelivery. It changes nothing, unless the stored scan
 failed.
 
-Known limits: rule 2 depends on the clocks of the hosts. If a later scan read an older object than an earlier
-scan, the order of arrival can matter after all. And the sequencer belongs to the event that requested the
-scan, although the scan can have read a newer object than the object of that event.
+Known limits:
+
+- Rule 2 depends on the clocks of the hosts.
+- If a scan reads an older object than an earlier scan did, rules 1 and 2 can contradict each other, so that
+  the order of arrival decides.
+- The sequencer belongs to the event that requested the scan, but the scan can have read a newer object than
+  this event is about.
 """
 
 import re

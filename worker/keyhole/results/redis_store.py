@@ -207,7 +207,7 @@ class RedisStore:
         return StreamPage(position, tuple(_verdicts(entries)))
 
     def stream_position(self) -> str:
-        """Return the position of the stream's last entry. `read_stream` then returns later verdicts."""
+        """Return the position of the stream's last entry: `read_stream` then returns only later verdicts."""
         found = self._client.xrevrange(keys.VERDICTS, count=1)
         # redis-py declares one type for all protocols; with protocol 2 the answer has this type.
         entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)

@@ -9,9 +9,10 @@ reads are correct:
           └── write the correct tags ◄─────┘
 
 - Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
-- The writer reads the ETag after the tags. So it accepts tags as correct only if they are on the object of
-  the verdict. The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a
-  writer is interrupted before it has read correct tags, the debt remains, and another writer continues.
+- The writer reads the ETag after the tags. If it is the ETag of the verdict, the object was not replaced
+  before, so the tags are on the object of the verdict.
+- The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a writer is
+  interrupted before it has read correct tags, the debt remains, and another writer continues.
 - If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If there
   is no verdict on it yet, Keyhole's tags are removed: either they came with the upload, or this writer wrote
   them to the new object.
@@ -53,8 +54,8 @@ class TagOutcome(StrEnum):
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
-    #: The object was deleted or replaced. In the second case, the new object has the tags of its own verdict,
-    #: or no tags of Keyhole.
+    #: The object was deleted or replaced. A new object has the tags of its own verdict, or no tags of
+    #: Keyhole.
     SKIPPED_CHANGED = "skipped_changed"
     #: The object already has ten tags of other programs, and S3 allows no more.
     SKIPPED_FULL = "skipped_full"
@@ -105,8 +106,8 @@ class TagWriter:
 
         Args:
             debt: The object and its tags.
-            verdict_on: Returns the tags for an object that has replaced the debt's object. Without it, only
-                the debt's tags are known.
+            verdict_on: Returns the tags for an object that has replaced the debt's object. Without this
+                function, Keyhole's tags are removed from such an object.
             asked: Called before every request to S3.
         """
         try:

@@ -30,7 +30,8 @@ class AuditSpec(BaseModel):
     #: The URI of an S3 Inventory's manifest. If set, the audit reads the inventory instead of listing the
     #: bucket.
     inventory: str | None = None
-    #: The audit stops before it exceeds these limits. Dollars are computed with the price table.
+    #: The most requests and dollars that the audit can spend: it stops before it exceeds a limit. The dollars
+    #: are computed with the price table.
     max_requests: int | None = Field(default=None, ge=1)
     max_dollars: float | None = Field(default=None, gt=0)
     #: The most requests per second to the bucket; 0: no limit. All audits of the bucket share this limit.

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple, Self
 from keyhole.intake.audits.prices import Prices
 from keyhole.results.tag_writer import TagRequest
 
-#: The GETs and bytes of a typical scan. They are the averages of the table in `keyhole docs cost`, which are
-#: 2.5 and 824 KiB, rounded up.
+#: The GETs and bytes of a typical scan. They are a little above the averages of the table in `keyhole docs
+#: cost` (2.6 GETs and 726 KiB), so that estimates are rather too high.
 GETS_PER_OBJECT: Final = 3
 BYTES_PER_OBJECT: Final = 896 * 1024
 
@@ -20,9 +20,9 @@ class TagRequests(NamedTuple):
     writes: int
 
 
-#: `keyhole.results.tag_writer` reads the tags, checks whether the object is still the same, writes the tags,
-#: reads the tags back, and checks the object again. (A version of an object cannot be replaced, so its tags
-#: need no checks.)
+#: The usual requests for the tags of one object: `keyhole.results.tag_writer` reads the tags, checks whether
+#: the object is still the same, writes the tags, reads the tags back, and checks the object again. (The
+#: writer does not check versions, because a version cannot be replaced.)
 USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
 
 

@@ -17,7 +17,8 @@ _CHUNK: Final = 1000
 class KeyRange(NamedTuple):
     """A range of keys: those after the key `after`, up to and including the key `until` (`None`: no limit).
 
-    `listed` has all keys in this range that S3 listed, so every other key with a verdict is an orphan.
+    `listed` contains all keys in this range that S3 listed. If another key in this range has a verdict, the
+    verdict is an orphan.
     """
 
     spec: AuditSpec

@@ -35,7 +35,7 @@ from keyhole.scan.reporter import Target, build_report
 from keyhole.store import keys
 
 #: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS). A job rarely has more than
-#: 300 bytes.
+#: 300 bytes, so a message has room for more than 600 jobs.
 MESSAGE_BYTES: Final = 200_000
 #: If an audit has a rate limit, its pages and batches are so small that the limit delays each of them by at
 #: most this many seconds. This is much shorter than the time limit of a task.
@@ -200,9 +200,9 @@ class _Page:
         """Return how the audit ends if the additional cost `takes` could exceed its limits; otherwise `None`.
 
         The totals contain the actual costs of scanned objects. Queued objects are added with their expected
-        costs. Of the queued objects from earlier pages, only the number is stored, not the storage classes.
-        So this method assumes that each of these objects costs `usual`, or as many dollars as `takes` if this
-        is more.
+        costs. For queued objects from earlier pages, Redis stores only their number, not their storage
+        classes. So this method assumes that each of them costs `usual`, or as many dollars as `takes` if
+        `takes` is more expensive.
         """
         if not takes.requests:
             return None

@@ -2,9 +2,9 @@
 
 The model is a set of ceilings. Each resource (the threads, the processors, S3, the rate limit, the listing,
 Redis) can serve a certain number of objects per second, and the audit runs at the lowest of these ceilings.
-The two ceilings of a worker process, its threads and its processor, depend on each other: threads that have
-their data wait for the processor. Mean value analysis computes the speed of both together (Reiser and
-Lavenberg, 1980).
+In a worker process, several threads share one processor, so a thread that has received its data can have to
+wait for the processor. Mean value analysis (Reiser and Lavenberg, 1980) computes the speed of the threads and
+the processor together.
 
 The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
 objects, and the start of the workers. It assumes that each process has a processor core of its own, and that
@@ -35,18 +35,20 @@ from keyhole.intake.listing import PAGE_KEYS
 MEAN_GETS: Final = 2.6
 MEAN_BYTES: Final = 726 * 1024
 #: The CPU time of a worker process for one object, in seconds. `python -m tests.bench throughput` measured
-#: about 3 ms for reading and inspecting. Recording the verdict and counting it for the audit takes another.
+#: about 3 ms for reading and inspecting. Recording the verdict and counting it for the audit takes about 1 ms
+#: more.
 MEAN_CPU_SECONDS: Final = 0.004
 #: Bytes per second of one connection to S3 (S3's "Performance design patterns" states 85 to 90 MB/s).
 CONNECTION_BYTES: Final = 85_000_000
 #: The requests per second that S3 answers for each prefix (S3's user guide, "Optimizing performance").
 S3_READS: Final = 5_500
 S3_WRITES: Final = 3_500
-#: Seconds between two batches of a process, in which it acknowledges a message and receives the next. This is
-#: an estimate, and so are the next two values.
+#: Seconds between two batches of a process, in which it acknowledges a message and receives the next.
+#: BATCH_SECONDS, PAGE_TTFBS and PAGE_SECONDS are estimates, not measurements.
 BATCH_SECONDS: Final = 0.01
-#: An audit lists one page at a time. For each page, S3 collects 1,000 keys, which takes about as long as this
-#: number of small GETs. Then Keyhole compares the keys with its verdicts and commits the page.
+#: An audit lists one page at a time. For each page, S3 collects 1,000 keys, which takes about as long as
+#: PAGE_TTFBS small GETs. Then Keyhole compares the keys with its verdicts and commits the page, which takes
+#: PAGE_SECONDS.
 PAGE_TTFBS: Final = 4
 PAGE_SECONDS: Final = 0.15
 #: The CPU time of Redis, in seconds: for one object, for the tags of one object, and for one request that the
@@ -115,7 +117,7 @@ class Fleet(_Frozen):
 
 
 class Kept(_Frozen):
-    """What Redis keeps. Times are in seconds; a `record_seconds` of 0 means forever."""
+    """The data that Redis stores. Times are in seconds; a `record_seconds` of 0 means forever."""
 
     records: bool
     record_seconds: int
@@ -179,7 +181,7 @@ class Plan(_Frozen):
         return self.ceilings[0].resource
 
     def ceiling(self, resource: Resource) -> float:
-        """Return the objects per second that a resource can serve; infinity if nothing limits it."""
+        """Return the objects per second that a resource can serve; infinity if it is not in `ceilings`."""
         return next(
             (one.objects_per_second for one in self.ceilings if one.resource is resource), float("inf")
         )
@@ -261,15 +263,17 @@ def object_seconds(work: Work) -> float:
 def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     """Return the objects per second of one process that always has a batch to work on.
 
-    The process takes the next batch only after all threads have finished. At the end of a batch, no object is
-    left for some threads. On average, a thread is idle for half the time of a slow object.
+    The process takes the next batch only after all threads have finished. At the end of a batch, some threads
+    find no further object and wait for the others. On average, a thread waits for half the time that a slow
+    object takes.
     """
     waits, batch = object_seconds(work), fleet.batch
     slowest = waits + (math.ceil(work.gets) - work.gets) * work.ttfb_seconds
     threads = min(fleet.threads, batch)
     speed, in_line = 0.0, 0.0
     for busy in range(1, threads + 1):
-        # A thread finds as many others in line for the processor as there are on average with one less.
+        # When a thread needs the processor, as many other threads are in line as there are on average in a
+        # process with one thread less (the arrival theorem).
         response = cpu_seconds * (1 + in_line)
         speed = busy / (waits + response)
         in_line = speed * response
@@ -285,20 +289,22 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
 def _fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     """Return the objects per second of all processes.
 
-    An audit lists its next page when one batch less is outstanding than is allowed. Until the page is
-    listed, no batch replaces those that end. If no more batches are allowed than there are processes, some
-    processes are idle meanwhile.
+    An audit lists its next page when it has fewer outstanding batches than `fleet.outstanding` allows. While
+    it lists the page, no new batch replaces a batch that ends. So if the allowed number of batches is not
+    larger than the number of processes, some processes are idle during this time.
     """
     speed = _process_speed(work, fleet, cpu_seconds)
     busy = fleet.busy / fleet.prefixes
     ended_per_second = busy * speed / fleet.batch
     page = _page_seconds(work)
-    # The number of idle processes grows from `first` at this rate while the page is listed.
+    # While the page is listed, the number of idle processes begins at `first`, and grows by
+    # `ended_per_second` each second. If `first` is negative, processes first take the batches that still
+    # wait.
     first = 1 - (fleet.outstanding - busy)
     begins = max(0.0, -first / ended_per_second)
     listing = max(0.0, page - begins)
     idle = min(busy, max(0.0, first))
-    # After this time, all processes are idle.
+    # The number grows for this many seconds, until the page is listed or all processes are idle.
     growing = min(listing, (busy - idle) / ended_per_second)
     idle_seconds = idle * growing + ended_per_second * growing**2 / 2 + busy * (listing - growing)
     working_seconds = PAGE_KEYS / speed

@@ -17,8 +17,8 @@ killed between two steps, the first step is done completely, and the second step
 - So the totals are always correct, even if a step is repeated.
 - If the server supports `WAITAOF`, `create` waits until its writes are on disk, and so does the `commit` of a
   page with batches (`keyhole.store.durability`). `take` does not wait: if a crash of the server undoes it,
-  the batches are unsent again, and the sweep sends them. The `commit` of a page without batches does not wait
-  either: if a crash undoes it, the page is listed again.
+  the batches are unsent again, and a worker's periodic sweep sends them. The `commit` of a page without
+  batches does not wait either: if a crash undoes it, the page is listed again.
 
 What it can't do: an audit is only as durable as its Redis. The rows of an audit contain hashes of the
 objects' names. The names themselves are only in the records of verdicts. If these records expire before the
@@ -44,7 +44,8 @@ from keyhole.store.round_trips import Step
 #: The claim to a page expires after this many seconds without a heartbeat. A LIST with all its retries takes
 #: less time.
 PAGE_SECONDS: Final = 120
-#: The most audits, findings or strings of rows in one response of Redis.
+#: The most audits, findings or row strings in one response of Redis. A row string contains the rows that one
+#: page or one batch added.
 _PAGE: Final = 100
 #: The most audit specifications that a process caches.
 _SPECS_REMEMBERED: Final = 100
@@ -194,7 +195,7 @@ class AuditStore:
         self._record_result(keys=step.keys, args=step.args)
 
     def recording_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> Step:
-        """Return the step that does what `record_result` does."""
+        """Return the script call of `record_result` as a step, which can run together with other steps."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
         counts = f"{result.status.value} {result.requests} {result.bytes_read} {result.nanodollars}"
         return Step(

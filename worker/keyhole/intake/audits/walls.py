@@ -1,4 +1,4 @@
-"""Finds the walls of a plan: the resource that bounds its speed, and the resources that do not suffice.
+"""Finds the walls of a plan: the resource that bounds its speed, and other problems to expect.
 
 For each wall, a message states the reason, and advice states what an operator can do.
 """
@@ -8,17 +8,17 @@ from typing import Final, NamedTuple
 
 from keyhole.intake.audits.plan import INDEX_BYTES, Plan, Resource
 
-#: A Redis above this size is hard to run. It rewrites its file from a copy of itself, which can need as much
-#: memory again, and a restart reads the whole file before Keyhole can continue.
+#: A Redis above this size is hard to run. To rewrite its file on disk, Redis forks, and the forked process
+#: can need as much memory again. After a restart, Redis must read the whole file before Keyhole can continue.
 LARGE_REDIS_BYTES: Final = 64 * 2**30
-#: A host with a usual network of 10 Gbit/s.
+#: The network speed of a usual host, in bits per second.
 HOST_BITS: Final = 10e9
 #: The largest value of KEYHOLE_AUDIT_OUTSTANDING.
 MOST_OUTSTANDING: Final = 1000
 
 
 class Wall(NamedTuple):
-    """A wall: its name, what happens there, and what to do."""
+    """A wall: its name, the problem, and advice for the operator."""
 
     name: str
     message: str

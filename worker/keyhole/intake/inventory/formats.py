@@ -37,7 +37,8 @@ WANTED: Final = REQUIRED | {
 BATCH_ROWS: Final = 8192
 #: The longest row of a CSV, in bytes. The longest columns, a key and an access control list, take a few KiB.
 BLOCK_BYTES: Final = 1 << 20
-#: The limits of the unpacked bytes and of the rows: a constant, plus a number for each byte of the part.
+#: A part has at most FREE_BYTES unpacked bytes, plus BYTES_PER_BYTE for each byte of its file, and at most
+#: FREE_ROWS rows, plus ROWS_PER_BYTE for each byte of its file.
 FREE_BYTES, BYTES_PER_BYTE = 64 << 20, 100
 FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 4
 

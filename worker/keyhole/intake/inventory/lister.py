@@ -29,7 +29,8 @@ class InventoryLister:
     """Lists the objects or versions of a bucket at the time when S3 wrote the inventory.
 
     The rows are in no defined order. Each page contains rows of one part only. When a process needs the first
-    page of a part, it downloads and converts the part. It reads the other pages from its disk.
+    page of a part, it downloads and converts the part. It then reads the other pages of this part from the
+    converted file on its disk.
 
     Args:
         client: A boto3 client without retries, for the bucket that contains the inventory.
