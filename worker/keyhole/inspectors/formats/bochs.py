@@ -14,9 +14,9 @@ Source: QEMU, block/bochs.c, struct bochs_header, bochs_open, seek_to_sector.
 | 80 | 4 | size of an extent in bytes, a power of 2 from 512 bytes to 8 MiB |
 | 84 or 88 | 8 | virtual size in bytes: at 84 in version 1, at 88 in version 2 |
 
-The catalog has an entry of 4 bytes for each extent of the disk: the extent's number among the stored extents,
-or 0xFFFFFFFF if the extent is not stored. The stored extents follow the catalog. A bitmap precedes each
-stored extent. Bitmap and extent each occupy a whole number of sectors.
+The disk is divided into extents. The catalog has an entry of 4 bytes for each extent of the disk: the
+extent's number among the stored extents, or 0xFFFFFFFF if the extent is not stored. The stored extents follow
+the catalog. A bitmap precedes each stored extent. Bitmap and extent each occupy a whole number of sectors.
 
 Wholeness: the object must contain the highest extent that the catalog points to. If the catalog is longer
 than `MAX_CATALOG_BYTES`, only its beginning and its end are read.
@@ -38,10 +38,11 @@ HEADER_BYTES = 512
 
 #: At most this many bytes are read from the beginning of the catalog: 24,576 entries.
 MAX_CATALOG_BYTES = 96 * 1024
-#: If the catalog is longer, at most this many bytes are read from its end. Beginning and end together are the
-#: whole catalog that Bochs' tool bximage writes for a disk of 8 GiB.
+#: If the catalog is longer, at most this many bytes are read from its end. `MAX_CATALOG_BYTES` and
+#: `MAX_CATALOG_END_BYTES` together are as long as the catalog that Bochs' tool bximage writes for a disk of 8
+#: GiB.
 MAX_CATALOG_END_BYTES = 32 * 1024
-#: QEMU's limits (bochs_open). This many extents of 8 MiB, as bximage writes them, make a disk of 8 TiB.
+#: QEMU's limits (bochs_open). A disk of this many extents has 8 TiB if an extent has 8 MiB.
 MAX_CATALOG_ENTRIES = 0x100000
 EXTENT_SIZES = frozenset(1 << bits for bits in range(9, 24))
 
@@ -162,7 +163,10 @@ class BochsInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
+        """Whether the header has been read and its sizes are within QEMU's limits.
+
+        Only then are its offsets used.
+        """
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES

@@ -1,11 +1,11 @@
 """The compressed loopback image, cloop, version 2. All fields are big-endian.
 
-Source: QEMU, block/cloop.c, cloop_probe, cloop_open, cloop_read_block. The older preamble is from cloop,
-create_compressed_fs.c, CLOOP_PREAMBLE.
+Source: QEMU, block/cloop.c, cloop_probe, cloop_open, cloop_read_block. An image begins with a shell script,
+the preamble. The source of the older preamble is cloop, create_compressed_fs.c, CLOOP_PREAMBLE.
 
 | offset | bytes | field |
 |---|---|---|
-| 0 | 128 | a shell script that mounts the image, and zeros |
+| 0 | 128 | the preamble: a shell script that mounts the image, and zeros |
 | 128 | 4 | block size in bytes, a multiple of 512, at most 64 MiB |
 | 132 | 4 | number of blocks |
 | 136 | 8 each | offset of each block, and then the offset where the last block ends |
@@ -30,7 +30,7 @@ from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.region import CaptureRegion
 
 PREAMBLE = b"#!/bin/sh\n#V2.0 Format\n"
-#: The beginning of the script's third line, in the current preamble and in the older one.
+#: The beginning of the preamble's third line, in the current preamble and in the older preamble.
 COMMANDS = (b"modprobe cloop ", b"insmod cloop")
 HEADER_BYTES = 136
 
@@ -43,12 +43,16 @@ MAX_TABLE_END_BYTES = 64 * 1024
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
 MAX_COMPRESSED_BYTES = 2 * MAX_BLOCK_BYTES
 MAX_OFFSETS_BYTES = 512 * 1024 * 1024
-#: QEMU stores the number of sectors in 32 bits. Above this limit, readers see different virtual sizes.
+#: The maximum number of sectors of the disk. QEMU stores this number in 32 bits and would compute a wrong
+#: size for a larger disk.
 MAX_SECTORS = 2**32 - 1
 
 
 class CloopInspector(HeaderInspector):
-    """cloop version 2: the header states the virtual size, the offset table states where the data ends."""
+    """Inspects cloop version 2.
+
+    The header states the virtual size, and the offset table where the data end.
+    """
 
     NAME = "cloop"
     BYTE_ORDER = "big"
@@ -86,8 +90,8 @@ class CloopInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """`PROVEN` if the object contains all data up to the offset in the table's last entry.
 
-        A thorough inspector should check the order of all entries. If it read only a part of the table, the
-        result is `SAMPLED`.
+        But for a thorough inspector, which must check the order of all entries, it is `SAMPLED` if only a
+        part of the table was read.
         """
         if self._size is None or not self._table_filled or self._end > self._size:
             return Wholeness.UNCHECKED
@@ -118,8 +122,9 @@ class CloopInspector(HeaderInspector):
         in_order = rises(offsets, 0)
         if not in_order:
             yield found("structure", "the offsets of the blocks are not in ascending order")
-        # If there is a gap between the beginning and the end of the table that were read, the offsets on both
-        # sides of the gap do not belong to the same block. So check the two parts separately.
+        # A block's length is the difference between its offset and the next offset. If only the beginning and
+        # the end of the table were read, the last offset of the beginning and the first offset of the end do
+        # not belong to adjacent blocks. So the lengths are then computed for each part separately.
         gap = end and len(offsets) <= self._blocks
         if any(
             _longest(part, in_order) > MAX_COMPRESSED_BYTES for part in ((begin, end) if gap else (offsets,))
@@ -130,7 +135,10 @@ class CloopInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
+        """Whether the header has been read and its sizes are within QEMU's limits.
+
+        Only then is the offset table read.
+        """
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -172,8 +180,8 @@ class CloopInspector(HeaderInspector):
 def _longest(offsets: "array[int]", in_order: bool) -> int:
     """Return the length of the longest block in bytes.
 
-    If all blocks together are not longer than one block may be, return their total length instead, which is
-    faster to compute and also shows that no block is too long.
+    If the total length of all blocks is within the limit for one block, return the total length instead: it
+    is faster to compute, and it proves that every block is within the limit.
     """
     if in_order and offsets and offsets[-1] - offsets[0] <= MAX_COMPRESSED_BYTES:
         return offsets[-1] - offsets[0]

@@ -9,18 +9,18 @@ parallels_open.
 | 16 | 4 | version, 2 |
 | 20 | 8 | numbers of heads and cylinders of the guest's disk |
 | 28 | 4 | cluster size in sectors of 512 bytes |
-| 32 | 4 | number of entries in the BAT |
+| 32 | 4 | number of entries in the block allocation table (BAT) |
 | 36 | 8 | virtual size in sectors; with `WithoutFreeSpace` it has 4 bytes, followed by 4 zero bytes |
-| 44 | 4 | in use: 0x746F6E59 while open, 0x312E3276 if closed, or 0 if closed by old software |
+| 44 | 4 | in use: 0x746F6E59 while the image is open, 0x312E3276 if closed, 0 if closed by old software |
 | 48 | 4 | first sector of the data area; with `WithoutFreeSpace`, 0 means right after the BAT |
-| 52 | 4 | flags: 1 if the image is empty |
+| 52 | 4 | flags: bit 0 is set if the image is empty |
 | 56 | 8 | offset of the format extension in sectors, 0 if there is none |
 
-The block allocation table (BAT) begins at byte 64. It has an entry of 4 bytes for each cluster of the disk:
-the position of the cluster in the file, or 0 if the cluster is not allocated. With `WithoutFreeSpace`
-positions count sectors, with `WithouFreSpacExt` they count clusters. The format extension begins with
-0xAB234CEF23DCEA87 and contains dirty bitmaps. A reader may ignore all other content of the extension, so
-Keyhole reads only this magic number.
+The BAT begins at byte 64. It has an entry of 4 bytes for each cluster of the disk: the position of the
+cluster in the file, or 0 if the cluster is not allocated. With `WithoutFreeSpace` positions count sectors,
+with `WithouFreSpacExt` they count clusters. The format extension begins with 0xAB234CEF23DCEA87 and contains
+dirty bitmaps. A reader may ignore all other content of the extension, so Keyhole reads only this magic
+number.
 
 Wholeness: the object must contain the highest cluster that the BAT points to. If the BAT is longer than
 `MAX_BAT_BYTES`, only its beginning and its end are read.
@@ -162,8 +162,8 @@ class ParallelsInspector(HeaderInspector):
 
     def _overlaps(self) -> list[Finding]:
         """Return findings on clusters that overlap the header, the BAT, the extension or another cluster."""
-        # QEMU may allocate the next cluster at the beginning of the data area, so neither the header nor the
-        # BAT may extend into the first cluster of this area.
+        # QEMU can write a cluster to the beginning of the data area and would then overwrite a header or BAT
+        # that extends into this area. So compare them with the area's first cluster, even if it is unused.
         data, extension = self._data_sector * SECTOR, self._u64(56) * SECTOR
         parts = [
             Part(0, HEADER_BYTES, "the header"),
@@ -189,7 +189,10 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
+        """Whether the header has been read and its sizes are within QEMU's limits.
+
+        Only then are its offsets used.
+        """
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -226,7 +229,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def _entry_sectors(self) -> int:
-        """The unit of the BAT's entries, in sectors."""
+        """How many sectors a BAT entry counts as one unit: a cluster's sectors, or 1."""
         return self._cluster_sectors if self._extended else 1
 
     # The BAT

@@ -17,12 +17,13 @@ Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, de
 
 Entries of both tables have 8 bytes. An L1 entry is the offset of an L2 table, or 0 if there is no L2 table.
 An L2 entry is the offset of a cluster, or 0 if the cluster is not allocated. If bit 63 of an L2 entry is set,
-the cluster is compressed. The bits below bit 63, as many as the field "cluster bits" states, are then the
-length of the compressed data in bytes. The remaining bits are the offset of the compressed data.
+the cluster is compressed. The entry then also contains the length of the compressed data in bytes. If the
+field "cluster bits" is n, the length has the n bits below bit 63. The remaining bits are the offset of the
+compressed data.
 
 Wholeness: QEMU appends clusters and tables to the file. So the L2 table at the highest offset most probably
-points to the last cluster. Keyhole reads only this L2 table. If it is the only L2 table, it proves wholeness.
-If there are more L2 tables, it is a sample.
+points to the last cluster of the file. Keyhole reads only this L2 table. If the image has no other L2
+table, its wholeness is proven; otherwise it is sampled.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,8 +48,9 @@ MAX_NAME_END = 64 * 1024
 MAX_L1_BYTES = 128 * 1024
 #: If the L1 table is longer, at most this many bytes are read from its end. They map 16 GiB of the disk.
 MAX_L1_END_BYTES = 64 * 1024
-#: If the L1 table begins after this offset, its end is not read, because that would need another range
-#: request. QEMU writes the L1 table right after the backing file's name.
+#: The end of the L1 table is read only if the table begins at or before this offset. A table that begins
+#: later is unusual, because QEMU writes the table right after the backing file's name, and its end would need
+#: an additional range request.
 MAX_L1_START = 64 * 1024
 #: QEMU's limit for the L1 table (qcow_open: INT_MAX bytes).
 MAX_L1_ENTRIES = (2**31 - 1) // 8
@@ -69,7 +71,8 @@ class QcowV1Inspector(HeaderInspector):
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._l2_offsets: list[int] = []
-        #: Offset and length in bytes of each cluster that the L2 table points to; `None` until it is read.
+        #: The offset and length in bytes of each cluster that the L2 table points to; `None` until this table
+        #: has been read.
         self._clusters: list[tuple[int, int]] | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
@@ -157,8 +160,8 @@ class QcowV1Inspector(HeaderInspector):
             yield found("structure", f"the virtual size of {self._u64(24)} bytes is not a multiple of 512")
         yield from self._overlaps()
         whole = self._cluster_bytes
-        # The data of a compressed cluster are shorter, and may begin at any byte, so check only the other
-        # clusters.
+        # The data of a compressed cluster can begin at any byte, and are shorter than a cluster. So the
+        # length shows which clusters are not compressed, and only these are checked.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
             yield found("structure", "a cluster does not begin at a sector boundary")
 
@@ -175,8 +178,8 @@ class QcowV1Inspector(HeaderInspector):
             parts,
             Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
             Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
-            # Compressed clusters differ in length, but `Blocks` have one length. So with a length of 1, only
-            # compressed clusters that begin at the same byte are found.
+            # Compressed clusters have different lengths, but all blocks of a `Blocks` object have the same
+            # length. With a length of 1, only overlaps of their first bytes are found.
             Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
         )
 
@@ -184,7 +187,10 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header has been read and is within QEMU's limits, so that its offsets can be used."""
+        """Whether the header has been read and its sizes are within QEMU's limits.
+
+        Only then are its offsets used.
+        """
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -212,13 +218,13 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _l1_held(self) -> int:
-        """The number of bytes of the L1 table that are read."""
+        """How many bytes of the L1 table are read."""
         most = MAX_L1_BYTES + (MAX_L1_END_BYTES if self._u64(40) <= MAX_L1_START else 0)
         return min(self._l1_bytes, most)
 
     @property
     def _name_followed(self) -> bool:
-        """Whether the backing file's name has a valid offset and length, so that the name is read."""
+        """Whether the backing file's name has a valid offset and length. Only then is the name read."""
         offset, length = self._u64(8), self._u32(16)
         in_place = offset >= HEADER_BYTES and offset + length <= MAX_NAME_END
         return 0 < length <= MAX_NAME_BYTES and in_place
@@ -233,7 +239,7 @@ class QcowV1Inspector(HeaderInspector):
     # The L2 table
 
     def _read_clusters(self) -> Iterator[tuple[int, int]]:
-        """Yield offset and length in bytes of each cluster that the L2 table points to."""
+        """Yield the offset and length in bytes of each cluster that the L2 table points to."""
         cluster_bytes, length_shift = self._cluster_bytes, 63 - self._cluster_bits
         for _, block in used_blocks(self.captured("l2")):
             for entry in big_endian("Q", block):

@@ -9,7 +9,7 @@ bdrv_qed_do_open.
 | 4 | 4 | cluster size in bytes, a power of 2 from 2^12 to 2^26 |
 | 8 | 4 | table size in clusters, a power of 2 from 1 to 16 |
 | 12 | 4 | header size in clusters |
-| 16 | 8 | features: 1 backing file, 2 needs a check, 4 QEMU must open the backing file as raw |
+| 16 | 8 | feature bits: 1 has a backing file, 2 needs a check, 4 the backing file is a raw disk |
 | 24 | 8 | compatible features |
 | 32 | 8 | autoclear features |
 | 40 | 8 | offset of the L1 table |
@@ -22,8 +22,8 @@ cluster. The offset 0 means that the table or cluster is not allocated. In an L2
 zeros.
 
 Wholeness: QEMU appends clusters and tables to the file. So the L2 table at the highest offset most probably
-points to the last cluster. Keyhole reads only this L2 table. If it is the only L2 table, it proves wholeness.
-If there are more L2 tables, it is a sample.
+points to the last cluster of the file. Keyhole reads only this L2 table. If the image has no other L2
+table, its wholeness is proven; otherwise it is sampled.
 """
 
 from array import array
@@ -42,8 +42,8 @@ from keyhole.inspectors.text import printable
 MAGIC = b"QED\0"
 HEADER_BYTES = 64
 
-#: The maximum length of a backing file's name that QEMU's first versions accepted. The limit of qcow2 is the
-#: same.
+#: The maximum length of a backing file's name, in bytes. QEMU's first versions accepted at most this length
+#: in QED images, and QEMU still has this limit for qcow2 images.
 MAX_NAME_BYTES = 1023
 #: A backing file's name that ends after this offset is not read. QEMU writes the name right after the
 #: header's fields.
@@ -72,7 +72,7 @@ class QEDInspector(HeaderInspector):
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        #: For each L2 table, its offset and the number of its entries that the virtual size needs.
+        #: The offset of each L2 table, and how many of its entries a disk of this virtual size needs.
         self._l2_tables: list[tuple[int, int]] = []
         #: The offsets of the clusters that the highest L2 table points to; `None` until the table is read.
         self._clusters: array[int] | None = None
@@ -190,7 +190,7 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header has been read and is within the format's limits, so that offsets can be used."""
+        """Whether the header has been read and its sizes are valid. Only then are its offsets used."""
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -218,13 +218,16 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _l1_entries(self) -> int:
-        """The number of L1 entries that the virtual size needs."""
+        """The number of L1 entries that a disk of this virtual size needs."""
         entries = self._table_bytes // 8
         return min(-(-self._u64(48) // (entries * self._cluster_bytes)), entries)
 
     @property
     def _name_followed(self) -> bool:
-        """Whether the backing file's name has a valid offset and length, so that the name is read."""
+        """Whether there is a backing file, and its name has a valid offset and length.
+
+        Only then is the name read.
+        """
         offset, length = self._u32(56), self._u32(60)
         in_place = offset >= HEADER_BYTES and offset + length <= min(self._header_bytes, MAX_NAME_END)
         return bool(self._features & BACKING_FILE) and 0 < length <= MAX_NAME_BYTES and in_place
@@ -236,7 +239,7 @@ class QEDInspector(HeaderInspector):
     # The tables
 
     def _read_l1(self) -> list[tuple[int, int]]:
-        """Return the L2 tables that the L1 table points to, as pairs like those of `_l2_tables`."""
+        """Return the value of `_l2_tables` for the L2 tables that the captured L1 table points to."""
         most = self._table_bytes // 8
         clusters = -(-self._u64(48) // self._cluster_bytes)
         return [

@@ -1,9 +1,11 @@
 """Apple's sparse images (".sparseimage", UDSP). All fields are big-endian.
 
 Source: libyal, libmodi, "Mac OS disk image types", section "Sparse disk image (.sparseimage) format". The
-index nodes and the 64-bit fields are described as the programs apfs-fuse and fsdump read and write them.
+description of the index nodes and of the 64-bit fields follows the programs apfs-fuse and fsdump, which read
+and write sparse images.
 
-The file contains index nodes of 4,096 bytes. A node lists numbers of bands, and these bands follow the node.
+The disk is divided into bands of equal length, which are numbered from 1. The file contains index nodes of
+4,096 bytes. The bands that a node lists follow the node.
 
 | offset | bytes | field of the first node |
 |---|---|---|
@@ -13,7 +15,7 @@ The file contains index nodes of 4,096 bytes. A node lists numbers of bands, and
 | 16 | 4 | virtual size in sectors, its low 32 bits |
 | 20 | 8 | offset of the next node; zero in the last one |
 | 28 | 8 | virtual size in sectors; zero in images that do not state it |
-| 64 | 1008 x 4 | for each band after the node, its number on the disk (from 1), or zero if there is no band |
+| 64 | 1008 x 4 | the number of each band after the node, or zero if there is no band |
 
 | offset | bytes | field of the other nodes |
 |---|---|---|
@@ -42,8 +44,7 @@ SIGNATURE = b"sprs"
 NODE_BYTES = 4096
 FIRST_BANDS_AT, NEXT_BANDS_AT = 64, 56
 VERSION = 3
-#: At most this many nodes are read: the first one and two more. Each of these two nodes needs a range
-#: request, and two additional range requests are allowed for an image.
+#: At most this many nodes are read. Each node after the first node costs an additional range request.
 MAX_NODES = 3
 
 
@@ -56,7 +57,10 @@ class Node(NamedTuple):
 
     @property
     def used(self) -> int:
-        """The number of places for bands that the node uses, up to and including the last band."""
+        """The position of the last band in the node's list.
+
+        The file has space for this many bands after the node.
+        """
         return max((place for place, band in enumerate(self.bands, 1) if band), default=0)
 
 
