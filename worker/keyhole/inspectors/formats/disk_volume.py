@@ -16,11 +16,11 @@ from keyhole.inspectors.volumes.view import RegionsView
 #: GET fetches them.
 FRONT: Final = volumes.FRONT
 #: If the object begins with the header of another format, only this many first bytes are searched for
-#: superblocks. The superblock of btrfs is at 64 KiB.
+#: superblocks. They include the place of btrfs' superblock, which is at 64 KiB.
 HEADERS: Final = 68 * 1024
-#: The magic of a sparse VMDK, and the field of its header that states the length of its overhead in sectors.
-#: After the overhead, guest data can follow within the first 68 KiB. So only the overhead is searched, but at
-#: least the first 8 KiB.
+#: The magic of a sparse VMDK. A sparse VMDK begins with its metadata, the "overhead". Guest data can follow
+#: within the first 68 KiB. So only the overhead is searched for superblocks, but at least `LEAST_OVERHEAD`
+#: bytes. The field `VMDK_OVERHEAD` of the header states the length of the overhead in sectors.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 LEAST_OVERHEAD: Final = 8192
@@ -30,15 +30,16 @@ END_BYTES: Final = 128 * 1024
 #: A length in bytes that is large enough for every type of volume. It is used instead of the object's length
 #: where that length can still be unknown.
 LONGEST: Final = 2**63
-#: The ranges of the superblocks that are neither at the front nor at the end of a volume.
+#: The ranges of a disk where superblocks can be, apart from the disk's front and end.
 BEHIND: Final = volumes.far(None)
-#: The prefix of the names of the regions that capture these ranges.
+#: The prefix of the names of the regions that capture the ranges in `BEHIND`.
 BETWEEN: Final = "volume_between_"
-#: The offset and the possible values of the identifier in the first descriptor of an ISO 9660 or UDF disc.
+#: The identifier of an optical disc is in its first volume descriptor, at this offset. `DISCS` contains the
+#: identifiers of ISO 9660 and UDF.
 DISC_AT: Final = 32_769
 DISCS: Final = frozenset(IDENTIFIERS)
-#: The signature of LUKS and the type of a LUKS volume. LUKS is both an image format and a type of volume, and
-#: an image that has the format `luks` is not also reported as a volume.
+#: The signature of a LUKS image, and libblkid's name for a LUKS volume. Keyhole reports an image that begins
+#: with this signature as the format `luks`, and does not also report a LUKS volume.
 OWN_MARK: Final = b"LUKS\xba\xbe"
 OWN_NAME: Final = "crypto_LUKS"
 
@@ -77,7 +78,8 @@ class DiskVolume:
         """Return the volumes that fill the whole disk, by libblkid's names."""
         if not self._disk.filled("volume"):
             return ()
-        # The result changes only if more bytes are held or the object's length becomes known.
+        # Search again only if more bytes have been read since the last search, or the object's length has
+        # become known.
         known = size, sum(region.held for region in self._regions)
         if self._found is None or self._found[0] != known:
             own = not self._everywhere and self._regions[0].data.startswith(OWN_MARK)

@@ -45,8 +45,8 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
 VERSION = 4
-#: The first bytes of a trailer: signature, version and size. A trailer that is cut off is recognised by all
-#: of these bytes, because the four letters of the signature alone can occur by chance.
+#: The first bytes of a trailer: signature, version and size. Keyhole recognises a trailer that is cut off
+#: only if all of these bytes are there, because the four letters of the signature can occur by chance.
 TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
 #: QEMU stores a disk's size in bytes as a signed 64-bit integer.
 MAX_SECTORS = (2**63 - 1) // SECTOR
@@ -119,8 +119,8 @@ class DMGInspector(FileInspector):
     def explains(self, other: FileInspector) -> bool:
         """Return whether `other` recognises the content of the disk, or the disk's first compressed data.
 
-        If the trailer does not point to a map, it is unknown whether the object begins with the disk's first
-        bytes. The result is then true for every partition table and every volume.
+        If the trailer is cut off or does not point to a map, it is unknown whether the object begins with the
+        disk's first bytes. The result is then true for every partition table and every volume.
         """
         if other.LAYER in {Layer.DISK, Layer.DISC}:
             return self.is_bare or not self.stands
@@ -165,7 +165,7 @@ class DMGInspector(FileInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """`PROVEN` if all parts that the trailer names are before it, and the property list was parsed."""
+        """`PROVEN` if no part ends after the trailer's beginning, and the property list was parsed."""
         trailer = self._trailer
         if trailer is None or len(trailer.data) < DMG_TRAILER_BYTES:
             return Wholeness.UNCHECKED

@@ -1,4 +1,7 @@
-"""The block map of a DMG. It maps the disk's sectors to chunks of data in the data fork.
+"""The block map of a DMG.
+
+It maps the disk's sectors to chunks of data in the data fork, which is the part of the file that contains the
+disk's data.
 
 The map is stored in a property list, which is XML. It has one table (`blkx`) for each partition. A table is
 binary and encoded in base64. All numbers are big-endian.
@@ -20,8 +23,8 @@ binary and encoded in base64. All numbers are big-endian.
 | FFFFFFFF | the end of the table |
 
 Readers differ in how they find the tables. QEMU uses every `<data>` element whose content begins like a
-table, even inside a comment. Other readers use the tables under the key `blkx`. It is an error if the two
-methods find different tables.
+table, even inside a comment. Other readers use the tables under the key `blkx`. Keyhole reports a finding if
+the two methods find different tables.
 
 Source: libyal, libmodi, "Mac OS disk image types", sections "XML plist" and "Block table"; QEMU, block/dmg.c,
 dmg_read_plist_xml and dmg_read_mish_block; 7-Zip, DmgHandler.cpp.
@@ -46,8 +49,8 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.text import printable
 
-#: Keyhole does not read longer property lists. This many bytes have room for 78,000 chunks, which map 20 GiB
-#: of the disk with the usual chunks of 256 KiB.
+#: Keyhole does not read longer property lists. A property list of this length has room for 78,000 chunks,
+#: which map 20 GiB of the disk with the usual chunks of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
 #: The maximum number of characters `=` in a property list. An attribute has one `=`, a base64 text has up to
 #: two. The limit is needed because the XML parser parses all attributes of an element in one step, which
@@ -84,7 +87,7 @@ LEAST_TABLE_BYTES: Final = CHUNKS_AT + CHUNK.size
 
 
 class Chunk(NamedTuple):
-    """A run of `sectors` sectors of the disk that begins at `sector`, and the range of its data.
+    """A run of sectors of the disk: its first sector, its length in sectors, and where its data are.
 
     A chunk of zeros has no data.
     """
@@ -120,7 +123,7 @@ class BlockMap:
         chunks: All chunks, ordered by the disk's sectors.
         sectors: The sum of the numbers of sectors that the tables state.
         end: The number of the last sector plus one.
-        findings: Findings on the map itself, without regard to the trailer.
+        findings: The findings on the map that do not depend on the trailer.
     """
 
     tables: int
@@ -277,7 +280,7 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
         findings.add(
             found("structure", f"the property list cannot be parsed: {printable(str(error).encode())}")
         )
-    # Usually all readers find the same texts, so decode each distinct text only once.
+    # Usually QEMU and the other readers find the same texts, so decode each distinct text only once.
     texts, by_qemu = target.found, list(_by_qemu(plist))
     decoded = {text: _decoded(text) for text in {*texts, *by_qemu}}
     tables = [decoded[text] for text in texts if _is_table(decoded[text])]

@@ -5,7 +5,8 @@ All fields are little-endian.
 Source: libyal, libewf, "Expert Witness Compression Format (EWF)" and "… 2 (EWF2)", sections "Segment file"
 and "The sections"; the volume section: libewf, ewf_volume.h.
 
-An image consists of one or more segment files. A segment file is a chain of sections.
+An image consists of one or more segment files. A segment file is a chain of sections. The forensic program
+SMART writes a variant of the format, which the tables below mention.
 
 | offset | bytes | field of version 1 (`EVF`) |
 |---|---|---|
@@ -16,7 +17,7 @@ An image consists of one or more segment files. A segment file is a chain of sec
 | offset | bytes | field of a section's descriptor; the section's data follow the descriptor |
 |---|---|---|
 | 0 | 16 | type: `header`, `volume`, `sectors`, `table`, …; the last section has `next` or `done` |
-| 16 | 8 | offset of the next descriptor; in the last section its own offset or, by SMART, the file's end |
+| 16 | 8 | offset of the next descriptor; in the last section its own offset (SMART: the file's end) |
 | 72 | 4 | Adler-32 of the bytes before this field |
 
 | offset | bytes | field of the data of a section `volume`, `disk` or `data` |
@@ -36,9 +37,9 @@ An image consists of one or more segment files. A segment file is a chain of sec
 | 10 | 2 | compression: 1 zlib, 2 bzip2 |
 | 12 | 4 | number of this segment, from 1 |
 | 16 | 16 | UUID that all segments share |
-| -64 | 4 | the last section's descriptor: type, 13 for next, 15 for done |
-| -56 | 8 | the last section's descriptor: offset of the previous descriptor |
-| -4 | 4 | the last section's descriptor: Adler-32 of its other bytes |
+| 64 before the end | 4 | the last section's descriptor: type, 13 for next, 15 for done |
+| 56 before the end | 8 | the last section's descriptor: offset of the previous descriptor |
+| 4 before the end | 4 | the last section's descriptor: Adler-32 of its other bytes |
 
 In version 2, the description of the medium is compressed. Keyhole does not decompress this description, which
 contains the virtual size. So the size stays unknown.
@@ -64,7 +65,8 @@ SIGNATURE_1 = b"EVF\t\r\n\xff\0"
 SIGNATURE_2 = b"EVF2\r\n\x81\0"
 HEADER_BYTES_1, HEADER_BYTES_2 = 13, 32
 DESCRIPTOR_BYTES_1, DESCRIPTOR_BYTES_2 = 76, 64
-#: The possible lengths of the volume section's data in bytes: in files written by SMART, and in other files.
+#: The possible lengths of the volume section's data in bytes: 94 in files written by SMART, 1052 in other
+#: files.
 VOLUME_BYTES = (94, 1052)
 VOLUME_TYPES = frozenset({"volume", "disk", "data"})
 LAST_TYPES = frozenset({"next", "done"})
@@ -84,7 +86,7 @@ MAX_VIRTUAL_SIZE = 2**64 - 1
 class Section(NamedTuple):
     """The descriptor of a section in version 1, and the descriptor's offset in the file.
 
-    `intact` is whether the descriptor matches its checksum.
+    `intact` is true if the descriptor matches its checksum.
     """
 
     offset: int
@@ -149,8 +151,8 @@ class EWFInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """`PROVEN` if the object is the first segment and ends with the descriptor `done`.
 
-        For a thorough inspector, it is only `SAMPLED`, because such an inspector should read all maps, and
-        Keyhole does not read the chunk tables.
+        For a thorough inspector, which must read all maps, it is only `SAMPLED`, because Keyhole does not
+        read the chunk tables.
         """
         whole = self._last == "done" and self._segment == 1
         if not whole:

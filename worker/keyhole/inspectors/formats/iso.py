@@ -22,9 +22,9 @@ twice, first little-endian, then big-endian.
 | 132 | 4 + 4 | length of the path table in bytes |
 | 158 | 4 + 4 | block of the root directory, whose first record can have the mark of Rock Ridge at byte 34 |
 
-A reader sees all bytes of the object as the disc, so the object's length is the virtual size. QEMU does the
-same with every raw disk. The volume may be shorter than the object, because padding, further sessions or a
-backup GPT may follow the volume.
+A reader sees all bytes of the object as the disc, so the object's length is the virtual size. QEMU, too, uses
+the object's length as the size of a disc. The volume can be shorter than the object, because padding, further
+sessions or a backup GPT can follow the volume.
 
 Wholeness: proven if all blocks of the volume are inside the object. If the disc has UDF, UDF's partition and
 both sequences of its volume descriptors must be inside the object.
@@ -53,7 +53,8 @@ BLOCK_SIZES_9660 = (512, 1024, 2048)
 DOUBLED = ((80, 4), (120, 2), (124, 2), (128, 2), (132, 4))
 EL_TORITO = b"EL TORITO SPECIFICATION"
 JOLIET = (b"%/@", b"%/C", b"%/E")
-#: The first SUSP entry of a disc with Rock Ridge: `SP`, length, version, check bytes.
+#: If a disc has the extension Rock Ridge, the first directory record contains this entry of the System Use
+#: Sharing Protocol (SUSP): `SP`, length, version, check bytes.
 ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
 #: The length of a directory's first record in bytes, up to the end of the entry `SP`.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
@@ -93,7 +94,10 @@ class ISOInspector(FileInspector):
         return False
 
     def explains(self, other: FileInspector) -> bool:
-        """Return whether `other` recognises a partition table or a volume, which hybrid discs also have."""
+        """Return whether `other` recognises a partition table or a volume.
+
+        Hybrid discs have both a disc's descriptors and a partition table, and Keyhole reports them as `iso`.
+        """
         return other.LAYER is Layer.DISK
 
     @property

@@ -30,7 +30,8 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: Two sectors of 4,096 bytes. They contain the headers of all tables, except of some Apple partition maps.
+#: Two sectors of 4,096 bytes. They contain the headers of all types of partition tables, except the headers
+#: of some Apple partition maps.
 TABLES_BYTES: Final = 8192
 #: How many first bytes of an unrecognised object are reported.
 FRONT_REPORTED: Final = 4096
@@ -115,7 +116,7 @@ class RawDiskInspector(FileInspector):
         return first if used_bytes(first) else b"" if used_bytes(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
-        """Return the missing ranges, except between front and end, where superblocks are rare."""
+        """Return the missing ranges, except the ranges between front and end. Superblocks are rare there."""
         return [gap for name in self._but_between for gap in self.region(name).gaps(self._size)]
 
     @property
@@ -216,7 +217,7 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _found_table(self) -> Table | None:
-        """The partition table that was found, without regard to the object's length."""
+        """The partition table that was found. `_table` then compares it with the object's length."""
         table, header = self._tables.table, self._gpt
         if header is not None:
             return self._gpt_table
@@ -235,7 +236,10 @@ class RawDiskInspector(FileInspector):
         return table
 
     def _yields_to_volume(self, table: Table) -> bool:
-        """Return whether the sector that looks like an MBR belongs to a volume, so there is no table."""
+        """Return whether the sector that looks like an MBR belongs to a volume.
+
+        The disk then has no partition table.
+        """
         holds = self._holds
         return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and table.doubtful)
 

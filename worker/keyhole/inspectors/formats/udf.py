@@ -3,10 +3,11 @@
 Source: ECMA-167, 3rd edition: part 2, section 9 (volume recognition), part 3, sections 7.2 (descriptor tag)
 and 10 (volume descriptors); OSTA UDF 2.60, section 2.2 (places of the anchors, lengths of the sequences).
 
-The recognition sequence begins at byte 32768. It has a descriptor every 2,048 bytes, or one in every block if
-blocks are larger. If there is a UDF volume, a descriptor `NSR02` or `NSR03` is between `BEA01` and `TEA01`.
-An anchor points to the volume's other descriptors. A disc has an anchor in at least two of these blocks:
-block 256, the last block N, and block N - 256. The tool mkudffs writes blocks of 512 to 32,768 bytes.
+A UDF disc begins with a recognition sequence at byte 32768. The sequence has a descriptor every 2,048 bytes,
+or a descriptor in every block if blocks are larger. If the disc has a UDF volume, the sequence has a
+descriptor `NSR02` or `NSR03` between `BEA01` and `TEA01`. An anchor points to the volume's other descriptors.
+A disc has an anchor in at least two of these blocks: block 256, the last block N, and block N - 256. The tool
+mkudffs writes blocks of 512 to 32,768 bytes.
 
 | offset | bytes | field of a descriptor's tag |
 |---|---|---|
@@ -21,7 +22,7 @@ block 256, the last block N, and block N - 256. The tool mkudffs writes blocks o
 | anchor | 16 | 4 + 4 | main sequence of descriptors: length in bytes, first block |
 | anchor | 24 | 4 + 4 | reserve sequence: length in bytes, first block |
 | partition | 188 | 4 + 4 | first block, number of blocks |
-| logical volume | 84 | 128 | name: character type (1 byte), characters; the last byte is the length of both |
+| logical volume | 84 | 128 | name: character type (1 byte), characters; the last byte counts the bytes in use |
 """
 
 from binascii import crc_hqx
@@ -51,8 +52,9 @@ NOTHING = bytes(5)
 APART = 2048
 LARGEST_BLOCK = 32_768
 #: Groups of block sizes, in the order in which Keyhole tries them. All sizes of a group are tried at once,
-#: because reading all their anchors needs no more requests than reading one anchor. A disc that also has ISO
-#: 9660 usually has blocks of 2,048 bytes.
+#: because reading all their anchors needs no more requests than reading one anchor. If a disc also has ISO
+#: 9660, `BRIDGE_BLOCK_SIZES` is used, which tries 2,048 bytes before 1,024, because such discs usually have
+#: blocks of 2,048 bytes.
 BLOCK_SIZES = ((512,), (1024, 2048))
 BRIDGE_BLOCK_SIZES = ((512,), (2048,), (1024,))
 

@@ -1,8 +1,10 @@
 """Find the anchor and the descriptors of a UDF volume on a disc.
 
-Keyhole first looks for an anchor in block 256, for each block size that the recognition sequence allows. If
-there is no anchor, Keyhole looks in the last block, and in the block whose number is lower by 256. All tools
-write an anchor to block 256, but on a rewritable disc it may have been overwritten.
+The anchor is the descriptor that points to the other descriptors. It is usually in block 256, but no field
+states the block size. The recognition sequence (the first descriptors of the disc) shows which block sizes
+are possible. Keyhole searches block 256 for each of these block sizes. If no anchor is found, Keyhole
+searches the last block N, and the block N - 256. All tools write an anchor to block 256, but on a rewritable
+disc, other data can have overwritten this anchor.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,9 +34,9 @@ class UDFPlaces:
 
     Args:
         disc: The disc's inspector, in which the regions for the structures are declared.
-        begin: The inspector already captures the bytes from this offset up to `front_at`.
-        front_at: The bytes from this offset up to `end` are captured in the region `front`. They cost no
-            further range request.
+        begin: An offset. `disc` has a region for the bytes from `begin` to `front_at`.
+        front_at: The offset where the region `front` begins, which this class declares. Its bytes cost no
+            additional range request.
         end: The offset where the region `front` ends.
     """
 
@@ -57,7 +59,7 @@ class UDFPlaces:
         """
         groups = block_sizes(identifiers)
         if groups[0][0] <= APART:
-            # If blocks are larger, this part of the object contains no UDF structures, so it is not read.
+            # The region `front` contains UDF structures only if blocks have at most 2,048 bytes.
             self._want("front", self._front_at, self._end - self._front_at)
         for group in groups:
             for block_size in group:
@@ -73,7 +75,7 @@ class UDFPlaces:
             self._want("sequence", *anchor.read)
 
     def anchor(self, identifiers: Sequence[bytes]) -> Anchor | None:
-        """Return the anchor in block 256, or else in the last block, or else 256 blocks before that."""
+        """Return the anchor in block 256, or else in the last block N, or else in block N - 256."""
         sizes = [block_size for group in block_sizes(identifiers) for block_size in group]
         for where in (self._first, self._last, self._before_last):
             for block_size in sizes:
@@ -147,7 +149,7 @@ class UDFPlaces:
         return self._disc.actual_size // block_size - 1
 
     def _in_front(self, anchor: Anchor) -> bool:
-        """Return whether the main sequence is between `begin` and `end`, which are captured anyway."""
+        """Return whether the anchor's main sequence is in the captured bytes from `begin` to `end`."""
         return (
             anchor.block_size <= APART and anchor.read.offset >= self._begin and anchor.read.end <= self._end
         )

@@ -92,10 +92,9 @@ class VHDInspector(FileInspector):
         return self.subformat not in {"dynamic", "differencing"}
 
     def explains(self, other: FileInspector) -> bool:
-        """Return whether another inspector matched only because it recognised the content of the VHD's disk.
+        """Return whether `other` recognises the content of the VHD's disk.
 
-        In this case, the object does not have two formats.
-        """
+        Then `other` is not a second format of the object. """
         return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
 
     @property
@@ -131,7 +130,8 @@ class VHDInspector(FileInspector):
     def wholeness(self) -> Wholeness:
         """Proven if the footer at the end matches the object's length (fixed) or the copy at the front.
 
-        But sampled if the inspection is thorough and has read only a part of the block table.
+        A thorough inspection must read the whole block table. If it read only a part of this table, the
+        result is sampled instead of proven.
         """
         if not self.filled("footer") or not self._end_footer:
             return Wholeness.UNCHECKED
@@ -190,8 +190,8 @@ class VHDInspector(FileInspector):
 
     def _sizes(self) -> Iterator[Finding]:
         sizes, current = self._sizes_by_reader, self._footer.current_size
-        # Writers state the largest geometry that fits into the size. So the geometry may be smaller than the
-        # size, but only by less than a cylinder.
+        # Writers state the largest geometry that fits into the size. So the geometry can be smaller than the
+        # size, but the difference must be less than a cylinder.
         cylinder = self._footer.cylinder_bytes
         wrong = tuple(
             reader
@@ -267,8 +267,8 @@ class VHDInspector(FileInspector):
             *table.parts(),
         ]
         if self._end_footer and table.blocks_end <= self.actual_size:
-            # If a block ends after the object, the object is truncated. This was reported above, so the
-            # overlap of the block and the footer is not reported as a second error.
+            # If a block ends after the object's end, the object is truncated, and the finding above reports
+            # this. Only in other objects, compare the blocks with the footer.
             parts.append(Part(self._end_offset, self.actual_size, "the footer"))
         yield from overlaps(parts, table.blocks)
 
@@ -315,7 +315,8 @@ class VHDInspector(FileInspector):
 
     @property
     def _footers_equal(self) -> bool:
-        # A footer of 511 bytes lacks only the last reserved byte, so compare as many bytes as it has.
+        # A footer of 511 bytes lacks only its last byte, which is reserved. So compare only the bytes that
+        # the footer at the end has.
         end = self._end_footer
         return bool(end) and self.region("header").data[: len(end)] == end
 

@@ -44,7 +44,7 @@ class BlockTable(NamedTuple):
 
     @classmethod
     def of(cls, header: bytes, held: bytes) -> "BlockTable":
-        """Return the table that a dynamic header of 1,024 bytes describes. `held` are the table's bytes."""
+        """Return the table that a dynamic header of 1,024 bytes describes. `held` contains the table."""
         offset, _, count, block = unpack_from(">QIII", header, 16)
         # The bitmap has one bit for each sector and fills whole sectors.
         length = -(-block // (8 * SECTOR * SECTOR)) * SECTOR + block

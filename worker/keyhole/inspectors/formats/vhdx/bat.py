@@ -16,11 +16,11 @@ from keyhole.inspectors.formats.layout import Blocks
 from keyhole.inspectors.formats.vhdx.metadata import Disk
 from keyhole.inspectors.formats.vhdx.tables import MIB
 
-#: The bits of a BAT entry that hold its state.
+#: The bits of a BAT entry that contain its state.
 STATE = 7
 FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
-#: The entries of blocks without a place in the image. Their states are 0 not present, 1 undefined, 2 zeros, 3
-#: unmapped.
+#: The 8 bytes of each BAT entry that means a block without a place in the image. The states of these entries
+#: are 0 not present, 1 undefined, 2 zeros, 3 unmapped.
 NOT_PRESENT = tuple(state.to_bytes(8, byteorder) for state in range(4))
 
 
@@ -57,7 +57,7 @@ class Bat(NamedTuple):
         return max((max(places) * MIB + length for places, length in pairs if places), default=0)
 
     def structures(self) -> tuple[Blocks, Blocks]:
-        """Return the blocks and the bitmaps, for the search for overlaps."""
+        """Return the blocks and the bitmaps in the form in which `overlaps` compares them."""
         return (
             Blocks("a block", self.blocks, self.block_size, unit=MIB),
             Blocks("a sector bitmap", self.bitmaps, MIB, unit=MIB),

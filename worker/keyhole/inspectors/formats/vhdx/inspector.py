@@ -1,6 +1,7 @@
 """Inspects Microsoft VHDX images. All fields are little-endian, including the first three parts of a GUID.
 
-Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (BAT), 2.6 (metadata region).
+Source: Microsoft, [MS-VHDX], sections 2.2 (header section), 2.3 (log), 2.5 (block allocation table, BAT), 2.6
+(metadata region). In the table below, u32@4 means an unsigned number of 32 bits at byte 4 of the structure.
 
 | at | bytes | structure |
 |---|---|---|
@@ -65,8 +66,8 @@ MAX_BAT_BYTES = 240 * KIB
 #: findings would not change the verdict.
 MAX_FINDINGS = 8
 BAT_REGION = "2DC27766-F623-4200-9D64-115E9BFD4A08"
-#: The header section, which contains the headers and the region tables. It is described like a region, so
-#: that overlaps with it are found, too.
+#: The first MiB of the file, which contains the headers and the region tables. It has an `Entry` like a
+#: region, so that the search for overlaps also finds regions and blocks that overlap the first MiB.
 HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
 
 
@@ -108,7 +109,7 @@ class VHDXInspector(FileInspector):
         return self._disk.subformat
 
     def post_process(self) -> None:
-        """Declare the headers and region tables, the metadata and the BAT, and items far from their table.
+        """Declare regions for the headers, the tables, the BAT, and items that are far from their table.
 
         Raises:
             ImageFormatError: The region table or the metadata table is missing, is damaged, or has more
@@ -325,7 +326,7 @@ class VHDXInspector(FileInspector):
         return next((entry for entry in self._region_entries or () if entry.guid == guid), None)
 
     def _item(self, guid: str) -> bytes:
-        """Return the part of a metadata item that Keyhole needs; fewer bytes if they are not all held."""
+        """Return the bytes of a metadata item that Keyhole needs, as far as they have been read."""
         entry = self._items.get(guid)
         if entry is None:
             return b""

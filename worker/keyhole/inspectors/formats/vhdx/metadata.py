@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from keyhole.inspectors.formats.vhdx.tables import KIB, MIB
 from keyhole.inspectors.text import printable
 
-#: At most this many bytes of an item are read. Only a parent locator can be longer. Keyhole then reports only
-#: the beginning of its paths.
+#: At most this many bytes of an item are read. Only a parent locator can be longer. The report then contains
+#: only the beginnings of the paths in the locator.
 MAX_ITEM_BYTES = 64 * KIB
 #: At most this many entries of a parent locator are read. A parent locator usually has about five entries.
 MAX_LOCATOR_ENTRIES = 16
