@@ -22,7 +22,7 @@ mkudffs writes blocks of 512 to 32,768 bytes.
 | anchor | 16 | 4 + 4 | main sequence of descriptors: length in bytes, first block |
 | anchor | 24 | 4 + 4 | reserve sequence: length in bytes, first block |
 | partition | 188 | 4 + 4 | first block, number of blocks |
-| logical volume | 84 | 128 | name: character type (1 byte), characters; the last byte counts the bytes in use |
+| logical volume | 84 | 128 | name: character type (1 byte), characters; the last byte counts the bytes used |
 """
 
 from binascii import crc_hqx

@@ -94,7 +94,8 @@ class VHDInspector(FileInspector):
     def explains(self, other: FileInspector) -> bool:
         """Return whether `other` recognises the content of the VHD's disk.
 
-        Then `other` is not a second format of the object. """
+        Then `other` is not a second format of the object.
+        """
         return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
 
     @property
