@@ -1,4 +1,4 @@
-"""Resource limits of a process that scans, which apply even if code does not check the scan's budgets.
+"""Limits the resources of a process that scans, even if code does not check the scan's budgets.
 
 | limit | effect if the process exceeds the limit |
 |---|---|
@@ -58,7 +58,7 @@ def limit_addresses(threads: int, memory: int) -> None:
     give_back()  # limits the number of arenas; by default, glibc creates up to eight for each core
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = _STACK if stack == resource.RLIM_INFINITY else stack
-    # For each thread that scans there is another thread that only fetches.
+    # For each thread that scans, there is a second thread that only fetches, and both have a stack.
     stacks = (2 * threads + _OTHER_THREADS) * (threading.stack_size() or stack)
     stacks += (os.cpu_count() or 1) * _CORE_STACK
     _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + memory + stacks + ARENAS * _ARENA)
@@ -80,7 +80,7 @@ def _addresses() -> int:
 
 
 def _soften(limit: int, value: int) -> None:
-    """Set a soft limit to `value`, or to the hard limit if it is lower."""
+    """Set a soft limit to `value`, or to the hard limit if the hard limit is lower."""
     _, hard = resource.getrlimit(limit)
     resource.setrlimit(limit, (_within(hard, value), hard))
 

@@ -3,16 +3,17 @@
 | purpose | files |
 |---|---|
 | modules and data that Python loads late | Python's prefixes, `sys.path`, Keyhole's package, `/usr`, `/lib` |
-| host names and TLS | the resolver's files; certificates of the system or named by variables or URLs |
+| host names | the resolver's files |
+| TLS | the system's certificates, and certificates that variables or URLs name |
 | botocore | `~/.aws`; credentials, rotating tokens and certificates that variables or the profile name |
 | finding out which other workers are alive | `/proc` |
 | S3 Inventory | a folder for an inventory's parts; the Python interpreter for the process that parses them |
 
 A Landlock rule applies to the file that is at the path when the rule is made. It does not apply to a file
-that replaces this file later. So `Needs` records the identity of each file. If a file was replaced, the
-process must be replaced by a new process, because its rules do not allow the new file. Some files are
-replaced regularly, such as a mounted token. If the folder of such a file is not shared with other programs,
-the rule allows the whole folder, so that the process can also read the new file.
+that replaces this file later. So `Needs` records the identity of each file. If a file was replaced, the rules
+of the process do not allow the new file, so a new process must replace this process. Some files are replaced
+regularly, such as a mounted token. If the folder of such a file is not shared with other programs, the rule
+allows the whole folder, so that the process can also read the new file.
 """
 
 import os

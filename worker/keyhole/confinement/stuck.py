@@ -19,7 +19,7 @@ class StuckWatch:
     """Ends this process if its Python threads do not run while it is busy.
 
     Args:
-        seconds: The time without Python code after which the process ends.
+        seconds: If no Python thread has run for this many seconds, the process ends.
     """
 
     def __init__(self, seconds: float) -> None:

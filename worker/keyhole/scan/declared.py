@@ -20,7 +20,7 @@ from keyhole.inspectors.facts import Facts
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.text import printable
 
-#: For each content coding, the format of an object that has this coding. Keyhole does not recognise all of
+#: Maps each content coding to the format of an object that has this coding. Keyhole does not recognise all of
 #: these formats.
 CODINGS = {
     "gzip": "gzip",
@@ -69,7 +69,7 @@ def compare(declared: Declared, facts: Facts) -> Iterator[Finding]:
         if facts.format in formats or {formats[0], facts.format} == {"raw", "iso"}:
             continue
         # A compressed object may be declared as the format of its content. Only "raw" is not allowed: an
-        # importer that believes it would give the compressed bytes to a guest.
+        # importer that believes the declaration would give the compressed bytes to a guest.
         if formats[0] != "raw" and not _compressed(facts).isdisjoint(formats):
             continue
         severity = Severity.CRITICAL if formats[0] == "raw" else None
@@ -132,7 +132,11 @@ def _compressed(facts: Facts) -> set[str | None]:
 
 
 def _by_metadata(declared: Declared) -> Iterator[Statement]:
-    """Yield the formats that the metadata declare. An unknown name is kept, and contradicts every format."""
+    """Yield the formats that the metadata declare.
+
+    If Keyhole does not know the declared name, the statement contains the name, so it contradicts every
+    format.
+    """
     for key, value in declared.metadata:
         name = value.strip().lower()
         if key.lower() in METADATA_KEYS and name:

@@ -9,7 +9,7 @@ memory back.
 
 Scans can deadlock, because a scan of nested containers takes memory several times. If every scan that holds
 memory is waiting for more, the pool refuses the latest request. The refused scan ends without a verdict, and
-the other scans get its memory. The worker scans the object of the refused scan again later, when enough
+the other scans get its memory. The worker scans the object of the refused scan again later. By then, more
 memory may be free.
 
 A scan that needs more than the whole pool gets the whole pool, and the pool does not count what the scan uses
@@ -43,7 +43,7 @@ class MemoryPool:
     Args:
         capacity: The number of bytes. A scan that needs more gets the whole pool.
         process_lock: Lets only one process at a time use more than `SLACK_BYTES` beyond `capacity`. With
-            `None`, every process may.
+            `None`, all processes may do so at the same time.
         trim: Returns freed memory to the operating system. It is called after a scan that held at least
             `TRIM_BYTES` bytes.
     """
@@ -95,7 +95,8 @@ class MemoryPool:
         """Add up to `length` bytes to a share and return how many were added; wait at most `seconds`.
 
         Raises:
-            TransientError: Too little memory was free in time, or all scans that hold memory were waiting.
+            TransientError: Too little memory was free in time, or all scans that hold memory were waiting, or
+                another process did not release the lock in time.
         """
         until = time.monotonic() + seconds
         taken = self._take(share, length, seconds)
@@ -156,10 +157,10 @@ class MemoryPool:
         return in_turn and request.length <= self._free
 
     def _is_stuck(self, request: "_Request") -> bool:
-        """Return whether this request must fail to end a deadlock.
+        """Return whether this request must fail, because all scans wait for each other (a deadlock).
 
         There is a deadlock if every share that holds memory is waiting for more than is free. The latest
-        request fails.
+        request then fails, which ends the deadlock.
         """
         return (
             self._growing[-1:] == [request]
@@ -193,7 +194,8 @@ class MemoryShare:
         """Take `length` bytes from the pool, or the whole pool if that is smaller, and return how many.
 
         Raises:
-            TransientError: Too little memory was free in time, or all scans that hold memory were waiting.
+            TransientError: Too little memory was free in time, or all scans that hold memory were waiting, or
+                another process did not release the lock in time.
         """
         return self._pool.take(self, length, self._seconds())
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from keyhole.inspectors.region import ByteRange
 
-#: The longest merged range, in bytes. While a response is being received, the bytes of the range are in
-#: memory twice.
+#: The longest merged range, in bytes. The limit saves memory: while a response is being received, its bytes
+#: are in memory twice.
 MAX_MERGED = 2 * 1024 * 1024
 
 

@@ -151,7 +151,8 @@ def judge(
         rule: The rule for the object. It defines how well the wholeness of a `safe` image must be proven.
     """
     grounds: list[tuple[Status, str]] = [
-        # A critical finding of any check makes the object unsafe. A rule can use this for every check.
+        # A critical finding of any check makes the object unsafe. A rule can give this severity to every
+        # check.
         (
             Status.UNSAFE if finding.severity is Severity.CRITICAL else STATUS_OF_CHECK[finding.check],
             finding.check,

@@ -20,7 +20,8 @@ SCANNER: Final = f"keyhole/{__version__}"
 class LastAttempt(BaseModel):
     """A scan that failed after an earlier scan reached the verdict. It does not change the verdict."""
 
-    # Build the validator only when it is used: `Report` has its own copy, so most processes do not need it.
+    # Build the validator only when it is used. Most processes do not use it, because the validator of
+    # `Report` contains a copy of it.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     status: Status

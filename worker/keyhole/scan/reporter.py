@@ -84,7 +84,7 @@ class Reporter:
         spend(CALL)
         facts = apply(rule, member.facts, Declared(member.name, None, ()), enclosing.formats)
         within = _Enclosing(f"{enclosing.name}!/{member.name}", (*enclosing.formats, str(facts.format)))
-        # If bytes of this member were not read, the same bytes are missing in the members inside it.
+        # If bytes of this member were not read, the members inside it can be incomplete for the same reason.
         unseen = facts.unseen or unfinished
         members = tuple(self._member(inner, rule, unseen, within) for inner in facts.members)
         # A complete member gets its verdict, even if the scan's budget ran out before the container's end.

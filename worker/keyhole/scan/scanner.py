@@ -29,7 +29,8 @@ from keyhole.sources.source import Identity, Source
 MAX_STARTS = 3
 #: The maximum number of rounds of fetches. Each round completes at least one region, and the inspection of an
 #: image has fewer than 32 regions, so an inspection that needs more rounds has a bug. The inspection of a
-#: container, or of an image whose maps are all read, can have many more; there the budget limits the rounds.
+#: container, or of an image whose maps are all read, can need many more rounds. In this case, the budget
+#: limits the rounds.
 MAX_ROUNDS, MAX_CONTAINER_ROUNDS = 32, 20_000
 
 
@@ -151,8 +152,8 @@ def _check_budget(meter: Meter, inspection: Inspection, widen: Callable[[], None
     try:
         meter.work()
     except BudgetExhaustedError:
-        # The first bytes of a container can take longer to decompress than the budget of an image allows.
-        # This function is then called before `_inspect` has widened the budget, so widen the budget here.
+        # The first bytes of a container can take longer to decompress than the budget of an image allows. In
+        # this case, `_inspect` has not widened the budget yet, so widen the budget here.
         with watched(None):
             is_container = inspection.is_container
         if is_container:

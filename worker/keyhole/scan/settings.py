@@ -42,7 +42,8 @@ class ScanSettings:
         if allowed is None:
             return budget
         return Budget(
-            # Compressed data are not longer than their content, and are read in pieces of `MOST_PIECE` bytes.
+            # Compressed data are not longer than their content, and Keyhole reads them in pieces of
+            # `MOST_PIECE` bytes. So this number of further requests is enough.
             budget.requests + allowed // MOST_PIECE,
             budget.bytes + allowed,
             max(budget.seconds, FULL_SECONDS),

@@ -1,16 +1,16 @@
 """Parses the BSD disklabel, `bsd`.
 
 Keyhole reads only little-endian labels, because the machines whose disks are stored as images are
-little-endian. Source: FreeBSD, `sys/sys/disk/bsd.h`. The offsets of the label are the offsets that libblkid
-searches.
+little-endian. Source: FreeBSD, `sys/sys/disk/bsd.h`. Keyhole searches for the label at the same offsets as
+libblkid.
 
 | at | bytes | field |
 |---|---|---|
 | 512, 64 or 128 | 404 | label: magic u32 0x82564557, sector size u32@40, sectors u32@60, magic again u32@132, checksum u16@136 (the exclusive or of all 16-bit words up to the last partition is zero), partitions u16@138 |
 | label + 148 | n x 16 | partitions: sectors u32, first sector u32@4, type u8@12 (0: unused) |
 
-By convention, the third partition has the type 0 and spans the whole disk. A partition's first sector counts
-from the beginning of the disk.
+By convention, the third partition spans the whole disk. It has the type 0, so Keyhole does not list it. A
+partition's first sector counts from the beginning of the disk.
 
 libblkid checks only the first magic number. sfdisk checks both magic numbers. Neither tool checks the
 checksum. So Keyhole accepts a label with the first magic number, and reports a wrong second magic number,

@@ -18,9 +18,9 @@ Keyhole judges each entry separately:
 |---|---|---|
 | no sectors | ignore the entry | `structure`, as information |
 | first sector 0 | accept the entry, because hybrid discs have such entries | none |
-| status other than 00, 80 | Linux, libblkid and 7-Zip find no table; sfdisk and sgdisk find one | `structure` if one of the four entries is all zeros or a partition begins within the disk; otherwise the bytes are code or compressed data, and Keyhole finds no table |
+| status other than 00, 80 | Linux, libblkid and 7-Zip find no table; sfdisk and sgdisk find one | `structure` if one of the four entries is all zeros or a partition begins within the disk; otherwise Keyhole finds no table, because the bytes are probably code or compressed data |
 | type EE | assume a GPT; Linux and UEFI require that the entry begins at sector 1 | `structure` if no entry of this type begins at sector 1 |
-| partitions overlap | accept the entries, except parted, which rejects them | `structure`, as information |
+| partitions overlap | parted rejects the entries, all other readers accept them | `structure`, as information |
 
 libblkid also recognises a table without partitions. A table is named `PMBR` if an entry has type EE. The
 module `gpt` decides whether there is a GPT. The boot sectors of FAT, NTFS and exFAT end with 55 AA, too, so
@@ -61,8 +61,9 @@ class Entry(NamedTuple):
     sectors: int
 
 
-#: Type, first sector and sectors of the entry in FreeBSD's boot1. FreeBSD writes boot1 to disks without
-#: slices. The entry is the same for every disk, so Keyhole does not report it as a partition.
+#: The type, the first sector and the number of sectors of an entry in boot1, the boot code that FreeBSD
+#: writes to disks without slices. The entry is the same on every disk, so Keyhole does not report it as a
+#: partition.
 FREEBSD_FAKE = (0xA5, 0, 50_000)
 
 

@@ -15,8 +15,8 @@ class DiskFront(NamedTuple):
 
     Attributes:
         table: A table that is not a GPT, such as the MBR before a GPT.
-        header: The header of a GPT. If the MBR does not announce a GPT, the header is given only if there is
-            no other table.
+        header: The header of a GPT, or `None`. If there is a table and the MBR does not announce a GPT,
+            Keyhole does not search for a header.
         announced: Whether the MBR announces a GPT.
     """
 

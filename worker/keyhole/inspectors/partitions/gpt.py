@@ -29,15 +29,15 @@ from keyhole.inspectors.region import ByteRange
 SECTORS = (512, 4096)
 SIGNATURE = b"EFI PART"
 SMALLEST_HEADER = 92
-#: Unpacks the fields of a header, from the field for its size on; see `GPTHeader`.
+#: Unpacks the fields of a header, beginning with its size; `GPTHeader` explains the fields.
 FIELDS = Struct("<12xII4xQQQQ16xQIII")
 ENTRY_BYTES = 128
 #: The type GUID of an entry that is not in use.
 UNUSED = bytes(16)
 #: The sector number of the primary header. The header contains the same number.
 PRIMARY = 1
-#: Keyhole reads at most this many bytes of entries: 64 times the space of the 128 entries for which
-#: partitioning tools make room.
+#: Keyhole reads at most this many bytes of entries. Partitioning tools usually reserve 16 KiB, which is
+#: enough for 128 entries.
 MAX_ENTRIES_BYTES = 1024**2
 
 
@@ -72,7 +72,7 @@ class GPTHeader(NamedTuple):
 
     @classmethod
     def parse(cls, sector: int, data: bytes) -> "GPTHeader":
-        """Return the header in `data`, the content of a sector; see `intact` for a missing signature."""
+        """Return the header in `data`, the content of a sector. Without a signature, it is not `intact`."""
         size, checksum, *fields = FIELDS.unpack_from(data.ljust(FIELDS.size, b"\0"))
         intact = (
             data.startswith(SIGNATURE)
@@ -183,7 +183,7 @@ def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
     If the object has two headers, one for each sector size, an intact header is preferred.
 
     Args:
-        front: The object's first 8,192 bytes, which are two of the larger sectors.
+        front: The object's first 8,192 bytes: two sectors of 4,096 bytes.
         protected: Whether the MBR announces a GPT. If it does not, only an intact header for sectors of 512
             bytes is returned, because sgdisk accepts this header without a protective MBR.
     """

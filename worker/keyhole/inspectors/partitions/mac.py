@@ -25,7 +25,8 @@ from keyhole.inspectors.findings import found
 from keyhole.inspectors.partitions.table import Partition, Table
 
 SIGNATURE, ENTRY_SIGNATURE, OLD_SIGNATURE = b"ER", b"PM", b"TS"
-#: The length of an entry in libblkid, and the number of its first bytes that contain the fields used here.
+#: `ENTRY_BYTES` is the length of an entry according to libblkid. The first `LOOKED_AT` bytes of an entry
+#: contain all fields that Keyhole reads.
 ENTRY_BYTES, LOOKED_AT = 136, 80
 #: The beginnings of the types that are not volumes: the map itself, free space, drivers and their patches.
 NO_VOLUMES = (b"Apple_partition_map", b"Apple_Free", b"Apple_Driver", b"Apple_Patches", b"Apple_Void")
@@ -67,7 +68,7 @@ def parse(front: bytes) -> Table | None:
 
 
 def _entries(front: bytes, block: int) -> int:
-    """Return how many entries `front` contains; zero if they have the layout of the first Macs."""
+    """Return how many of the map's entries `front` contains; zero for a map of the first Macs."""
     if front[block : block + 2] == OLD_SIGNATURE:
         return 0
     return min(int.from_bytes(front[block + 4 : block + 8], "big"), len(front) // block)

@@ -29,8 +29,8 @@ class Table(NamedTuple):
         findings: Errors and unusual values in the table that do not depend on the disk's length.
         doubtful: Whether the bytes could also be something other than a table, such as code or compressed
             data. Only some readers accept a doubtful table.
-        likely: Whether the bytes of a doubtful table nevertheless look like a table. A doubtful table that is
-            not likely is accepted only if one of its partitions begins within the disk.
+        likely: Whether a doubtful table nevertheless looks like a table. If not, Keyhole accepts the table
+            only if one of its partitions begins within the disk.
         end: The length of the disk in bytes that the table states; zero if it states none.
     """
 
@@ -54,7 +54,8 @@ class Table(NamedTuple):
     def beyond(self, size: int) -> list[Finding]:
         """Return a finding for every partition that ends after `size`, the object's length in bytes.
 
-        If there is no such partition but the table states a longer disk, return one finding about that.
+        If there is no such partition, but the table states a disk that is longer than the object, return one
+        finding about the disk's length.
         """
         findings = [
             found("truncated", f"partition {number} ends at byte {partition.end}, the object ends at {size}")

@@ -22,7 +22,7 @@ def inverted_crc32c(data: bytes) -> int:
 
 
 def crc64(data: bytes) -> int:
-    """Return the CRC-64/WE, which starts with the most significant bit and is inverted before and after."""
+    """Return the CRC-64/WE: the most significant bit first, with the start value and the result inverted."""
     crc = (1 << 64) - 1
     for byte in data:
         crc = _CRC64_TABLE[crc >> 56 ^ byte] ^ (crc << 8) & (1 << 64) - 1

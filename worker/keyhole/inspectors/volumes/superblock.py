@@ -45,13 +45,15 @@ def _no_places(_size: int) -> tuple[Place, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A type of volume. A volume has this type if one place contains the magic number and a sound superblock.
+    """A type of volume.
+
+    A volume has this type if at least one of the places contains the magic number and a sound superblock.
 
     Attributes:
         name: libblkid's name for the type.
         places: The possible places whose offsets do not depend on the volume's size.
-        sound: Returns whether the fields of a superblock with the magic number are consistent. A field is
-            checked if a version of libblkid checks it, or the operating system that uses this file system.
+        sound: Returns whether the fields of a superblock with the magic number are consistent. It checks each
+            field that a version of libblkid checks, or that the operating system of this file system checks.
             The function reads only the superblock, `reads`, and the bytes that `behind` adds. It must return
             false if it needs bytes that are not known.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check this, and
@@ -61,8 +63,8 @@ class Signature:
         smallest: The minimum size of a volume of this type in bytes.
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
         possible: A test that every volume of this type passes and that takes less time than reading the
-            superblock. A type without a magic number needs this test, because its superblock would otherwise
-            be read in every volume.
+            superblock. A type without a magic number needs this test. Without the test, Keyhole would examine
+            the superblock in every volume.
         behind: The number of bytes, from a place's offset on, that `sound` and `intact` read. It is zero if
             they read no more than the superblock.
     """
@@ -84,7 +86,7 @@ class Signature:
     def holds(self, place: Place, view: View) -> bool:
         """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
-            return False  # A volume whose length is unknown could be too short.
+            return False  # if the size is unknown, the volume can be too small
         if self.possible is not None and not self.possible(view):
             return False
         superblock = Superblock(view.read(place.offset, place.length))

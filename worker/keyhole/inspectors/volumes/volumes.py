@@ -125,8 +125,8 @@ def names(view: View, in_front: list[Marked] | None = None) -> tuple[str, ...]:
 
 def marked(front: bytes) -> list[Marked]:
     """Return each place at the front of a volume that contains the magic number of a signature."""
-    # This search runs for every object. It calls no function of a view, because the call would take five
-    # times as long as `startswith`.
+    # This search runs for every object. To save time, it calls `startswith` on the bytes: `View.read` would
+    # take five times as long.
     return [
         (number, place)
         for at, magics, _, candidates in _FIXED[: _within_front(front)]
@@ -162,7 +162,7 @@ def _found(view: View, in_front: list[Marked] | None = None) -> list[Marked]:
 
 
 def ambivalent(found: tuple[str, ...]) -> bool:
-    """Return whether libblkid reports an ambivalent volume, because it has several types.
+    """Return whether libblkid reports a volume with these types as ambivalent.
 
     A member of an array or a volume group, or an encrypted volume, is not ambivalent if it contains the
     superblock of another type.
@@ -189,7 +189,7 @@ def far(size: int | None) -> tuple[ByteRange, ...]:
 
 
 def _within_front(front: bytes) -> int:
-    """Return how many of the offsets in `_FIXED` have their magic numbers in `front`."""
+    """Return for how many of the offsets in `_FIXED` all magic numbers end within `front`."""
     return bisect_right(_ENDS_OF_MAGICS, len(front))
 
 

@@ -29,7 +29,8 @@ from keyhole.inspectors.findings import Finding, Severity, found
 SUFFIX = b".ovf"
 #: The longest descriptor that Keyhole reads, in bytes. VMware and VirtualBox write about ten kilobytes.
 MAX_OVF = 1024**2
-#: How many bytes of a longer file Keyhole reads, to find out whether the file is a descriptor.
+#: If a file is longer than `MAX_OVF`, Keyhole reads only this many bytes of it, to find out whether it is a
+#: descriptor.
 FRONT_BYTES = 512
 #: The most descriptors of one archive that Keyhole reads, and the most bytes that they may have together.
 #: Keyhole needs half a second to parse one mebibyte of XML elements.
@@ -50,13 +51,14 @@ class Candidate:
     settled: bool = False
     #: Whether the file is an AppleDouble file.
     is_apple: bool = False
-    #: Whether the file begins like XML; also true if the file cannot be read because it has holes.
+    #: Whether the file begins like XML. It is also true if Keyhole cannot read the file because the file has
+    #: holes: the file can be a descriptor, so Keyhole reports it.
     is_text: bool = False
     descriptor: Descriptor | None = None
     error: Finding | None = None
-    #: `_paths` has the digests of all paths to which the descriptor's references can lead. `_compared` is how
-    #: many names of the archive's files were compared with these digests, and `_has_files` is whether a name
-    #: was equal to one of the paths.
+    #: `_paths` has the digests of all paths to which the descriptor's references can lead. `describes`
+    #: compares these digests with the digests of the archive's file names. `_compared` is the number of file
+    #: names compared so far, and `_has_files` is whether a file name was equal to a path.
     _paths: frozenset[bytes] | None = None
     _compared: int = 0
     _has_files: bool = False
@@ -147,7 +149,7 @@ class Appliance:
         return [one for one in self._candidates if one.describes(self.files)]
 
     def findings(self) -> Iterator[Finding]:
-        """Yield findings on the descriptors themselves, without a comparison with the archive's files."""
+        """Yield findings on the descriptors. The module `checks` compares them with the archive's files."""
         taken = self.descriptors()
         if len(taken) > 1:
             yield found(

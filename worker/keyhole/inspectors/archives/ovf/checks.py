@@ -19,8 +19,8 @@ from keyhole.inspectors.facts import Facts, Member
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.inspectors.readers import READERS
 
-#: For each part of a format URI that proves a format: the format. Other URIs do not prove a format: for
-#: example, oVirt uses the URI of qcow2 for raw disks, too.
+#: Maps a part of a disk's format URI to the format. Other URIs do not prove a format: for example, oVirt uses
+#: the URI of qcow2 for raw disks, too.
 FORMAT_URIS = {"vmdk.html": "vmdk"}
 #: The values of `compression` that mean no compression, and the only other value that Keyhole supports.
 IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
@@ -33,8 +33,8 @@ HARD_DISK = 17
 class Archive:
     """The archive with which an OVF is compared.
 
-    `disks` has the members that are files of the OVF, by the files' ids in the OVF. `all_seen` is true if
-    Keyhole has seen all files of the archive.
+    `disks` maps the id of a file in the OVF to the member of the archive that is this file. `all_seen` is
+    true if Keyhole has seen all files of the archive.
     """
 
     files: ArchiveFiles
@@ -159,7 +159,10 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
 
 
 def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
-    """Compare the capacity that the OVF states for a disk with the disk's size according to each reader."""
+    """Yield a finding if the OVF states a wrong capacity for a disk.
+
+    The disk's size can differ between readers, so the capacity is compared with each reader's size.
+    """
     sizes = {reader: facts.virtual_size_by(reader) for reader in READERS}
     wrong = tuple(
         reader
@@ -167,9 +170,9 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
         if size is not None and disk.capacity is not None and abs(size - disk.capacity) >= disk.unit
     )
     for_all = len(wrong) == sum(size is not None for size in sizes.values())
-    # Report a capacity that is wrong for all readers. Report a capacity that is wrong for some readers and
-    # right for others only if the disk has a `size_mismatch`, which means that the readers' sizes differ by
-    # more than rounding.
+    # If the capacity is wrong for all readers, report it. If it is wrong only for some readers, report it
+    # only if the disk has a `size_mismatch`. Without a `size_mismatch`, the readers' sizes differ only by
+    # rounding.
     if wrong and (for_all or any(one.check == "size_mismatch" for one in facts.findings)):
         size = sizes[wrong[0]]
         message = (
@@ -179,7 +182,7 @@ def _of_capacity(disk: Disk, facts: Facts) -> Iterator[Finding]:
 
 
 def _of_resources(descriptor: Descriptor) -> Iterator[Finding]:
-    """Yield findings on hard disks of the machine that the OVF does not describe.
+    """Yield a finding for each hard disk that the machine uses but the OVF does not describe.
 
     Only hard disks are checked, because a CD or floppy drive can be empty.
     """

@@ -56,11 +56,11 @@ READ = frozenset(
     {"id", "href", "size", "compression", "chunkSize", "diskId", "fileRef", "parentRef", "format"}
     | {"capacity", "capacityAllocationUnits", "key", "value"}
 )
-#: The attributes that Keyhole reads from a section of version 0.9 and from a setting.
+#: The attributes that Keyhole reads from a section of version 0.9 (`KIND`) and from a setting (`SETTING`).
 KIND, SETTING = frozenset({"type"}), frozenset({"key", "value"})
 PROPERTY = re.compile(r"\$\{([^}]*)\}")
 
-#: The elements whose kind version 0.9 states in the attribute `type`, and the suffix of each kind.
+#: In version 0.9, these elements state their kind in the attribute `type`. Every kind has the suffix `TYPED`.
 SECTIONS = frozenset({"Section", "Content"})
 TYPED = "_Type"
 #: The elements that Keyhole reads. Where there are two names, the first is that of the enclosing element.
@@ -102,7 +102,8 @@ class Disk:
     """A disk of the machine.
 
     `file` is the id of the disk's file, and `parent` the id of the disk that it is based on; both can be
-    empty. `capacity` is in bytes and rounded to units of `unit` bytes; `None` if unknown.
+    empty. The OVF states the capacity as a multiple of `unit` bytes. `capacity` is in bytes; `None` if it is
+    unknown.
     """
 
     id: str
@@ -136,7 +137,7 @@ class Descriptor:
     note: str | None = None
 
     def referred_to(self) -> dict[str, File]:
-        """Return the files by the names that disks use to refer to them: ids or, in oVirt, paths."""
+        """Return the files, by the names with which disks refer to files: ids or, in oVirt, paths."""
         return {**{file.href: file for file in self.files}, **{file.id: file for file in self.files}}
 
 
@@ -179,7 +180,7 @@ def _parse(text: str) -> Descriptor:
 
 @dataclass(slots=True)
 class _Item:
-    """A device (an item in the OVF) of which the parser has not reached the end."""
+    """A device (an item in the OVF) whose element the parser has not finished yet."""
 
     depth: int = 0
     kind: str = ""
@@ -225,7 +226,7 @@ class _Reader(ContentHandler):
                 raise OVFError("structure", f"it has more than {MAX_ENTRIES} files, disks or other entries")
 
     def _take(self, parent: str, name: str, said: dict[str, str]) -> None:
-        """Store the attributes of an element that Keyhole reads, or begin to collect the element's text."""
+        """If Keyhole reads this kind of element, store its attributes or begin to collect its text."""
         place = (parent, name)
         if place == FILE:
             self._files.append(_unambiguous(said))

@@ -25,7 +25,8 @@ class Found:
     """The numbers of the archive's files to which a reference can lead.
 
     `whole` has the files that contain the referenced file as a whole. More than one means that readers open
-    different files. `chunks` has the files that are chunks of the referenced file, by the chunk's number.
+    different files. `chunks` maps the number of each chunk of the referenced file to the number of the file
+    that is this chunk.
     """
 
     whole: tuple[int, ...]
@@ -45,8 +46,8 @@ class ArchiveFiles:
         #: The digests of the names by which an OVF can refer to the files, in the files' order.
         self.names: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
-        # For each file in chunks, by the digest of its name: the number of each chunk in the archive, by the
-        # chunk's number in the file.
+        # Maps the digest of the name of a file in chunks to a dict of its chunks. The dict maps a chunk's
+        # number to the number of the archive's file that is this chunk.
         self._chunks: dict[bytes, dict[int, int]] = {}
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ def shown_text(text: str) -> str:
 
 
 def leads_elsewhere(href: str) -> str | None:
-    """Return why a reference leads out of the archive, as a predicate for a message; otherwise `None`."""
+    """Return how a reference leads out of the archive, such as `is a URL`; `None` if it does not."""
     if URL.match(href):
         return "is a URL"
     return next(filter(None, map(leads_outside, _readings(href))), None)

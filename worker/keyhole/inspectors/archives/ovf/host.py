@@ -42,7 +42,8 @@ VIRTUALBOX = (
     *("location", "hostPath", "path", "imagePath", "file", "snapshotFolder", "stateFile"),
     *("tracefile", "customTable"),
 )
-#: The elements for which VirtualBox opens the file only if `enabled` is true, with the default of `enabled`.
+#: For these elements, VirtualBox opens the file only if the attribute `enabled` is true. The values are the
+#: defaults of `enabled`.
 ENABLED = {"Port": "true", "VideoCapture": "false", "VideoRecording": "false"}
 #: The modes of a serial port that use no file.
 NO_FILE = frozenset({"Disconnected", "TCP"})
@@ -64,7 +65,7 @@ class HostFile:
 
 
 def outside(text: str) -> str | None:
-    """Return why a value leads out of the archive, as a predicate for a message; `None` if it does not."""
+    """Return how a value leads out of the archive, such as `is a URL`; `None` if it does not."""
     reason = leads_outside(text.encode(errors="replace"))
     if reason is None and URL.match(text):
         return "is a URL"
@@ -72,7 +73,7 @@ def outside(text: str) -> str | None:
 
 
 def of_resource(text: str) -> Iterator[HostFile]:
-    """Yield the file or device of the host that an item's `HostResource` or the path of its drive names."""
+    """Yield the file or device of the host that a `HostResource` or the path of an oVirt drive names."""
     if not OWN_RESOURCE.fullmatch(text):
         yield from _if_outside("the host resource of an item", text)
 

@@ -39,8 +39,8 @@ NOTHING = Descriptor((), ())
 class Look:
     """States how to inspect a file.
 
-    `wanted` is how many first bytes of the file to pass to the machine. `is_member` is whether the file may
-    be a member.
+    `wanted` is how many first bytes of the file to pass to the machine. `is_member` is whether Keyhole may
+    inspect and report the file as a member of the archive.
     """
 
     wanted: int = 0
@@ -61,13 +61,14 @@ class Machine:
         self._last: Candidate | None = None
         # The digests of the names of the files that the descriptors read so far declare as stored in chunks.
         self._declared: set[bytes] = set()
-        # The formats of declared chunks, recognised by their first bytes, by the chunks' numbers in the
-        # archive.
+        # The formats of declared chunks, which Keyhole recognises by the chunks' first bytes. The keys are
+        # the chunks' numbers in the archive.
         self._fronts: dict[int, str] = {}
-        # `settle` sets these, after all files are added. `_chosen` is the descriptor. `_settled` is true
-        # after the call. `_chunks` has the file to which each chunk belongs, by the chunk's number in the
-        # archive. `_unjoined` has the files that are still to be joined, and `_left` the files that cannot be
-        # joined. `_joined` has the member number of each joined file, by the file's id.
+        # `settle` sets the following attributes, after all files are added. `_chosen` is the descriptor.
+        # `_settled` is true after the call. `_chunks` maps the number of each chunk in the archive to the
+        # file to which the chunk belongs. `_unjoined` has the files that are still to be joined, and `_left`
+        # the files that cannot be joined. `_joined` maps the id of each joined file to the file's member
+        # number.
         self._chosen: Candidate | None = None
         self._settled = False
         self._chunks: dict[int, File] = {}
@@ -136,7 +137,10 @@ class Machine:
         return None
 
     def join(self, number: int | None, extents: JoinedExtents) -> None:
-        """Record the member number of the next file in chunks; `None` if the archive is full."""
+        """Record the member number of the next file in chunks.
+
+        `number` is `None` if the archive already has as many members as Keyhole inspects.
+        """
         file = self._unjoined.pop(0)
         if number is None:
             self._left.append(file)
@@ -191,7 +195,10 @@ class Machine:
         return files - len(self._chunks) - sum(number not in self._joined.values() for number in members)
 
     def members(self, kept: Mapping[int, Member], open_numbers: Collection[int]) -> dict[int, Member]:
-        """Return the members in `kept` and the files that the descriptor names as disks, without chunks."""
+        """Return the archive's members: those in `kept` and the files that the descriptor names as disks.
+
+        Chunks are left out.
+        """
         members = dict(kept)
         files = self.descriptor.referred_to()
         for disk in self.descriptor.disks:
@@ -256,13 +263,17 @@ class Machine:
 
 
 def join_chunks(machine: Machine, archive: ContainerInspector, namesakes: Namesakes) -> None:
-    """Join and inspect files in chunks, one after the other, until the archive is busy or no file is left."""
+    """Join and inspect files in chunks, one after the other, until no file is left.
+
+    If too many inspections are running, stop. The caller then calls this function again later.
+    """
     while not archive.busy and (joined := machine.next_joined()) is not None:
         name, extents = joined
         number = None if archive.full else archive.new_member(name, extents)
         if number is not None:
-            # Give the joined file a name that no other file has. Otherwise it would be reported as a second
-            # file with the same name. `checks` reports other files with the joined file's real name.
+            # Give the joined file a name that no other file has, because otherwise it could be reported as a
+            # second file with the same name. If another file has the joined file's real name, `checks`
+            # reports it.
             namesakes.give(b"\0%d" % number, number)
         machine.join(number, extents)
 

@@ -56,7 +56,8 @@ STATELESS = re.compile(
 )
 #: The names of encodings that XML documents use but Python does not accept, with Python's names for them.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
-#: For each codec that readers replace by a codec for a larger character set: the larger codec.
+#: Many readers replace these codecs by a codec for a larger character set. Maps the codec to the larger
+#: codec, which Keyhole uses if the declared codec cannot decode the text.
 SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
@@ -84,9 +85,10 @@ class EncodingError(Exception):
 class Text(NamedTuple):
     """The text of a descriptor.
 
-    If the UTF-8 mark contradicts the declaration, `other` is the text that readers see if they follow the
-    declaration; `None` if they see the same text. If the bytes contradict the declaration, some readers
-    refuse the text, and `note` is a sentence about this for the report; otherwise it is `None`.
+    If the declaration contradicts a UTF-8 mark, some readers follow the declaration. `other` is the text that
+    these readers see; `None` if it is the same text, or if they cannot decode it. If the declaration
+    contradicts the bytes, some readers refuse the text. `note` is then a sentence about this for the report;
+    otherwise `None`.
     """
 
     text: str

@@ -8,7 +8,7 @@ import re
 #: The largest capacity in bytes. No disk format can state a larger one.
 MAX_CAPACITY = 2**64 - 1
 
-#: `byte`, `byte * 2^20`, `byte*1024*1024`.
+#: Examples: `byte`, `byte * 2^20`, `byte*1024*1024`.
 UNITS = re.compile(r"bytes?(?:\s*\*\s*\d{1,10}(?:\^\d{1,2})?){0,4}")
 FACTOR = re.compile(r"\*\s*(\d+)(?:\^(\d+))?")
 #: Units that Microsoft's tools write. VMware's tools wrote them before OVF 1, and sometimes later.
