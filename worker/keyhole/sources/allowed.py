@@ -56,7 +56,7 @@ class AllowedBuckets:
         if self.globs:
             client.meta.events.register("provide-client-params.s3", self._check_request)
 
-    def _check_request(self, params: dict[str, Any], **_: object) -> None:  # boto3's own mix of types
+    def _check_request(self, params: dict[str, Any], **_: object) -> None:  # boto3's values have many types
         if "Bucket" in params:
             self.check(str(params["Bucket"]))
 

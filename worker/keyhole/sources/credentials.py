@@ -1,4 +1,4 @@
-"""Finds the credentials of a boto3 session, and turns every failure to get them into an error of boto3's.
+"""Finds the credentials of a boto3 session, and turns errors of their source into an error of boto3.
 
 botocore refreshes credentials when it signs a request, so every request can run a program, read a file or
 call a server. If that fails, botocore raises the error of the failed call: for example, `FileNotFoundError`

@@ -53,7 +53,7 @@ class Deadline:
             self._connections.clear()
 
     def expire(self) -> None:
-        """Shut down all connections of the request, also the connections that the request opens later."""
+        """Shut down all connections of the request, and the connections that it opens later."""
         with self._lock:
             if self.is_over:
                 return
@@ -138,7 +138,8 @@ def deadline(seconds: float) -> Iterator[Deadline]:
 def add_deadlines(client: BaseClient) -> None:
     """Make a client's connections obey deadlines. Call this before the client's first request."""
     # botocore's session gives this dict of pool classes to all its pool managers, also to the managers for
-    # proxies. botocore has no public access to the dict.
+    # proxies. So all connections use the classes that are set here. botocore has no public access to the
+    # dict.
     endpoint = client._endpoint  # type: ignore[attr-defined] # noqa: SLF001 - as said
     pools = endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001 - as said
     pools.update({"http": _Pool, "https": _SecurePool})

@@ -3,7 +3,8 @@
 from typing import Literal
 from urllib.parse import urlsplit
 
-#: Where a request names the bucket: in the URL's path, in the host name, or where boto3 decides (`auto`).
+#: How a request names the bucket: in the URL's path, in the host name (`virtual`), or as boto3 chooses
+#: (`auto`).
 AddressingStyle = Literal["auto", "path", "virtual"]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from keyhole.reasons import Reason
 from keyhole.sources.errors import BudgetExhaustedError, TransientError
 
-#: The CPU time that a scan may use to write its report after its CPU budget ran out: `EXTENSION` is a share
-#: of the budget, `LEAST_EXTENSION` and `MOST_EXTENSION` are the least and the most seconds.
+#: If a scan has used up its CPU budget, it gets more CPU time to write its report: the share `EXTENSION` of
+#: the budget, but at least `LEAST_EXTENSION` and at most `MOST_EXTENSION` seconds.
 EXTENSION, LEAST_EXTENSION, MOST_EXTENSION = 0.05, 0.1, 1.0
 
 
@@ -88,7 +88,7 @@ class Meter:
 
         Raises:
             BudgetExhaustedError: The request would exceed the budget, or `rate_limiter` raised a
-                `TransientError`. In the second case, `trouble` has this error.
+                `TransientError`, which is then in `trouble`.
         """
         self.allow(length, requests=1)
         self.requests += 1
@@ -104,8 +104,10 @@ class Meter:
     def allow(self, length: int, *, requests: int = 0) -> None:
         """Check that the budget allows `length` more bytes and `requests` more requests.
 
+        The limits on seconds and on decompressed bytes are checked, too.
+
         Raises:
-            BudgetExhaustedError: The bytes or the requests would exceed the budget.
+            BudgetExhaustedError: The scan exceeds a limit, or would exceed it with these bytes and requests.
         """
         budget = self._budget
         if self.requests + requests > budget.requests:
@@ -157,7 +159,7 @@ class Meter:
         self.allow(0)
 
     def repeated(self, times: int) -> None:
-        """Count requests that the client library sent in addition, to follow redirects."""
+        """Count the additional requests that the client library sent to follow redirects."""
         self.requests += times
 
     def received(self, length: int) -> None:

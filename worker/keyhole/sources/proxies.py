@@ -42,7 +42,7 @@ class Proxies:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the variables.
+        """Return the proxies that the variables of an environment set.
 
         Raises:
             ConfigurationError: A variable names a proxy that the clients do not support.

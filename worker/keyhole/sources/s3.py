@@ -22,8 +22,8 @@ from keyhole.sources.s3_answer import Answer, Pin, Span
 from keyhole.sources.s3_client import READ_SECONDS
 from keyhole.sources.source import Identity
 
-#: The most ranges of an object that are fetched at once. No image needs more. The limit bounds how many bytes
-#: of a container with hundreds of members are in memory.
+#: The most ranges of an object that are fetched at once. No image needs more. For a container with hundreds
+#: of members, the limit bounds the number of bytes in memory.
 AT_ONCE = 4
 
 
@@ -100,11 +100,15 @@ class S3Source:
         return answer.data
 
     def _fetch_at_once(self, parts: Sequence[ByteRange]) -> Sequence[Answer | None]:
-        """Return the answers to one GET for each range, made at once with obstore.
+        """Make one GET for each range with obstore, all at once, and return the answers.
 
-        If the answer is `None`, read this range alone. This is necessary if obstore failed or cannot be used,
-        if the budget could run out, if obstore has not read a pinned object of this bucket yet, or if this
-        object is not pinned: then the answers could belong to different objects.
+        If an answer is `None`, the caller must read this range alone. This happens if obstore failed for the
+        range.
+
+        In some cases, this function makes no GET, and all answers are `None`: there is only one range,
+        obstore cannot be used, the budget could run out, or obstore has not read a pinned object of this
+        bucket yet. It also makes no GET if this object is not pinned yet, because the answers could belong to
+        different objects.
         """
         store = self._route.store if self._by_obstore else None
         total = sum(part.length for part in parts)
@@ -137,7 +141,8 @@ class S3Source:
     def _get_pinned(self, span: Span) -> Answer:
         """Make one GET of the pinned object.
 
-        If S3 denies reading the version, repeat the request without it and pin the object only by the ETag.
+        If the version comes from the first response and S3 denies reading it, repeat the request without the
+        version. From then on, only the ETag pins the object.
         """
         try:
             return self._get_once(span)

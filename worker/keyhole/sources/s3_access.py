@@ -84,7 +84,8 @@ class S3Access:
         """Return a boto3 client that does not retry requests. Threads can share it.
 
         Raises:
-            ConfigurationError: For example, the profile does not exist, or the endpoint is not a URL.
+            ConfigurationError: The configuration is wrong. For example, the profile does not exist, or the
+                endpoint is not a URL.
         """
         with self._lock, _explained():
             return self._client

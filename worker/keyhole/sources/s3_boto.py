@@ -73,13 +73,14 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     meter.repeated(redirects(response))
     size = response.get("ContentLength")
     if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
-        # Some servers ignore ranges from the end and support all others. So request the offset.
+        # Some servers ignore ranges from the end and support all others. So request the same bytes by their
+        # offset.
         response["Body"].close()
         return get(client, pin, Span(*span.placed(size)), meter)
     return _read(client, response, pin, span, meter)
 
 
-def _request(pin: Pin) -> dict[str, Any]:  # boto3's own mix of types
+def _request(pin: Pin) -> dict[str, Any]:  # boto3's values have many types
     """Return the parameters that all requests for a pinned object have."""
     request = {"Bucket": pin.bucket, "Key": pin.key, "VersionId": pin.version_id, "IfMatch": pin.if_match}
     return {name: value for name, value in request.items() if value is not None}

@@ -44,7 +44,7 @@ class S3Options:
     Args:
         endpoint_url: The URL of a server that is not AWS.
         region: The region of the requests. If not given, Keyhole uses the region that boto3 finds, or else
-            the region in `AWS_REGION`. boto3 is the only AWS SDK that does not read this variable itself.
+            the region in `AWS_REGION`, which boto3 does not read, or else `us-east-1`.
         connections: How many threads may send requests at the same time.
         addressing_style: Whether requests name the bucket in the path or in the host name. If not given,
             boto3 decides.
@@ -135,7 +135,7 @@ _current = _Local()
 
 
 def find_place(client: "S3Client", bucket: str) -> Place:
-    """Return the URL to which the client would send a GET for the bucket's objects. Nothing is sent.
+    """Return the URL to which the client would send a GET for the bucket's objects, without sending it.
 
     Raises:
         BotoCoreError: The client cannot make such a request.

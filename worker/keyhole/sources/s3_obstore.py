@@ -98,7 +98,7 @@ def get(store: S3Store, pin: Pin, span: Span, received: Callable[[int], None]) -
     """Make one ranged GET. Call `received` with the number of bytes of each piece that arrives.
 
     Raises:
-        ObstoreRefusedError: The request failed, for any reason.
+        ObstoreRefusedError: The request failed. The error does not show the cause.
     """
     options: GetOptions = {
         "range": {"suffix": span.length} if span.offset is None else (span.offset, span.offset + span.length),
@@ -115,7 +115,8 @@ def get(store: S3Store, pin: Pin, span: Span, received: Callable[[int], None]) -
     except (BaseError, FileNotFoundError, ValueError, OSError) as error:
         raise ObstoreRefusedError(str(error)) from error
     except BaseException as error:
-        # PyO3 raises this for a panic in Rust. Its exception type cannot be imported.
+        # For a panic in Rust, PyO3 raises a `PanicException`. Python cannot import this type, so compare its
+        # name.
         if type(error).__name__ != "PanicException":
             raise
         raise ObstoreRefusedError(f"obstore panicked: {error}") from error

@@ -52,7 +52,8 @@ BOTO_ERRORS: Final = (
 )
 #: The headers that state the account that pays for a request, and the account that must own the bucket.
 PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
-#: The key in a refusal's metadata for the note about the request: its region, and the two headers above.
+#: The key of the note that `s3_client` adds to a refusal's metadata: the request's region, and the two
+#: headers above.
 ASKED = "KeyholeAsked"
 
 #: The reason and the message for each 4xx code that is about the object. All other codes are about the

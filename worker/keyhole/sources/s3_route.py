@@ -6,7 +6,7 @@ this URL, so both clients always use the same one. Only boto3 reads the objects 
 conditions is true:
 
 - The signature is not SigV4 for `s3`: directory buckets, Outposts, Object Lambda, multi-region access points.
-- There are no credentials. boto3 then explains the error.
+- There are no credentials. boto3's error explains this.
 - The proxy's URL begins with `https://`. obstore does not verify a proxy with the same certificates as boto3.
 - obstore would trust more certificates than boto3 (see `trust`).
 - obstore failed for `STRIKES` objects in a row, and boto3 could read them.
@@ -59,9 +59,9 @@ class Route:
         self.store = open_store(self._place)
         #: Whether the server supports `If-Match`. If not, Keyhole only compares the ETags of the responses.
         self.takes_if_match = True
-        #: Whether obstore has read a range of a pinned object. Keyhole requests several ranges at once only
-        #: if this is true: a feature that the server does not support then makes a single earlier request
-        #: fail, and not several requests at once.
+        #: Whether obstore has read a range of a pinned object of this bucket. Until then, Keyhole requests
+        #: only one range at a time. If the server does not support a feature that a pinned read needs, then
+        #: only one request fails, and not several at once.
         self.reads_pinned = False
         #: Whether the server has sent only the requested range in at least one response.
         self.heeds_ranges = False
@@ -86,7 +86,7 @@ class Route:
         self._strikes = 0
 
     def look_again(self) -> bool:
-        """Return whether a redirect has led boto3 to another URL. From now on, obstore uses this URL."""
+        """Return whether a redirect has led boto3 to another URL. If so, obstore uses the new URL."""
         with self._lock:
             place = self._look()
             if place == self._place:

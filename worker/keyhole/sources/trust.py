@@ -48,8 +48,8 @@ class Trust(NamedTuple):
     def told_to_obstore(self) -> Path | None:
         """Return the bundle; `None` if obstore finds the bundle itself.
 
-        In the second case, obstore gets no bundle, to save memory: an `S3Store` takes 0.7 MB with a bundle of
-        usual length and 0.1 MB without one.
+        If obstore finds the bundle itself, Keyhole does not pass it on, to save memory: an `S3Store` takes
+        0.7 MB with a bundle of usual length and 0.1 MB without a bundle.
         """
         return None if self.bundle in self.obstore_finds else self.bundle
 
@@ -100,7 +100,8 @@ def _certificates(place: Path) -> set[bytes]:
     found: set[bytes] = set()
     try:
         entries = place.iterdir() if place.is_dir() else [place]
-        # In OpenSSL's folders, each file has two names. `resolve` makes them equal, so that it is read once.
+        # A folder of OpenSSL contains two entries for each file: the file and a link to it. `resolve` follows
+        # the link, so that each file is read only once.
         files = {entry.resolve() for entry in entries if entry.is_file()}
     except OSError:
         return found
