@@ -3,9 +3,10 @@
 Source: OCI Image Format Specification, "Image Layer Filesystem Changeset".
 
 A container image is an archive, and each layer in it is an archive too, often a compressed one. A layer
-contains the files of a file system. Very few of these files are disk images, so Keyhole does not report the
-other files. A container runtime unpacks each layer into a root folder, and the layer's links are relative to
-this folder. The image's manifests state which archives are layers.
+contains the files of a file system. Very few of these files are disk images. So of a layer's files, Keyhole
+reports only the disk images and the files with problems. A container runtime unpacks each layer into a root
+folder, and the layer's links are relative to this folder. The image's manifests state which archives are
+layers.
 """
 
 from dataclasses import replace
@@ -16,14 +17,19 @@ from keyhole.inspectors.findings import Severity
 #: The formats that a layer can have. `ova` is among them, because Keyhole calls every tar archive with an OVF
 #: descriptor an `ova`.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
-#: The checks whose findings are only information in a layer. A link or a path in a layer does no harm,
-#: because the container runtime follows it within the root folder into which it unpacks the layer. An OVF
-#: descriptor in a layer does no harm either, because it does not describe the container image.
+#: The checks whose findings are only information in a layer. A link or a path in a layer cannot lead to the
+#: host's files, because the container runtime resolves it inside the folder into which it unpacks the layer.
+#: An OVF descriptor in a layer has no effect, because no reader uses it as the description of the container
+#: image.
 OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 
 def disks_of_layer(layer: Member) -> Member | None:
-    """Return a layer with only its disks as members; `None` if the layer has neither disks nor problems."""
+    """Return a layer without the members that are neither disks nor have problems.
+
+    Return `None` if the layer itself has no problems and no member is left. A layer whose format is not in
+    `LAYERS` is returned unchanged.
+    """
     if layer.facts.format not in LAYERS:
         return layer
     inside = [

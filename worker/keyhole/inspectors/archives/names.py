@@ -7,7 +7,7 @@ from keyhole.inspectors.text import printable
 
 #: The longest path that Linux allows, in bytes. Some readers truncate a longer path, and others fail.
 MAX_NAME = 4096
-#: The most folders that a path may contain.
+#: Keyhole refuses a path with this many slashes or more.
 MAX_PARTS = 256
 #: The beginning of a path with a drive letter, which is absolute on Windows.
 DRIVE = re.compile(rb"[A-Za-z]:")
@@ -40,7 +40,7 @@ def unfit(name: bytes) -> str | None:
     if len(name) > MAX_NAME:
         return f"has {len(name)} bytes"
     if name.count(b"/") >= MAX_PARTS:
-        return f"is more than {MAX_PARTS} folders deep"
+        return f"is more than {MAX_PARTS - 1} folders deep"
     if b"\0" in name:
         return "contains a NUL, where some readers see its end"
     if name.startswith((b"/", b"\\")) or DRIVE.match(name):

@@ -43,21 +43,22 @@ class Namesakes:
     """Records the names of an archive's files, links and devices, and finds equal and similar names."""
 
     def __init__(self) -> None:
-        #: For each name, by its digest: the number of the file with this name; `None` for a name of a link or
-        #: a device.
+        #: The keys are the digests of all names. A value is the number of the last file with this name, or
+        #: `None` if the name belongs to a link, a device or a file that is not inspected.
         self.numbers: dict[bytes, int | None] = {}
         self._twice: set[bytes] = set()
-        # For each digest of a folded name: the digest of the first name that has this folded form.
+        # The keys are the digests of folded names. A value is the digest of the first name with this folded
+        # form.
         self._folded: dict[bytes, bytes] = {}
         self._alike: set[bytes] = set()
-        # For each numbered file: the digests of its names, and the digest of its folded name.
+        # For each file, by its number: the digests of its names, and the digest of its folded name.
         self._known: list[tuple[list[bytes], bytes]] = []
 
     def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:
         """Record a name, and the name `also` that some readers see instead.
 
-        Files must come in the order of their numbers, which start at 0. `number` is `None` for the name of a
-        link or a device.
+        Files must come in the order of their numbers, which start at 0. `number` is `None` for a link, a
+        device or a file that is not inspected.
         """
         names = [digest(name), *([digest(also)] if also else [])]
         for one in names:

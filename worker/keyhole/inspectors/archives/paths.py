@@ -51,7 +51,10 @@ class Paths:
             yield f"{shown(name)} is a file with the name of a link, so some readers write through the link"
 
     def findings(self) -> Iterator[Finding]:
-        """Yield findings on links that lead outside through other links. Call this after the last member."""
+        """Yield findings on links that lead outside through other links, or one on too many links.
+
+        Call this after the last member.
+        """
         outside = self._links.leading_outside()
         if outside is None:
             yield found("member_limit", "the archive has more links than Keyhole follows")

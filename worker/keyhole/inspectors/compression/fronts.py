@@ -8,7 +8,7 @@
 #: The length in bytes of the header of a `.lzma` file.
 LZMA_HEADER_BYTES = 13
 UNKNOWN_SIZE = 2**64 - 1
-#: The smallest content size in bytes that liblzma refuses when it detects the format.
+#: liblzma does not detect the format if the header states this content size in bytes, or a larger one.
 MAX_SIZE = 1 << 38
 MAX_PROPERTIES, MAX_LITERAL_BITS = 224, 4
 LARGEST_DICTIONARY = 2**32 - 1
@@ -33,7 +33,11 @@ def behind_skippable(front: bytes) -> int:
 
 
 def begins_lzma(front: bytes) -> bool:
-    """Return whether liblzma detects a `.lzma` file in an object that begins with `front`."""
+    """Return whether an object that begins with `front` is a `.lzma` file.
+
+    liblzma also accepts a header that states an empty content. Keyhole does not, because 14 zeros are such a
+    header, and many disks begin with zeros.
+    """
     if len(front) <= LZMA_HEADER_BYTES or front[0] > MAX_PROPERTIES or front[LZMA_HEADER_BYTES]:
         return False
     lc, lp = front[0] % 9, front[0] // 9 % 5
@@ -52,6 +56,9 @@ def lzma_content_size(header: bytes) -> int | None:
 
 
 def _is_usual(dictionary: int) -> bool:
-    """Return whether liblzma accepts a dictionary's size: at most one bit is set, or two adjacent bits."""
+    """Return whether liblzma accepts a dictionary's size.
+
+    It accepts zero, 2^n, 2^n + 2^(n-1) and 2^32 - 1.
+    """
     lowest = dictionary & -dictionary
     return dictionary in {0, lowest, lowest * 3, LARGEST_DICTIONARY}

@@ -7,7 +7,7 @@ conditions is true:
 
 - The output exceeds the limit, or is compressed data itself. It is also more than a hundred times as long as
   the input, and contains no disk image that would explain the ratio.
-- Decompression needs more memory than the format's own tools allow by default.
+- Decompression needs more memory than `MAX_WINDOW` bytes.
 - The object consists of thousands of streams that contain almost no data.
 - The data are compressed three times or more. The only use of this is to multiply the ratios.
 

@@ -10,9 +10,10 @@ little-endian.
 | 5 | 8 | size of the uncompressed data; all ones: unknown, and the data end with a marker |
 | 13 | 1 | first byte of the range coder, always zero |
 
-The format has no magic number. `begins_lzma` recognises the same headers as liblzma when it detects the
-format (`lzma_alone_decoder` with `picky`): the dictionary has 2^n or 2^n + 2^(n-1) bytes, and the content has
-less than 256 GiB or an unknown size. No boot sector and no other inspected format begins with such a header.
+The format has no magic number. `begins_lzma` recognises the headers by which liblzma detects the format
+(`lzma_alone_decoder` with `picky`), except headers that state an empty content. The size of the dictionary
+must be zero, 2^n, 2^n + 2^(n-1) or 2^32 - 1. The content must have less than 256 GiB, or an unknown size. No
+boot sector and no other inspected format begins with such a header.
 """
 
 import lzma

@@ -75,7 +75,11 @@ class ZstdMember(MemberDecoder, ZstdDecoder):
 
 
 class _ZipLzma:
-    """Decompresses a ZIP archive's LZMA data. Gives liblzma a `.lzma` file's header in place of ZIP's."""
+    """Decompresses a ZIP archive's LZMA data.
+
+    liblzma does not support ZIP's header of LZMA data. So this class replaces the header with the header of a
+    `.lzma` file.
+    """
 
     def __init__(self, size: bytes) -> None:
         self._lzma = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_WINDOW)

@@ -21,8 +21,7 @@ from keyhole.inspectors.findings import BoundedFindings, found
 from keyhole.inspectors.region import ByteRange
 
 #: Keyhole reads a directory only if it has at most this many entries, and at most this many bytes. These are
-#: 128 bytes for each entry.
-#: The archive of a container image has a few thousand entries.
+#: 128 bytes for each entry. The archive of a container image has a few thousand entries.
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 
 Result = TypeVar("Result")
@@ -78,8 +77,8 @@ def between(at: int, until: int, descriptor: Descriptor | None, findings: Bounde
 def header(entry: Entry, limit: int, findings: BoundedFindings) -> Walk[tuple[int, Descriptor | None]]:
     """Compare a member's local header with the member's entry in the directory.
 
-    The member's data must end before the offset `limit`. Returns the offset of the data, and the descriptor
-    that should follow them.
+    The member's data must not end after the offset `limit`. Returns the offset of the data, and the
+    descriptor that should follow them.
     """
     if entry.offset + LOCAL.size > limit:
         raise ZipError("structure", f"{shown(entry.name)} begins after the directory of the ZIP")
