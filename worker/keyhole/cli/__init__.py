@@ -23,7 +23,7 @@ class _Command(NamedTuple):
     """The module of a command, and its line in the help of `keyhole`.
 
     The command NAME is the object `keyhole.cli.MODULE.NAME_command`. `help` repeats the first sentence of the
-    command's own help text, so that the group's help need not import the command.
+    command's own help text, so that `keyhole --help` need not import the command.
     """
 
     module: str
@@ -110,8 +110,8 @@ def keyhole() -> None:
     Settings are environment variables; `keyhole docs settings` lists them. Keyhole finds credentials for S3
     in the same places as the AWS command line.
     """
-    # Commands report problems in verdicts and in their own error messages, so they log only errors. A worker
-    # logs more, according to KEYHOLE_LOG_LEVEL.
+    # Commands report problems in verdicts and in their own error messages, so they log only errors. A worker,
+    # a listener and a scheduler later set another level.
     logs.configure("error")
 
 
@@ -139,7 +139,7 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The program that read our output has ended, for example `head`. Python would report the same error
+        # The program that read our output, for example `head`, has ended. Python would report the same error
         # again when it closes stdout, so remove stdout.
         sys.stdout = None
         sys.exit(1)
@@ -148,7 +148,8 @@ def main() -> None:
         click.echo(f"Error: {shown(first_line(error))}", err=True)
         sys.exit(exit_code_of(error))
     except Exception:
-        # Without this, Python would exit with 1, and for a caller that means that some objects are not safe.
+        # Without this handler, Python would exit with 1, which tells the caller that some objects are not
+        # safe.
         logging.getLogger(__name__).exception("this is a bug in Keyhole; please report it")
         sys.exit(UNDECIDED)
 

@@ -31,12 +31,12 @@ from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 
-#: While the command shows the progress of an audit, it reads the audit from Redis once per this many seconds.
+#: Seconds between two reads of an audit from Redis while the command shows the audit's progress.
 LOOK_SECONDS = 0.25
 #: If an audit has listed nothing after this many seconds, the command prints a hint that no worker seems to
 #: run.
 PATIENCE_SECONDS = 15.0
-#: The options that change an audit, and the state of the audit after each change.
+#: The options that change the state of an audit, and the state that each option sets.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
 
 
@@ -98,9 +98,10 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     keyhole audit s3://images/uploads/ --suffix .qcow2 --sample 1% --rate 50
     keyhole audit --follow 3f0c9a1b2c4d
 
-    The command shows the audit's progress until the audit ends. After Ctrl-C, the audit continues. An object
-    that has a verdict is scanned again only if one of the following has changed since then: its ETag, its
-    size, its time of last modification, the version of Keyhole's rules, or the policy.
+    The command shows the audit's progress until the audit ends. After Ctrl-C, the workers continue the audit.
+    If no Redis is configured, the workers end together with the command; continue the audit with --follow. An
+    object that has a verdict is scanned again only if one of the following has changed since then: its ETag,
+    its size, its time of last modification, the version of Keyhole's rules, or the policy.
 
     Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 the audit did not reach its end,
     or Keyhole could not read an object or decide about it.
@@ -208,8 +209,8 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
     from keyhole.tasks import audit_work
 
     if embedded:
-        # If an earlier command began this audit, the embedded worker ended together with that command, and
-        # did not finish the audit's steps. Continue them.
+        # If an earlier command began this audit, the embedded worker of that command ended with the command,
+        # perhaps before it finished the audit's steps. Do the unfinished steps again.
         audit_work().resume(audit_id)
     hint_at = time.monotonic() + PATIENCE_SECONDS
     try:

@@ -18,7 +18,7 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState, Totals
 from keyhole.reports.figures import dollars, duration, size
 
-#: Seconds between two lines about the audit if standard error is not a terminal.
+#: If standard error is not a terminal, the command prints a line about the audit once per this many seconds.
 LINE_SECONDS = 10.0
 STATE_STYLES = {
     AuditState.RUNNING: "cyan",
@@ -58,7 +58,7 @@ class Speed:
 
 
 def done_of(totals: Totals) -> int:
-    """Return how many of the listed objects need no further work from the audit."""
+    """Return how many of the listed objects the audit has finished: scanned, or found to need no scan."""
     return totals.left_out + totals.unchanged + totals.archived + totals.scanned
 
 
@@ -68,7 +68,7 @@ def target(audit: Audit) -> str:
 
 
 def lasted(audit: Audit) -> timedelta:
-    """Return how long an audit took; if it has not ended, how long it has been running."""
+    """Return how long an audit took, or how long it has been running if it has not ended."""
     return (audit.ended_at or datetime.now(UTC)) - audit.started_at
 
 

@@ -29,8 +29,8 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
 
     Args:
         settings: The settings from the environment.
-        work: Whether the command queues jobs, so that it needs a worker. If no Redis is configured, an
-            embedded worker then runs in addition to the embedded Valkey.
+        work: Whether the command queues jobs and therefore needs a worker. If so, and if no Redis is
+            configured, an embedded worker runs in addition to the embedded Valkey.
         waits: Whether the command itself waits, without a time limit, until Redis and the broker can be
             reached.
         look: Whether to check first that Keyhole can use the configured Redis and broker.
@@ -67,7 +67,7 @@ def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
         settings: Settings that name a Redis.
         work: Whether the command writes to Redis and queues jobs.
         waits: Whether the command itself waits until the servers can be reached. If not, a Redis that does
-            not answer within 5 s ends the command.
+            not answer within `ANSWER_SECONDS` ends the command, and RabbitMQ is not checked.
 
     Raises:
         CommandError: Keyhole cannot use the Redis or the broker, or the server refuses the connection.
@@ -102,10 +102,10 @@ def refuse_powerless(settings: Settings) -> None:
 
 
 def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None:
-    """End the command if Keyhole cannot use a Redis.
+    """End the command if Keyhole cannot use a Redis, or if only Redis or only the URL uses TLS.
 
-    If Redis does not answer in time, end the command unless `waits` is true. After any other connection
-    error, this function returns, and the command itself waits for Redis or fails.
+    If Redis does not answer in time, end the command unless `waits` is true. After every other connection
+    error, return: the command itself then waits for Redis or fails.
     """
     try:
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=0) as client:
@@ -131,8 +131,8 @@ def _look_at_rabbitmq(settings: Settings) -> None:
     """End the command if RabbitMQ refuses the connection.
 
     RabbitMQ refuses the connection if the login or the virtual host is wrong. Also end the command if
-    RabbitMQ has an untrusted certificate, or if only one side uses TLS. After all other errors, return: the
-    command itself waits.
+    RabbitMQ has an untrusted certificate, or if only RabbitMQ or only the URL uses TLS. After every other
+    error, return: the command itself then waits for RabbitMQ.
     """
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 

@@ -29,8 +29,8 @@ from keyhole.settings import Settings
 
 #: The number of worker processes: two, to show that processes share the work.
 PROCESSES = 2
-#: The prefix of the sample objects that Keyhole learns about from events of the bucket. The other samples are
-#: submitted.
+#: The prefix of the sample objects about which the bucket sends events to Keyhole. The demo submits the other
+#: samples as jobs.
 UPLOADS = "uploads/"
 #: If no verdict arrives for this many milliseconds, the demo checks that the worker still runs.
 SILENCE_MS = 500
@@ -42,7 +42,7 @@ def demo_command(*, as_json: bool) -> None:
     """Scan sample images, some of them hostile, with real workers.
 
     The demo starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. It submits some
-    of the images as jobs, and learns about the others from events of the bucket. Then an audit of the bucket
+    of the images as jobs, and receives events of the bucket about the others. Then an audit of the bucket
     finds that all images have verdicts. The demo prints the verdicts, and the tags that the worker wrote. It
     needs no network and no setup, deletes everything that it created, and takes less than a minute.
 
@@ -93,8 +93,8 @@ def _run(
     with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
         for told in (False, True):
-            # First upload the objects that will be submitted. The bucket then begins to send events, so there
-            # are events only for the objects uploaded after that.
+            # First upload the objects that the demo will submit as jobs. Then configure the bucket to send
+            # events, and upload the other objects, so that there are events only for these.
             queue = notify(client) if told else ""
             for sample in SAMPLES:
                 if sample.key.startswith(UPLOADS) is told:
@@ -133,7 +133,7 @@ def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Itera
 
     handler = event_handler(settings)
     position = services().store.stream_position()
-    # Each message contains only one job, so that both processes get work.
+    # Each message contains only one job, so that both worker processes get work.
     submitted = [key for key in keys if not key.startswith(UPLOADS)]
     submit([ScanJob(bucket=bucket, key=key) for key in submitted], batch_size=1)
     source = open_source(queue, listener_id="demo", region=settings.s3_region)

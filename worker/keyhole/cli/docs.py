@@ -21,8 +21,8 @@ _LINK = re.compile(r"\[([^]]+)\]\((\w[\w-]*)\.md(?:#[\w-]+)?\)")
 def docs_command(*, topic: str | None) -> None:
     """Print a page of the reference: formats, checks, policies, settings, operations and others.
 
-    Without TOPIC, the command lists the topics. On a terminal, it renders the page, and uses a pager if the
-    page is longer than the screen. In a pipe, it prints Markdown.
+    Without TOPIC, the command lists the topics. On a terminal, the command renders the page, and shows the
+    page in a pager if it is longer than the screen. Otherwise it prints Markdown.
 
     \b
     keyhole docs                         list the topics
@@ -67,7 +67,7 @@ def _page(topic: str) -> str:
 def _show(text: str) -> None:
     """Render a page for the terminal. If the page is longer than the screen, show it in a pager."""
     console = SafeConsole()
-    # A link to another page becomes the command that prints that page.
+    # Replace each link to another page with the command that prints the page.
     rendered = Markdown(_LINK.sub(r"\1 (`keyhole docs \2`)", text), hyperlinks=False)
     with console.capture() as capture:
         console.print(rendered)

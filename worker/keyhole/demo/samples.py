@@ -34,7 +34,7 @@ TIB = 1024**4
 
 
 class Sample(NamedTuple):
-    """An object of the demo: its key, the function that builds it, and its expected verdict."""
+    """An object of the demo: its key, the function that builds its image, and its expected status."""
 
     key: str
     build: Callable[[], Image]
@@ -46,7 +46,7 @@ def _plain(data: bytes) -> Image:
 
 
 def _two_formats() -> Image:
-    """Return a qcow2 that is also a raw disk: its first sector also contains a partition table."""
+    """Return a qcow2 image that is also a raw disk: its first sector also contains a partition table."""
     return qcow2(GIB, version=2).patched(446, mbr_disk(128 * 1024, [(0x83, 8, 200)]).read(446, 66))
 
 

@@ -12,13 +12,13 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def defer_signals() -> Iterator[None]:
     """Defer the signals that would end this process until the `with` block has ended.
 
-    A signal handler can raise an exception. If it did so after a child process was started and before its
-    handle was stored, nothing would end that child. Use this in the main thread only: Python allows signal
-    handlers only there.
+    A signal handler can raise an exception. If a handler raised one after a child process had started and
+    before this process had stored the child's handle, nothing would end the child. Call this function only in
+    the main thread, because Python sets signal handlers only there.
     """
     arrived: list[int] = []
     # If this process ignores a signal, for example because of `nohup`, its child processes must ignore the
-    # signal, too. So replace only the handlers that are Python functions.
+    # signal, too. So leave ignored signals unchanged, and replace only handlers that are Python functions.
     handlers = {number: signal.getsignal(number) for number in ENDINGS}
     changed = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in changed:

@@ -13,8 +13,8 @@ from pathlib import Path
 from keyhole.embedded.interrupts import defer_signals
 from keyhole.settings import Settings
 
-#: Seconds that a worker gets to finish its tasks. The worker itself ends after a shorter time
-#: (`keyhole.limits.LAST_SHUTDOWN`), so it is killed only if that fails.
+#: Seconds that a worker gets to finish its tasks; the command then kills the worker. A worker normally ends
+#: earlier, because it kills itself after `keyhole.limits.LAST_SHUTDOWN` seconds.
 STOP_SECONDS = 45.0
 #: The prefix of the folders with a worker's temporary files.
 FOLDER_PREFIX = "keyhole-worker-"
@@ -26,10 +26,10 @@ def worker_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `keyhole worker` as a child process, and write its log to a file.
 
-    The worker runs in its own session. So Ctrl-C in the terminal reaches only this process, which then ends
-    the worker and the worker's children. If this process is killed, the worker's standard input is closed,
-    and the worker stops. The worker's temporary files are in a folder that this process removes, because a
-    killed worker cannot remove them.
+    The worker runs in its own session, so Ctrl-C in the terminal reaches only this process. This process then
+    ends the worker and the worker's children. If this process is killed, the worker's standard input is
+    closed, and the worker stops. The worker's temporary files are in a folder that this process removes,
+    because a killed worker cannot remove its files.
 
     Args:
         settings: The settings of the worker.
@@ -79,8 +79,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         pass
     finally:
-        # The children of a killed worker would continue to run. They belong to the worker's process group, so
-        # kill the group.
+        # The children of a killed worker would continue to run, so kill the worker's process group, to which
+        # they belong.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -99,8 +99,8 @@ def _started(folder: Path) -> Iterator[str]:
                 config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
             )
             stack.callback(_stop, server)
-            # Ctrl-C sends SIGINT to all processes of a terminal. The Valkey must ignore it, because a worker
-            # that is stopping still writes verdicts.
+            # Ctrl-C sends SIGINT to all processes of a terminal. It must not end the Valkey, because a worker
+            # that is stopping still writes verdicts to it.
             with defer_signals(), children_ignore_sigint():
                 server.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
@@ -156,14 +156,14 @@ def _answering(endpoint: Path) -> str | None:
 
 
 def _client(url: str) -> redis.Redis:
-    """Return a client that does not retry: if the socket does not exist, the server does not run."""
+    """Return a client that does not retry, because no server runs if the socket does not exist."""
     return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=START_SECONDS, protocol=2)
 
 
 def _end_orphan(endpoint: Path) -> None:
     """End a Valkey that is still running although the process that started it was killed.
 
-    This process is about to start a new one, and two servers must not write the same files.
+    This process is about to start a new Valkey, and two servers must not write the same files.
     """
     url = _answering(endpoint)
     if url is None:
@@ -179,7 +179,8 @@ def _end_orphan(endpoint: Path) -> None:
         if time.monotonic() > deadline:
             raise EmbeddedError(f"an old Valkey (process {pid}) does not end; end it, and try again")
         time.sleep(POLL_SECONDS)
-    # The process that started the old Valkey was killed before it could remove the socket's folder.
+    # The process that started the old Valkey was killed before it could remove the socket's folder, so remove
+    # the folder here.
     runtime = Path(url.removeprefix("unix://")).parent
     if runtime.name.startswith(RUNTIME_PREFIX):
         shutil.rmtree(runtime, ignore_errors=True)
