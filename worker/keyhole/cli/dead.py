@@ -1,7 +1,7 @@
 """`keyhole dead`: shows, retries and drops dead letters.
 
-A dead letter, or letter for short, is a record of work that Keyhole gave up. Its body contains the work, for
-example a message.
+A dead letter, or letter for short, is a record of work that Keyhole gave up. The body of a letter contains
+this work, for example a message.
 """
 
 import json
@@ -125,9 +125,10 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
 
     An event message is processed as if it had just arrived, with the KEYHOLE_EVENTS_… settings of this
     command. If Keyhole still does not understand the message, its letter stays. A job is queued again. If the
-    job belonged to an audit, the audit does not count the new job. A letter is removed after its work is
-    queued. If KEYHOLE_SIGNING_KEY_FILE is set, an unsigned message is sent again only if you name its id;
-    inspect it first with `keyhole dead show`.
+    job belonged to an audit, the audit does not count the new job. If the letter contains tags, the workers
+    try to write the tags again. A letter is removed after its work has been queued or recorded. If
+    KEYHOLE_SIGNING_KEY_FILE is set, the command sends a message without a valid signature only if you name
+    the id of its letter. Inspect such a letter first with `keyhole dead show`.
 
     Exit code: 0 all letters were removed, 3 some letters stay.
     """
@@ -149,8 +150,8 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
                 dead.add_again(letter_id, error.reason)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
-                # If the same message has failed again since the letter was read, the letter was updated, and
-                # is not removed.
+                # If the same work has failed again since the letter was read, Keyhole has updated the letter,
+                # and this call does not remove it.
                 dead.drop_unchanged(letter)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is removed: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
@@ -179,7 +180,7 @@ def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None
 def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
     """Do the work of a letter again, and return one line about what was done.
 
-    `named` states whether the user gave the letter's id, instead of `--all`.
+    `named` states whether the user gave the letter's id (true) or `--all` (false).
 
     Raises:
         NotUnderstoodError: The letter cannot be processed and stays.
@@ -213,7 +214,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
 
 
 def _owe_again(body: bytes, debts: TagDebts) -> str:
-    """Record again that an object should get tags, so that the workers write them.
+    """Record again that an object should get tags, so that the workers write the tags.
 
     Raises:
         NotUnderstoodError: This version of Keyhole cannot read the tags.
@@ -226,9 +227,10 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
 
 
 def _send_again(body: bytes, *, named: bool) -> str:
-    """Send a refused message to its queue again, with a new signature.
+    """Send a message that a worker refused to its queue again, with a new signature.
 
-    If its old signature is missing or wrong, send it only if the user gave its id.
+    If the old signature is missing or wrong, send the message only if the user gave the letter's id
+    (`named`).
 
     Raises:
         NotUnderstoodError: The message cannot be sent.

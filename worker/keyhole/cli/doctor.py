@@ -57,8 +57,8 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
-    # Import Celery after the settings have been validated, and before the checks start. Two checks, which run
-    # in threads, must not import it at the same time.
+    # Import Celery after the settings have been validated, and before the checks start. The checks run in
+    # threads, and two threads must not import Celery at the same time.
     import keyhole.fleet.pool_process  # noqa: F401 - for the checks, see above
 
     first = [
@@ -104,7 +104,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _services(settings: Settings) -> list[Finding]:
-    """Return findings on Redis, the broker and the work. If one check fails, the others still run."""
+    """Return findings on Redis, the broker and the work. If one check fails, the other checks still run."""
     findings = []
     if is_embedded(settings):
         findings.append(
@@ -166,13 +166,13 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
 
 
 def _is_usable(findings: list[Finding]) -> bool:
-    """Return whether a server answers and Keyhole can use it. Only then does the doctor check it further."""
+    """Return whether a server answers and Keyhole can use it, so that the doctor can run further checks."""
     answers = bool(findings) and findings[0].state != BAD
     return answers and not any(finding.message.startswith(OF_NO_USE) for finding in findings)
 
 
 def _bucket(settings: Settings, place: S3Uri) -> list[Finding]:
-    """Return findings on the permissions at a place in S3. Each check sends one request."""
+    """Return findings on whether Keyhole can list, read and read tags at a place in S3."""
     refused = why_not_tried(settings, place)
     if refused is not None:
         return [refused]

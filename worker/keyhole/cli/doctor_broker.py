@@ -42,7 +42,7 @@ def be_impatient() -> None:
 def of_broker(settings: Settings) -> Iterator[Finding]:
     """Yield findings on whether the broker answers and Keyhole can use it.
 
-    If not, the last finding is bad.
+    If the broker does not answer, the first finding is bad.
     """
     url = str(settings.broker_url or settings.redis_url)
     if url.partition(":")[0] in REDIS and url != settings.redis_url:
@@ -76,7 +76,7 @@ def of_workers(*, embedded: bool) -> Iterator[Finding]:
 
 
 def of_queues(settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for each queue: how many messages wait, and how long the oldest has waited."""
+    """Yield a finding for each queue: how many messages wait, and how long the oldest message has waited."""
     url = str(settings.broker_url or settings.redis_url)
     prefix = app.conf.broker_transport_options.get("global_keyprefix")
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
                 if client is None:
                     length, oldest = _length(queue), None
                 else:
-                    # kombu adds messages on the left of the list, so the oldest one is on the right.
+                    # kombu adds messages on the left of the list, so the oldest message is on the right.
                     key = prefix + queue
                     length = client.llen(key)
                     oldest = _age(cast("bytes | None", client.lindex(key, -1)))

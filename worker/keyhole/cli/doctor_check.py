@@ -1,8 +1,9 @@
 """Runs the doctor's checks. A check that fails or hangs does not affect the others.
 
 A check can raise any exception, even a panic of a Rust library, and it can hang. Each check therefore runs in
-its own thread. If the check has not ended at its deadline, the doctor reports that, and no longer waits for
-the thread. Independent checks run at the same time, so several slow checks take no longer than one.
+its own thread. If the check has not ended at its deadline, the doctor reports that the check took too long,
+and no longer waits for the thread. Independent checks run at the same time, so several slow checks take no
+longer than one slow check.
 """
 
 import queue
@@ -18,8 +19,8 @@ DEADLINE: Final = 5.0
 #: Seconds for which a check waits for an answer or a connection. This is less than `DEADLINE`, so the check
 #: itself can report that a server did not answer.
 ANSWER_SECONDS: Final = 3.5
-#: The advice if a check takes too long. `SLOW` contains the advice for some subjects; for all others it is
-#: `SLOW_SERVER`.
+#: The advice if a check takes too long: the advice in `SLOW` for the check's subject, or `SLOW_SERVER` if
+#: `SLOW` does not contain the subject.
 SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and check the firewall"
 _S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall"
 SLOW: Final = {
@@ -38,7 +39,8 @@ class Check:
     """A check that starts to run when it is created.
 
     Args:
-        what: The subject of the finding that the check has failed or takes too long.
+        what: The subject of the check, for example "redis". A finding that the check fails or takes too long
+            has this subject.
         check: A function that yields findings.
         seconds: How long the check may take.
     """
@@ -61,7 +63,7 @@ class Check:
             self._found.put(None)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the check's findings, and a bad finding if the check fails or does not end in time."""
+        """Yield the check's findings, and also a bad finding if the check fails or does not end in time."""
         while True:
             try:
                 finding = self._found.get(timeout=max(0.0, self._ends_at - time.monotonic()))

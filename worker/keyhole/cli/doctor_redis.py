@@ -47,7 +47,8 @@ def of_redis(url: str) -> Iterator[Finding]:
 def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
     """Yield findings on a Redis that is only the broker.
 
-    Its durability is not checked: if the broker loses a message, the workers send it again from the ledger.
+    The durability of the broker is not checked, because the workers can send a lost message again from the
+    ledger.
     """
     with ask(url) as client:
         info = yield from _answering("broker", client, url, setting)
@@ -106,7 +107,7 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
         yield Finding(
             f"{what} role", GOOD, f"primary, {replicas} {'replica' if replicas == 1 else 'replicas'}"
         )
-    # `INFO` contains this field only if `min-replicas-to-write` is set.
+    # `INFO` contains `min_slaves_good_slaves` only if `min-replicas-to-write` is set.
     good, wanted = info.get("min_slaves_good_slaves"), _config(client, "min-replicas-to-write")
     if good is not None and wanted is not None and int(good) < int(wanted):
         yield Finding(
@@ -198,7 +199,7 @@ def _durability(client: redis.Redis, info: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _config(client: redis.Redis, name: str) -> str | None:
-    """Return a setting of the server; `None` if the server refuses to show it."""
+    """Return the value of a setting of the server, or `None` if the server does not return it."""
     try:
         return client.config_get(name).get(name)
     except redis.RedisError:
@@ -206,17 +207,18 @@ def _config(client: redis.Redis, name: str) -> str | None:
 
 
 def _has_waitaof(client: redis.Redis) -> bool | None:
-    """Return whether the server supports `WAITAOF`; `None` if that cannot be found out.
+    """Return whether the server supports `WAITAOF`, or `None` if this is unknown.
 
-    It cannot be found out if this user may not run `WAITAOF`, or if Redis fails. `WAITAOF 0 0 0` waits for no
-    disk and no replica, so it returns immediately.
+    It is unknown if the Redis user lacks the permission to run `WAITAOF`, or if Redis does not answer. The
+    check runs `WAITAOF 0 0 0`, which waits for no disk and no replica, and therefore returns immediately.
     """
     try:
         client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's
     except redis.exceptions.NoPermissionError:
         return None
     except redis.ResponseError as error:
-        return NO_COMMAND not in str(error).lower()  # a replica supports WAITAOF, but refuses it
+        # A replica supports WAITAOF, but refuses it with another error.
+        return NO_COMMAND not in str(error).lower()
     except redis.RedisError:
         return None
     return True

@@ -1,6 +1,7 @@
 """The doctor's checks of S3: the credentials, and the permissions to list, to read and to read tags.
 
-The checks of listing, reading and tags send one request each. They change nothing.
+The checks of listing, reading and tags send one request each, and change nothing. Only the check of reading
+repeats its request after a transient error.
 """
 
 from collections.abc import Iterator
@@ -114,5 +115,5 @@ def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
 
 
 def told(error: SourceError) -> str:
-    """Return an error's message without the advice to run the doctor, which is already running."""
+    """Return an error's message without the advice to run `keyhole doctor`, because it is already running."""
     return str(error).removesuffix(_SEE_DOCTOR)

@@ -12,16 +12,17 @@ from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
 
-#: Every ten seconds, a worker sweeps the ledger: it sends lost entries again. If jobs are open and the last
-#: sweep was more than this many seconds ago, the doctor gives advice.
+#: Every ten seconds, a worker sweeps the ledger: the worker looks for lost entries, and sends them to the
+#: broker again. If jobs are open and the last sweep was more than this many seconds ago, the doctor gives
+#: advice.
 UNSWEPT: Final = 60.0
 
 
 def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
     """Yield findings on jobs, busy processes, failed scans, unwritten tags, dead letters and audits.
 
-    `limit` is the number of seconds for which a process may be busy with one entry of the ledger. An entry is
-    a group of jobs that one message contains.
+    If a process has been busy with one entry of the ledger for more than `limit` seconds, the doctor reports
+    that the process hangs. An entry is a group of jobs that one message contains.
     """
     status = WorkStatus(services.redis)
     yield _jobs(status)
@@ -68,7 +69,7 @@ def _jobs(status: WorkStatus) -> Finding:
 
 
 def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
-    """Yield findings on the processes that work on jobs, including those that hang or no longer run."""
+    """Yield findings on the processes that work on jobs, including processes that hang or no longer run."""
     busy = status.busy()
     for process in busy:
         if process.silent_seconds > LEASE_SECONDS:
@@ -107,7 +108,7 @@ def _failures(status: WorkStatus) -> Iterator[Finding]:
 
 
 def of_confinement(services: Services) -> Finding:
-    """Return a finding on the confinement that this machine's kernel offers for the processes of a worker."""
+    """Return a finding on how strictly this machine's kernel can confine the processes of a worker."""
     from keyhole.fleet.pool_process import confinement
 
     words = confinement(services)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: Exit codes of commands.
 ALL_SAFE, SOME_NOT_SAFE, USAGE, UNDECIDED = 0, 1, 2, 3
-#: The exit code of a worker that ended although no signal had stopped it (`EX_SOFTWARE` in sysexits.h).
+#: The exit code of a worker that ended although nobody had stopped it (`EX_SOFTWARE` in sysexits.h).
 ENDED_BY_ITSELF = 70
 #: The exit code that shells use for Ctrl-C.
 INTERRUPTED = 130
@@ -64,8 +64,8 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _ending(error: Exception) -> CommandError | None:
-    """Return the error that ends the command if `error` comes from Redis or the broker; else `None`."""
-    # Imported here, because these imports take time, and a command without an error does not need them.
+    """Return the error that ends the command if `error` comes from Redis or the broker, otherwise `None`."""
+    # Imported here, because these imports take time, and only a command that fails needs them.
     import redis
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
     from kombu.exceptions import OperationalError

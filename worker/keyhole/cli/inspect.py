@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from keyhole.scan.report import Report
     from keyhole.settings import Settings
 
-#: For each thread, this many scans are prepared in advance. This keeps all threads busy, and needs little
-#: memory even if millions of objects are listed.
+#: The number of scans per thread that are running or waiting for a thread. The waiting scans keep all threads
+#: busy, and the limit bounds the memory even if millions of objects are listed.
 WAITING = 4
 
 
@@ -70,7 +70,8 @@ def inspect_command(
         from keyhole.cli.render import report_page, report_table
         from keyhole.cli.terminal import SafeConsole
 
-        # No text in a report is an emoji code. The table of these codes takes long to import.
+        # A report contains no emoji codes, and the table of these codes takes long to import, so switch them
+        # off.
         console = SafeConsole(soft_wrap=False, emoji=False)
         console.print(report_table(table, console) if many else report_page(table[0]))
     sys.exit(exit_code(statuses))
@@ -95,7 +96,8 @@ def _scans(
     targets: tuple[str, ...], settings: "Settings", *, recursive: bool, version_id: str | None
 ) -> Iterator[Callable[[], "Report"]]:
     """Yield, for each object, a function that scans the object. Objects are listed while the scans run."""
-    # Imported here, because the shell runs this module's top level to complete the options of the command.
+    # Imported here, so that the shell need not wait for these imports when it completes the command's
+    # options.
     from keyhole.api import inspect_stream, s3_access, scan_object, scan_path, scan_s3
 
     for target in targets:
@@ -128,7 +130,7 @@ def _parsed(target: str) -> S3Uri:
 
 
 def _at_once(scans: Iterator[Callable[[], "Report"]], threads: int) -> Iterator["Report"]:
-    """Call the functions in threads, and yield their reports in the order of the functions."""
+    """Run the scans in threads, and yield their reports in the order of the scans."""
     with ThreadPoolExecutor(threads) as pool:
         under_way: list[Future[Report]] = [pool.submit(scan) for scan in islice(scans, threads * WAITING)]
         try:

@@ -78,8 +78,8 @@ def listen_command(
     The options --bucket, --include, --exclude and --suffix can be repeated. Keyhole understands events of S3,
     also in SNS and EventBridge messages, and events of MinIO and Ceph. It deletes a message after it has
     queued the message's objects for the workers. Messages that it does not understand become dead letters
-    (`keyhole dead`). On Ctrl-C or SIGTERM, the listener finishes the messages that it has received; a second
-    signal ends it immediately.
+    (`keyhole dead`). On Ctrl-C, SIGTERM or SIGHUP, the listener finishes the messages that it has received. A
+    second signal ends the listener immediately.
     """
     settings = load_settings()
     settings = settings.model_copy(
@@ -189,7 +189,7 @@ class Pollers:
 
 @contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets. A second signal raises `KeyboardInterrupt`."""
+    """Yield an event that the first signal of `ENDINGS` sets. A second signal raises `KeyboardInterrupt`."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:

@@ -32,8 +32,9 @@ from keyhole.intake.events.handling import (
 from keyhole.intake.events.listener import Poll
 from keyhole.logs.lines import get_structured_logger
 
-#: Seconds between two lines if standard error is not a terminal; and between two calls of `View.tick`.
+#: If standard error is not a terminal, the listener logs a line once per this many seconds.
 LINE_SECONDS: Final = 10.0
+#: Seconds between two calls of `View.tick`.
 LOOK_SECONDS: Final = 0.25
 #: The shown speed is the average over this many seconds.
 SPEED_SECONDS: Final = 10.0
@@ -53,7 +54,7 @@ ROWS: Final = {
 
 
 class Tally:
-    """The counts of this process since its start, and its current problem.
+    """The counts of messages and objects since this process started, and the error of the last poll.
 
     All listener threads share one tally.
     """
@@ -99,11 +100,11 @@ class Tally:
 
 
 class View:
-    """Shows a tally on a terminal, or logs it.
+    """Shows a tally on a terminal, or logs the tally if standard error is not a terminal.
 
     Args:
         source: The queue's URL, without a password.
-        tally: The counts to show.
+        tally: The counts that the view shows or logs.
         stop: The event that is set when a signal has told the listener to stop.
     """
 
@@ -118,7 +119,8 @@ class View:
     def shown(self, log_level: str) -> Iterator[None]:
         """Show the tally during the `with` block, and its final state at the end.
 
-        On a terminal, log lines appear above the tally. Otherwise the tally is logged.
+        On a terminal, log lines appear above the tally. If standard error is not a terminal, the view logs
+        the tally at the start and at the end of the block, and `tick` logs it in between.
         """
         if sys.stderr.isatty():
             with Live(console=SafeConsole(stderr=True), get_renderable=self.page, refresh_per_second=4):

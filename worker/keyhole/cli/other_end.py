@@ -1,7 +1,7 @@
 """Finds out whether a connection failed because only the client or only the server uses TLS.
 
 If only one of them does, client and server wait for each other, or one of them closes the connection without
-a message. The error of the connection therefore does not show the cause.
+a message. The connection's error therefore does not name the cause.
 """
 
 import socket
@@ -18,7 +18,9 @@ _GREETINGS: Final = {"rediss": b"PING\r\n", "amqps": b"AMQP\x00\x00\x09\x01"}
 
 
 def other_end(url: str) -> str:
-    """Return advice for an error message if only the client or only the server uses TLS; else an empty text.
+    """Return advice if only the client or only the server uses TLS, otherwise an empty text.
+
+    The caller appends the advice to its error message.
 
     The test uses the URL's scheme, host and port, and sends no password.
     """

@@ -23,7 +23,7 @@ from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 
 YEAR_SECONDS = 365.25 * 86_400
-#: The names of the resources in the printed table.
+#: How the command prints the resources that can limit the speed of an audit.
 RESOURCES = {
     Resource.RATE: "the audit's rate limit",
     Resource.LATENCY: "S3's latency and the threads",
@@ -101,9 +101,9 @@ def plan_command(*, as_json: bool, **options: object) -> None:
     KEYHOLE_AUDIT_OUTSTANDING=60 keyhole plan --objects 1e9 --workers 50 --rate 0
 
     The plan is for a first audit, in which no object has a verdict yet. If the audit scans every version of
-    the objects, count every version. The command also uses the settings that limit audits, the settings for
-    what Redis stores, and the price table. `keyhole docs cost` explains the calculation, and what limits the
-    speed of an audit.
+    the objects, count every version in --objects. The command also uses the settings that limit audits, the
+    settings for what Redis stores, and the price table. `keyhole docs cost` explains the calculation, and
+    what limits the speed of an audit.
     """
     settings = load_settings()
     found = _plan(settings, options)

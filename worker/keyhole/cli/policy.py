@@ -27,7 +27,7 @@ def list_command() -> None:
 @policy_command.command("show")
 @click.argument("profile", type=click.Choice(PROFILES))
 def show_command(*, profile: str) -> None:
-    """Print a profile. Its comments name the document that each rule comes from."""
+    """Print a profile. The comments in the profile name the source of each rule."""
     click.echo(profile_text(profile), nl=False)
 
 

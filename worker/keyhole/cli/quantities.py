@@ -16,10 +16,10 @@ _MOST: Final = 10**15
 
 
 def parse_count(text: str) -> int:
-    """Return a count of at least 1, from text such as `1500`, `1,500,000`, `2M`, `1.5G` or `1e9`.
+    """Parse a count of at least 1, such as `1500`, `1,500,000`, `2M`, `1.5G` or `1e9`.
 
     Raises:
-        ValueError: The text is not such a count. The message contains examples.
+        ValueError: The text is not a count from 1 to 1e15. The message contains examples.
     """
     found = _COUNT.fullmatch(text.replace(",", "").replace("_", ""))
     number = 0.0
@@ -31,10 +31,10 @@ def parse_count(text: str) -> int:
 
 
 def parse_time(text: str) -> float:
-    """Return seconds above 0, from text such as `30ms`, `0.5 s` or `200us`.
+    """Parse a time above 0, such as `30ms`, `0.5 s` or `200us`, and return it in seconds.
 
     Raises:
-        ValueError: The text is not such a time. The message contains examples.
+        ValueError: The text is not a time above 0 with a unit. The message contains examples.
     """
     found = _TIME.fullmatch(text)
     seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
@@ -44,10 +44,10 @@ def parse_time(text: str) -> float:
 
 
 def parse_rate(text: str) -> float:
-    """Return a limit of requests per second, from text such as `500` or `0.5`; 0 means no limit.
+    """Parse a limit of requests per second, such as `500` or `0.5`. The value 0 means no limit.
 
     Raises:
-        ValueError: The text is not such a limit.
+        ValueError: The text is neither 0 nor a number from 0.001 to 1000000.
     """
     rate = float(text) if _NUMBER.fullmatch(text) else -1.0
     if rate and not _SLOWEST <= rate <= _FASTEST:
@@ -56,10 +56,10 @@ def parse_rate(text: str) -> float:
 
 
 def parse_gets(text: str) -> float:
-    """Return an average number of GETs for one object, from text such as `2.5`.
+    """Parse an average number of GETs for one object, such as `2.5`.
 
     Raises:
-        ValueError: The text is not such a number.
+        ValueError: The text is not a number from 1 to 1000.
     """
     gets = float(text) if _NUMBER.fullmatch(text) else 0.0
     if not 1 <= gets <= _MOST_GETS:

@@ -34,8 +34,8 @@ _KINDS: Final = (
         "Redis is a replica without a connection to its primary ({error}); set {setting} to the primary",
     ),
 )
-#: The messages for errors for which redis-py has no separate type. A part of the error's text identifies
-#: them.
+#: The messages for errors for which redis-py has no separate type. Keyhole recognizes these errors by a part
+#: of their text.
 _WORDS: Final = (
     ("NOAUTH", _KINDS[1][1]),
     ("Authentication required", _KINDS[1][1]),

@@ -24,7 +24,8 @@ SUFFIXES = {
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet", ".pq"),
 }
-#: The formats that contain only a table of objects, and no findings about the bucket.
+#: The formats that contain only a table of objects. Files in these formats do not contain the findings about
+#: the bucket.
 TABLES = {"csv", "parquet"}
 STDOUT = "-"
 
@@ -108,7 +109,10 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
 
 @contextmanager
 def _opened(output: str) -> Iterator[BinaryIO]:
-    """Yield standard output, or a temporary file that replaces `output` when the `with` block ends."""
+    """Yield the file to write the report to: standard output, a temporary file, or a device or pipe.
+
+    The temporary file replaces `output` when the `with` block ends without an error.
+    """
     if output == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -135,7 +139,7 @@ def _opened(output: str) -> Iterator[BinaryIO]:
 
 
 def _tell(audit: Audit, format_name: str, output: str) -> None:
-    """Print the size of the report, and what it does not contain."""
+    """Print the size of the report, and whether it is incomplete or lacks findings about the bucket."""
     if output != STDOUT:
         click.echo(f"{shown(output)} ({size(Path(output).stat().st_size)})", err=True)
     if audit.state is not AuditState.DONE:

@@ -22,10 +22,10 @@ def scheduler_command(*, check: bool) -> None:
     keyhole scheduler --check                  exit code 0: healthy, 1: unhealthy
 
     The scheduler reads the file once, when it starts; `keyhole schedules` shows the next runs. If several
-    schedulers run, only one is active. When the active scheduler ends, another takes over immediately. If the
-    active scheduler was killed, another takes over after about 30 s. If an audit was due while no scheduler
-    was running, the next scheduler starts it once. Workers carry out the audits. If no Redis is configured,
-    the scheduler starts the embedded Valkey and a worker.
+    schedulers run, only one is active. When the active scheduler stops, another scheduler takes over
+    immediately. If the active scheduler is killed, another scheduler takes over after about 30 s. If an audit
+    was due while no scheduler was running, the next scheduler starts the audit once. Workers carry out the
+    audits. If no Redis is configured, the scheduler starts the embedded Valkey and a worker.
     """
     if check:
         sys.exit(health.check("scheduler"))

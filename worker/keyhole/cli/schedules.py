@@ -31,12 +31,12 @@ class Standing:
     """The state of a schedule. Times are in UTC."""
 
     schedule: "Schedule"
-    #: The time of the next run. `None` if the schedule has an interval and no scheduler has stored the
-    #: schedule yet, because the first interval begins when a scheduler stores it.
+    #: The time of the next run. `None` if the schedule has an interval (`every`) and no scheduler has stored
+    #: this version of the schedule yet: the first interval begins when a scheduler stores the schedule.
     next_run: datetime | None
-    #: The id of the last audit that this schedule started; `None` if it has started none.
+    #: The id of the last audit that this schedule started; `None` if the schedule has not started an audit.
     last_id: str | None
-    #: That audit; `None` if Redis no longer stores it.
+    #: The last audit that this schedule started; `None` if Redis no longer stores the audit.
     last: Audit | None
     #: How many times the schedule was due while its last audit was still running.
     skipped: int
@@ -115,7 +115,10 @@ def _standing(client: redis.Redis, schedule: "Schedule", now: datetime) -> Stand
 
 
 def _unread(client: redis.Redis, schedules: "Sequence[Schedule]") -> list[str]:
-    """Return the names of all schedules that have changed since a scheduler read the file."""
+    """Return the names of all schedules that have changed since a scheduler read the file.
+
+    A schedule that was added to the file, or removed from it, has also changed.
+    """
     from keyhole.fleet.scheduling import beat_entry, known_names
 
     entries = {schedule.name: beat_entry(client, schedule.name) for schedule in schedules}

@@ -25,11 +25,11 @@ from keyhole.sources.s3_uri import parse_s3_uri
 #: The number of jobs that are recorded and published together.
 CHUNK = 10_000
 #: While a worker writes an object's tags, Redis contains a debt: a record that the tags must be written. The
-#: worker removes the debt shortly after it has recorded the verdict, and the command waits at most this many
-#: seconds for that.
+#: worker removes the debt shortly after it has recorded the verdict. After the last verdict, the command
+#: waits at most this many seconds until the debts are removed.
 SETTLING = 5.0
-#: If no verdict arrives during this many waits of half a second, the command prints a hint that no worker
-#: seems to be running.
+#: The command waits for verdicts half a second at a time. If no verdict arrives during this many waits, the
+#: command prints a hint that no worker seems to be running.
 PATIENCE = 20
 
 
@@ -69,7 +69,10 @@ def submit_command(
 
 
 def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
-    """Submit jobs. If `wait` is true, print the verdicts and return the reports; else return no reports."""
+    """Submit jobs. If `wait` is true, wait for the reports, and print and return them.
+
+    If `wait` is false, print the jobs, and return no reports.
+    """
     from keyhole.app import configure
     from keyhole.fleet.services import services, use_settings
     from keyhole.tasks import submit
@@ -148,7 +151,10 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
 
 
 def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
-    """Print how many objects' tags are not written yet, with one example. Return whether there are any."""
+    """Print how many objects lack tags that are not written yet, and one example.
+
+    Return whether such objects exist.
+    """
     from keyhole.fleet.services import services
 
     objects = [(str(report.bucket), str(report.key), report.version_id) for report in reports]
@@ -157,7 +163,8 @@ def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
     while objects:
         found = list(zip(objects, services().tag_debts.owed_among(objects), strict=True))
         owed += [(name, debt) for name, debt in found if debt is not None and debt.times]
-        # No attempt to write these objects' tags has failed yet: a worker is still writing them.
+        # For these objects, no attempt to write the tags has failed yet, so a worker is still writing the
+        # tags.
         objects = [name for name, debt in found if debt is not None and not debt.times]
         if time.monotonic() > until:
             break

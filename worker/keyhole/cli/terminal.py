@@ -13,8 +13,8 @@ class SafeConsole(Console):
 
     Rich itself prints most control characters unchanged. Rich's own colours and cursor movements still work.
 
-    Callers should still pass keys and errors through `shown` before they put them into a table. Rich then
-    computes the widths of the columns from the escapes. This console only escapes what a caller forgot.
+    Callers should still pass keys and errors through `shown` before they put them into a table, because Rich
+    computes the widths of the columns before this console replaces control characters.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -33,8 +33,9 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: If an object differs from its verdict or its tags, it is compared this many times in all. At the first
-#: comparison, a worker may have written the tags of a new verdict, and not yet recorded the verdict.
+#: If an object differs from its verdict or its tags, the command compares the object again, this many times
+#: in all. At the first comparison, a worker may have written the tags of a new verdict, but not yet recorded
+#: the verdict.
 READINGS = 2
 
 
@@ -45,7 +46,8 @@ READINGS = 2
 def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bool) -> None:
     """Compare objects with their verdicts and their tags.
 
-    The command sends two requests for each object, for its ETag and its tags. It does not read the content.
+    The command sends two requests for each object, for its ETag and its tags. If the object differs, the
+    command sends both requests again. It does not read the content.
 
     \b
     keyhole verify s3://images/debian.qcow2
@@ -72,7 +74,7 @@ def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bo
 
 
 class _Verifier:
-    """Compares objects with their verdicts and tags. Call it with an object to get the result."""
+    """Compares objects with their verdicts and tags. Call the instance with an object to get the result."""
 
     def __init__(self, settings: Settings) -> None:
         client = connect(str(settings.redis_url))
@@ -86,7 +88,7 @@ class _Verifier:
         self._sinks = settings.sinks
 
     def __call__(self, place: S3Uri, version_id: str | None) -> Verification:
-        """Return the result for one object. If it differs, compare it again."""
+        """Return the result for one object. If the object differs, compare the object again."""
         for _ in range(READINGS):
             found = self._read(place, version_id)
             if found.state is not Agreement.DIFFER:

@@ -73,7 +73,8 @@ def worker_command(
         if unconfined is not None:
             raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")
         worker = configure(settings).Worker(
-            # Every worker needs a unique name, even if several run on one host: remote commands use the name.
+            # Celery's remote commands address a worker by its name, so several workers on one host need
+            # different names.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
             pool_cls="prefork",
             concurrency=concurrency,
@@ -101,7 +102,7 @@ def worker_command(
 
 @contextmanager
 def _stops_while_it_starts() -> Iterator[None]:
-    """Exit with 0 on SIGTERM during the start, like a running worker.
+    """Exit with 0 if SIGTERM arrives while the worker starts, as a running worker does.
 
     Once the worker runs, Celery replaces this signal handler.
     """
@@ -120,7 +121,8 @@ def _stops_while_it_starts() -> Iterator[None]:
 def _stop_with_stdin() -> None:
     """Stop the worker when stdin ends.
 
-    The parent process has the other end of the pipe. If the parent ends or is killed, stdin ends.
+    Stdin is a pipe whose other end the parent process holds open. If the parent ends or is killed, stdin
+    ends.
     """
     while os.read(sys.stdin.fileno(), 1024):
         pass
