@@ -1,8 +1,8 @@
 """Read the allocated entries of a block map, and skip the free entries without a loop over all entries.
 
-In the map of a sparse image, nearly all entries are free, and they lie next to each other. Comparing a page
-of such entries takes as long as a few steps of a loop. So a map of 32,768 free entries is read in 10 µs, and
-not in a millisecond.
+In the map of a sparse image, nearly all entries are free, and most free entries are next to each other.
+Comparing a page of the map with a page of free entries takes as long as a few steps of a loop. So a map of
+32,768 free entries is read in 10 µs instead of 1 ms.
 """
 
 from array import array
@@ -12,14 +12,15 @@ from typing import Literal
 
 from keyhole.inspectors.effort import CALL, spend
 
-#: The number of bytes that are compared at once: first a page of the map, then the pieces of this page.
+#: The number of bytes that are compared at once: first a whole page of the map, and then each piece of the
+#: page if the page contains both free and allocated entries.
 PAGE_BYTES, PIECE_BYTES = 4096, 256
 
 
 def allocated(
     code: str, order: Literal["little", "big"], table: bytes, free: tuple[bytes, ...]
 ) -> "array[int]":
-    """Return the entries of a map in order, but not the free entries, and not a partial entry at the end.
+    """Return the entries of a map in order, without the free entries and without a partial entry at the end.
 
     Args:
         code: The type code of the entries for the module `array`: `I` for 4 bytes, `Q` for 8 bytes.

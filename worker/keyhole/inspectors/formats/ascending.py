@@ -72,7 +72,7 @@ def is_range(numbers: "array[int]", start: int, step: int) -> bool:
 
 
 def lacking(numbers: "array[int]", others: Iterable[int]) -> "array[int]":
-    """Return those of `others` that are not in `numbers`, which must be in ascending order."""
+    """Return the numbers in `others` that are not in `numbers`. `numbers` must be in ascending order."""
     return array(numbers.typecode, (number for number in others if not _holds(numbers, number)))
 
 
@@ -90,13 +90,14 @@ def rises(numbers: "array[int]", step: int) -> bool:
 def _part_rises(numbers: "array[int]", step: int) -> bool:
     """Compare at least two numbers, and at most `COMPARED`; see `rises`.
 
-    The array is read as one long integer, in which each number takes up a lane of 32 or 64 bits. One
-    subtraction then compares all pairs of neighbours. Before the subtraction, the highest bit of each lane is
-    set, and `step` is subtracted from the lane. Afterwards the highest bit is still set if the second number
-    of the pair is at least `step` larger than the first.
+    The array is read as one long integer, in which each number has its own 32 or 64 bits, a "lane". One
+    subtraction of such integers then compares all pairs of neighbours. Each lane of the minuend contains the
+    second number of a pair, minus `step`, with the highest bit set. The first number of the pair is
+    subtracted from the lane. The highest bit is still set afterwards if the second number is at least `step`
+    larger than the first number.
 
-    The two highest bits of every lane must be free, so that no lane changes the next one. Otherwise the
-    numbers are compared one by one.
+    The two highest bits of every number must be zero, so that the subtraction in one lane does not borrow
+    from the next lane. Otherwise the numbers are compared one by one.
     """
     if len(numbers) <= SHORT:
         return _rises_one_by_one(numbers, step)
@@ -116,13 +117,13 @@ def _rises_one_by_one(numbers: "array[int]", step: int) -> bool:
 
 
 class _Lanes(NamedTuple):
-    """Integers that consist of one lane for each pair of neighbours.
+    """The constants of `_part_rises`: integers that have one lane for each pair of neighbours.
 
     Attributes:
-        mask: All bits of all lanes.
-        highest: The highest bit of each lane.
-        added: The highest bit of each lane, less the step.
-        reserved: The two highest bits of each lane, and of one more lane.
+        mask: All bits of each lane are set.
+        highest: The highest bit of each lane is set.
+        added: Each lane contains its highest bit, minus the step.
+        reserved: The two highest bits of each lane, and of one additional lane, are set.
     """
 
     mask: int
@@ -133,7 +134,7 @@ class _Lanes(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _lanes(lane: int, pairs: int, step: int) -> _Lanes:
-    """Return the integers for `pairs` pairs of neighbours, with one lane of `lane` bits for each pair."""
+    """Return the constants for `pairs` pairs of neighbours and lanes of `lane` bits."""
     ones = int.from_bytes((1).to_bytes(lane // 8, "little") * (pairs + 1), "little")
     mask = (1 << lane * pairs) - 1
     highest = (ones & mask) << lane - 1

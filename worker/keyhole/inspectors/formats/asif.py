@@ -1,6 +1,6 @@
 """Apple Sparse Image Format (ASIF), introduced with macOS 26. All fields are big-endian.
 
-Source: Apple has not published a specification. Two projects found out the fields below: "ASIF binary
+Source: Apple has not published a specification. Two projects have described the fields: "ASIF binary
 specification" (github.com/huven/asif-format) and dissect.hypervisor, disk/c_asif.py.
 
 | offset | bytes | field of the header |
@@ -19,10 +19,10 @@ A directory begins with a sequence number (u64). A u64 for each table follows: t
 contains the table, or zero if there is no table. The directory with the higher sequence number is in use. The
 tables map the chunks of the disk to the chunks of the file.
 
-Wholeness: unchecked. The file stores chunks in any order, and no field states which chunk is the last one.
-Only the tables show this, and Keyhole does not read the tables, because they have about 1 MiB for each 100
-GiB of the disk. If a file is too short for its directories, or for the tables that the directories point to,
-the file is cut off. In other files, Keyhole cannot detect missing chunks.
+Wholeness: unchecked. The file stores chunks in any order, and only the tables show which chunk is the last
+one in the file. Keyhole does not read the tables, because they have about 1 MiB for each 100 GiB of the disk.
+If a file is too short for its directories, or for the tables that the directories point to, Keyhole reports
+the file as truncated. Keyhole cannot detect other missing chunks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ class ASIFInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The virtual size in bytes; zero until the header is read, or if the sizes in it are invalid."""
+        """The virtual size in bytes; zero until the header is read, or if a size in the header is invalid."""
         return self._u64(48) * self._sector if self._sizes_make_sense else 0
 
     def post_process(self) -> None:

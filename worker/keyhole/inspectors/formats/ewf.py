@@ -76,8 +76,8 @@ MEDIA = {0x00: "removable", 0x01: "fixed", 0x03: "optical", 0x0E: "logical", 0x1
 #: At most this many sections are read. The volume section is the third, fourth or fifth section of a first
 #: segment. The sections after it are read only to check the chain.
 MAX_SECTIONS = 12
-#: The chain is followed up to this offset. A scan fetches this many bytes with its first request, so these
-#: sections cost no further request.
+#: The chain is followed up to this offset. By default, the first request of a scan fetches at least this many
+#: bytes, so these sections cost no further request.
 CHAIN_END = 256 * 1024
 #: A virtual size must fit into a 64-bit number of bytes.
 MAX_VIRTUAL_SIZE = 2**64 - 1

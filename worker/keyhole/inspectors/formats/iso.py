@@ -58,9 +58,9 @@ JOLIET = (b"%/@", b"%/C", b"%/E")
 ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
 #: The length of a directory's first record in bytes, up to the end of the entry `SP`.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
-#: The number of bytes that the first range request for an object fetches. The root directory and the UDF
-#: structures in this part need no further request. The UDF structures are captured before they are known to
-#: be needed, because in a stream they arrive before the anchor that points to them.
+#: By default, the first range request for an object fetches at least this many bytes. The root directory and
+#: the UDF structures in this part need no further request. The UDF structures are captured before they are
+#: known to be needed, because in a stream they arrive before the anchor that points to them.
 FRONT_BYTES = 256 * 1024
 
 

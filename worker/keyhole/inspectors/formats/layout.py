@@ -62,7 +62,7 @@ class Blocks:
         self._base = base
         spend(CALL)
         # There can be millions of places, and a list takes five times as much memory as an array. So store
-        # the places as an array, unless one of them is out of bounds.
+        # the places as an array, unless a place does not fit into an unsigned 64-bit number.
         self._places: Sequence[int] = ascending(places) if isinstance(places, array) else sorted(places)
         if self._places and self._places[0] >= 0 and self._places[-1] < 1 << 64:
             self._places = self._places if isinstance(self._places, array) else array("Q", self._places)
@@ -87,7 +87,7 @@ class Blocks:
 
     def _rises(self, units: int) -> bool:
         """Return whether every block begins at least `units` units after the block before it."""
-        # The places are a list only if there are none, or if one of them is out of bounds.
+        # The places are a list only if there are no places, or if a place does not fit into 64 bits.
         return isinstance(self._places, array) and rises(self._places, units)
 
     def parts(self) -> Iterator[Part]:
@@ -141,7 +141,8 @@ def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Findi
             yield found(CHECK, f"{some.name} at byte {at} overlaps another one")
         yield from over(some, parts)
     for some, others in combinations(blocks, 2):
-        # Usually all blocks of one map lie before all blocks of the other map, so the search can be skipped.
+        # Usually all blocks of one map are before all blocks of the other map. Then they cannot overlap, and
+        # the search is skipped.
         if some.end > others.start and others.end > some.start:
             few, many = sorted((some, others), key=len)
             yield from islice(over(many, few.parts()), 1)
@@ -150,7 +151,7 @@ def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Findi
 def _parts(parts: Iterable[Part]) -> Iterator[Finding]:
     """Yield findings on parts that overlap; `parts` must be sorted.
 
-    If several pairs of parts overlap, at least one pair gets a finding, but not always every pair.
+    If several parts overlap each other, there is at least one finding, but not a finding for each pair.
     """
     before: Part | None = None
     for part in parts:

@@ -30,7 +30,7 @@ class ScatteredRegion(CaptureRegion):
         self._open = dict.fromkeys(range(len(merged)))
 
     def put(self, offset: int, data: bytes) -> bool:
-        """Store the bytes of `data` that lie in a piece and are not stored yet.
+        """Store the bytes of `data` that belong to a piece and are not stored yet.
 
         Args:
             offset: The absolute offset of the first byte of `data`.

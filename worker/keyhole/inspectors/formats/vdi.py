@@ -51,7 +51,7 @@ HEADER_BYTES = 512
 #: The end of the field for the virtual size.
 VIRTUAL_SIZE_END = 0x178
 VERSION_1_1 = 0x00010001
-#: The highest major version.
+#: The major version whose header fields Keyhole uses. Higher major versions are unknown.
 MAJOR_VERSION = 1
 #: How many bytes of the block map are read and kept in memory (held). The map follows the header. This many
 #: bytes are the entries of 32,768 blocks, which are 32 GiB of disk at the usual block size of 1 MiB.
@@ -154,10 +154,11 @@ class VDIInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven once the header and the object's length are known, because the header counts the blocks.
+        """Proven once the header and the object's length are known.
 
-        Sampled if a thorough inspection has read only a part of the block map. If the object is too short for
-        the blocks, `checks` reports this, and `Inspection` then does not report the image as whole.
+        The block map is not needed, because the header states how many blocks the object contains. Sampled if
+        a thorough inspection has read only a part of the block map. If the object is too short for the
+        blocks, `checks` reports this, and `Inspection` then does not report the image as whole.
         """
         header = self._header
         if not self._read or self._size is None or header.variant:
@@ -239,7 +240,7 @@ class VDIInspector(HeaderInspector):
                 Part(data_offset, data_end, "the data"),
             ]
         )
-        # The places are counted in blocks from the beginning of the data.
+        # A map entry counts in blocks from the beginning of the data, so each `Blocks` unit is one block.
         held = self.captured("map")
         places = Blocks("a block", allocated("I", "little", held, NO_BLOCK), 1)
         yield from overlaps((), places)
@@ -260,5 +261,5 @@ class VDIInspector(HeaderInspector):
 
     @property
     def _read(self) -> bool:
-        """Whether the header is held, and its version has the fields of version 1.1."""
+        """Whether the header has been read, and its version has the same fields as version 1.1."""
         return self._header.major == MAJOR_VERSION and self._header_held

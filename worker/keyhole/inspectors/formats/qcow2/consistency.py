@@ -2,8 +2,8 @@
 
 Source: QEMU, block/qcow2-refcount.c, qcow2_check_refcounts, qcow2_check_metadata_overlap.
 
-Snapshots share clusters, so several entries may point to the same cluster. The cluster's refcount states how
-many references there are. It is an error if there are more references.
+Snapshots share clusters, so several entries can point to the same cluster. A cluster's refcount states how
+many references to the cluster there are. A cluster with more references than its refcount states is an error.
 """
 
 from array import array
@@ -34,8 +34,8 @@ def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
         return
     tables = ascending(maps.l2_tables)
     counted = _counted(tables)
-    # The clusters that L2 tables point to, grouped by the number of L1 entries that point to each of these
-    # tables: an entry of an L2 table counts as so many references to a cluster.
+    # If n L1 entries point to an L2 table, each entry of this table counts as n references to a cluster. So
+    # the clusters are grouped by n.
     groups = {
         times: maps.mapped_by(offset for offset, count in counted if count == times)
         for times in sorted({count for _, count in counted})
@@ -81,7 +81,8 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
     Args:
         maps: The tables of the image.
         parts: The contiguous structures of the image.
-        groups: The clusters that L2 tables point to, by the number of L1 entries that point to these tables.
+        groups: For each number n of L1 entries that point to the same L2 table, the clusters that such tables
+            point to.
     """
     bits, counts = maps.header.cluster_bits, _refcounts(maps)
     for part in parts:
@@ -96,8 +97,8 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
         if (shared := counts.exceeded(pointed_at, times)) is not None:
             yield found(CHECK, f"cluster {shared} has more references than its refcount states")
             return
-    # The L2 table's offset from each L1 entry. Bit 63 of the entry, which states that the table's refcount is
-    # one, is copied to the lowest bit.
+    # Bit 63 of an L1 entry states that the refcount of the L2 table is one. `entries` contains the offset of
+    # each L2 table, with a copy of bit 63 in the lowest bit.
     entries = (entry & L1_OFFSET | entry >> 63 for entry in maps.l1_table if entry & L1_OFFSET)
     written = not rises(tables, 1) and any(
         one | 1 == other | 1 and (one | other) & 1 for one, other in pairwise(ascending(array("Q", entries)))
@@ -148,9 +149,10 @@ def _counted(numbers: "array[int]") -> list[tuple[int, int]]:
 
 
 def _pointers(groups: dict[int, Mapped]) -> "Iterator[tuple[int, array[int]]]":
-    """Yield the clusters that L2 tables point to, as pairs (times, clusters).
+    """Yield pairs (times, clusters).
 
-    `times` is the number of L1 entries that point to each of these L2 tables.
+    `clusters` are the clusters that L2 tables point to, and `times` is the number of L1 entries that point to
+    each of these L2 tables.
     """
     for times, group in groups.items():
         yield times, group.clusters

@@ -38,7 +38,7 @@ OFFSET = 0x00FFFFFFFFFFFE00
 #: Bits that must be zero in an entry. In version 2 and in extended entries, the lowest bit must be zero too.
 RESERVED, LOWEST = 0x3F000000000001FE, 1
 COMPRESSED = 1 << 62
-#: The first bytes of entries that are not compressed.
+#: The possible values of an entry's first byte if the entry's cluster is not compressed.
 UNCOMPRESSED = bytes(byte for byte in range(256) if not byte << 56 & COMPRESSED)
 
 

@@ -37,7 +37,7 @@ from keyhole.inspectors.formats.qcow2.maps import L1_OFFSET, L1_RESERVED, SNAPSH
 from keyhole.inspectors.region import ByteRange, CaptureRegion
 from keyhole.inspectors.text import printable
 
-#: The magic and each version.
+#: The first 8 bytes of an image: the magic, followed by version 2 or 3.
 VERSIONS = (MAGIC + b"\0\0\0\2", MAGIC + b"\0\0\0\3")
 #: QEMU's limits (block/qcow2.h: QCOW_MAX_L1_SIZE, QCOW_MAX_REFTABLE_SIZE, QCOW_MAX_SNAPSHOTS).
 MAX_L1_BYTES = 32 * 1024 * 1024
@@ -136,8 +136,8 @@ class QcowInspector(HeaderInspector):
         if header is None or maps is None or not header.refcounts_right:
             return Wholeness.UNCHECKED
         if maps.last_cluster is None:
-            # The block has not been read, or all its refcounts are zero. If they are zero, the refcount of
-            # the last cluster in use is in an earlier block, which was not read.
+            # The last refcount block has not been read, or all of its refcounts are zero. If all are zero,
+            # the last cluster in use has its refcount in an earlier block, which was not read.
             return Wholeness.UNCHECKED
         if self.thorough:
             return Wholeness.PROVEN if maps.whole else Wholeness.SAMPLED

@@ -33,9 +33,10 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 #: The length of the file's front. At the default cluster size, the front contains the header, one cluster of
 #: each kind of table, and the first L2 table.
 NEAR_BYTES = 320 * 1024
-#: The part of the front that the first GET fetches.
+#: The offset at which the front is divided into two regions.
 FIRST_BYTES = 256 * 1024
-#: With clusters larger than this, the front contains no L2 table, so the inspector does not capture it.
+#: If clusters are larger than this, the front contains no L2 table, so the inspector does not capture the
+#: front.
 MAX_NEAR_CLUSTER = 64 * 1024
 #: At most this many bytes of the refcount table are read: 16,384 entries. At the default cluster size, these
 #: entries cover an image file of 32 TiB.
@@ -105,9 +106,9 @@ class QcowMaps:
         header, thorough = self.header, self._inspector.thorough
         length = min(THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length)
         self._select("refcount_table", CaptureRegion(header.refcount_table.offset, length))
-        # The front begins after the region `header`, which a stream has passed when this code runs. It is
-        # divided into two regions where the first GET ends: each region then usually arrives in one piece,
-        # which needs one copy fewer than a region that arrives in two pieces.
+        # The front begins after the region `header`, because a stream has already passed the header when this
+        # code runs. A region that arrives in one piece needs one copy fewer than a region that arrives in two
+        # pieces. So the front is two regions, for callers whose first read ends at `FIRST_BYTES`.
         near = header.cluster_bytes <= MAX_NEAR_CLUSTER
         self._select("front", CaptureRegion(HEADER_BYTES, FIRST_BYTES - HEADER_BYTES if near else 0))
         self._select("front_end", CaptureRegion(FIRST_BYTES, NEAR_BYTES - FIRST_BYTES if near else 0))
@@ -176,7 +177,7 @@ class QcowMaps:
     def last_cluster(self) -> int | None:
         """The offset of the last cluster in use, according to the last refcount block.
 
-        It is `None` if the block has not been read, or if all its refcounts are zero.
+        It is `None` if this block has not been read, or if all of its refcounts are zero.
         """
         block, last = self._captured("refcount_block"), self.last_block
         used = used_bytes(block)
@@ -271,7 +272,7 @@ class QcowMaps:
 
     @property
     def known_blocks(self) -> int:
-        """The number of refcount blocks whose entries have been read; `ALL_BLOCKS` if the table is whole."""
+        """The number of refcount table entries that were read; `ALL_BLOCKS` if the whole table was read."""
         held = len(self._captured("refcount_table"))
         return ALL_BLOCKS if held == self.header.refcount_table.length else held // 8
 

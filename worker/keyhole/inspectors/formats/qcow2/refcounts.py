@@ -17,10 +17,12 @@ from keyhole.inspectors.effort import spend
 from keyhole.inspectors.fields import big_endian
 from keyhole.inspectors.formats.ascending import rises
 
-#: The array type code for each width of a refcount in bits. Narrower refcounts share a byte.
+#: The array type code for each width of a refcount in bits. Narrower refcounts have no type code, because
+#: several of them share a byte.
 CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
-#: More blocks than a refcount table can have. It means that all entries of the table have been read.
+#: The value of the parameter `known` of `Refcounts` if all entries of the refcount table have been read. No
+#: table has this many entries.
 ALL_BLOCKS = 1 << 64
 
 
@@ -54,7 +56,7 @@ class Refcounts:
         self._blocks = blocks
         self._known = known
         self._shared = shared
-        # The refcounts of each block that has been needed, by the block's offset.
+        # The refcounts of the blocks that have been parsed so far, by the offset of the block.
         self._decoded: dict[int, Sequence[int]] = {}
 
     def exceeded(self, clusters: Sequence[int], times: int = 1) -> int | None:

@@ -27,13 +27,13 @@ section "The COWD sparse extent data file"; QEMU, block/vmdk.c, vmdk_open_vmfs_s
 The grain directory points to grain tables of 4,096 entries, and the tables point to grains. Every entry is a
 sector number of 4 bytes, or 0 if there is no table or grain.
 
-The descriptor is another object. In newer disks only the descriptor names the parent, so an extent can have a
-parent that it does not name. Nevertheless, QEMU searches the 20 sectors after the first sector of the extent
-for a descriptor, and opens the parent that is named there.
+The descriptor of the disk is another object. In newer disks only the descriptor names the parent, so an
+extent can have a parent that the extent does not name. Nevertheless, QEMU searches the 20 sectors after the
+first sector of the extent for a descriptor, and opens the parent that is named there.
 
 Wholeness: the object must contain the grains that the table at the highest sector points to. Writers append
-tables and grains, so this table most probably points to the last grain. This is a proof if there is only one
-table. If there are more tables, it is a sample.
+tables and grains, so this table most probably points to the last grain. If the extent has only one table, the
+wholeness is proven. If there are more tables, it is sampled.
 """
 
 from array import array
@@ -69,7 +69,7 @@ TABLE_ENTRIES = 4096
 TABLE_BYTES = 4 * TABLE_ENTRIES
 #: The largest grain that QEMU accepts (block/vmdk.c, vmdk_add_extent). The grain size must be a power of two.
 MAX_GRAIN_SECTORS = 0x200000
-#: The largest number of entries in a grain directory that QEMU accepts (the same function).
+#: The largest number of entries in a grain directory that QEMU accepts (block/vmdk.c, vmdk_add_extent).
 MAX_ENTRIES = 32 * 1024 * 1024
 #: How many bytes of the grain directory are read: 16,384 entries, which are 32 GiB of disk at the usual grain
 #: size of one sector.
@@ -217,8 +217,9 @@ class COWDInspector(HeaderInspector):
         """The parent's name, which can be empty; `None` if a root extent contains only its geometry there."""
         area = self.captured("header")[NAME_AT:NAME_END]
         if self._u32(8) & ROOT:
-            # A reader that ignores the flag for root extents would read these bytes as the parent's name, so
-            # treat them as a name, unless only the geometry is there.
+            # A root extent has a geometry here, followed by zeros. If there are other bytes after the
+            # geometry, report them as a name, because a reader that ignores the flag for root extents opens a
+            # parent of this name.
             return printable(area.split(b"\0", 1)[0]) if any(area[GEOMETRY_BYTES:]) else None
         return printable(area.split(b"\0", 1)[0])
 

@@ -260,7 +260,7 @@ class GrainMapInspector(HeaderInspector):
         within = "footer" if not self.has_region(f"{prefix}directory") else f"{prefix}tables_apart"
         if not self.filled(within):
             return b""
-        # There can be millions of tables, most of which are not held. So join only the tables that are held.
+        # There can be millions of tables, and most of them are not held. So join only the held tables.
         region, length, first = self.region(within), self._table_bytes, self.region(within).offset // SECTOR
         tables = (table for table in self._tables[directory] if table >= first)
         held = dict.fromkeys(table for table in tables if region.at(table * SECTOR, length))
@@ -272,9 +272,9 @@ class GrainMapInspector(HeaderInspector):
     def _grains(self) -> "array[int]":
         """The sectors of all grains that the held tables point to.
 
-        A grain that two entries of the first tables point to is listed twice, so that the error is found. The
-        redundant tables should point to the same grains, so a grain in the redundant tables is added only if
-        the first tables lack it.
+        If two entries of the grain directory's tables point to the same grain, the grain is listed twice, so
+        that `_overlaps` finds the error. The redundant tables usually point to the same grains. So a grain in
+        the redundant tables is added only if the grain directory's tables lack the grain.
         """
         grains = array("I")
         for directory in self._directories[:1]:
@@ -333,7 +333,8 @@ class GrainMapInspector(HeaderInspector):
             parts.append(Part(start, start + self._directory_bytes, directory.name))
             places = self._tables[directory]
             tables.append(Blocks(directory.table_name, places, self._table_bytes, unit=SECTOR))
-        # The length of a compressed grain is unknown, but another grain must not begin in its first sector.
+        # The length of a compressed grain is unknown. So compare only its first sector: another grain that
+        # begins in this sector is an error.
         length = SECTOR if header.compressed else header.grain_bytes
         grains = Blocks("a grain", self._grains, length, unit=SECTOR)
         yield from overlaps(parts, *tables, grains)

@@ -1,4 +1,6 @@
-r"""Parses the header of a sparse VMDK. It is at the front and, if the image has a footer, also in the footer.
+r"""Parses the header of a sparse VMDK.
+
+An image has a header at the front. If it has a footer, the footer contains a second header.
 
 All fields are little-endian. A sector has 512 bytes.
 
@@ -75,7 +77,10 @@ class SparseHeader(NamedTuple):
 
     @property
     def method_agrees(self) -> bool:
-        """Whether the compression method matches the flag. QEMU uses the method."""
+        """Whether the compression method matches the flag for compressed grains.
+
+        QEMU uses only the method.
+        """
         return self.compression == (DEFLATE if self.compressed else NO_COMPRESSION)
 
     @property
@@ -110,7 +115,8 @@ class SparseHeader(NamedTuple):
     def least_grain(self) -> int:
         """The lowest value of a grain table entry that is the sector of a grain.
 
-        If the flag for grains of zeros is set, an entry of 1 is a grain of zeros, also in QEMU.
+        If the flag for grains of zeros is set, an entry of 1 means a grain of zeros, and QEMU reads it in
+        this way, too.
         """
         return 2 if self.flags & ZERO_GRAINS else 1
 

@@ -38,11 +38,12 @@ table in its lower half. The highest four bits of an entry in a grain table stat
 1 unmapped, 2 zeros, 3 a grain. For a grain, bits 48 to 59 are the lowest 12 bits of the grain's number, and
 bits 0 to 47 are its higher bits.
 
-The descriptor is another object, which also names the parent.
+The descriptor of the disk is another object, and names the parent.
 
 Wholeness: the object must contain all structures, and the grains that the highest-numbered grain table points
-to. This is a proof if there is only one grain table. If there are more tables, it is a sample. The area for
-grains can end after the object, because it has room for all grains that the extent can ever have.
+to. If the extent has only one grain table, the wholeness is proven. If there are more tables, it is sampled.
+The area for grains can end after the object, because it has room for all grains that the extent can ever
+have.
 """
 
 from array import array

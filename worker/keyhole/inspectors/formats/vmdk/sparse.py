@@ -55,9 +55,9 @@ GRAIN_MARKER_BYTES = 12
 #: not change the verdict.
 MAX_FINDINGS = 32
 
-#: Matches an extent's name that is a path or a URL. The only extent of a supported image is the image itself.
-#: Keyhole does not report a plain file name, even if the object has another name, because images are often
-#: renamed, and readers that open the name look only in the folder of the image.
+#: Matches an extent's name that is a path or a URL. The only extent of a supported image is the image itself,
+#: so its name should be a plain file name. Keyhole accepts every plain file name, because images are often
+#: renamed, and readers search for a plain file name only in the folder of the image.
 ELSEWHERE = re.compile(r"[/\\:]|^\.{0,2}$")
 STREAM_OPTIMIZED = "streamOptimized"
 SUPPORTED_TYPES = frozenset({"monolithicSparse", STREAM_OPTIMIZED})
@@ -170,8 +170,8 @@ class VMDKInspector(GrainMapInspector):
     def _leads_outside(self, header: SparseHeader, descriptor: Descriptor) -> Iterator[Finding]:
         if parent := descriptor.parent():
             yield parent
-        # If the capacity is zero, QEMU treats the image as a text descriptor, and opens the files that it
-        # names.
+        # If the capacity is zero, QEMU treats the image as a text descriptor, and opens the files that the
+        # descriptor names.
         own = self.subformat in SUPPORTED_TYPES and len(descriptor.extents) == 1 and header.capacity
         for extent in descriptor.extents[:MAX_FINDINGS]:
             if not own or extent.kind != "SPARSE" or ELSEWHERE.search(extent.file):
@@ -241,7 +241,8 @@ class VMDKInspector(GrainMapInspector):
         if footer and not header.agrees(footer):
             yield found("structure", "the header and the footer contradict each other")
         if self._size % SECTOR:
-            # QEMU rounds the size up to whole sectors, and expects the footer three sectors before this end.
+            # QEMU rounds the object's length up to whole sectors, and expects the footer three sectors before
+            # the rounded end.
             yield found("structure", "the footer does not begin at a whole sector")
 
     def _truncation(self, header: SparseHeader) -> Iterator[Finding]:
