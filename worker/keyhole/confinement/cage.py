@@ -39,8 +39,8 @@ def confine(needs: Needs, *, threads: int, memory: int, required: bool) -> None:
         raise UnconfinedError(why)
     limit_process(threads)
     if needs.credential_process is None:
-        # The program that provides credentials would inherit these limits, but it can need more address space
-        # or more privileges. So apply the limits only if there is no such program.
+        # The program that provides credentials would inherit these restrictions, but it can need more address
+        # space or more privileges. So apply them only if there is no such program.
         limit_addresses(threads, memory)
         if sys.platform == "linux":
             landlock.give_up_privileges()

@@ -1,11 +1,11 @@
 """A pool that limits the total memory of all scans in one process.
 
-The pool does not count the memory of an ordinary image, about 2 MiB: the number of threads already limits
-that. It counts the memory of decoders, large maps and long texts. Each scan has a share of the pool. A scan
-takes memory from the pool before it allocates a large amount, and waits if too little is free. When the scan
-ends, it gives all its memory back. The pool serves requests in the order of their arrival, with one
-exception: scans that already hold memory come first, because the sooner they finish, the sooner they give
-memory back.
+An ordinary image needs about 2 MiB. The pool does not count this memory, because the number of threads
+already limits it. The pool counts the memory of decoders, large maps and long texts. Each scan has a share of
+the pool. A scan takes memory from the pool before it allocates a large amount, and waits if too little is
+free. When the scan ends, it gives all its memory back. The pool serves requests in the order of their
+arrival, with one exception: scans that already hold memory come first, because the sooner they finish, the
+sooner they give memory back.
 
 Scans can deadlock, because a scan of nested containers takes memory several times. If every scan that holds
 memory is waiting for more, the pool refuses the latest request. The refused scan ends without a verdict, and

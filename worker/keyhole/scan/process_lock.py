@@ -1,6 +1,7 @@
 """A lock that one process at a time can hold, shared by a process and its forked children.
 
-It is a lock on an unnamed temporary file, so the kernel releases it when the process ends for any reason.
+It is a lock on an unnamed temporary file, so the kernel releases it when the process ends, even after a
+crash.
 
 Source: fcntl_locking(2): such a lock belongs to one process, and a forked child does not inherit it.
 """

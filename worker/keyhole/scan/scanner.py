@@ -99,8 +99,8 @@ def _scan(
 def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Report:
     """Scan a stream to its end and return the report.
 
-    Bytes of a stream that have passed cannot be read again. If the inspection needs such bytes, they count as
-    missed, and the verdict is not `safe`.
+    Bytes of a stream that have passed cannot be read again. If the inspection needs such bytes, it stays
+    incomplete, and the verdict is not `safe`.
     """
     meter = Meter(Budget())
     rule = policy.rule_for(target.bucket, target.key or target.name)

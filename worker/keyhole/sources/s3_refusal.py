@@ -138,7 +138,7 @@ _WAY: Final = "check that the server runs, and check its URL, the proxy and the 
 
 
 def explain(error: Exception) -> SourceError:
-    """Return the `SourceError` for an error of boto3's."""
+    """Return the `SourceError` for an error of boto3."""
     if isinstance(error, CREDENTIAL_ERRORS):
         source_advice = next((advice for kind, advice in ADVICE if isinstance(error, kind)), SOURCES)
         return ConfigurationError(

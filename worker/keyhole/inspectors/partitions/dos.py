@@ -12,7 +12,7 @@ sfdisk, parted, sgdisk and 7-Zip.
 A sector has 512 bytes. Keyhole treats an extended partition (types 05, 0F, 85) as one partition, and does not
 read the partitions within it.
 
-Keyhole judges each entry separately:
+Readers treat unusual entries as follows, and Keyhole reports these findings:
 
 | entry | readers | finding |
 |---|---|---|

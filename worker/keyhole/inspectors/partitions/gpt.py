@@ -11,7 +11,7 @@ Source: UEFI Specification 2.10, section 5.3. All fields are little-endian.
 A sector has 512 or 4,096 bytes. The offset of the header shows the sector size. A disk can have one table for
 each sector size. The disk's content then depends on the sector size with which the disk is attached, and
 Keyhole uses the first intact table. Keyhole reads the backup header from the sector that the primary header
-states. After a disk has grown, this is no longer the object's last sector.
+states. After a disk has grown, this sector is no longer the object's last sector.
 
 Linux and libblkid accept only entries of 128 bytes. sgdisk accepts a header without a protective MBR.
 """  # noqa: E501 - the rows of the table are one line each

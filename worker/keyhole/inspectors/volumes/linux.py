@@ -15,7 +15,7 @@ zero.
 | xfs | 0, 272 bytes | `XFSB` | the sizes of sectors u16@102, blocks u32@4 and inodes u16@104 are within bounds and match their logarithms u8@121, u8@120 and u8@122; the logarithm u8@123 of the inodes per block matches; the realtime extent u32@80 and the inode percentage u8@127 are within bounds; the number of blocks u64@8 fits u32@88 groups of u32@84 blocks. In version 5 (u16@100 & 15): the features u32@200 contain the CRC, 0x100, and the CRC-32C u32@224 (little-endian) of the sector matches |
 | btrfs | 64 KiB, 4096 bytes | `_BHRfS_M` @64 | the sector size u32@144 is not zero; the checksum @0 matches the bytes from 32 on. Its type u16@196 is 0 CRC-32C, 2 SHA-256, 3 BLAKE2b-256, or 1 xxHash, which Keyhole does not check |
 | f2fs | 1024, 1148 bytes | 10 20 F5 F2 | except in version 1.0, or if u32@32 is zero: the CRC-32 (seed F2F52010) at the offset u32@32 matches the bytes before it |
-| nilfs2 | 1024, 1024 bytes; spare superblock 4096 before the end | 34 34 @6 | the CRC-32 u32@16 (seed u32@12) matches the first u16@8 bytes; in the spare superblock, u64@32 is the volume's size |
+| nilfs2 | 1024, 1024 bytes; spare superblock 4096 before the end, which is first rounded down to 512 | 34 34 @6 | the CRC-32 u32@16 (seed u32@12) matches the first u16@8 bytes; in the spare superblock, u64@32 is the volume's size |
 | jfs | 32 KiB, 184 bytes | `JFS1` | the sizes of blocks u32@16 and sectors u32@24 match their logarithms u16@20 and u16@28; u16@22 is the difference of the logarithms |
 | reiserfs | 64 KiB, 116 bytes | `ReIsErFs`, `ReIsEr2Fs`, `ReIsEr3Fs` @52 | the block size u16@44 is at least 512; the superblock is not after the journal's first block u32@12 |
 | reiserfs 3.5 | 8 KiB | `ReIsErFs` @52, @20 | as for reiserfs |

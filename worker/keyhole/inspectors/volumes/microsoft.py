@@ -23,7 +23,8 @@ Encryption (BDE) format", sections 2.1 to 2.3.
 Keyhole checks the same fields as libblkid 2.41, but it does not read the structures that the boot sector
 points to. These are the MFT, which Windows places 3 GiB after the beginning of the volume, BitLocker's
 metadata, and the sector that states the free space of a FAT32. Linux also mounts a FAT32 without that sector.
-Keyhole recognises an exFAT with a wrong checksum of the boot region, and reports it as damaged.
+Keyhole recognises an exFAT even if the bytes @0 or the checksum of the boot region are wrong, and reports it
+as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from struct import unpack_from

@@ -70,7 +70,7 @@ class MinixSizes(NamedTuple):
     block_map: int
     first_block: int
     zone_size: int
-    #: The value of the field for the number of inodes if all its bits are ones. This number is not valid.
+    #: The largest value that the field for the number of inodes can have. It is not a valid number of inodes.
     all_ones: int
 
 

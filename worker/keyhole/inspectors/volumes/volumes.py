@@ -1,8 +1,9 @@
 """Recognises the volumes on a raw disk or in a partition. Types have libblkid's names.
 
-A fast first step searches all possible places for magic numbers. Then the sizes, versions and checksums in
-each superblock with a magic number must be consistent. The module `superblock` and the modules with
-signatures describe these checks.
+A fast first step searches all possible places for magic numbers. Then Keyhole checks whether the fields of
+each superblock with a magic number are consistent. For most types, a superblock with a wrong checksum is
+recognised, too, and `damaged` reports it. The module `superblock` and the modules with signatures describe
+these checks.
 
 Keyhole does not read the structures that a superblock points to. So it knows which ranges to read before it
 has read anything: the ranges near the front (`wanted`), and the ranges far from the front (`far`).
@@ -79,7 +80,7 @@ SIGNATURES: tuple[Signature, ...] = (
     packed.EROFS,
 )
 #: Types that take precedence over all other types. A member of an array or a volume group, or an encrypted
-#: volume, can also contain the superblock of another type, which is then its content.
+#: volume, can also contain the superblock of another type, which belongs to its content.
 FOREMOST = frozenset(
     {"linux_raid_member", "drbd", "LVM2_member", "crypto_LUKS", "VMFS_volume_member", "BitLocker"}
 )

@@ -22,7 +22,7 @@ from keyhole.inspectors.readers import READERS
 #: Maps a part of a disk's format URI to the format. Other URIs do not prove a format: for example, oVirt uses
 #: the URI of qcow2 for raw disks, too.
 FORMAT_URIS = {"vmdk.html": "vmdk"}
-#: The values of `compression` that mean no compression, and the only other value that Keyhole supports.
+#: The values of `compression` that Keyhole supports. Those in `IDENTITY` mean no compression.
 IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The CIM resource type of a hard disk.

@@ -181,7 +181,7 @@ class Machine:
         return bool(files) and all(self._number_of(file) is not None for file in files)
 
     def chunks(self) -> dict[int, str]:
-        """Return the names of the chunks by the chunks' numbers in the archive."""
+        """Return the name of each chunk, by the chunk's number in the archive."""
         places = {
             number: place
             for file in set(self._chunks.values())
