@@ -5,7 +5,7 @@ The glossary in `keyhole.jobs.ledger` defines the terms. An attempt at a job can
 | attempt | consequence |
 |---|---|
 | it reached a verdict | the worker records the verdict, and the job is done |
-| undecided, because S3, the network or the credentials failed | the entry is postponed, with a growing delay; after the first such attempt, `on_undecided` is called |
+| undecided, for example because S3, the network or the credentials failed | the entry is postponed, with a growing delay; after the first such attempt, `on_undecided` is called |
 | undecided for longer than `retry_seconds`, or `MAX_INTERNAL_ERRORS` times because of an error in Keyhole | the job gets the verdict `failed`, and becomes a dead letter |
 | its worker was lost | the entry is split: this job gets its own entry; the jobs that were not begun are distributed to up to `PARTS` new entries |
 | it used more CPU time than every budget allows, or memory ran out | this process ends itself, and the ledger counts it as a lost worker |

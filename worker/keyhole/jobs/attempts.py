@@ -1,14 +1,14 @@
 """Records the attempts to scan each job: the current worker, the number of lost workers, and the failures.
 
 - A worker records the start of an attempt before it scans, because a scan that kills its worker leaves no
-  other trace. The worker that starts the next attempt checks whether the previous attempt has a recorded end.
-  If it has none, and the previous worker is dead, the previous worker is counted as lost.
+  other trace. The worker that starts the next attempt checks whether the end of the previous attempt is
+  recorded. If it is not recorded, and the previous worker is dead, the previous worker is counted as lost.
 - An attempt that ends without a verdict is *released* or *undecided*; its worker is not counted as lost. The
   attempt is released if it was interrupted, for example by a time limit or by the shutdown of the worker. It
-  is undecided if S3 or the network failed.
+  is undecided if S3, the network or the scanner failed.
 
-What it can't do: `start` records the new worker before it counts the lost worker. If the new worker is killed
-between these two steps, the lost worker is never counted.
+What it can't do: `start` first records the new worker, and then counts the lost worker. If the new worker is
+killed in between, the lost worker is never counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,8 @@ class Start(NamedTuple):
     """The start of an attempt at a job.
 
     `lost` is the number of workers that were lost so far while they scanned the job. `run` is the `run_id` of
-    the Redis server, which changes whenever the server restarts.
+    the Redis server, which changes whenever the server restarts. `Ledger.marking` needs it to detect a
+    restart during the attempt.
     """
 
     lost: int
@@ -73,7 +74,10 @@ class History:
 
 
 class Attempts:
-    """The attempts at jobs, stored in Redis. A job's attempts expire `seconds` after the last one."""
+    """The records of attempts in Redis.
+
+    The record of a job's attempts expires `seconds` after the last attempt.
+    """
 
     def __init__(self, client: redis.Redis, *, seconds: int) -> None:
         self._client = client

@@ -22,7 +22,7 @@ MAX_UNDECIDED_SHARE: Final = 0.5
 #: Seconds between two probes.
 PROBE_SECONDS: Final = 5.0
 #: The shortest and the longest delay, in seconds, of work on a bucket with an open breaker. Between these
-#: limits, the delay is the time for which the breaker has been open.
+#: limits, the delay is as long as the breaker has been open already.
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0
 
 
@@ -77,7 +77,7 @@ class Breaker:
             return tuple(name for name, state in self._buckets.items() if state.opened_at is not None)
 
     def record(self, bucket: str, *, decided: bool, reason: str = "") -> None:
-        """Record whether a scan of the bucket led to a verdict; if not, `reason` is its reason code."""
+        """Record whether a scan of the bucket led to a verdict. If not, log `reason`, an error message."""
         with self._lock:
             state = self._buckets.setdefault(bucket, _Bucket())
             state.decided.append(decided)

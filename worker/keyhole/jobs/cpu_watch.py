@@ -1,8 +1,9 @@
 """Watches running attempts, and finds the attempts that use more CPU time than the largest budget allows.
 
 A scan normally checks its own budget and ends in time. If a library loops forever, or the scan has a bug, the
-scan does not check its budget any more, and the CPU time of its thread exceeds the budget. An attempt that
-only waits uses no CPU time, so this module does not find it; the time limit of its message ends it.
+scan does not check its budget any more, and the CPU time of its thread exceeds the budget. This module does
+not find an attempt that waits forever, because waiting uses no CPU time. The time limit of the attempt's
+message ends such an attempt.
 
 On systems without a CPU clock per thread (macOS), this module finds no attempts.
 """
@@ -77,6 +78,6 @@ class CpuWatch:
 
     def _used(self, attempt: _Attempt) -> float:
         if attempt.clock is not None:
-            with suppress(OSError):  # the thread has just ended
+            with suppress(OSError):  # raised if the thread has just ended
                 return time.clock_gettime(attempt.clock) - attempt.began
         return 0.0

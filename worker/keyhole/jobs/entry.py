@@ -13,14 +13,15 @@ from keyhole.jobs.queues import JOBS
 LEASE_SECONDS: Final = 30.0
 
 
-# Commands that handle no jobs import this module for `LEASE_SECONDS`. So build the validator on first use.
+# `defer_build` builds the validator on first use. Some commands import this module only because they need
+# `LEASE_SECONDS`, and never use the validator.
 @with_config(ConfigDict(extra="forbid", defer_build=True))
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The jobs of one message, the message's queue, and the id of the audit that it belongs to, if any.
+    """The jobs of one message, and the message's queue.
 
-    Two entries with the same id are the same work. `part_of` is set if this entry is a part of an entry that
-    was split; it is the id of that original entry.
+    Two entries with the same id are the same work. If the jobs belong to an audit, `audit` is the audit's id.
+    If this entry is a part of an entry that was split, `part_of` is the id of the original entry.
     """
 
     id: str

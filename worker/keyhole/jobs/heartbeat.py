@@ -35,11 +35,11 @@ class Heartbeat:
         self._liveness = liveness
         self._seconds = seconds
         self._lock = threading.Lock()
-        # For each queue and entry id, when this process began to work on the entry (`time.monotonic`).
+        # The time when this process began to work on each entry (`time.monotonic`), by queue and entry id.
         self._held: dict[str, dict[str, float]] = {}
         self._unreleased: list[tuple[Entry, str, list[str]]] = []
-        # A thread holds this lock while it releases pending entries, so that no other thread begins one of
-        # these entries at the same time.
+        # A thread holds this lock while it repeats failed releases. So no other thread can acquire the lease
+        # of one of these entries at the same time, and then lose the lease to the repeated release.
         self._releasing = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -60,12 +60,12 @@ class Heartbeat:
     def release(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
         """Release the lease on an entry whose work was interrupted, and the attempts at its jobs.
 
-        If Redis does not respond, the release is repeated when Redis responds again. Without the release,
-        this worker would be counted as lost while it scanned these jobs.
+        If Redis does not respond, the release is repeated when Redis responds again. Without the release, the
+        ledger would count this worker as lost during these attempts.
 
-        The entry is also postponed by a few seconds, so that the sweep sends it again. This is necessary
-        because the broker can have delivered the entry's message to another worker before the release. That
-        worker found a valid lease and dropped the message.
+        The entry is also postponed by a few seconds, so that the sweep sends it again. The reason is that the
+        entry may have no message any more: the broker can have delivered the message to another worker before
+        the release, and the other worker drops the message while this worker has the lease.
         """
         try:
             self._release(entry, worker, job_ids)
@@ -75,7 +75,7 @@ class Heartbeat:
                 self._unreleased.append((entry, worker, job_ids))
 
     def release_pending(self) -> None:
-        """Release the entries whose release failed before."""
+        """Repeat all failed releases."""
         with self._releasing:
             with self._lock:
                 unreleased, self._unreleased = self._unreleased, []
@@ -83,9 +83,9 @@ class Heartbeat:
                 self.release(*interrupted)
 
     def release_before(self, entry: Entry) -> None:
-        """Complete the pending release of an entry that this process is about to begin again.
+        """Repeat the failed release of an entry that this process is about to begin again.
 
-        Otherwise, the pending release would later end the new lease.
+        Otherwise the release would be repeated later, and would end the new lease.
 
         Raises:
             redis.RedisError: Redis still does not respond.

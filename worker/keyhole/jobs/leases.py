@@ -43,12 +43,12 @@ class Leases:
     def acquire(self, entry: Entry, holder: str, *, force: bool = False) -> Holder | None:
         """Acquire the lease of an entry, unless another process has a valid lease and `force` is false.
 
-        For `Ledger.overtaken`, the ledger also stores the latest recording time among the entries that
-        workers have begun. This method updates that time.
+        Acquiring the lease begins the entry. So this method also updates the latest recording time of all
+        entries that workers have begun, which `Ledger.overtaken` needs.
 
         Returns:
-            The process that held the lease before and did not release it; `None` if there is no such process.
-            If its `beats` is true, that process still has the lease, and the caller did not get it.
+            The previous holder, if it did not release the lease; otherwise `None`. If `beats` is true, the
+            previous holder still has the lease, and the caller did not get it.
         """
         before, beats = self._acquire(
             keys=[
@@ -88,7 +88,7 @@ class Leases:
         )
 
     def reclaim(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
-        """End up to `limit` leases whose last heartbeat is `seconds` old, and return their entries."""
+        """End up to `limit` leases without a heartbeat for `seconds`, and return their entries."""
         until = float(self._clock(keys=[keys.LEDGER_CLOCK])) - seconds
         expired = ids_by_activity(self._client, keys.ledger_held(queue), limit=limit, until=until)
         found = read_records(self._client, expired)

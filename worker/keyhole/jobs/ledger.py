@@ -11,7 +11,7 @@ Glossary:
 - *Lease*: the right of one worker process to work on an entry. The heartbeats of the process renew the lease
   (`leases`).
 - *Attempt*: one scan of one job (`attempts`).
-- *Undecided*: an attempt without a verdict, because S3, the network or Redis failed.
+- *Undecided*: an attempt that failed without a verdict, for example because of S3, the network or Redis.
 - *Postponed*: an entry with undecided or interrupted jobs, which a worker will try again later.
 - *Complete*: all verdicts of the entry are written. A marker with the entry's id remains in Redis for a
   while, so that workers recognise a late delivery of the same entry and drop it.
@@ -35,14 +35,14 @@ The life of an entry:
 - The ledger uses its own clock. This clock follows the clock of the Redis server, but never goes back and
   never jumps (`ledger_scripts.NOW`). So the ledger works even if the clock of a host is wrong, or someone
   sets the server's clock.
-- Queues are first in, first out. Suppose that no worker has begun an entry A, but a worker has begun an entry
-  that was recorded after A's last activity. Then A was *overtaken*: the broker must have lost A's message.
+- Queues are first in, first out. If a worker begins an entry that was recorded after the last activity of an
+  idle entry, the idle entry was *overtaken*: the broker must have lost the idle entry's message.
 - An entry that was resent too often without progress is discarded: it becomes a dead letter and is neither
   open nor complete.
-- A crash of the Redis server can lose verdicts that workers have just written, and the workers keep running.
-  So a worker writes a job's marker after the verdict, and only if the server has not restarted since the
-  attempt began. If the server has a job's marker, it also has the verdict. An entry is completed only if all
-  its jobs have markers.
+- If the Redis server crashes, it can lose verdicts that workers have just written, while the workers continue
+  to run. So a worker marks a job as done only after it has written the verdict, and only if the server has
+  not restarted since the attempt began. If Redis contains a job's marker, it therefore also contains the
+  verdict. An entry is completed only if all its jobs have markers.
 
 What it can't do: the ledger is only as durable as its Redis. If the server supports `WAITAOF`, `record` waits
 until the entry is on the server's disk. FLUSHDB, eviction, or a fail-over to a replica that lags can lose
@@ -69,8 +69,8 @@ from keyhole.store.round_trips import Step
 #: server for long.
 _IDS_PER_COMMAND: Final = 1000
 #: If two entries were recorded less than this many seconds apart, workers can begin them in the reverse
-#: order, although no message was lost: many entries are recorded together before they are published, and
-#: several workers consume their messages in parallel.
+#: order, although no message was lost. The reason is that many entries are recorded before the first of them
+#: is published, and that several workers consume their messages in parallel.
 _OUT_OF_ORDER_SECONDS: Final = 10.0
 
 
@@ -178,8 +178,8 @@ class Ledger:
     def complete(self, entry: Entry, *, if_done: bool = False) -> bool:
         """Complete an entry: remove it and its jobs' attempts, and write a marker. A second call is harmless.
 
-        With `if_done`, complete the entry only if all of its jobs are marked as done, and return false if a
-        mark is missing: Redis may have lost the job's verdict, too.
+        With `if_done`, complete the entry only if all of its jobs are marked as done. If a mark is missing,
+        return false, because Redis may have lost this mark together with the job's verdict.
         """
         completed = self._complete(
             keys=[
@@ -249,7 +249,7 @@ class Ledger:
         return True
 
     def marking(self, job_id: str, run: str) -> Step:
-        """Return the step that does what `mark_done` with `run` does. It answers 1 if the job is marked."""
+        """Return the step that marks a job like `mark_done` with `run`. It answers 1 if the job is marked."""
         return Step(ledger_scripts.MARK, [keys.job_done(job_id)], [self._done_seconds, run])
 
     def job_done(self, job_id: str) -> bool:
@@ -283,7 +283,7 @@ class Ledger:
     # For the sweep
 
     def claim_sweep(self, seconds: float) -> bool:
-        """Claim the next sweep; false if another process has claimed one within the last `seconds`."""
+        """Claim the next sweep. Return false if a process has claimed a sweep within the last `seconds`."""
         return bool(self._claim_sweep(keys=[keys.SWEEP, keys.LEDGER_CLOCK], args=[seconds]))
 
     def idle(self, queue: str, limit: int, *, seconds: float = 0.0) -> list[OpenEntry]:
@@ -291,10 +291,10 @@ class Ledger:
         return self._idle_until(queue, limit, self._now() - seconds)
 
     def overtaken(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
-        """Return idle entries that were overtaken: the broker must have lost their messages.
+        """Return up to `limit` entries that were overtaken and have been idle for `seconds`.
 
-        An entry was overtaken if a worker has begun another entry of the queue, and that other entry was
-        recorded at least ten seconds after the last activity of the overtaken entry.
+        An entry was overtaken if a worker has begun another entry that was recorded at least ten seconds
+        after the overtaken entry's last activity. The broker must have lost the overtaken entry's message.
         """
         latest = float(cast("bytes | None", self._client.hget(keys.LEDGER_BEGUN, queue)) or 0)
         return self._idle_until(queue, limit, min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS))

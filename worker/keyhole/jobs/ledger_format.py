@@ -77,9 +77,10 @@ def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> l
 def ids_by_activity(
     client: redis.Redis, zset: str, *, limit: int, until: float | None = None
 ) -> list[tuple[bytes, float]]:
-    """Return up to `limit` ids of a zset and their last activity (epoch seconds), least recent first.
+    """Return up to `limit` ids of a zset and the times of their last activity, least recent first.
 
-    With `until`, return only ids whose last activity was at or before that time.
+    The times are in epoch seconds. With `until`, return only ids whose last activity was at or before that
+    time.
     """
     found = client.zrange(
         zset,
@@ -90,8 +91,8 @@ def ids_by_activity(
         num=limit,
         withscores=True,
     )
-    # redis-py declares a type that covers all options and protocols. With scores and protocol 2, the response
-    # always has the narrower type below.
+    # The return type that redis-py declares covers all options of the method and both protocols. For these
+    # options and protocol 2, the response always has the type in this `cast`.
     return cast("list[tuple[bytes, float]]", found)
 
 

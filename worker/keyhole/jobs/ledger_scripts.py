@@ -9,9 +9,10 @@ from typing import Final
 
 from keyhole.jobs.ledger_format import LUA
 
-#: The largest step of the ledger's clock, in seconds. Sweeps and heartbeats read the clock more often than
-#: that. So if the server's clock has advanced further since the last reading, the server was frozen, its
-#: clock was set, or no worker ran. This extra time must not make entries idle.
+#: The largest step of the ledger's clock, in seconds. Sweeps and heartbeats read the clock at shorter
+#: intervals. So if the server's clock has advanced by more than this time since the last reading, the server
+#: was frozen, its clock was set, or no worker ran. The ledger's clock leaves out the excess time, because
+#: workers could not renew their leases during that time, and their entries are not idle.
 MAX_STEP_SECONDS: Final = 10
 
 #: The most keys in one command of a script. Lua can pass about 8,000 arguments.

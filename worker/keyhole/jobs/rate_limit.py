@@ -1,13 +1,13 @@
 """A limit on the requests per second to one bucket, which all workers share through Redis.
 
 Redis assigns a time slot to each request, first come, first served. There are `rate` slots per second. If
-there were no requests for a while, the unused slots of the last second can be used at once. If callers use
-different rates for the same bucket, each caller takes slots of its own length, `1 / rate` seconds. This is
-the generic cell rate algorithm (ITU-T I.371).
+there were no requests for a while, the unused slots of the last second can be used at once. Callers can use
+different rates for the same bucket: a request takes a slot of `1 / rate` seconds, with the rate of its
+caller. This is the generic cell rate algorithm (ITU-T I.371).
 
-Waiting does not count against a scan's budget, but the message with the scan's job has a time limit. If the
-next slot begins after this limit, the scan takes no slot and ends without a verdict. Its object is tried
-again later.
+The time that a scan waits for slots does not count against the scan's budget. But the message that contains
+the scan's job has a time limit. If the next slot begins after this limit, the scan takes no slot and ends
+without a verdict. Keyhole scans the object again later.
 """
 
 import time
@@ -43,7 +43,7 @@ return math.max(0, math.ceil(begins - now))
 """
 #: One year in microseconds: the longest wait of a caller that sets no limit.
 _LONGEST: Final = 365 * 86400 * 1_000_000
-#: Seconds between two heartbeats. A longer wait is split into steps of this length.
+#: Seconds between two calls of `heartbeat`. A longer wait is split into steps of this length.
 _STEP: Final = 10.0
 
 

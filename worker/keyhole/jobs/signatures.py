@@ -17,9 +17,8 @@ signatures with either key. So an operator can replace a key without a pause. Fi
 second key on every host. Then make it the first key on every host. Remove the old key when no message that
 was signed with it is waiting in a queue.
 
-An attacker can replay a signed message. While the message's entry, or the marker that says that its work is
-done, is in the ledger, the replay changes nothing. After that, workers refuse the message because it is too
-old (`keyhole.fleet.signing`).
+An attacker can send a copy of a signed message. As long as the ledger records the message's work as open or
+done, the copy has no effect. Later, workers refuse the copy because it is too old (`keyhole.fleet.signing`).
 """
 
 import binascii
@@ -47,8 +46,8 @@ KEY_BYTES: Final = 32
 #: The minimum number of different byte values in a key. Among random keys of 32 bytes, only 1 in 10**9 has
 #: fewer than 20.
 DIFFERENT_BYTES: Final = 20
-#: The most seconds by which a publisher's clock can be ahead of the worker's clock. Messages from further in
-#: the future are refused. S3 tolerates the same difference.
+#: The most seconds by which a publisher's clock can be ahead of the worker's clock. Workers refuse messages
+#: that were signed further in the future. S3 tolerates the same difference between clocks.
 CLOCK_SECONDS: Final = 900
 #: The maximum size of a key file, in bytes.
 _LONGEST_FILE: Final = 4096

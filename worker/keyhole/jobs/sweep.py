@@ -5,8 +5,8 @@
 | leased | its holder has sent no heartbeat for `LEASE_SECONDS` |
 | not leased | it has been idle for `idle_seconds`, and its message cannot still be in the queue: the queue is empty, or workers have begun entries that were recorded later |
 
-So entries that only wait in a long queue are not sent again. If the sweep resends an entry that was not lost,
-a worker receives one message too many, but no second verdict is written.
+So entries that only wait in a long queue are not sent again. If the sweep nevertheless resends an entry that
+was not lost, workers receive its message twice, but write no second verdict.
 """  # noqa: E501 - the rows of the table are one line each
 
 import logging
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 #: After this many resends without progress, the sweep gives up an entry. If only a message was lost, the
 #: first resend already succeeds.
 MAX_RESENDS: Final = 5
-#: The most entries in one step of a sweep, and the most steps for postponed entries. The next sweep takes the
-#: remaining entries.
+#: The most entries that a sweep reads from Redis at once. A sweep reads one such page of each queue's lost
+#: entries, and up to `_PAGES` pages of the postponed entries. The next sweep handles the remaining entries.
 _PAGE, _PAGES = 1000, 20
 
 
@@ -104,8 +104,8 @@ class Sweeper:
 
     def _lost_with_worker(self, queue: str) -> Iterator[Entry]:
         for open_entry in self.ledger.leases.reclaim(queue, _PAGE, seconds=LEASE_SECONDS):
-            # An entry that was resent too often is not given up here, because its last message may still be
-            # in the queue. When this message is lost, too, the sweep gives the entry up.
+            # Skip an entry that was resent too often, because its last message may still be in the queue. If
+            # that message is also lost, `_lost_by_broker` finds the entry later, and the sweep gives it up.
             if self._may_succeed(open_entry.entry):
                 yield open_entry.entry
 

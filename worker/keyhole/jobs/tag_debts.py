@@ -38,8 +38,8 @@ from keyhole.store import keys
 
 #: A writer without a heartbeat for LOST_SECONDS is lost. Writers send a heartbeat every RENEW_SECONDS.
 LOST_SECONDS, RENEW_SECONDS = 60.0, 10.0
-#: How long a writer waits for another writer of the same object, and how often it checks, in seconds. The
-#: other writer sends about five requests.
+#: How long a writer waits for another writer of the same object, and how often it checks whether the other
+#: writer has finished, in seconds. A writer sends about five requests to S3.
 _WAIT_SECONDS, _POLL_SECONDS = 15.0, 0.05
 #: `take_due` returns a debt again after this many seconds if no writer holds it by then.
 _TAKEN_SECONDS: Final = 120.0
@@ -87,8 +87,8 @@ class TagDebts:
         """Record a debt, which replaces an older debt of the same object, and hold it.
 
         Returns:
-            `None` if another writer still holds the object's debt after 15 seconds. In this case, nothing is
-            recorded.
+            The held debt. If another writer still holds the object's debt after 15 seconds, the method
+            records nothing and returns `None`.
         """
         until = time.monotonic() + _WAIT_SECONDS
         while (hold := self._held(_id(debt), _json(debt))) is None:

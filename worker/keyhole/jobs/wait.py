@@ -14,8 +14,8 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.results.redis_store import RedisStore
 from keyhole.scan.report import Report
 
-#: Milliseconds between two checks of the ledger. The checks are necessary because some verdicts are not added
-#: to the stream: those that are older than the recorded verdict on the same object.
+#: Milliseconds between two checks of the ledger. The checks are necessary because a verdict is not added to
+#: the stream if Redis already has a newer verdict on the same object.
 BLOCK_MS = 500
 
 

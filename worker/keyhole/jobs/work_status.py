@@ -1,8 +1,8 @@
 """The status of the work: the open entries, the busy workers, and the latest failures.
 
-This module only reads, so it also works while Redis refuses writes. The ledger's clock advances only when a
-script reads it, and it stops while no worker runs. So this module does not compute ages with the clock's last
-reading alone. It adds the time that has passed on the server's clock since that reading.
+This module only reads from Redis, so it also works while Redis refuses writes. The ledger's clock advances
+only when a script reads it, and such a script writes. So this module computes the current time: it adds the
+time that has passed on the server's clock since the last reading.
 """
 
 from collections import Counter
