@@ -42,7 +42,7 @@ def import_all() -> None:
 
 @cache
 def _access(**options: object) -> "S3Access":
-    # Imported here, and not at the top, so that the inspection of local files does not load boto3.
+    # Import boto3 only on this first use, because the inspection of local files does not need it.
     from keyhole.sources.s3_access import S3Access  # noqa: PLC0415 - see above
 
     return S3Access(**options)  # type: ignore[arg-type] # s3_access has their types

@@ -25,7 +25,7 @@ from keyhole.settings import Settings
 SENT_AT: Final = "keyhole_sent_at"
 
 
-def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings are of every type
+def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings have many types
     """Return Celery's settings that correspond to Keyhole's settings."""
     url = settings.broker_url or settings.redis_url
     limits = settings.limits
@@ -36,12 +36,12 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ar
         # Seconds between heartbeats (AMQP only). If a host misses two heartbeats, the broker delivers its
         # messages again.
         "broker_heartbeat": 30,
-        # Wait for a broker that is unreachable, both at the start and later.
+        # If the broker is unreachable, workers try to connect without a limit, both at the start and later.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        # If the broker is unreachable, publishing fails within seconds. The job is in the ledger, and the
-        # caller decides whether to wait.
+        # If the broker is unreachable, publishing fails within seconds. The caller need not try again: the
+        # ledger contains the job, and the sweep publishes it later.
         "task_publish_retry": False,
         # Keyhole stores reports itself. Celery's results would cost Redis five more commands per task.
         "task_ignore_result": True,
@@ -109,8 +109,8 @@ def configure(settings: Settings) -> Celery:
     """Configure the application with the given settings instead of the settings from the environment."""
     use_keys(settings.signing_key_file)
     app.conf.update(configuration(settings))
-    # If this process has published messages before, it may have open connections to another broker. Forget
-    # them.
+    # If this process has published messages before, it may have open connections to the previously configured
+    # broker. Forget these connections.
     app._after_fork()  # noqa: SLF001 - Celery has no other way to forget its pools, and keep the application
     return app
 

@@ -3,7 +3,7 @@
 | file | touched by |
 |---|---|
 | `worker-PID-START` | a worker's event loop, every second |
-| `scheduler-PID-START` | a scheduler, whenever it checks for due schedules, or for the lock if it waits |
+| `scheduler-PID-START` | a scheduler, whenever it checks for due schedules or tries to acquire the lock |
 | `listen-HASH` | all listeners of this user to one queue; HASH is a hash of its URL without the password |
 
 PID and START identify a process: START is the time when it started. The files are in
@@ -69,7 +69,7 @@ class HeartbeatFile:
         finally:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
-                self.path.parent.rmdir()  # this fails if other processes have files there
+                self.path.parent.rmdir()  # fails if other processes have files in this folder
 
     def beat(self, text: str = "") -> None:
         """Touch the file and set its text. Errors are ignored."""
@@ -116,7 +116,8 @@ def _opened(path: Path) -> int:
 def check(role: str) -> int:
     """Print whether this user's workers or schedulers on this host are healthy, and return an exit code.
 
-    Files of killed processes are ignored: no running process has their process ID and start time.
+    A killed process does not remove its file. Such files are ignored: no running process has the process ID
+    and the start time in the file's name.
     """
     files = [HeartbeatFile(path.name) for path in sorted(folder().glob(f"{role}-*")) if _is_alive(path.name)]
     found = [(file, _trouble(role, file)) for file in files]
@@ -135,7 +136,7 @@ def check(role: str) -> int:
 def _trouble(role: str, file: HeartbeatFile) -> str:
     """Return the problem of a running process; empty if there is no problem."""
     age = file.age()
-    if age is None:  # the process has just ended
+    if age is None:  # the process has just ended and removed its file
         return f"no {role} runs here"
     if age > STALE_SECONDS:
         return f"the {role} sent its last heartbeat {age:.0f} s ago"
@@ -172,7 +173,7 @@ def _is_alive(name: str) -> bool:
         return False
     if start:
         return start_of(int(pid)) == start
-    try:  # a system without /proc: compare only the process ID
+    try:  # without /proc, the start time is unknown, so check only the process ID
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False

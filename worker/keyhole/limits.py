@@ -28,8 +28,9 @@ BEGIN, LEAST_BEGIN = 90, 10
 TAG_SECONDS: Final = 45.0
 #: Seconds between the end of the longest scan of a batch and the soft limit.
 SLACK: Final = 5
-#: Seconds from the soft to the hard limit. During this time, hung scans can still end, and the process
-#: records them in Redis, which can be slow. `LEAST_GRACE` is the minimum that the settings must allow.
+#: Seconds from the soft to the hard limit. In this time, the process waits for the running scans, and then
+#: records the hung scans in Redis, which can be slow. `LEAST_GRACE` is the minimum that the settings must
+#: allow.
 GRACE, LEAST_GRACE = 60, 15
 #: After the signal to stop, a worker has `SHUTDOWN` seconds to finish its current work. If it still runs
 #: `LAST_SHUTDOWN` seconds after the signal, it is killed.
@@ -66,7 +67,7 @@ class Limits:
 
     @classmethod
     def of(cls, scan: ScanSettings, soft: int | None, hard: int | None, visibility: int | None) -> "Limits":
-        """Return the limits that the user set, and derive the other limits from the budgets of a scan."""
+        """Return the limits. Derive the limits that the user did not set from the budgets of a scan."""
         budgets = [scan.budget, *map(scan.container_budget_by, scan.policy.rules)]
         longest = max(budget.seconds for budget in budgets)
         cpu = max(budget.cpu_seconds for budget in budgets)
@@ -81,9 +82,9 @@ class Limits:
 
         Args:
             done: How long Keyhole remembers a finished job, in seconds.
-            undecided: How long an object may stay undecided after the other jobs of its batch have finished,
-                in seconds.
-            resend: How long a ledger entry without a worker may show no progress, in seconds.
+            undecided: How long Keyhole retries an undecided object, in seconds. The object's batch stays open
+                during this time.
+            resend: Seconds without activity after which the sweep checks whether an entry was lost.
             by_rabbitmq: Whether the broker is RabbitMQ.
         """
         scan = f"KEYHOLE_BUDGET_SECONDS and KEYHOLE_POLICY allow a scan to take {self.scan:g} s"

@@ -56,7 +56,7 @@ class Reason(StrEnum):
     sentence: str
 
     def __new__(cls, code: str, status: Status, sentence: str) -> Self:
-        """Return a member whose string value is `code`, the form that reports contain."""
+        """Return a member whose string value is `code`. Reports contain this string."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.status = status

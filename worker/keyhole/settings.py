@@ -1,7 +1,7 @@
 """The settings, which come from environment variables.
 
-The variable of a setting is named `KEYHOLE_` followed by the field's name in capitals. Only `cli`, `app` and
-`api` read settings; they pass values to all other modules.
+The variable of a setting is named `KEYHOLE_` followed by the field's name in capitals. `cli`, `app`, `api`
+and `fleet.services` create the settings; they pass settings or single values to all other modules.
 """
 
 import os
@@ -216,7 +216,7 @@ class Settings(BaseModel):
         default="info", description="How much a worker logs: debug, info, warning or error"
     )
 
-    # pydantic-settings would do the same, but its import takes a tenth of a second of CPU time.
+    # The package pydantic-settings offers this, too, but its import takes a tenth of a second of CPU time.
     @model_validator(mode="before")
     @classmethod
     def _with_environment(cls, passed: Mapping[str, object]) -> Mapping[str, object]:

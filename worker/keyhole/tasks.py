@@ -4,8 +4,8 @@
     >>> scan.delay("s3://images/debian.qcow2")
 
 `delay` and `apply_async` of the scan tasks record the work in the ledger (`keyhole.jobs.ledger`) before they
-publish the message. `app.send_task` bypasses the ledger: workers still do the work, but the work is lost if
-the broker loses the message.
+publish the message. Do not use `app.send_task`, which bypasses the ledger: a worker refuses the URI of an
+object as an argument, and if the broker loses the message, the work is lost.
 """
 
 import logging
@@ -97,7 +97,8 @@ def sweep() -> None:
         try:
             audit_work().resume(audit_id)
         except Exception:
-            # One audit, for example of a later version, must not prevent Keyhole from resuming the others.
+            # If one audit fails here, for example because a later version recorded it, still resume the other
+            # audits.
             log.exception("audit %s cannot be resumed", audit_id)
     for _ in range(TagWork(services()).tasks_to_send(lambda: wiring.queue_length(app, HOUSEKEEPING))):
         owed_tags.apply_async(queue=HOUSEKEEPING, expires=EXPIRES)
@@ -105,7 +106,7 @@ def sweep() -> None:
 
 @app.task(name="keyhole.owed_tags", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def owed_tags() -> None:
-    """Write tags that could not be written earlier and are due now."""
+    """Write tags that could not be written earlier, if it is time to try again."""
     TagWork(services()).write_due()
 
 
@@ -123,8 +124,8 @@ def give_up(entry: Entry, reason: str) -> None:
     if left:
         services().dead_letters.add(Dead.entry(replace(entry, jobs=left, part_of=None), reason))
     if entry.part_of is not None:
-        # The entry was split, and this is one of its parts. The other parts must not wait for this part any
-        # longer.
+        # This entry is a part of a split entry. Mark its remaining jobs as done. Otherwise the split entry
+        # would stay open after the other parts are complete.
         for job in left:
             ledger.mark_done(job.id)
         ScanWork(services()).runner().close(entry)

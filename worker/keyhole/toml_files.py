@@ -29,8 +29,8 @@ def read_text(path: str, otherwise: str) -> str:
 
     Args:
         path: The file's path, as the user wrote it.
-        otherwise: What the error message states about a path that cannot be read, such as `is not a file of
-            prices`.
+        otherwise: The end of the error message for a path that is not a readable file, such as `is not a file
+            of prices`.
 
     Raises:
         FileError: The file cannot be read.

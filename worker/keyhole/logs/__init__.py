@@ -42,6 +42,6 @@ def configure(level: str) -> None:
     root.setLevel(level.upper())
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # Before it raises an error, this logger logs a warning with a traceback. The command reports the same
-    # error in one line.
+    # When botocore finds no credentials, it logs a warning with a traceback, and then raises an error.
+    # Suppress the warning, because the command reports the error in one line.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)

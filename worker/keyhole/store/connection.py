@@ -19,10 +19,10 @@ from keyhole.store.redis_url import SECONDS, redis_options
 #: The longest wait in seconds for one response. It must be longer than the longest time for which a command
 #: blocks (`redis_store.LONGEST_BLOCK_MS`).
 _ANSWER_SECONDS: Final = 30.0
-#: The longest wait in seconds for a connection. A host that does not respond within this time is down.
+#: The longest wait in seconds for a connection. After this time, the client assumes that the host is down.
 _CONNECT_SECONDS: Final = 5.0
-#: A connection that was idle for this many seconds is checked before use, because load balancers close idle
-#: connections.
+#: If a connection was idle for this many seconds, the client checks the connection before it uses it, because
+#: load balancers close idle connections.
 _HEALTH_CHECK_SECONDS: Final = 25
 #: The number of retries of one command. The waits before the retries take about 6 s in total, which is enough
 #: for a restart or a failover of Redis.
@@ -68,9 +68,8 @@ _OUTAGES: Final = (
     redis.ReadOnlyError,
     MasterDownError,
 )
-#: More errors of a server that refuses every write, identified by their codes, because redis-py has no
-#: classes for them. They mean that the server cannot write to its disk, has too few replicas, or is still
-#: running a script.
+#: The error codes of other outages, for which redis-py has no error classes. They mean that the server cannot
+#: write to its disk, has too few replicas, or is still running a script.
 _OUTAGE_CODES: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 
 
@@ -108,8 +107,8 @@ def options(
     # Unix sockets have no keepalive, and redis-py refuses this option for them.
     if not url.startswith("unix:"):
         found["socket_keepalive"] = True
-    # Do not refuse short timeouts here: they are a problem only in the URL of a broker, and `Settings` has
-    # already checked that URL.
+    # Accept timeouts that are too short for a broker. If this is the URL of the broker, `Settings` has
+    # already refused such timeouts.
     found |= redis_options(url, least_seconds=SECONDS)
     if answer_seconds is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):
@@ -125,13 +124,13 @@ def kind(url: str) -> type[redis.Connection]:
 def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES) -> redis.Redis:
     """Return a client for a URL with `redis://`, `rediss://` or `unix://`. See `options` for the arguments.
 
-    The client connects at the first command. Threads can share it. It returns responses as bytes and does not
-    decode them, because reports are parsed from bytes, and because a value that another program wrote under
-    one of Keyhole's keys need not be valid UTF-8.
+    The client connects at the first command. Threads can share the client. It returns responses as bytes and
+    does not decode them. One reason is that reports are parsed from bytes. The other is that another program
+    can have written a value that is not valid UTF-8.
 
     The client sends a failed command again, up to five times by default, so every command must be safe to
-    repeat. If the command still fails, the client raises one of `redis.exceptions`. A caller that must not
-    wait long sets fewer `retries`.
+    repeat. If the command still fails, the client raises one of `redis.exceptions`. If the caller must not
+    wait long, it should pass a smaller number of `retries`.
 
     Raises:
         ValueError: See `redis_options`.

@@ -48,7 +48,7 @@ class Durability:
         """Execute a pipeline that is not a transaction. Return its responses once the data are on disk.
 
         Raises:
-            NotDurableError: The wait timed out. The data are only in the server's memory.
+            NotDurableError: The wait timed out. The data may be only in the server's memory.
             redis.RedisError: A command or the wait failed. The server may have executed some of the commands.
         """
         if not self._waits:

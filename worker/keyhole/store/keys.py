@@ -122,8 +122,8 @@ setting" means that a setting states how long the key exists. The glossary of `j
     the page if this worker is lost.
 `schedule:<name>`
     hash. `audit` (the id of the schedule's last audit), `skipped` (how often the schedule was due while its
-    last audit was running or paused), `skip` (the audit id of the last skipped run). Expires if the schedule
-    was not due for longer than the longest interval.
+    last audit was running or paused), `skip` (the audit id of the last skipped run). Expires if the
+    schedule has not been due for longer than the longest interval that a schedule can have.
 `beat:<name>`, `beat::schedule`, `beat::statics`, `beat::lock`
     hash, zset, set, string. RedBeat writes and documents these keys. The first key contains a schedule's
     definition and its last run. `beat::schedule` contains the schedules, scored by the earliest time at which

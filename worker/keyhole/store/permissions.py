@@ -139,7 +139,7 @@ def _refusal(connection: Any, *command: str) -> str | None:  # noqa: ANN401 - re
     except redis.exceptions.NoPermissionError as error:
         return str(error)
     except redis.ResponseError:
-        pass  # an older server does not have the command, or refuses it in a transaction
+        pass  # not a matter of permissions: an old server lacks the command, or refuses it in a transaction
     return None
 
 

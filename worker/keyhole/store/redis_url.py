@@ -8,8 +8,8 @@
 
 `OPTIONS` lists the options that are allowed in the query string. Other options are refused, because redis-py
 and kombu interpret them differently. Clients trust the certificate authorities that the URL names. If the URL
-names none, they trust the authorities of the system, or those in the file that the variable `SSL_CERT_FILE`
-names.
+names none, clients trust OpenSSL's default authorities: those of the system, or those in the file that the
+variable `SSL_CERT_FILE` names.
 """
 
 from typing import Any, Final
@@ -30,8 +30,9 @@ OPTIONS: Final = (
     *_TLS_OPTIONS,
 )
 _CERT_REQS: Final = ("required", "optional", "none")
-#: The shortest time in seconds that an option can set: for a broker, and for every other Redis. A worker's
-#: request to the broker waits one second for a message, so a broker's timeouts must be longer.
+#: The shortest timeouts, in seconds, that a URL can set: `BROKER_SECONDS` in the URL of a broker, `SECONDS`
+#: in the URL of every other Redis. A worker's request to the broker blocks for one second if there is no
+#: message, so the broker's timeouts must be longer than one second.
 BROKER_SECONDS: Final = 2.0
 SECONDS: Final = 0.1
 _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -46,7 +47,7 @@ def redis_options(
 
     Args:
         url: The URL, which need not be valid.
-        least_seconds: The shortest time in seconds that an option can set: `BROKER_SECONDS` or `SECONDS`.
+        least_seconds: The shortest timeout in seconds that the URL can set: `BROKER_SECONDS` or `SECONDS`.
 
     Raises:
         ValueError: This is not a Redis URL, or an option is not allowed or has a wrong value. The message

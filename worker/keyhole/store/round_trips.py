@@ -1,9 +1,9 @@
 """Runs Lua scripts, and combines the scripts of several threads into one round trip to Redis.
 
 A *step* is one call of a script. A thread calls `RoundTrips.run` with one or more *chains* of steps. Redis
-runs each chain as one atomic script: if a step fails, the later steps of its chain do not run, but the
-effects of the earlier steps remain, because Redis does not roll back a script. Chains do not affect each
-other.
+runs each chain as one script, so no other command runs between its steps. If a step fails, the later steps of
+its chain do not run. The effects of the earlier steps remain, because Redis does not roll back a script.
+Other chains are not affected.
 
 While a round trip is running, the chains of all other threads wait. When it ends, one of these threads sends
 all waiting chains in the next round trip. So no thread waits for a timer, and the busier the process is, the
@@ -32,7 +32,7 @@ Chain = Sequence[Step]
 
 
 class _Script(NamedTuple):
-    """A script's text, and its SHA-1 digest, which Redis uses as the script's name."""
+    """A script's text, and the SHA-1 digest of the text, which Redis uses as the script's name."""
 
     text: str
     name: str
@@ -67,8 +67,8 @@ class RoundTrips:
     def run(self, *chains: Chain) -> list[Any]:  # the types depend on the scripts
         """Run chains, and return for each chain the list of its steps' answers, or the error that stopped it.
 
-        If the round trip fails, its error is returned for every chain. Even a `MemoryError` is returned,
-        because it can occur in another thread that sends the chains of this thread.
+        If the round trip fails, its error is returned for every chain. This includes errors such as
+        `MemoryError`: they can occur in another thread, because one thread sends the chains of all threads.
         """
         request = _Request(chains)
         with self._lock:
@@ -143,7 +143,7 @@ return answers
 def _script(steps: tuple[tuple[str, int, int], ...]) -> _Script:
     """Return the script that runs a chain.
 
-    `steps` contains the script of each step, and the numbers of the step's KEYS and ARGV.
+    `steps` contains the script of each step, the number of its KEYS, and the number of its ARGV.
     """
     step = "{{keys = {1}, args = {2}, run = function(KEYS, ARGV)\n{0}\nend}}"
     table = ",\n".join(step.format(*each) for each in steps)
