@@ -107,7 +107,7 @@ class LetterKind(StrEnum):
 class Dead(NamedTuple):
     """A dead letter that is not yet stored.
 
-    `source` is the queue that the message came from, without passwords. `times` is the number of failures.
+    `source` is the name or address of the queue, without passwords. `times` is the number of failures.
     """
 
     id: str

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: The most keys that S3 returns for one LIST.
 PAGE_KEYS: Final = 1000
-#: The most consecutive responses without keys that are accepted. A server can send a few empty responses
-#: while it skips deleted keys.
+#: Keyhole accepts at most this many consecutive responses without keys. A server can send a few empty
+#: responses while it skips deleted keys.
 MAX_EMPTY_ANSWERS: Final = 20
 #: The suffixes in the names of directory buckets, and of access points for directory buckets.
 DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
@@ -45,8 +45,8 @@ ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 class Listed(NamedTuple):
     """An object in a listing or an inventory. `size` is in bytes, times are in UTC.
 
-    `etag` is in quotes, like the header of a GET response. `restored` is true if the object is archived and
-    has a restored copy, which can be read.
+    `etag` is in quotes, like the header `ETag` of a GET response. `restored` is true if the object is
+    archived and has a restored copy, which can be read.
     """
 
     key: str
@@ -288,10 +288,10 @@ def _in_order(*keys: str, may_repeat: bool = False) -> None:
 def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
     """The key at which the next page of versions begins. It is the last listed key or a later key.
 
-    Ceph 16 URL-encodes all keys in its response except this key. So the key can be meant as it is, or
-    URL-encoded. The next page cannot begin before the last listed key, so a reading that is before this key
-    is wrong. If both readings are possible, the smaller key is used: the true key is the same or later, so no
-    key is skipped.
+    Ceph 16 URL-encodes all keys in its response except this marker. So Keyhole does not know whether a
+    server's marker is URL-encoded, and considers the marker as it is, and the decoded marker. The next page
+    cannot begin before the last listed key. If both candidates are possible, Keyhole uses the smaller one:
+    the true marker is the same or later, so no key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]

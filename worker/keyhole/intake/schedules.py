@@ -190,7 +190,7 @@ def parse_schedules(text: str, where: str) -> tuple[Schedule, ...]:
     return found
 
 
-def _schedule(entry: Mapping[str, Any], number: int, where: str) -> Schedule:  # TOML has values of any type
+def _schedule(entry: Mapping[str, Any], number: int, where: str) -> Schedule:  # a value can have any type
     try:
         return Schedule.model_validate(entry)
     except ValidationError as error:

@@ -1,10 +1,10 @@
 """Writes an audit as JSON Lines, for programs: one JSON object per line.
 
 The first line describes the audit: `{"type": "audit", …}`, with the fields of `Audit`. Then there is a line
-for each object: `{"type": "object", "how": …, "status": …, "report": {…}}`. These are the fields of
-`AuditedObject`, and `report` is null if the object's verdict has expired. The last lines are the findings
-about the bucket: `{"type": "finding", "kind": …, …}`. Such a finding is a verdict on a deleted object, or a
-tag that contradicts a verdict.
+for each object: `{"type": "object", "how": …, "status": …, "report": {…}}`. The line has the fields of
+`AuditedObject`. `report` is null if the object's verdict has expired. The last lines are the findings about
+the bucket: `{"type": "finding", "kind": …, …}`. Such a finding is a verdict on a deleted object, or a tag
+that contradicts a verdict.
 
 The output is ASCII, because all other characters are written as JSON escapes.
 """

@@ -1,8 +1,8 @@
 """Summarizes the objects of an audit for the HTML page, in one pass and with bounded memory.
 
-The summary contains the rows that the page shows, and a few counts for each format and each reason. Memory is
-bounded because Keyhole itself defines all formats and reasons. There are no counts for subformats, because an
-image can contain an arbitrary text as its subformat.
+The summary contains the rows that the page shows, and a few counts for each format and each reason. Keyhole
+itself defines all formats and reasons, so the number of counts is limited. There are no counts for
+subformats, because an image can contain an arbitrary text as its subformat.
 """
 
 import heapq

@@ -15,10 +15,10 @@ _PACKED: Final = b"~"
 _LINE_FEED, _ESCAPE = b"\n", b"\x1b"
 _ESCAPED_LINE_FEED, _ESCAPED_ESCAPE = _ESCAPE + b"0", _ESCAPE + b"1"
 
-#: Texts that many reports contain. The texts that most reports contain come last, because deflate encodes a
-#: shorter distance in fewer bits. Never change the dictionary: without it, existing records cannot be read.
-#: Reports that are packed with another dictionary must begin with another byte than `~`, so that `unpack` can
-#: distinguish them.
+#: Texts that many reports contain. The texts that most reports contain come last, nearest to the report,
+#: because deflate encodes a shorter distance in fewer bits. Never change the dictionary: without it, existing
+#: records cannot be read. Reports that are packed with another dictionary must begin with another byte than
+#: `~`, so that `unpack` can distinguish them.
 _DICTIONARY: Final = (
     b'"mime_type":"application/octet-stream","error":"","backing_file":"","data_file":"",'
     b'"encryption":"aes"bzip2","xz","zstd","tar","cloop","bochs","parallels","qed","asif","ewf","luks",'

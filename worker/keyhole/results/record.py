@@ -6,10 +6,10 @@ A record is a string of two or three lines: a header, a body and, if there is on
     packed report
     scanned_at_ms|packed report
 
-In a pointer, the body is `@` and the object id of another record. An unknown header field is empty. The
-sequencer is in lower case and has no leading zeros. The ETag and the job id are percent-encoded, so no field
-can contain a separator. (A record is not a Redis hash, because a hash with a field of more than 64 bytes
-takes three times the memory.)
+A record can also be a pointer to another record: its body is then `@`, followed by the object id of the other
+record. An unknown header field is empty. The sequencer is in lower case and has no leading zeros. The ETag
+and the job id are percent-encoded, so no field can contain a separator. (A record is not a Redis hash,
+because a hash with a field of more than 64 bytes takes three times the memory.)
 
 A packed report begins with `~` (`keyhole.results.packing`). Earlier versions of Keyhole stored the report as
 JSON, which begins with `{`. This version reads both forms. If an earlier version finds a packed report, it

@@ -75,7 +75,7 @@ TAG_DEBT: Final = TypeAdapter(TagDebt)
 
 
 def is_own(name: str) -> bool:
-    """Return whether a tag's name is one of Keyhole's, in any spelling that a policy might accept."""
+    """Return whether a tag's name is one of Keyhole's, or a variant that a policy might accept."""
     return _SEPARATORS.sub("-", name.strip().casefold()) in OWN_TAGS
 
 

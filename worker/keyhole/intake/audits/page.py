@@ -197,7 +197,7 @@ class _Page:
         return None
 
     def limit_reached(self, takes: Cost) -> tuple[AuditState, str] | None:
-        """Return how the audit ends if the additional cost `takes` could exceed its limits; otherwise `None`.
+        """Return how the audit ends if spending `takes` could exceed its limits; otherwise `None`.
 
         The totals contain the actual costs of scanned objects. Queued objects are added with their expected
         costs. For queued objects from earlier pages, Redis stores only their number, not their storage

@@ -107,7 +107,7 @@ class Fleet(_Frozen):
 
     @property
     def busy(self) -> int:
-        """The processes that have work at the same time. Each needs a batch."""
+        """The number of processes that have work at the same time. Each of them needs its own batch."""
         return min(self.processes, self.outstanding * self.prefixes)
 
     @property

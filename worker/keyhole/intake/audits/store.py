@@ -91,7 +91,7 @@ class AuditStore:
         return bool(made)
 
     def claim(self, audit_id: str, token: str) -> Claim | None:
-        """Claim the next page; `None` if another process has the claim, or no page must be listed now.
+        """Claim the next page; `None` if another process has the claim, or if no page can be listed now.
 
         A page can be listed if the audit is running and not listed completely, has fewer outstanding batches
         than its specification allows, and has no unsent batches.

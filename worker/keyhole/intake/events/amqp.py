@@ -208,7 +208,7 @@ class AmqpSource:
         self._out.clear()
 
     def _make_room(self, limit: int) -> None:
-        """Raise the prefetch count to `limit` more than the number of messages that the caller has."""
+        """Raise the prefetch count, if necessary, to `limit` plus the number of unacknowledged messages."""
         wanted = min(limit + len(self._out), _LARGEST_PREFETCH)
         if self._prefetch >= wanted:
             return
@@ -247,7 +247,7 @@ class AmqpSource:
         return True
 
     def _still_out(self, messages: Sequence[Message]) -> set[_Receipt]:
-        """The receipts of the messages that came through this connection and are not yet settled."""
+        """The receipts that belong to this connection and are neither acknowledged nor given back."""
         return self._out.intersection(cast("_Receipt", message.receipt) for message in messages)
 
     def _settle(self, receipts: set[_Receipt]) -> None:

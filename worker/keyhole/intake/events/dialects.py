@@ -48,7 +48,7 @@ _LARGEST_SIZE: Final = 2**63 - 1
 
 _VERSION: Final = re.compile(r"2(\.[0-9]{1,9}){1,2}")
 _NAME: Final = re.compile(r"(?:s3:)?([A-Za-z0-9:*]{1,100})")
-#: The accepted characters of the names of events from EventBridge, R2 and IBM, and of times.
+#: The characters that Keyhole accepts in times, and in the event names of EventBridge, R2 and IBM.
 _PLAIN: Final = re.compile(r"[ -~]{1,128}")
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,128}")

@@ -157,7 +157,7 @@ class Handler:
         return Handled(taken, back, counts)
 
     def take_over(self, body: bytes) -> Counter[str]:
-        """Handle one message like a received message, and return the counts.
+        """Handle the message of a dead letter like a received message, and return the counts.
 
         Raises:
             NotUnderstoodError: The message is not understood, or an event's bucket is not allowed.

@@ -32,7 +32,7 @@ BATCH: Final = 10
 #: receive; at this interval, that is less than two cents per day.
 WAIT_SECONDS: Final = 2.0
 #: Seconds to wait with `until_empty`. SQS searches all of its servers only if the request has a wait time.
-#: Without it, a response can be empty although the queue is not.
+#: Without a wait time, a response can be empty although the queue has messages.
 LAST_WAIT_SECONDS: Final = 1.0
 #: The first and the longest pause, in seconds, while a service does not respond.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -71,7 +71,7 @@ class Listener:
     def run(
         self, stop: threading.Event, on_poll: Callable[[Poll], None], *, until_empty: bool = False
     ) -> None:
-        """Listen until `stop` is set; then finish the current batch, and give back the other messages.
+        """Listen until `stop` is set; then finish the current batch, and give back messages that arrive later.
 
         Args:
             stop: Set it to stop the listener.

@@ -17,8 +17,8 @@ if a listener dies:
 - If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So in
   each request, the listener states how many messages it has received and neither acknowledged nor given back.
   If its list in Redis has more messages, Redis returns the whole list.
-- Redis lists do not count how often a message was received. Keyhole itself counts this for messages that it
-  does not understand (`dead_letters`).
+- Redis lists do not count how often a message was received. If Keyhole does not understand a message, it
+  counts the receives itself (`dead_letters`).
 
 What it can't do: a listener cannot distinguish two messages with the same bytes. The list must be on a single
 server with Redis 6.2 or later, or Valkey, and with `maxmemory-policy noeviction`. Redis Cluster is not
@@ -62,13 +62,13 @@ _TAKE: Final = """
 -- KEYS[4]  string: this listener's heartbeat
 -- ARGV[1]  this listener's id
 -- ARGV[2]  seconds until the heartbeat expires
--- ARGV[3]  the number of messages in its list that the listener knows
+-- ARGV[3]  the number of messages in its list that the listener has received
 -- ARGV[4]  the most messages to take
 -- ARGV[5]  the number of bytes after which no further message is taken
 -- ARGV[6]  the prefix of the keys of heartbeats; a listener's id follows it
 -- ARGV[7]  the prefix of the keys of listeners' lists; a listener's id follows it
--- returns all messages that were in the listener's list (empty if the listener knows all of them), and the
--- messages that were taken now
+-- returns all messages that were in the listener's list (empty if the listener has received all of them), and
+-- the messages that were taken now
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('SET', KEYS[4], '1', 'EX', ARGV[2])
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do

@@ -59,7 +59,7 @@ class TableWriter:
     ) -> None:
         with self._file:
             if error is not None:
-                return  # the table is useless now, and the disk may be full, so do not complete the table
+                return  # do not complete the useless table after an error, because the disk may be full
             self._writer.write_table(self._rest)
             self._writer.close()
             self._file.flush()
