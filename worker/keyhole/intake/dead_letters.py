@@ -5,9 +5,9 @@
     an entry of the ledger ──► given up ────┤            └──► dropped
     tags that are owed ──► given up ────────┘
 
-The same message always gets the same letter, and so do the same jobs of one queue. If the message or the jobs
-fail again, Keyhole increments the letter's failure count. Letters do not expire. A message body is stored in
-full, unless it is longer than `LONGEST_BODY`.
+The id of a letter is a hash of the message, or of the jobs' objects and queue. So if the same message or the
+same jobs fail again, Keyhole increments the failure count of the existing letter. Letters do not expire. A
+message body is stored in full, unless it is longer than `LONGEST_BODY`.
 
 A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
 Two kinds of callers do not wait for the disk (`add`):
@@ -178,9 +178,9 @@ class DeadLetter(BaseModel):
 def with_new_ids(entry: Entry) -> Entry:
     """Return an entry for the same objects with new ids.
 
-    Redis can still contain completion markers, counts and verdicts with the old ids, so with these ids,
-    Keyhole could wrongly conclude that the jobs are done. The new entry does not belong to an audit, because
-    the audit has already counted the old entry.
+    Redis can still contain completion markers, counts and verdicts with the old ids. If the new entry had the
+    old ids, Keyhole could wrongly conclude that its jobs are done. The new entry does not belong to an audit,
+    because the audit has already counted the old entry.
     """
     jobs = tuple(job.model_copy(update={"id": uuid4().hex}) for job in entry.jobs)
     return Entry(jobs[0].id if len(jobs) == 1 else uuid4().hex, jobs, entry.queue)

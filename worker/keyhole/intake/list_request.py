@@ -18,8 +18,8 @@ from keyhole.sources.s3_refusal import explain
 
 #: The parameter that requests `RestoreStatus`, which states whether an archived object has a restored copy.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
-#: The HTTP status codes with which servers refuse the attribute. S3 introduced it in 2023, and other servers
-#: may not support it.
+#: The HTTP status codes with which servers refuse the attribute. S3 introduced the attribute in 2023, and
+#: some other servers do not support it.
 REFUSALS: Final = {400, 501}
 
 

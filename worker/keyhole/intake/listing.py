@@ -247,7 +247,8 @@ class DirectoryLister(_S3Lister):
     listing does not request the restore status.
 
     Raises:
-        ConfigurationError: The prefix does not end in `/`. Directory buckets accept only such prefixes.
+        ConfigurationError: The prefix does not end in `/`. Directory buckets accept only prefixes that end in
+            `/`.
     """
 
     ordered = False
@@ -288,8 +289,8 @@ def _in_order(*keys: str, may_repeat: bool = False) -> None:
 def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
     """The key at which the next page of versions begins. It is the last listed key or a later key.
 
-    Ceph 16 URL-encodes all keys in its response except this marker. So Keyhole does not know whether a
-    server's marker is URL-encoded, and considers the marker as it is, and the decoded marker. The next page
+    Ceph 16 URL-encodes all keys in its response except `NextKeyMarker`. So Keyhole does not know whether a
+    server's marker is URL-encoded, and considers both the marker itself and the decoded marker. The next page
     cannot begin before the last listed key. If both candidates are possible, Keyhole uses the smaller one:
     the true marker is the same or later, so no key is skipped.
     """

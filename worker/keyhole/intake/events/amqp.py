@@ -48,7 +48,7 @@ _COUNTS: Final = ("x-acquired-count", "x-delivery-count")
 
 
 class _Receipt(NamedTuple):
-    """Identifies a delivery. The tag is only valid on the connection on which the message was delivered."""
+    """Identifies a delivery. `delivery_tag` is only valid on the connection that delivered the message."""
 
     connection: int
     delivery_tag: int
@@ -130,12 +130,13 @@ class AmqpSource:
 
         Raises:
             SourceUnavailableError: The connection was lost. The broker returns the messages to the queue when
-                it notices this.
+                it notices the loss.
         """
         with self._lock, self._unavailable_on_error():
             ours = self._still_out(messages)
             for receipt in ours:
-                # py-amqp has no function for `basic.nack`. Its two bits are `multiple` and `requeue`.
+                # py-amqp has no function for `basic.nack`. The two bits in its arguments are `multiple` and
+                # `requeue`.
                 self._channel.send_method(spec.Basic.Nack, "Lbb", (receipt.delivery_tag, False, True))
             self._settle(ours)
 

@@ -78,7 +78,8 @@ def _readings(event: ObjectEvent) -> list[Name]:
 def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
     """Whether S3 responds that an object or a version does not exist. Sends one request without retries.
 
-    `access` returns the access to S3. If the request fails, return false, because the object may exist.
+    `access` returns the access to S3. If the request fails for another reason, return false, because the
+    object may exist.
     """
     pin = Pin(name.bucket, name.key, name.version_id)
     try:

@@ -39,7 +39,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: Seconds between two log messages during an outage.
 COMPLAINT_SECONDS: Final = 60.0
 
-#: The errors if a service does not respond. They may be temporary.
+#: The errors that are raised if a service does not respond. They may be temporary.
 TROUBLE: Final = (SourceUnavailableError, DeliveryUncertainError, redis.RedisError)
 
 
@@ -71,7 +71,7 @@ class Listener:
     def run(
         self, stop: threading.Event, on_poll: Callable[[Poll], None], *, until_empty: bool = False
     ) -> None:
-        """Listen until `stop` is set; then finish the current batch, and give back messages that arrive later.
+        """Listen until `stop` is set; then finish the current batch, and give back later messages.
 
         Args:
             stop: Set it to stop the listener.

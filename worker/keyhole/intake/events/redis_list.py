@@ -181,7 +181,7 @@ class RedisListSource:
         self._settle("back", messages)
 
     def look(self) -> str:
-        """Return the number of messages in the queue, without taking one.
+        """Return the number of messages in the queue, without taking a message.
 
         A missing key is not an error, because Redis deletes the key of an empty list.
 
