@@ -23,7 +23,7 @@ class Agreement(StrEnum):
 
     AGREE = "agree"
     DIFFER = "differ"
-    #: The object, its verdict or its tags are missing or cannot be read.
+    #: Information is missing, so Keyhole cannot compare: for example, the object has no verdict.
     UNKNOWN = "unknown"
 
 
@@ -94,7 +94,7 @@ class Verification(BaseModel):
     def of(
         cls, target: str, seen: Seen | None, report: Report | None, differences: tuple[Difference, ...]
     ) -> Self:
-        """Return the result that follows from the differences of an object."""
+        """Return the result for an object with these differences."""
         if any(difference.code not in _UNKNOWN for difference in differences):
             state = Agreement.DIFFER
         else:

@@ -23,7 +23,7 @@ def dry_run(
     ruleset: str,
     on_page: Callable[[Totals], None] = lambda _: None,
 ) -> tuple[Totals, Estimate]:
-    """List all objects, and estimate the cost of scanning them. The only requests to S3 are LISTs.
+    """List all objects, and estimate the cost of scanning them. Only the lister sends requests to S3.
 
     Args:
         spec: The audit. The limits `max_requests` and `max_dollars` are ignored, because a dry run shows how

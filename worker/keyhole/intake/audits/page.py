@@ -1,7 +1,7 @@
 """Processes one page of an audit: lists objects, finds those that need a scan, and divides them into batches.
 
-The result depends on the listing, the stored verdicts, the tags and the progress of the audit. Processing a
-page does not change the audit. `AuditStore.commit` stores the result.
+This module only computes the result of a page, and does not change the audit. `AuditStore.commit` stores the
+result.
 """
 
 from collections.abc import Callable, Iterator, Sequence

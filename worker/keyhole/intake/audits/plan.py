@@ -59,14 +59,14 @@ REDIS_SECONDS_OF_TAGS: Final = 0.0002
 REDIS_SECONDS_OF_RATE: Final = 0.00004
 
 # Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes. Each further byte
-# of a key adds one to two bytes. `tests/e2e/test_plan.py` measures the constants again.
+# of a key adds one to two bytes. `tests/e2e/test_plan.py` measures these constants again.
 #: The record of the verdict, with its key and its share of the server's table of keys.
 RECORD_BYTES: Final = 368
 #: The object's entries in the index by status, and in the index by key.
 INDEX_BYTES: Final = 170
 #: An entry in the stream of verdicts.
 STREAM_BYTES: Final = 740
-#: A job that is queued or in progress, in the audit's list of batches, in the ledger and in the broker.
+#: A job that is queued or in progress: its copies in the audit's list of batches, the ledger and the broker.
 JOB_BYTES: Final = 250
 #: A marker that a batch is complete.
 DONE_BYTES: Final = 90
@@ -298,8 +298,8 @@ def _fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     ended_per_second = busy * speed / fleet.batch
     page = _page_seconds(work)
     # While the page is listed, the number of idle processes begins at `first`, and grows by
-    # `ended_per_second` each second. If `first` is negative, processes first take the batches that still
-    # wait.
+    # `ended_per_second` each second. A negative `first` means that batches are still waiting, so no process
+    # is idle until they are taken.
     first = 1 - (fleet.outstanding - busy)
     begins = max(0.0, -first / ended_per_second)
     listing = max(0.0, page - begins)

@@ -16,7 +16,8 @@ _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
 _HOWS: Final = {byte: how for how, byte in _HOW_BYTES.items()}
 ROW_BYTES: Final = 18
 
-#: Redis counts costs as integers, in billionths of a dollar. A GET costs 400 billionths.
+#: Redis counts costs as integers, in billionths of a dollar. For example, a GET costs 400 billionths of a
+#: dollar.
 NANO: Final = 1_000_000_000
 
 

@@ -182,7 +182,7 @@ class AuditStore:
         self._release(keys=[*self._keys(claim.audit_id, "page")], args=[claim.token])
 
     def outstanding(self, audit_id: str) -> list[Entry]:
-        """The batches that were taken and are not finished yet."""
+        """The outstanding batches, without those that are not sent yet."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.audit(audit_id, "outstanding"))
             pipe.lrange(keys.audit(audit_id, "unsent"), 0, -1)

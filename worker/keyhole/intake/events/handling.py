@@ -172,9 +172,7 @@ class Handler:
         return counts
 
     def _not_allowed(self, read: Sequence[_Read]) -> str | None:
-        """Return why the message with these events must become a dead letter; `None` if all its events are
-        allowed.
-        """
+        """Return why the message with these events must become a dead letter; otherwise `None`."""
         for event, _ in read:
             if not self._may_touch(event) and self._rules.selection.matches_bucket(str(event.bucket)):
                 return str(BucketNotAllowedError(str(event.bucket)))
