@@ -196,7 +196,8 @@ class FileInspector:
         """Release the reserved memory and the regions. The inspector must not be used afterwards."""
         for held in self._asked_for.values():
             held.release()
-        # Some inspectors are in a reference cycle with their parts, so Python would free the regions late.
+        # Some inspectors and their parts refer to each other. Without this line, Python would keep their
+        # regions in memory until it collects reference cycles.
         self._regions.clear()
         self.remembered.clear()
 
@@ -234,7 +235,7 @@ class FileInspector:
         return self._regions[name]
 
     def filled(self, name: str) -> bool:
-        """Whether a region is declared and has captured all of its bytes, or all up to the object's end."""
+        """Whether a region is declared and has captured all of its bytes that lie inside the object."""
         region = self._regions.get(name)
         return region is not None and region.settled(self._size)
 

@@ -4,8 +4,8 @@ A member is a range of the container, or the output of a decoder. The member's i
 offsets within the member. The container's inspector translates them into offsets within the object, and
 passes the bytes that arrive to the member's inspection.
 
-- Once captured bytes describe a member, the container's inspector declares the member (`new_member`). It
-  passes the piece of data that the caller has just passed to the new member, too.
+- Once captured bytes describe a member, the container's inspector declares the member (`new_member`). It then
+  passes the caller's current piece of data to the member's inspection, too.
 - A member is settled once its inspection needs no more bytes. The container's inspector then closes the
   member's inspection, and keeps the member's facts if `keeps` returns true.
 - A container can be a member of another container, up to a depth of `inside.MAX_DEPTH`.
@@ -184,7 +184,7 @@ class ContainerInspector(FileInspector):
     # For subclasses to override
 
     def keeps(self, member: Member) -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether to include this member in the container's facts; a hook for subclasses."""
+        """Whether to include a settled member in the container's facts; a hook for subclasses."""
         return True
 
     # Input

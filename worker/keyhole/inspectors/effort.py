@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-#: Steps between two calls of the watch. The watch reads the CPU time, and this system call takes as long as a
-#: few steps.
+#: Steps between two calls of the watch. The watch reads the CPU time with a system call, which takes as long
+#: as a few steps, so `spend` calls the watch rarely.
 STEPS: Final = 64
 #: The number of steps to count for a call into a library. It is large enough that `spend` calls the watch.
 CALL: Final = STEPS

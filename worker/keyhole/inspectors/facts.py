@@ -38,8 +38,8 @@ class Facts:
         unseen: The reason why a part of a container was not inspected: the name of a check, or
             `DECOMPRESSION_LIMIT`.
         first_bytes: The first 4 KiB of an object that was not recognised, so that the caller can determine
-            what it is. If all captured bytes are zeros, all captured bytes. If only the first 4 KiB are
-            zeros, `b""`.
+            what it is. Zeros are returned only if all captured bytes are zeros: then these are all captured
+            bytes. If only the first 4 KiB are zeros, this is `b""`.
         other_sizes: The virtual sizes that some readers use instead of `virtual_size`. The keys are the
             readers' names from the module `readers`; a size of zero means unknown.
     """

@@ -70,8 +70,8 @@ class Reader:
 
 #: The number of bytes that QEMU reads of a text descriptor. The descriptor ends at the first NUL.
 VMDK_TEXT_BYTES: Final = MIB - 1
-#: The length of a ZIP's end record. A comment of up to 65,535 bytes can follow the record. Python searches
-#: the last 22 + 65,536 bytes, which is one byte more than the longest comment requires.
+#: The length of a ZIP's end record. A comment of up to 65,535 bytes can follow the record. The rows of the
+#: table state 64 KiB for the comment, because Python searches the last 22 + 65,536 bytes.
 ZIP_END_BYTES: Final = 22
 #: The number of bytes that unzip searches for the end record: 66,000, and the rest of its buffer of 8 KiB.
 ZIP_SEARCHED_BYTES: Final = 66_000 + 8 * KIB

@@ -39,11 +39,16 @@ class CaptureRegion:
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:
-        """Keep the region's part of a chunk. `current_position` is the position *after* the chunk."""
+        """Capture the part of a chunk that lies in the region.
+
+        `current_position` is the position *after* the chunk.
+        """
         self.put(current_position - len(chunk), chunk)
 
     def put(self, offset: int, data: bytes) -> bool:
-        """Keep the region's part of `data`, which begins at `offset`. Do not replace captured bytes.
+        """Capture the part of `data` that lies in the region. Bytes that are already captured stay unchanged.
+
+        `data` begins at the absolute `offset`.
 
         Returns:
             Whether the region has changed.
@@ -164,7 +169,7 @@ class TailRegion(CaptureRegion):
         self._anchored = False
 
     def put(self, offset: int, data: bytes) -> bool:
-        """Keep the region's part of `data`; see `CaptureRegion.put`."""
+        """Capture the part of `data` that lies in the region; see `CaptureRegion.put`."""
         slid = not self._anchored and self._slide(offset + len(data))
         return super().put(offset, data) or slid
 

@@ -17,10 +17,10 @@ from keyhole.inspectors.findings import Severity
 #: The formats that a layer can have. `ova` is among them, because Keyhole calls every tar archive with an OVF
 #: descriptor an `ova`.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
-#: The checks whose findings are only information in a layer. A link or a path in a layer cannot lead to the
-#: host's files, because the container runtime resolves it inside the folder into which it unpacks the layer.
-#: An OVF descriptor in a layer has no effect, because no reader uses it as the description of the container
-#: image.
+#: The checks whose findings in a layer get the severity `INFO`. A link or a path in a layer cannot lead to
+#: the host's files, because the container runtime resolves it inside the folder into which it unpacks the
+#: layer. An OVF descriptor in a layer has no effect, because no reader uses it as the description of the
+#: container image.
 OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 

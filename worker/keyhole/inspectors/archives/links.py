@@ -12,8 +12,8 @@ extraction folder itself, so a reader that opens `disk` opens `secret` in the fo
   through links that precede the hard link in the archive. A hard link to a symbolic link is a second symbolic
   link with the same target text. If the two links are in different folders, the same relative target leads to
   different places. So Keyhole follows the hard link, too.
-- Keyhole follows all links twice: once with the exact names, and once with folded names. The folded forms of
-  two names are equal if macOS or Windows treats both names as the same file.
+- Keyhole follows the links with their exact names, and then again with folded names. The folded forms of two
+  names are equal if macOS or Windows treats both names as the same file.
 - Keyhole follows up to 63 links on one path, the highest limit of all operating systems. It also limits the
   memory and the number of steps for all links of an archive together.
 """
@@ -29,7 +29,7 @@ from keyhole.inspectors.effort import spend
 #: The most bytes that the names and targets of an archive's links may have together. In an archive of a whole
 #: Debian system, the names and targets have half a megabyte.
 MAX_BYTES = 2 * 1024**2
-#: The most folders and links that Keyhole records for the names of an archive's links.
+#: The most places that Keyhole records: the links of an archive, and the folders in their names.
 MAX_PLACES = 65_536
 #: The most steps from folder to folder that Keyhole takes to follow all links of an archive.
 MAX_STEPS = 500_000

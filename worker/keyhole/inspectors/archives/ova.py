@@ -45,7 +45,7 @@ class OVAInspector(TarInspector):
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
         """Return whether to inspect the archive's next file as a possible member.
 
-        The generator first requests the part of the file that `Machine.read` needs, if it needs one.
+        If `Machine.read` needs a part of the file, the generator requests this part first.
         """
         if self._xva.takes(name):
             return False

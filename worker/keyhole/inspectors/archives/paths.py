@@ -2,9 +2,9 @@
 
 - A name can lead outside, for example `../disk`.
 - A link's target can lead outside, directly or through other links. The module `links` follows such chains.
-- A member's path can go through a link. Keyhole reports every such path, because readers differ: GNU tar and
-  Python write the member to the place to which the link leads, libarchive, npm's tar and 7-Zip do not write
-  the member, and BusyBox sometimes replaces the link with a folder.
+- A member's path can go through a link. Keyhole reports every such path, because readers differ. GNU tar and
+  Python write the member to the place to which the link leads. libarchive, npm's tar and 7-Zip do not write
+  the member. BusyBox sometimes replaces the link with a folder.
 - A file can have the name of an earlier link. Keyhole reports it, because Python writes through the link.
 """
 

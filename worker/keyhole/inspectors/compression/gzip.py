@@ -9,7 +9,7 @@ Source: RFC 1952, section 2.3. All fields are little-endian.
 | 0 | 3 | 1F 8B 08 |
 | 3 | 1 | flags: bit 2: extra fields follow, with their length in a u16; 3: a name that ends with a NUL; 4: a comment that ends with a NUL |
 | 4 | 4 | time of modification in seconds of Unix time; zero: unknown |
-| 10 | | the parts for which a flag is set |
+| 10 | | extra fields, name and comment, each only if its flag is set |
 """  # noqa: E501 - the rows of the table are one line each
 
 import zlib

@@ -97,7 +97,7 @@ class CompressedInspector(ContainerInspector):
 
     @property
     def holds_much(self) -> bool:
-        """Whether decompression has not ended.
+        """True until decompression has ended.
 
         Decompression takes up to `MAX_WINDOW + BUFFERS` bytes of memory.
         """

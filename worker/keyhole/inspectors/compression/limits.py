@@ -9,7 +9,7 @@ conditions is true:
   the input, and contains no disk image that would explain the ratio.
 - Decompression needs more memory than `MAX_WINDOW` bytes.
 - The object consists of thousands of streams that contain almost no data.
-- The data are compressed three times or more. The only use of this is to multiply the ratios.
+- The data are compressed three times or more. This serves only to multiply the compression ratios.
 
 If an object contains a disk image and its output exceeds the limit, the verdict is inconclusive
 (`decompression_limit`). A higher limit makes a verdict possible.
@@ -34,8 +34,8 @@ BOMB_RATIO = 100
 #: (`ZSTD_WINDOWLOG_LIMIT_DEFAULT`), and the highest preset of xz needs half as much.
 MAX_WINDOW = 128 * MIB
 #: The most streams of one object: `MAX_STREAMS`, and one more for each `LEAST_OF_STREAM` bytes of output.
-#: Tools that compress in parallel or for random access write one stream for 64 KiB or more, and eStargz
-#: writes one stream for each file.
+#: Tools that compress in parallel or for random access stay below this limit, because they write one stream
+#: for 64 KiB or more. eStargz writes one stream for each file.
 MAX_STREAMS, LEAST_OF_STREAM = 1000, 512
 #: The lengths of the first piece and of the longest pieces in bytes. For pieces of `MOST_PIECE` bytes, the
 #: latency of a request is short compared with the transfer.
@@ -43,7 +43,7 @@ LEAST_PIECE, MOST_PIECE = 64 * KIB, 4 * MIB
 
 
 def _unwatched(_length: int) -> None:
-    """Ignore the length of the output."""
+    """Do nothing; the default of `Decompression.watch`."""
 
 
 @dataclass(frozen=True, slots=True)

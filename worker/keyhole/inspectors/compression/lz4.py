@@ -12,10 +12,10 @@ Source: LZ4 Frame Format Description 1.6.3, "General Structure of LZ4 Frame form
 | 5 | 1 | bits 4-6: the longest block, 64 KiB to 4 MiB |
 | 6 | 8 | content size, if bit 3 is set |
 
-liblz4 decodes the frames and checks their checksums. Blocks can refer to the 64 KiB of output before them. So
-Keyhole reserves memory for these 64 KiB and for two blocks, about 8 MiB at most. Legacy frames are written
-only by the command `lz4 -l`, and liblz4 does not decode them. Keyhole recognises legacy frames, but does not
-decompress them.
+liblz4 decodes the frames and checks their checksums. Blocks can refer to the 64 KiB of output before them.
+liblz4 stores these 64 KiB, one compressed block and one decompressed block. So Keyhole reserves memory for
+64 KiB and two blocks, about 8 MiB at most. Legacy frames are written only by the command `lz4 -l`, and
+liblz4 does not decode them. Keyhole recognises legacy frames, but does not decompress them.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ class Lz4Decoder(Decoder):
         return int.from_bytes(head[6:14], "little")
 
     def window(self, head: bytes) -> int:
-        """Return the memory in bytes for two blocks of the largest size and the 64 KiB before them."""
+        """Return the memory in bytes for two blocks of the largest size, and for 64 KiB of earlier output."""
         return 2 * (1 << 8 + 2 * (head[5] >> 4 & 7)) + 64 * 1024 if len(head) > 5 else 0
 
     def _open(self, head: bytes) -> Stream | int | None:

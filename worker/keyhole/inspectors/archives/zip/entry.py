@@ -94,7 +94,7 @@ class Entry:
     def is_link(self) -> bool:
         """Whether the member is a symbolic link according to its mode on Unix.
 
-        The system that made the archive does not matter, because not all readers check that it was Unix.
+        Keyhole ignores which system made the archive, because not all readers check that it was Unix.
         """
         return stat.S_ISLNK(self.mode)
 

@@ -20,9 +20,9 @@ cannot decode, and does not inspect their content. If a file is the descriptor o
 compares the descriptor with the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
-first bytes (the front) and the last bytes of the archive in memory until the walk requests them. So two reads
-are enough for an archive of any length if its disk is recognised by the first bytes. From a stream, Keyhole
-cannot read the bytes that it did not keep, because they have passed.
+first bytes (the front) and the last bytes of the archive in memory until the walk requests them. As a result,
+two reads are enough for an archive of any length if its disk is recognised by the first bytes. From a stream,
+Keyhole cannot read the bytes that it did not keep, because they have passed.
 
 Wholeness: proven if the walk leads from the first member to the directory. Keyhole does not compare the
 checksums of stored members, because it would have to read every byte.
@@ -152,7 +152,7 @@ class ZipInspector(ContainerInspector):
 
     @property
     def complete(self) -> bool:
-        """Whether the walk has ended and all members have their bytes, or the object is not an archive."""
+        """Whether the walk has ended and no member needs more bytes, or the object is not an archive."""
         return super().complete and (self._ended or (self.filled("mark") and not self.format_match))
 
     def keeps(self, member: Member) -> bool:
