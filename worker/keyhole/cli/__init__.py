@@ -121,8 +121,8 @@ def main() -> None:
     Exit codes: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 Keyhole could not read an object
     or decide about it.
     """
-    # If the terminal closes or a service manager stops the command, the command ends as it does on Ctrl-C. It
-    # then also stops the worker and the Valkey that it started.
+    # If the terminal closes or a service manager stops the command, the command ends as it does on Ctrl-C.
+    # The command then also stops the worker and the Valkey that it has started.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # after `nohup`, SIGHUP stays ignored
             signal.signal(ending, _interrupt)

@@ -99,7 +99,7 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     keyhole audit --follow 3f0c9a1b2c4d
 
     The command shows the audit's progress until the audit ends. After Ctrl-C, the workers continue the audit.
-    If no Redis is configured, the workers end together with the command; continue the audit with --follow. An
+    If no Redis is configured, the workers end together with the command, and --follow continues the audit. An
     object that has a verdict is scanned again only if one of the following has changed since then: its ETag,
     its size, its time of last modification, the version of Keyhole's rules, or the policy.
 

@@ -36,7 +36,8 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
         look: Whether to check first that Keyhole can use the configured Redis and broker.
 
     Raises:
-        CommandError: The configured Redis or broker cannot be used.
+        CommandError: The configured Redis or broker cannot be used, or a broker is configured without a
+            Redis.
         EmbeddedError: The embedded Valkey does not start.
     """
     if settings.redis_url is None and settings.broker_url is not None:
@@ -102,7 +103,7 @@ def refuse_powerless(settings: Settings) -> None:
 
 
 def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None:
-    """End the command if Keyhole cannot use a Redis, or if only Redis or only the URL uses TLS.
+    """End the command if Keyhole cannot use a Redis, or if only one end of the connection uses TLS.
 
     If Redis does not answer in time, end the command unless `waits` is true. After every other connection
     error, return: the command itself then waits for Redis or fails.
@@ -131,7 +132,7 @@ def _look_at_rabbitmq(settings: Settings) -> None:
     """End the command if RabbitMQ refuses the connection.
 
     RabbitMQ refuses the connection if the login or the virtual host is wrong. Also end the command if
-    RabbitMQ has an untrusted certificate, or if only RabbitMQ or only the URL uses TLS. After every other
+    RabbitMQ has an untrusted certificate, or if only one end of the connection uses TLS. After every other
     error, return: the command itself then waits for RabbitMQ.
     """
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types

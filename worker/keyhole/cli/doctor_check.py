@@ -19,8 +19,8 @@ DEADLINE: Final = 5.0
 #: Seconds for which a check waits for an answer or a connection. This is less than `DEADLINE`, so the check
 #: itself can report that a server did not answer.
 ANSWER_SECONDS: Final = 3.5
-#: The advice if a check takes too long: the advice in `SLOW` for the check's subject, or `SLOW_SERVER` if
-#: `SLOW` does not contain the subject.
+#: If a check takes too long, the doctor prints the advice that `SLOW` contains for the check's subject. If
+#: `SLOW` does not contain the subject, the doctor prints `SLOW_SERVER`.
 SLOW_SERVER: Final = "the server does not answer in time: check that it runs, and check the firewall"
 _S3: Final = "S3 does not answer in time: check KEYHOLE_S3_ENDPOINT_URL, the proxy and the firewall"
 SLOW: Final = {

@@ -35,7 +35,10 @@ def ask(url: str) -> redis.Redis:
 
 
 def of_redis(url: str) -> Iterator[Finding]:
-    """Yield findings on the Redis that stores verdicts. If it does not answer, the first finding is bad."""
+    """Yield findings on the Redis that stores verdicts.
+
+    If Redis does not answer, the first finding is bad.
+    """
     with ask(url) as client:
         info = yield from _answering("redis", client, url, SETTING)
         if info is None or unusable(info, SETTING):

@@ -55,7 +55,10 @@ def why_not_tried(settings: Settings, place: S3Uri) -> Finding | None:
 
 
 def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Finding]:
-    """Yield a finding on whether the bucket can be listed. If it can, add the first key to `keys`."""
+    """Yield a finding on whether the bucket can be listed.
+
+    If the bucket can be listed, add the first key below the prefix to `keys`.
+    """
     try:
         with deadline(ANSWER_SECONDS) as timer:
             page = s3_access(settings).client.list_objects_v2(

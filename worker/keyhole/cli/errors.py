@@ -31,7 +31,7 @@ def load_settings(*, policy: str | None = None) -> "Settings":
     If `policy` is given, it replaces the policy from the environment.
 
     Raises:
-        CommandError: A setting is wrong; the message names it.
+        CommandError: A setting is wrong; the message names the setting.
     """
     from pydantic import ValidationError
 

@@ -66,7 +66,8 @@ def inspect_command(
     if not statuses:
         raise CommandError("there are no objects; check the prefix")
     if not as_json:
-        # Imported here, because scripts use --json and call this command often.
+        # Imported here, so that scripts, which use --json and call this command often, do not wait for these
+        # imports.
         from keyhole.cli.render import report_page, report_table
         from keyhole.cli.terminal import SafeConsole
 

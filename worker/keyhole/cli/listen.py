@@ -165,7 +165,7 @@ class Pollers:
                 self._errors.append(error)
                 self._stop.set()
 
-        # A second signal must end the process without waiting for the threads, so they are daemons.
+        # A second signal must end the process without waiting for the threads, so the threads are daemons.
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()
         self._threads.append(thread)

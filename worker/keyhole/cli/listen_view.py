@@ -140,7 +140,7 @@ class View:
     def tick(self) -> None:
         """Log a line if standard error is not a terminal and the last line is `LINE_SECONDS` old.
 
-        Call this several times per second.
+        Call this method several times per second.
         """
         if not sys.stderr.isatty() and time.monotonic() >= self._told_at + LINE_SECONDS:
             self._line("listening")

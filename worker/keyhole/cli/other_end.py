@@ -1,7 +1,7 @@
 """Finds out whether a connection failed because only the client or only the server uses TLS.
 
-If only one of them does, client and server wait for each other, or one of them closes the connection without
-a message. The connection's error therefore does not name the cause.
+If only one side uses TLS, client and server wait for each other, or one side closes the connection without a
+message. The connection's error therefore does not name the cause.
 """
 
 import socket

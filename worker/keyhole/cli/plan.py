@@ -23,7 +23,7 @@ from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 
 YEAR_SECONDS = 365.25 * 86_400
-#: How the command prints the resources that can limit the speed of an audit.
+#: The printed name of each resource that can limit the speed of an audit.
 RESOURCES = {
     Resource.RATE: "the audit's rate limit",
     Resource.LATENCY: "S3's latency and the threads",

@@ -62,7 +62,7 @@ def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -
 
 
 def is_refused(error: redis.RedisError) -> bool:
-    """Return whether Redis refuses the connection, for example the login, so that waiting would not help."""
+    """Return whether Redis refuses the client, for example its password, so that waiting would not help."""
     return (
         isinstance(error, redis.AuthenticationError)
         or (isinstance(error, redis.ResponseError) and not isinstance(error, redis.BusyLoadingError))

@@ -151,7 +151,7 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
 
 
 def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
-    """Print how many objects lack tags that are not written yet, and one example.
+    """Print for how many objects the tags are not written yet, with one example.
 
     Return whether such objects exist.
     """

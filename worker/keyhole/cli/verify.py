@@ -33,9 +33,8 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: If an object differs from its verdict or its tags, the command compares the object again, this many times
-#: in all. At the first comparison, a worker may have written the tags of a new verdict, but not yet recorded
-#: the verdict.
+#: How often the command compares an object that differs from its verdict or its tags. During the first
+#: comparison, a worker may have written the tags of a new verdict, but not yet recorded the verdict.
 READINGS = 2
 
 
@@ -47,7 +46,7 @@ def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bo
     """Compare objects with their verdicts and their tags.
 
     The command sends two requests for each object, for its ETag and its tags. If the object differs, the
-    command sends both requests again. It does not read the content.
+    command sends both requests again. The command never reads the content of the object.
 
     \b
     keyhole verify s3://images/debian.qcow2

@@ -37,8 +37,8 @@ def worker_command(
     keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
     keyhole worker --check                     exit code 0: healthy, 1: unhealthy
 
-    Exit code: 3 if the worker could not use S3 or another server when it started, 70 if it ended although
-    nobody stopped it.
+    Exit code: 2 wrong usage or settings, 3 the worker could not use S3 or another server when it started, 70
+    the worker ended although nobody stopped it.
 
     Each process scans KEYHOLE_SCAN_THREADS objects of a batch at the same time. If no Redis is configured,
     the worker starts the embedded Valkey, which `keyhole submit` then also uses.
@@ -80,7 +80,7 @@ def worker_command(
             concurrency=concurrency,
             queues=queues or QUEUES,
             loglevel=settings.log_level,
-            # No banner, because the log consists of JSON lines.
+            # Celery must not print its banner, because the log consists of JSON lines.
             quiet=True,
             # Keyhole does not use Celery's messages between workers.
             without_gossip=True,

@@ -1,4 +1,4 @@
-"""A local S3 for the demo: moto's server, which stores objects in memory, filled with the sample images.
+"""The local S3 of the demo: moto's server, which stores the sample images in memory.
 
 `python -m keyhole.demo.local_s3 --host 0.0.0.0 --port 9000` runs the server until SIGTERM or Ctrl-C.
 """

@@ -71,7 +71,7 @@ def _descriptor() -> Image:
 
 
 def _appliance() -> Image:
-    """Return a virtual machine with two disks, as VMware exports it."""
+    """Return an OVA file with two disks, as VMware exports a virtual machine."""
     disks = [
         OVADisk("disk1.vmdk", vmdk_stream_optimized(20 * GIB, allocated=16), 20 * GIB),
         OVADisk("disk2.vmdk", vmdk_stream_optimized(100 * GIB, allocated=4), 100 * GIB),
@@ -80,7 +80,7 @@ def _appliance() -> Image:
 
 
 def _linked_appliance() -> Image:
-    """Return an appliance whose second disk is a symbolic link to a file of the host."""
+    """Return an OVA file whose second disk is a symbolic link to a file of the host."""
     disks = [
         OVADisk("disk1.vmdk", vmdk_stream_optimized(20 * GIB, allocated=16), 20 * GIB),
         OVADisk("disk2.vmdk", "/etc/shadow", GIB),

@@ -12,9 +12,9 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def defer_signals() -> Iterator[None]:
     """Defer the signals that would end this process until the `with` block has ended.
 
-    A signal handler can raise an exception. If a handler raised one after a child process had started and
-    before this process had stored the child's handle, nothing would end the child. Call this function only in
-    the main thread, because Python sets signal handlers only there.
+    A signal handler can raise an exception. An exception after the start of a child process, but before this
+    process has stored the child's handle, would leave the child running. Call this function only in the main
+    thread, because Python sets signal handlers only there.
     """
     arrived: list[int] = []
     # If this process ignores a signal, for example because of `nohup`, its child processes must ignore the
@@ -34,7 +34,10 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def children_ignore_sigint() -> Iterator[None]:
-    """Block SIGINT during the `with` block, so that child processes that start in it never get SIGINT."""
+    """Block SIGINT during the `with` block, so that child processes that start in it never get SIGINT.
+
+    A child process inherits the set of blocked signals.
+    """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -72,7 +72,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Let a worker finish its tasks. Kill it after a second Ctrl-C, or after `STOP_SECONDS`."""
+    """Let a worker finish its tasks. Kill the worker after a second Ctrl-C, or after `STOP_SECONDS`."""
     try:
         process.terminate()
         process.wait(STOP_SECONDS)

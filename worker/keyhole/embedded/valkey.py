@@ -1,8 +1,8 @@
 """Runs an embedded Valkey whose data are in the user's data folder.
 
 The first process that acquires the lock in that folder starts the Valkey. Other processes connect to it. The
-Valkey listens only on a Unix socket, in a folder that only this user can access. Its data persist between
-commands. When the process that started it ends, the Valkey ends, too, and other commands lose their
+Valkey listens only on a Unix socket, in a folder that only this user can access. The data persist between
+commands. When the process that started the Valkey ends, the Valkey ends, too, and other commands lose their
 connections. For several users, configure a Redis or Valkey server.
 """
 
@@ -99,8 +99,8 @@ def _started(folder: Path) -> Iterator[str]:
                 config={"appendonly": "yes", "maxmemory-policy": "noeviction", "loglevel": "warning"},
             )
             stack.callback(_stop, server)
-            # Ctrl-C sends SIGINT to all processes of a terminal. It must not end the Valkey, because a worker
-            # that is stopping still writes verdicts to it.
+            # Ctrl-C sends SIGINT to all processes of a terminal. The signal must not end the Valkey, because
+            # a worker that is stopping still writes verdicts to the Valkey.
             with defer_signals(), children_ignore_sigint():
                 server.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
