@@ -10,8 +10,8 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/qed_spec`, "Header")::
      56  backing name's offset u32                     60  backing name's length u32
 
 The L1 table follows the header's cluster. Then come the L2 tables and the guest clusters. An L2 table
-precedes the first guest cluster that it maps. An entry of an L1 table is the offset of an L2 table, and an
-entry of an L2 table is the offset of a guest cluster (u64).
+precedes the first guest cluster that it maps. An entry u64 of the L1 table is the offset of an L2 table, and
+an entry u64 of an L2 table is the offset of a guest cluster.
 """
 
 import struct
@@ -36,7 +36,7 @@ def qed(
 ) -> Image:
     """Return a QED image of `virtual_size` bytes that stores the `allocated` guest clusters.
 
-    The first sector of each stored guest cluster contains a test pattern. `table_size` is the size of an L1
+    The first sector of each stored guest cluster contains a test pattern. `table_size` is the size of each L1
     or L2 table in clusters. `features` is a set of feature bits. If `backing_file` is given, the header also
     has the feature bit for a backing file.
     """

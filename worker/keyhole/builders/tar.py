@@ -54,6 +54,6 @@ def tar_header(
 
 
 def summed(header: bytes) -> bytes:
-    """Return a header with its checksum."""
+    """Return a header with the checksum filled in."""
     total = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
     return header[:148] + b"%06o\0 " % total + header[156:]

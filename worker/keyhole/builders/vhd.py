@@ -53,7 +53,7 @@ def vhd_fixed(
     creator: bytes = b"qem2",
     footer_size: Literal[512, 511] = 512,
 ) -> Image:
-    """Return a fixed VHD: `content`, which has `virtual_size` bytes (by default zeros), and a footer."""
+    """Return a fixed VHD: the disk `content` (by default `virtual_size` bytes of zeros) and a footer."""
     disk = content or Image(virtual_size)
     if disk.size != virtual_size:
         raise ValueError(f"the content has {disk.size} bytes, the disk {virtual_size}")
@@ -70,9 +70,9 @@ def vhd_dynamic(
 ) -> Image:
     """Return a dynamic VHD, or a differencing VHD if `parent_name` names a parent in the same folder.
 
-    The first sector of each `allocated` block contains a test pattern. The footer states `virtual_size` as
-    the current size, and the largest geometry that is not larger than `virtual_size`. `creator` determines
-    whether QEMU uses the size or the geometry.
+    The image stores the `allocated` blocks, and the first sector of each stored block contains a test
+    pattern. The footer states `virtual_size` as the current size, and the largest geometry that is not larger
+    than `virtual_size`. `creator` determines whether QEMU uses the size or the geometry.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)

@@ -20,9 +20,10 @@ The metadata region begins with "metadata", and has the number of entries u16 at
 bytes from byte 32 on: item GUID, offset in the region u32, length u32, flags u32. The items themselves start
 at 64 KiB.
 
-A BAT entry u64 has the state in the lowest 3 bits (0 not present, 6 fully present), and the file offset in
-MiB from bit 20 on. A chunk is the part of the disk that one sector bitmap covers. After the entries for the
-blocks of a chunk comes one entry for its sector bitmap. A CRC-32C is computed with zero in its own field.
+A BAT entry u64 contains the block's state in the lowest 3 bits (0 not present, 6 fully present), and the
+block's file offset in MiB from bit 20 on. A chunk is the part of the disk that one sector bitmap covers.
+After the entries for the blocks of a chunk comes one entry for its sector bitmap. A CRC-32C is computed while
+its own field contains zero.
 """
 
 import struct
@@ -184,7 +185,7 @@ def _metadata(virtual_size: int, block_size: int, locator: bytes) -> list[tuple[
 
 
 def _parent_locator(relative_path: str) -> bytes:
-    """Return the locator of the parent, which has key-value pairs (sections 2.6.2.6.1 and 2.6.2.6.3)."""
+    """Return the parent locator, which consists of key-value pairs (sections 2.6.2.6.1 and 2.6.2.6.3)."""
     pairs = {"parent_linkage": f"{{{PARENT_DATA_WRITE_ID}}}", "relative_path": relative_path}
     words = [(key.encode("utf-16-le"), value.encode("utf-16-le")) for key, value in pairs.items()]
     locator = struct.pack("<16s2xH", VHDX_PARENT.bytes_le, len(words))

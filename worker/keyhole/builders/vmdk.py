@@ -15,10 +15,13 @@ A directory entry u32 is the sector of a grain table. A table entry u32 is the s
 the extent does not store the table or the grain.
 
 A stream-optimized extent (section "Stream-Optimized Compressed Sparse Extents") can be written in one pass.
-First come the grains, each after its sector number and its length. Then come the tables, each after a marker
-of one sector (length in sectors u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of
-stream). The footer is in the last sector but one. It is a copy of the header, except that it states the
-sector of the grain directory.
+Its grains are compressed. Each grain follows its sector number and its length, and each grain table follows
+the grains that it maps. Then come the grain directory, the footer and the end of the stream.
+
+A marker of one sector precedes each table, the directory and the footer, and marks the end of the stream
+(length in sectors u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of stream). The
+footer is a copy of the header, except that it states the sector of the grain directory. It is in the last
+sector but one.
 """
 
 import struct
@@ -102,7 +105,8 @@ def vmdk_sparse(
 def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Image:
     """Return a stream-optimized extent of `virtual_size` bytes, as in an OVA.
 
-    The extent stores the `allocated` grains compressed. The first sector of each contains a test pattern.
+    The extent stores the `allocated` grains compressed. The first sector of each stored grain contains a test
+    pattern.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = sorted(block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE)))
