@@ -12,9 +12,9 @@ the preamble. The source of the older preamble is cloop, create_compressed_fs.c,
 
 Each block is a separate zlib stream. The virtual size is the number of blocks times the block size.
 
-Wholeness: the last entry of the offset table is the offset where the data ends. If the table is longer than
-`MAX_TABLE_BYTES`, only its beginning and its end are read. The order of the entries in between is then not
-checked.
+Wholeness: the last entry of the offset table is the offset where the data end. The object must contain all
+data up to this offset. If the table is longer than `MAX_TABLE_BYTES`, only its beginning and its end are
+read. The order of the entries in between is then not checked.
 """
 
 from array import array
@@ -51,7 +51,7 @@ MAX_SECTORS = 2**32 - 1
 class CloopInspector(HeaderInspector):
     """Inspects cloop version 2.
 
-    The header states the virtual size, and the offset table where the data end.
+    The header states the virtual size. The offset table states where the data end.
     """
 
     NAME = "cloop"

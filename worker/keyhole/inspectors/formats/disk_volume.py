@@ -1,4 +1,4 @@
-"""Searches a whole disk for a volume, because a disk without partitions can be filled by a volume."""
+"""Searches a whole disk for a volume, because a volume can fill a disk that has no partitions."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,15 +12,16 @@ from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.lengths import stated_length
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: How many bytes at the disk's front are kept in memory (held) and searched for superblocks. The scan's first
-#: GET fetches them.
+#: How many bytes at the disk's front are kept in memory (held) and searched for superblocks. By default, the
+#: first GET of a scan fetches these bytes.
 FRONT: Final = volumes.FRONT
 #: If the object begins with the header of another format, only this many first bytes are searched for
 #: superblocks. They include the place of btrfs' superblock, which is at 64 KiB.
 HEADERS: Final = 68 * 1024
 #: The magic of a sparse VMDK. A sparse VMDK begins with its metadata, the "overhead". Guest data can follow
-#: within the first 68 KiB. So only the overhead is searched for superblocks, but at least `LEAST_OVERHEAD`
-#: bytes. The field `VMDK_OVERHEAD` of the header states the length of the overhead in sectors.
+#: after the overhead, within the first 68 KiB. So only the overhead is searched for superblocks, but at least
+#: `LEAST_OVERHEAD` bytes. The field `VMDK_OVERHEAD` of the header states the length of the overhead in
+#: sectors.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 LEAST_OVERHEAD: Final = 8192
@@ -90,7 +91,8 @@ class DiskVolume:
     def length(self, size: int | None) -> int | None:
         """Return the length in bytes that the volume's superblock states, or `None`.
 
-        If a member of an array or a group also contains a file system, the length is the member's length.
+        If the volume is a member of an array or a volume group, and also contains a file system, the result
+        is the length of the member.
         """
         names = self.names(size)
         return stated_length(names[0], self.view(size)) if names and not volumes.ambivalent(names) else None

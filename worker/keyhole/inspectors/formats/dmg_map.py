@@ -52,8 +52,8 @@ from keyhole.inspectors.text import printable
 #: Keyhole does not read longer property lists. A property list of this length has room for 78,000 chunks,
 #: which map 20 GiB of the disk with the usual chunks of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
-#: The maximum number of characters `=` in a property list. An attribute has one `=`, a base64 text has up to
-#: two. The limit is needed because the XML parser parses all attributes of an element in one step, which
+#: The maximum number of characters `=` in a property list. An attribute has one `=`, and a base64 text has up
+#: to two. The limit is needed because the XML parser parses all attributes of an element in one step, which
 #: cannot be interrupted.
 MAX_SIGNS: Final = 10_000
 #: The maximum number of levels of nested elements. Property lists that Apple writes have six levels.

@@ -229,7 +229,7 @@ class ParallelsInspector(HeaderInspector):
 
     @property
     def _entry_sectors(self) -> int:
-        """How many sectors a BAT entry counts as one unit: a cluster's sectors, or 1."""
+        """The length in sectors of the unit in which BAT entries count: one cluster or one sector."""
         return self._cluster_sectors if self._extended else 1
 
     # The BAT

@@ -82,5 +82,8 @@ class ScatteredRegion(CaptureRegion):
         return [gap for number in self._open for gap in self._pieces[number].gaps(size)]
 
     def settled(self, size: int | None) -> bool:
-        """Whether all bytes of the pieces that lie in an object of `size` bytes have been captured."""
+        """Whether all bytes of the pieces have been captured.
+
+        Bytes beyond the end of an object of `size` bytes are not needed.
+        """
         return not self._open or not self.gaps(size)

@@ -100,7 +100,7 @@ class VHDInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The virtual size in bytes for the first reader in `READERS`; zero if unknown."""
+        """The virtual size in bytes, as the first reader in `READERS` sees it; zero if unknown."""
         return self._sizes_by_reader.get(READERS[0], 0)
 
     def other_sizes(self) -> Mapping[str, int]:

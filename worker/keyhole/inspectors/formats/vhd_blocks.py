@@ -44,7 +44,10 @@ class BlockTable(NamedTuple):
 
     @classmethod
     def of(cls, header: bytes, held: bytes) -> "BlockTable":
-        """Return the table that a dynamic header of 1,024 bytes describes. `held` contains the table."""
+        """Return the table that a dynamic header of 1,024 bytes describes.
+
+        `held` contains the bytes of the table that have been read.
+        """
         offset, _, count, block = unpack_from(">QIII", header, 16)
         # The bitmap has one bit for each sector and fills whole sectors.
         length = -(-block // (8 * SECTOR * SECTOR)) * SECTOR + block
@@ -65,7 +68,7 @@ class BlockTable(NamedTuple):
     def blocks_end(self) -> int:
         """The offset of the first byte after the last block.
 
-        It is zero if no block is allocated, or if blocks are allocated only at sector 0.
+        It is zero if no block is allocated, or if the last block is at sector 0, where no valid block can be.
         """
         return self.blocks.end if self.blocks.end > self.blocks.length else 0
 

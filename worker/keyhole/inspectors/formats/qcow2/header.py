@@ -151,7 +151,7 @@ class Header(NamedTuple):
 
     @property
     def l1_entries_needed(self) -> int:
-        """The number of L1 entries that the virtual size needs."""
+        """The number of L1 entries that a disk of this virtual size needs."""
         return -(-self.disk_bytes // self.bytes_per_l1_entry)
 
     @property

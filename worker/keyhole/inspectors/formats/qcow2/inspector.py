@@ -3,9 +3,9 @@
 Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Header extensions", "Host cluster management".
 
 Wholeness: the last refcount block shows which cluster is the last one in use, because the block's last
-nonzero refcount belongs to this cluster. The last cluster in use must begin inside the object. Its end may be
-missing, because QEMU does not pad a file to whole clusters. The module `maps` states which other tables are
-read.
+nonzero refcount belongs to this cluster. The last cluster in use must begin inside the object. The end of
+this cluster can be missing, because QEMU does not pad a file to whole clusters. The module `maps` states
+which other tables are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -291,8 +291,9 @@ class QcowInspector(HeaderInspector):
         if mark is not None and mark >= size:
             pointed_to = maps.pointed_to_end
             if pointed_to is not None and pointed_to < size:
-                # e2image sets refcounts of clusters that it never writes. No reader accesses these clusters,
-                # so the image is not reported as truncated, and the finding is only information.
+                # The tool e2image sets the refcounts of clusters that it never writes. No reader accesses
+                # these clusters, so the image is not reported as truncated, and the finding is only
+                # information.
                 message = f"the refcounts mark the cluster at byte {mark} as used, but no table points to it"
                 yield found("truncated", message, Severity.INFO)
             else:

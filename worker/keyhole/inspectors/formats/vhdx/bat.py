@@ -19,8 +19,8 @@ from keyhole.inspectors.formats.vhdx.tables import MIB
 #: The bits of a BAT entry that contain its state.
 STATE = 7
 FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
-#: The 8 bytes of each BAT entry that means a block without a place in the image. The states of these entries
-#: are 0 not present, 1 undefined, 2 zeros, 3 unmapped.
+#: The BAT entries of blocks that have no place in the image, as bytes. The states of these blocks are 0 not
+#: present, 1 undefined, 2 zeros, 3 unmapped.
 NOT_PRESENT = tuple(state.to_bytes(8, byteorder) for state in range(4))
 
 

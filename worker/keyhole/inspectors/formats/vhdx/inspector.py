@@ -326,7 +326,7 @@ class VHDXInspector(FileInspector):
         return next((entry for entry in self._region_entries or () if entry.guid == guid), None)
 
     def _item(self, guid: str) -> bytes:
-        """Return the bytes of a metadata item that Keyhole needs, as far as they have been read."""
+        """Return the needed bytes of a metadata item; fewer if not all of them have been read."""
         entry = self._items.get(guid)
         if entry is None:
             return b""

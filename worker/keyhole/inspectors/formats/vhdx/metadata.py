@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from keyhole.inspectors.formats.vhdx.tables import KIB, MIB
 from keyhole.inspectors.text import printable
 
-#: At most this many bytes of an item are read. Only a parent locator can be longer. The report then contains
-#: only the beginnings of the paths in the locator.
+#: At most this many bytes of an item are read. Only a parent locator can be longer. If a parent locator is
+#: longer, the report contains only the beginnings of its paths.
 MAX_ITEM_BYTES = 64 * KIB
 #: At most this many entries of a parent locator are read. A parent locator usually has about five entries.
 MAX_LOCATOR_ENTRIES = 16
@@ -104,7 +104,7 @@ def _subformat(flags: int) -> str:
 def parent_locator(item: bytes) -> Iterator[tuple[str, str]]:
     """Yield the keys and values of a parent locator (2.6.2.6), which are stored in UTF-16LE.
 
-    The locator has its number of entries u16@18, and entries of 12 bytes from byte 20 on.
+    The locator has its number of entries as a u16 at byte 18, and entries of 12 bytes from byte 20 on.
     """
     if len(item) < 20:
         return

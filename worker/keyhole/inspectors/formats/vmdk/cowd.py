@@ -32,8 +32,8 @@ extent can have a parent that the extent does not name. Nevertheless, QEMU searc
 first sector of the extent for a descriptor, and opens the parent that is named there.
 
 Wholeness: the object must contain the grains that the table at the highest sector points to. Writers append
-tables and grains, so this table most probably points to the last grain. If the extent has only one table, the
-wholeness is proven. If there are more tables, it is sampled.
+tables and grains, so this table most probably points to the last grain. The wholeness is proven if the extent
+has only one table, and sampled if it has more tables.
 """
 
 from array import array
@@ -131,7 +131,7 @@ class COWDInspector(HeaderInspector):
         return Wholeness.PROVEN if seen else Wholeness.SAMPLED
 
     def details(self) -> Mapping[str, object]:
-        """Return the version, the grain size, whether the extent is a root, and the parent that it names."""
+        """Return the version, the grain size, whether the extent is a root, and the name of its parent."""
         if not self._present:
             return {}
         facts: dict[str, object] = {

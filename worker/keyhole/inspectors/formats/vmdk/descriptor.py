@@ -46,7 +46,8 @@ UNKNOWN = "?"
 #: disk into smaller extents.
 MAX_EXTENTS = 16 * 1024
 #: At most this many mentions of a setting are read. Tools do not repeat a setting so often. If the limit is
-#: reached, the setting is also recorded as misplaced, because Keyhole does not know the further mentions.
+#: reached, the setting is also recorded as misplaced, because one of the mentions that are not read can be
+#: misplaced.
 MAX_VALUES = 16
 #: Findings show at most this many characters of a file name, which is as many as QEMU reads (block/vmdk.c,
 #: vmdk_parse_extents).
@@ -136,9 +137,9 @@ def parse(raw: bytes) -> Descriptor:
 
 
 def _without_padding(raw: bytes) -> bytes:
-    """Return the text without NULs at its end, unless it has other NULs before them.
+    """Return the text without the NULs at its end, or unchanged if there are also NULs within the text.
 
-    One comparison with zeros is ten times as fast as `rstrip` or the pattern for line ends.
+    Comparing the end of the text with zeros is ten times as fast as `rstrip` or the pattern for line ends.
     """
     end = raw.find(b"\0")
     return raw[:end] if end >= 0 and raw[end:] == bytes(len(raw) - end) else raw
@@ -147,7 +148,7 @@ def _without_padding(raw: bytes) -> bytes:
 def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:
     """Yield the value at each of the first mentions of a name, or `None` if a mention is not a setting.
 
-    `lowered` is the text in lower case, and so is `name`.
+    `lowered` is `text` in lower case. `name` must be in lower case.
     """
     end = 0
     for _ in range(MAX_VALUES):

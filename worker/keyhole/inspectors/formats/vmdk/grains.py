@@ -44,8 +44,8 @@ FOOTER_MARK = bytes(4) + (3).to_bytes(4, "little")
 #: to 50 GiB.
 TAIL_BYTES = 8 * 1024
 
-#: How many bytes of a grain directory are held: 16,384 entries, which are half a TiB at the usual 32 MiB per
-#: entry.
+#: How many bytes of a grain directory are held: 16,384 entries, which map 512 GiB of disk at the usual 32 MiB
+#: per entry.
 MAX_DIRECTORY_BYTES = 64 * 1024
 #: All tables are held if the tables and the descriptor together have at most this many bytes. A table of 2
 #: KiB maps 32 MiB of disk. So beside a usual descriptor, there is room for the tables of 20 GiB of disk, or
@@ -285,7 +285,7 @@ class GrainMapInspector(HeaderInspector):
 
     @Remembered
     def _redundant_grains(self) -> "list[array[int]]":
-        """The grains of the held redundant tables; empty if these tables equal the other tables."""
+        """The grains of the held redundant tables; empty if they equal the first directory's tables."""
         tables = list(self._held_tables.values())
         return [self._allocated(other) for other in tables[1:] if not tables[0].startswith(other)]
 

@@ -41,9 +41,8 @@ bits 0 to 47 are its higher bits.
 The descriptor of the disk is another object, and names the parent.
 
 Wholeness: the object must contain all structures, and the grains that the highest-numbered grain table points
-to. If the extent has only one grain table, the wholeness is proven. If there are more tables, it is sampled.
-The area for grains can end after the object, because it has room for all grains that the extent can ever
-have.
+to. The wholeness is proven if the extent has only one grain table, and sampled if it has more tables. The
+area for grains can end after the object, because it has room for all grains that the extent can ever have.
 """
 
 from array import array

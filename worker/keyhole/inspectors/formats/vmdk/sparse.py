@@ -280,7 +280,7 @@ class VMDKInspector(GrainMapInspector):
 
     @property
     def _is_split(self) -> bool:
-        """Whether the image is an extent of a split disk, whose header states no embedded descriptor."""
+        """Whether the image is an extent of a split disk: its header states no embedded descriptor."""
         header = self._header
         return header is not None and not header.descriptor
 

@@ -55,8 +55,8 @@ from keyhole.inspectors.region import CaptureRegion
 #: How many first bytes a reader uses to detect the format (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
 #: The ends of the pieces that are read, one after the other, until a piece contains a NUL. In nearly every
-#: format, the first piece contains a NUL. In compressed or encrypted data, the second piece contains one. The
-#: first GET fetches the first three pieces.
+#: format, the first piece contains a NUL. In compressed or encrypted data, the second piece contains one. By
+#: default, the first GET fetches the first three pieces.
 STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
 #: The byte order mark in UTF-8.
 UTF8_MARK = b"\xef\xbb\xbf"
