@@ -32,7 +32,7 @@ BLOCKED_SECONDS: Final = 3.0
 class BlockedError(IrrecoverableConnectionError):  # type: ignore[misc] # py-amqp has no types
     """RabbitMQ accepts no messages.
 
-    The base class is irrecoverable, because kombu would retry after a recoverable error forever.
+    The error is irrecoverable, because kombu would retry forever after a recoverable error.
     """
 
 

@@ -129,7 +129,7 @@ class AttemptPool:
         Raises:
             HungError: An attempt hangs.
             MemoryError: Memory ran out during an attempt. The cause can also be another running attempt.
-            Exception: The first error that an attempt raised.
+            Exception: The error of the first job whose attempt raised an error.
         """
         futures: list[Future[Ending]] = [Future() for _ in jobs]
         self._left.extend(zip(itertools.count(), jobs, futures))
@@ -199,8 +199,8 @@ class AttemptPool:
             outcome = partial(running.future.set_result, end.value)
         except BaseException as error:  # noqa: BLE001 - `run` raises it
             if isinstance(error, MemoryError):
-                # With `known`, the job is not in `unfinished`, so nobody releases it, and the ledger
-                # continues to record this attempt as started.
+                # If `known` is true, `unfinished` does not contain the job. So nobody releases the attempt,
+                # and the ledger continues to record it as started.
                 known = True
                 with suppress(redis.RedisError):
                     self._attempts.record_error(running.job.id, tail(traceback.format_exc()))

@@ -189,8 +189,8 @@ class EntryRunner:
     def _part(self, entry: Entry, jobs: Sequence[ScanJob]) -> Entry:
         """Return the part of an entry that contains these jobs.
 
-        The id of the part contains the id of its first job and the number of its other jobs. This id is
-        unique: if the part is split again, the new part that begins with the same job has fewer jobs.
+        The id of the part contains the id of its first job and the number of its other jobs. The id is unique
+        even if the part is split again, because the new part that begins with the same job has fewer jobs.
         """
         whole = entry.part_of or entry.id
         more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""

@@ -54,7 +54,9 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
     Request = "keyhole.fleet.worker_lost:Request"
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ANN401, ARG002 - Celery's signature
-        """Store a message with invalid arguments as a dead letter. The sweep handles other failures.
+        """Store a message with invalid arguments as a dead letter.
+
+        After other failures, the sweep sends the work again.
 
         Raises:
             Reject: Redis did not store the dead letter, so the broker must deliver the message again.
@@ -133,7 +135,8 @@ class LedgerTask(KeptTask):
         arguments = [*(args or ()), *(kwargs or {}).values()]
         queue = str(options.pop("queue", None) or JOBS)
         if len(arguments) == 1 and isinstance(arguments[0], dict):
-            entry: Entry = ENTRY.validate_python(arguments[0])  # Celery sends an earlier message again
+            # Celery sends an earlier message again, so the argument is an entry already.
+            entry: Entry = ENTRY.validate_python(arguments[0])
         else:
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
         check_buckets(entry.jobs)

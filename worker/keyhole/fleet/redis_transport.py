@@ -1,4 +1,4 @@
-"""kombu's Redis transport, extended for a Redis that sometimes does not answer and in which others can write.
+"""kombu's Redis transport, extended for a Redis that can stop answering, and to which other programs write.
 
 It differs from kombu's transport in three ways:
 
@@ -76,14 +76,14 @@ class Backlog:
     """A queue of actions in Redis that a thread executes one after the other.
 
     The actions record, acknowledge and return messages. If Redis fails, the thread repeats the action until
-    it succeeds. If the worker ends before that, the broker delivers its unacknowledged messages again. The
-    next worker finds in the ledger which work is done already, and does not repeat that work.
+    it succeeds. If the worker ends before that, the broker delivers the worker's unacknowledged messages
+    again. The next worker finds in the ledger which work is done already, and does not repeat that work.
     """
 
     def __init__(self) -> None:
         self._actions: queue.Queue[Callable[[], object] | None] = queue.Queue()
         # Several connections of this process can be closed at the same time. The lock ensures that only one
-        # of these calls ends the thread.
+        # of them ends the thread.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -97,7 +97,7 @@ class Backlog:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the thread has not executed all actions yet."""
+        """Whether the backlog contains actions that the thread has not executed yet."""
         return self._actions.unfinished_tasks > 0
 
     def close(self) -> None:
@@ -262,7 +262,7 @@ class Channel(kombu_redis.Channel):
         Wait for the thread for at most `LAST_SECONDS`. The queues that the thread has not deleted by then
         expire later.
         """
-        client = self.__dict__.get("client")  # a cached property, which is unset if nothing was sent
+        client = self.__dict__.get("client")  # this property is cached, and unset if nothing was sent
         own = [queue for queue in self._fanout_queues if queue in self.auto_delete_queues]
         if client is None or not own:
             return

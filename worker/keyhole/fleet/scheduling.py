@@ -1,7 +1,7 @@
 """The scheduler of audits: Celery beat with RedBeat.
 
 When the audit of a schedule is due, the scheduler publishes a message to the housekeeping queue. The worker
-that receives the message starts the audit. This is called a run of the schedule.
+that receives the message starts the audit. Each start is a *run* of the schedule.
 
 RedBeat stores the due times in Redis. Only the scheduler that holds a lock in Redis publishes messages; other
 schedulers wait for the lock. A scheduler releases the lock when it ends. If it was killed, another scheduler

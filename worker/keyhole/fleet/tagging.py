@@ -174,10 +174,10 @@ class TagWork:
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
         attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
-            # No recorded verdict was found, so this attempt removed all of Keyhole's tags. They can have been
-            # correct: a scan can have written them just before, and records its verdict just afterwards. So
-            # set `unanswered`, which makes the debt due once more. By then the verdict is recorded, and the
-            # tags are written again.
+            # No recorded verdict states which tags are correct, so this attempt removed all of Keyhole's
+            # tags. But a scan can have written these tags just before, and can record its verdict just
+            # afterwards. So set `unanswered`, which makes the debt due once more. By then the verdict is
+            # recorded, and the tags are written again.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 

@@ -72,8 +72,8 @@ def publish_page(app: Celery, claim: Claim) -> None:
 def queue_length(app: Celery, queue: str) -> int:
     """Return the number of messages that wait in a queue.
 
-    The function declares the queue, because the answer contains this number. A passive declaration does not
-    work: kombu's Redis transport does not find a queue this way if the keys have a prefix.
+    The function declares the queue, because the answer contains this number. The declaration is not passive,
+    because kombu's Redis transport then would not find the queue if the keys have a prefix.
     """
     with _channel(app) as channel:
         return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)

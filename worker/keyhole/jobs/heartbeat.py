@@ -45,7 +45,7 @@ class Heartbeat:
 
     @contextmanager
     def beating(self, entry: Entry) -> Iterator[None]:
-        """Send heartbeats for an entry while the block runs."""
+        """Send heartbeats for an entry during the `with` block."""
         with self._lock:
             self._held.setdefault(entry.queue, {})[entry.id] = time.monotonic()
             if self._thread is None:
@@ -63,9 +63,9 @@ class Heartbeat:
         If Redis does not respond, the release is repeated when Redis responds again. Without the release, the
         ledger would count this worker as lost during these attempts.
 
-        The entry is also postponed by a few seconds, so that the sweep sends it again. The reason is that the
-        entry may have no message any more: the broker can have delivered the message to another worker before
-        the release, and the other worker drops the message while this worker has the lease.
+        The entry is also postponed by a few seconds, so that the sweep sends it again. This is necessary,
+        because the entry may have no message any more. Before the release, the broker can have delivered the
+        message to another worker, which drops the message because this worker has the lease.
         """
         try:
             self._release(entry, worker, job_ids)

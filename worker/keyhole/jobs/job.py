@@ -14,7 +14,7 @@ class ScanJob(BaseModel):
 
     `id` identifies the job: two jobs with the same id are the same work, and their verdict is written only
     once. `sequencer` comes from the S3 event that led to the job, if there was an event. It states the order
-    of the changes of one key: read as hexadecimal numbers, a later change has a greater sequencer.
+    in which one key was changed: it is a hexadecimal number, which is greater for a later change.
 
     `other_key` is set if it is unclear whether the event's key is URL-encoded. If no object has the key
     `key`, the worker scans the object with the key `other_key`. `storage_class` comes from a listing. It

@@ -249,7 +249,7 @@ class Ledger:
         return True
 
     def marking(self, job_id: str, run: str) -> Step:
-        """Return the step that marks a job like `mark_done` with `run`. It answers 1 if the job is marked."""
+        """Return a step that does the same as `mark_done(job_id, run=run)`. It answers 1 for true."""
         return Step(ledger_scripts.MARK, [keys.job_done(job_id)], [self._done_seconds, run])
 
     def job_done(self, job_id: str) -> bool:
@@ -325,7 +325,7 @@ class Ledger:
         )
 
     def resend_count(self, entry: Entry) -> int:
-        """Return the number of resends that `count_resend` recorded last for an open entry; 0 for none."""
+        """Return the number of resends of an open entry that `count_resend` recorded last; 0 for none."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id))
         return int(value.partition(b" ")[0]) if value else 0
 

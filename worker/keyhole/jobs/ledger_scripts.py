@@ -11,8 +11,8 @@ from keyhole.jobs.ledger_format import LUA
 
 #: The largest step of the ledger's clock, in seconds. Sweeps and heartbeats read the clock at shorter
 #: intervals. So if the server's clock has advanced by more than this time since the last reading, the server
-#: was frozen, its clock was set, or no worker ran. The ledger's clock leaves out the excess time, because
-#: workers could not renew their leases during that time, and their entries are not idle.
+#: was frozen, its clock was set, or no worker ran. The ledger's clock leaves out the excess time. Otherwise
+#: every entry would look idle, although no worker had a chance to be active during the excess time.
 MAX_STEP_SECONDS: Final = 10
 
 #: The most keys in one command of a script. Lua can pass about 8,000 arguments.

@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 #: After this many resends without progress, the sweep gives up an entry. If only a message was lost, the
 #: first resend already succeeds.
 MAX_RESENDS: Final = 5
-#: The most entries that a sweep reads from Redis at once. A sweep reads one such page of each queue's lost
-#: entries, and up to `_PAGES` pages of the postponed entries. The next sweep handles the remaining entries.
+#: The most entries that a sweep reads from Redis at once (a page). A sweep reads one page of each queue's
+#: lost entries, and up to `_PAGES` pages of the postponed entries. The next sweep handles the remaining
+#: entries.
 _PAGE, _PAGES = 1000, 20
 
 

@@ -76,9 +76,10 @@ if before[2] then redis.call('HSET', KEYS[1], 'holder', before[2]) end
 redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
-#: The common first part of the scripts that release a debt. A writer that was too slow may have been
-#: considered lost, and another writer may have taken over. The slow writer's last write may have overwritten
-#: the other writer's tags after the other writer had read them back. So the debt becomes owed again.
+#: The common first part of the scripts that release a debt. If a writer is too slow, it is considered lost,
+#: and another writer can hold the debt. The slow writer can then overwrite the other writer's tags after the
+#: other writer has read them back. So if a writer releases a debt that it does not hold any more, the debt
+#: becomes owed again.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  object id

@@ -8,9 +8,9 @@ A debt is recorded before the first attempt to write the tags, and removed when 
       │       ▼                                                    │
       └──── owed: due later, after a growing delay ◄───────────────┘
 
-- Only one writer at a time holds an object's debt. A second writer waits for a few seconds. If the first
-  writer has still not finished, the second writer records a debt with the tags of its own verdict, which
-  replaces the first debt. The new debt is *owed*: a worker writes its tags later.
+- Only one writer at a time holds an object's debt. A second writer waits for up to `_WAIT_SECONDS`. If the
+  first writer has not finished by then, the second writer records a debt with the tags of its own verdict,
+  which replaces the first debt. The new debt is *owed*: a worker writes its tags later.
 - If a writer is killed between its write and its last check, its debt stays held. The debt becomes due when
   the writer's heartbeats have been missing for `LOST_SECONDS`.
 - A write to which S3 did not respond can still take effect later. So even tags that were read back correctly
