@@ -65,7 +65,7 @@ _LONGEST: Final = 8 * 1024 * 1024
 
 
 class UnpackError(ValueError):
-    """A packed report that is damaged, or longer than every report that Keyhole packs."""
+    """A packed report is damaged, or longer than the longest report that Keyhole packs."""
 
 
 def pack(report: bytes) -> bytes:

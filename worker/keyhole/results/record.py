@@ -19,12 +19,12 @@ scan the object again.
 Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
 with the stored one, and stores the newer one. The first rule that decides applies:
 
-0. The report of a failed scan contains no judgement of the object. It does not replace a verdict, and every
-   verdict replaces it. There is one exception: if the two scans found different ETags or different
-   modification times, they read different objects, and rules 1 to 3 decide. A scan that found the object
-   unreadable is treated like a failed scan if both scans certainly tried the same object: their ETags are
-   equal, or they name the same version. A scan that does not replace the verdict because of this rule is
-   called an *attempt*. The record stores the latest attempt, if it is later than the verdict.
+0. The report of a failed scan does not judge the object. It does not replace a verdict, and every verdict
+   replaces it. There is one exception: if the two scans found different ETags or different modification
+   times, they read different objects, and rules 1 to 3 decide. A scan that found the object unreadable is
+   treated like a failed scan if both scans certainly tried the same object: their ETags are equal, or they
+   name the same version. A scan that does not replace the verdict because of this rule is called an
+   *attempt*. The record stores the latest attempt, if it is later than the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal or missing, the
    later scan wins.
@@ -100,8 +100,9 @@ local function same(one, two)
     return ARGV[10] == '1' or (one.etag ~= '' and one.etag == two.etag and not other(one, two))
 end
 
--- Whether rule 0 keeps an attempt from replacing a verdict: the attempt failed, and not provably on another
--- object; or it found the object unreadable, and this is certainly the object of the verdict.
+-- Returns whether the attempt must not replace the verdict according to rule 0: the attempt failed, and
+-- nothing proves that it read another object; or it found the object unreadable, and this is certainly the
+-- object of the verdict.
 local function idle(attempt, verdict)
     if attempt.status == 'failed' then return verdict.status ~= 'failed' and not other(attempt, verdict) end
     return attempt.status == 'unreadable' and not unread(verdict) and same(attempt, verdict)
@@ -174,8 +175,8 @@ if old and old.body then
 end
 store(KEYS[1], ARGV[3] .. '\n' .. ARGV[4] .. with(attempt))
 local is_new_key = redis.call('ZADD', KEYS[4], 0, ARGV[9]) == 1
--- A missing record can have expired if records expire now, or if the key is known: records may have expired
--- before the setting was changed.
+-- A missing record can have expired if records expire now. It can also have expired if the index of the
+-- bucket's keys already contains the key, because records may have expired under an earlier setting.
 local may_have_expired = ARGV[7] ~= '0' or not is_new_key
 if not old or old.status ~= new.status then unindex(ARGV[1], old, may_have_expired) end
 redis.call('ZADD', INDEX .. new.status, ARGV[6], ARGV[1])

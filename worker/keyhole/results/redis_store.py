@@ -61,7 +61,7 @@ class Verdict(NamedTuple):
 
 
 class StreamPage(NamedTuple):
-    """Some verdicts of the stream, oldest first, and the position after which to read the next ones.
+    """Some verdicts of the stream, oldest first, and the position after which the next page begins.
 
     `position` is that of the last entry read, even if Keyhole did not write that entry.
     """
@@ -167,8 +167,8 @@ class RedisStore:
     ) -> Iterator[Report]:
         """Yield the verdicts with this status, or all verdicts if it is `None`. The latest scan comes first.
 
-        A record that cannot be parsed is logged and skipped. An index member whose record has expired is
-        skipped, and removed from the index after the last verdict.
+        A record that cannot be parsed is logged and skipped. If the record of an index member has expired,
+        the member is skipped, and removed from the index at the end.
 
         Args:
             status: The status of the verdicts.

@@ -89,8 +89,8 @@ class TagWriter:
     """Writes tags to objects. The caller configures the S3 client's timeouts, and turns off its retries.
 
     If S3 denies or throttles a request, does not answer, or answers with an error that no `TagOutcome`
-    describes, botocore's exception is raised. The caller can always start again. Two writers must not work on
-    the same object at the same time; `keyhole.jobs.tag_debts` prevents that.
+    describes, botocore's exception is raised. After every error, the caller can call `write` again. Two
+    writers must not work on the same object at the same time; `keyhole.jobs.tag_debts` prevents that.
     """
 
     def __init__(self, s3: "S3Client") -> None:
@@ -133,7 +133,7 @@ class _Writing:
     asked: Callable[[TagRequest], object]
 
     def converge(self) -> TagOutcome:
-        """Read the tags and the ETag, and write, until the tags that were read are correct."""
+        """Read the tags and the ETag, and write the correct tags, until the tags are correct."""
         etag, writes, replacements = self.debt.etag, 0, 0
         while True:
             tags = self._read()
