@@ -1,8 +1,9 @@
 """The last audit of each schedule, stored in Redis. A schedule starts no audit while its last audit runs.
 
-Each due time has an id, which is also the id of the audit that it starts. If the same due time arrives twice,
-because of a second delivery or because of two schedulers, the second arrival has no effect. One Lua script
-checks the last audit and creates the new audit, so two workers cannot both create an audit.
+Each due time has an id, which is also the id of the audit that it starts. If a worker receives the task for
+the same due time twice, because of a second delivery or because of two schedulers, the second task has no
+effect. One Lua script checks the last audit and creates the new audit, so two workers cannot both create an
+audit.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from keyhole.reasons import Status
 from keyhole.results.lookup import Name
 from keyhole.store import keys
 
-#: Records per request. A report has a few kilobytes, so Redis's answer stays below a megabyte.
+#: The most records in one request. A report has a few kilobytes, so Redis's answer stays below a megabyte.
 _PAGE: Final = 100
 _SEQUENCER: Final = re.compile(r"[0-9a-fA-F]{1,128}")
 

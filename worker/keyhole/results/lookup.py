@@ -9,7 +9,8 @@ from keyhole.results.record import CorruptRecordError, Record
 from keyhole.scan.report import Report
 from keyhole.store import keys
 
-#: Keys per request. S3's keys have at most 1024 bytes, so Redis's answer has about a megabyte at most.
+#: The most keys in one request. S3's keys have at most 1024 bytes, so Redis's answer has about a megabyte at
+#: most.
 _PAGE: Final = 1000
 
 

@@ -29,11 +29,11 @@ _log = logging.getLogger(__name__)
 
 #: The position before a stream's first entry.
 STREAM_START: Final = "0-0"
-#: The longest wait of one command for the stream, in milliseconds. It is shorter than the connection's
-#: timeout.
+#: The longest time, in milliseconds, for which one command waits for new entries of the stream. It is shorter
+#: than the connection's timeout.
 LONGEST_BLOCK_MS: Final = 10_000
-#: Records, index members or stream entries per request. A report has a few kilobytes, so Redis's answer stays
-#: below a megabyte.
+#: The most records, index members or stream entries in one request. A report has a few kilobytes, so Redis's
+#: answer stays below a megabyte.
 _PAGE: Final = 100
 
 _PRUNE_SCRIPT: Final = """
@@ -98,7 +98,7 @@ class RedisStore:
         """Store a verdict and append it to the stream; return whether it was stored.
 
         A verdict is not stored if the existing verdict is newer or has the same job id. A failed scan is not
-        stored as the verdict if the object already has one; it becomes the attempt beside that verdict.
+        stored as the verdict if the object already has one; it is stored as the attempt beside this verdict.
 
         Args:
             report: The report with the verdict.
@@ -271,7 +271,7 @@ class RedisStore:
                 return
 
     def _prune(self, index: str, object_ids: list[str]) -> int:
-        """Remove those of the given index members that have no record. Return how many were removed.
+        """Remove the given index members that have no record. Return how many were removed.
 
         A script checks and removes them in one step, because a worker can write a record at any time.
         """

@@ -9,8 +9,8 @@ reads are correct:
           └── write the correct tags ◄─────┘
 
 - Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
-- The writer reads the ETag after the tags. If it is the ETag of the verdict, the object was not replaced
-  before, so the tags are on the object of the verdict.
+- The writer reads the ETag after the tags. If it is the ETag of the verdict, the object had not been replaced
+  when the writer read the tags. So the tags that it read are on the object of the verdict.
 - The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a writer is
   interrupted before it has read correct tags, the debt remains, and another writer continues.
 - If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If there

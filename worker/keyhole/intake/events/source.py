@@ -15,7 +15,7 @@ class Message:
         body: The bytes of the message.
         receipt: An opaque value with which the source acknowledges the message.
         receives: The number of deliveries of the message, including this one; at least 1. Some queues count
-            deliveries only in part, or do not count them.
+            only some of the deliveries, or none.
     """
 
     body: bytes

@@ -43,7 +43,7 @@ def convert(conversion: Conversion) -> int:
         env=os.environ | ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # ORC's library writes warnings to it
+        stderr=subprocess.DEVNULL,  # ORC's library writes warnings there
     )
     assert process.stdin, "it is a pipe"  # noqa: S101 - for the type
     assert process.stdout, "it is a pipe"  # noqa: S101 - for the type

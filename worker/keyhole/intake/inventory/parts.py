@@ -1,4 +1,4 @@
-"""Keeps the converted parts of inventories in a local folder, to download each part only once if possible.
+"""Keeps the converted parts of inventories in a local folder, so that most parts are downloaded only once.
 
 A process that needs rows of a part reads them from the part's table (`table`). If the folder does not contain
 the table, the process downloads the part, verifies its MD5, and converts it to the table. To save space, it

@@ -2,7 +2,7 @@
 
 An error names the first invalid row. A row can lack some fields. A row without `IsLatest` is assumed to be
 the current version, and a row without `IsDeleteMarker` is assumed to be an object. A row without a version id
-is the version `null`, which was created before versioning was enabled for the bucket.
+is the version `null`, which S3 creates while versioning is not enabled for the bucket.
 """
 
 from collections.abc import Callable

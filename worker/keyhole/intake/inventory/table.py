@@ -1,8 +1,9 @@
 """A table: a converted part on disk, with random access to its rows.
 
 The file has Arrow's IPC format without compression. All batches except the last have `BATCH_ROWS` rows, so
-row N is in batch N / `BATCH_ROWS`. The file is read with system calls and not mapped into memory. If a mapped
-file is truncated, the kernel kills the process that reads beyond its new end.
+row N is in batch N / `BATCH_ROWS` (rounded down; both are counted from 0). The file is read with system calls
+and not mapped into memory. If a mapped file is truncated, the kernel kills the process that reads beyond its
+new end.
 """
 
 import os
