@@ -134,7 +134,10 @@ class ContainerInspector(FileInspector):
     # For subclasses to call
 
     def new_member(self, name: str, extents: ExtentMap) -> int:
-        """Declare a member whose bytes are stored unchanged in the container. Return its number, from 0."""
+        """Declare a member whose bytes are stored unchanged in the container.
+
+        Return the member's number. Numbers begin with 0.
+        """
         return self.add_member(PlacedMember(name, extents, self.inside.look()))
 
     def add_member(self, member: PlacedMember) -> int:
@@ -177,7 +180,7 @@ class ContainerInspector(FileInspector):
     def holds_much(self) -> bool:
         """Whether a member is being decompressed.
 
-        Decompression takes much memory, so at most one member is being decompressed at any time.
+        Decompression takes much memory, so the inspections of further members wait (`busy`).
         """
         return any(member.inspection.holds_much for member in self._open.values())
 
@@ -238,7 +241,7 @@ class ContainerInspector(FileInspector):
     # Facts
 
     def members(self) -> tuple[Member, ...]:
-        """Return the members in the order of their numbers, including members still being inspected."""
+        """Return the members in the order of their numbers, including the open members."""
         return tuple(self._numbered().values())
 
     @property

@@ -8,7 +8,7 @@ from weakref import ReferenceType, ref
 
 from keyhole.inspectors.findings import Finding
 
-#: The value of `Facts.unseen` if the inspection stopped decompressing at a limit, and found no errors before.
+#: The value of `Facts.unseen` if a limit prevented the inspection from decompressing all data.
 DECOMPRESSION_LIMIT: Final = "decompression_limit"
 
 
@@ -35,11 +35,11 @@ class Facts:
         complete: False if the inspection did not receive all bytes that it needed, so some facts are unknown.
             Either a stream passed the bytes before the inspector declared them, or the caller did not fetch
             them, or `unseen` states the reason.
-        unseen: The reason why a part of a container was not inspected: the name of a check, or
-            `DECOMPRESSION_LIMIT`.
+        unseen: The reason why a part of a container was not inspected: `DECOMPRESSION_LIMIT`, or the name of
+            the check that found an error in the compressed data.
         first_bytes: The first 4 KiB of an object that was not recognised, so that the caller can determine
-            what it is. Zeros are returned only if all captured bytes are zeros: then these are all captured
-            bytes. If only the first 4 KiB are zeros, this is `b""`.
+            what it is. If all captured bytes are zeros, these are all captured bytes. If the first 4 KiB are
+            zeros, and later captured bytes are not, this is `b""`.
         other_sizes: The virtual sizes that some readers use instead of `virtual_size`. The keys are the
             readers' names from the module `readers`; a size of zero means unknown.
     """

@@ -4,8 +4,8 @@ Readers determine an object's format in several ways (see `readers`). An inspect
 place where a reader searches for a format, even if the format is already known from another place:
 
 - The first bytes show which formats with a magic number are possible.
-- The text at the beginning can be a VMDK descriptor. Some readers accept a descriptor that other data follow,
-  so the inspection checks the text even if the object is longer.
+- The text at the beginning can be a VMDK descriptor. Some readers accept other data after the descriptor, so
+  the inspection checks the text in objects of every length.
 - A footer or trailer at the end shows that the object is a VHD or a DMG.
 - An optical disc, a partition table or a volume can lie in the object.
 - The first and last bytes can contain marks of formats that Keyhole does not inspect (`unsupported`).
@@ -256,8 +256,8 @@ class Inspection:
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in AT_END if kind not in known]
-        # If the first bytes are the header of an image, search for a volume's superblock only in the header,
-        # because the bytes after the header are the guest's data.
+        # If the first bytes are the header of an image, search for superblocks of volumes only near the
+        # object's beginning, because the guest's data follow the header.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         self._candidates = [
             *self._by_front,

@@ -135,7 +135,7 @@ class CaptureRegion:
             index -= 1
             self._join(index, data)
         else:
-            # Store the bytes without copying them, because a region can have megabytes.
+            # Store the bytes without copying them, because a region can be several megabytes long.
             self._held.insert(index, (start, data))
         if index + 1 < len(self._held):
             joined_start, joined = self._held[index]
@@ -158,8 +158,9 @@ class TailRegion(CaptureRegion):
     """The last `length` bytes of an object.
 
     The region's offset is known once the object's length is known. Until then, the region keeps the last
-    `length` bytes below the highest offset that it has seen. A stream arrives in ascending order, and the
-    object cannot end below that offset, so bytes that the region drops are not among the object's last bytes.
+    `length` bytes below the highest offset that it has seen. The object cannot end below that offset. A
+    stream arrives in ascending order, so the bytes that the region drops are not among the object's last
+    bytes.
     """
 
     __slots__ = ("_anchored",)

@@ -11,8 +11,8 @@ chunks, Keyhole reports the joined file and not its chunks. Keyhole also recogni
 
 Keyhole does not check the digests in the manifest, because it would have to read every byte of the files.
 
-Wholeness: proven if the archive has an end mark, as for every tar archive. If the archive has no end mark and
-ends between two members, it is proven whole if it has all files that the descriptor names.
+Wholeness: proven if the archive has an end mark, as for every tar archive. An archive without an end mark is
+proven whole if it ends after a complete member and has all files that the descriptor names.
 """
 
 from collections.abc import Generator, Mapping
