@@ -1,7 +1,10 @@
 """Links that lead outside through other links of the archive, and links that only seem to."""
 
 import subprocess
-import sys
+import tarfile
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -164,16 +167,28 @@ def test_links_that_lead_through_thousands_of_folders_are_a_finding() -> None:
 # Extractors
 
 
-def extracted(command: list[str], path: Path, folder: Path) -> None:
-    subprocess.run([*command, path], cwd=folder, check=False, capture_output=True)
+def by_command(*command: str) -> Callable[[Path, Path], None]:
+    """An extractor that is a command, run in the folder."""
+
+    def extract(path: Path, folder: Path) -> None:
+        subprocess.run([*command, path], cwd=folder, check=False, capture_output=True)
+
+    return extract
 
 
-PYTHON = "import sys, tarfile; tarfile.open(sys.argv[1]).extractall('.')"
+def by_python(path: Path, folder: Path) -> None:
+    """Extract as Python does by default. It refuses some archives, and may have extracted a part of them."""
+    # A process of its own for each archive would take most of this test's time.
+    with warnings.catch_warnings(action="ignore"), suppress(*PYTHONS_ERRORS), tarfile.open(path) as opened:
+        opened.extractall(folder)  # noqa: S202 - the test is about what this does
+
+
+PYTHONS_ERRORS = (tarfile.TarError, KeyError, ValueError, RecursionError, OSError)
 EXTRACTORS = {
-    "tar": ["tar", "-xf"],
-    "bsdtar": ["bsdtar", "-xf"],
-    "busybox": ["busybox", "tar", "-xf"],
-    "python": [sys.executable, "-W", "ignore", "-c", PYTHON],
+    "tar": by_command("tar", "-xf"),
+    "bsdtar": by_command("bsdtar", "-xf"),
+    "busybox": by_command("busybox", "tar", "-xf"),
+    "python": by_python,
 }
 NAMES = [b"a", b"b", b"d/a", b"d/b", b"d/e/a", b"d/e/b"]
 STEPS = [b"..", b"..", b"a", b"b", b"d", b"e", b"."]
@@ -209,13 +224,13 @@ def test_no_archive_is_in_order_whose_links_an_extractor_follows_outside(tmp_pat
         is_in_order = not walk(image).findings
         in_order += is_in_order
         image.write_to(path)
-        for name, command in EXTRACTORS.items():
+        for name, extract in EXTRACTORS.items():
             around = tmp_path / f"{number}-{name}"
             inside = around / "inside"
             inside.mkdir(parents=True)
             for secret in ("a", "b", "f"):
                 (around / secret).write_text("secret")
-            extracted(command, path, inside)
+            extract(path, inside)
             leads = any(leads_outside(inside, (around / secret).stat().st_ino) for secret in ("a", "b", "f"))
             outside += leads
             assert not (is_in_order and leads), (name, image)

@@ -81,6 +81,20 @@ def zeros(name: str, size: int) -> bytes:
     return b"".join(compress(piece) for _ in range(size // MIB)) + flush()
 
 
+def gzip_zeros(size: int) -> bytes:
+    """This many zeros as one gzip stream. Its blocks are copies of one, so that 4 GiB take two seconds."""
+    compressor = zlib.compressobj(9, wbits=-15)
+    piece = bytes(MIB)
+    # After a full flush, the next block refers to nothing before it, and begins at a byte.
+    block = compressor.compress(piece) + compressor.flush(zlib.Z_FULL_FLUSH)
+    checksum = 0
+    for _ in range(size // MIB):
+        checksum = zlib.crc32(piece, checksum)
+    header = b"\x1f\x8b\x08" + bytes(7)
+    trailer = struct.pack("<2L", checksum, size % (4 * GIB))
+    return header + block * (size // MIB) + compressor.flush() + trailer
+
+
 def _calls(compressor: object) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
     return compressor.compress, compressor.flush  # type: ignore[attr-defined] # all have both
 

@@ -17,6 +17,7 @@ from tests.inspectors.compression.packed import (
     MIB,
     PACKED,
     bzip2_of_blocks,
+    gzip_zeros,
     noise,
     skippable,
     xz_with_dictionary,
@@ -113,7 +114,7 @@ def test_what_is_compressed_twice_is_no_bomb_and_has_its_own_verdict(outside: st
 @pytest.mark.slow
 def test_a_bomb_that_is_compressed_twice_is_one() -> None:
     """4 KiB expand to 4 MiB, and these would expand to 4 GiB."""
-    once = zeros("gzip", 4 * GIB)
+    once = gzip_zeros(4 * GIB)
     facts, work = known(PACKED["gzip"](once))
     assert checks(facts) == ["decompression_bomb"]
     assert work.made < FREE_OUTPUT + len(once) + MIB

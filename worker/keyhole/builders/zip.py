@@ -48,10 +48,14 @@ class Numbers(NamedTuple):
 def zip_archive(entries: Sequence[Entry], *, comment: bytes = b"") -> Image:
     """Return a ZIP archive of files and symbolic links. No member is compressed."""
     end, pieces, directory = 0, list[tuple[int, bytes]](), b""
+    # Members can have the same content. The checksum of a disk with many pieces takes a second.
+    checksums = dict[Image, int]()
     for name, content in entries:
         is_link = isinstance(content, str)
         data = _plain(content.encode()) if isinstance(content, str) else content
-        numbers = Numbers(data.size, end, checksum_of(data))
+        if data not in checksums:
+            checksums[data] = checksum_of(data)
+        numbers = Numbers(data.size, end, checksums[data])
         local = local_header(name.encode(), numbers)
         pieces += [(end, local), *((end + len(local) + at, piece) for at, piece in data.pieces)]
         directory += directory_header(name.encode(), numbers, LINK_MODE if is_link else FILE_MODE)
