@@ -8,7 +8,8 @@ Run it from the repository's root, with qemu-img installed:
     python -m tests.bench --json speed.json     writes the numbers, too
 
 The peers (boto3, obstore, oslo.utils) are installed with pip into an environment of their own, `--peers`.
-Machines differ and are shared, so compare what one run printed, and report ratios.
+Machines differ and are shared, so compare what one run printed, and report ratios. `NOTES.md` in this folder
+lists what was tried and did not help.
 """
 
 import argparse

@@ -178,6 +178,7 @@ def _inspect(
     # the end of the object.
     inspection.finish(size)
     inspection.feed(0, head)
+    del head  # the regions have copies of what they need, and other scans need the memory
     for number in range(MAX_CONTAINER_ROUNDS):
         spend(CALL)
         missing = inspection.missing()
@@ -191,6 +192,7 @@ def _inspect(
         wanted = _extended(missing, size, settings) if container else merge(missing, settings.gap_bytes)
         for part, data in zip(wanted, source.read_all(wanted), strict=True):
             inspection.feed(part.offset, data)
+            del data
     raise AssertionError(f"an inspection still needs {inspection.missing()} after {number} rounds")
 
 
