@@ -3,8 +3,8 @@
 Header, at byte 0, 512 bytes (little-endian; QEMU `block/bochs.c`, struct bochs_header)::
 
       0  "Bochs Virtual HD Image"     32  "Redolog"       48  "Growing", "Undoable" or "Volatile"
-     64  version u32: 10000 or 20000  68  header size u32 = 512
-     72  catalog entries u32          76  bytes of an extent's bitmap u32     80  bytes of an extent u32
+     64  version u32: 0x10000 or 0x20000                  68  header size u32 = 512
+     72  catalog entries u32         76  bytes of an extent's bitmap u32     80  bytes of an extent u32
      84  version 1: virtual size u64; version 2: a time u32, then the virtual size u64
 
 The catalog follows the header. It contains a u32 for each extent of the disk: the index of the extent among

@@ -19,9 +19,9 @@ This builder writes these sections, in this order:
 - `done`, or `next` if another file follows. The section's descriptor states its own offset as the offset of
   the next descriptor.
 
-Version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID. A descriptor
-has 64 bytes and follows the section's data: type u32, flags u32, offset of the previous descriptor u64, size
-u64, size of the descriptor u32 = 64, padding u32, MD5, and Adler-32 at 60.
+A file of version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID.
+Its descriptors have 64 bytes each, and follow the data of their sections: type u32, flags u32, offset of the
+previous descriptor u64, size u64, size of the descriptor u32 = 64, padding u32, MD5, and Adler-32 at 60.
 """
 
 import struct

@@ -72,7 +72,7 @@ def _run(
 ) -> tuple[list[Report], dict[str, dict[str, str]], Audit]:
     """Start the servers and the worker, and scan the samples.
 
-    Return the verdicts, the tags of each object by its key, and the audit of the bucket.
+    Return the verdicts, a mapping from the key of each object to its tags, and the audit of the bucket.
     """
     try:
         from keyhole.demo.local_s3 import BUCKET, CREDENTIALS, demo_client, local_s3, notify, put

@@ -172,7 +172,7 @@ def _is_usable(findings: list[Finding]) -> bool:
 
 
 def _bucket(settings: Settings, place: S3Uri) -> list[Finding]:
-    """Return findings on whether Keyhole can list, read and read tags at a place in S3."""
+    """Return findings on whether Keyhole can list objects, read an object, and read its tags."""
     refused = why_not_tried(settings, place)
     if refused is not None:
         return [refused]

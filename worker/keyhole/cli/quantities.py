@@ -11,7 +11,8 @@ _NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?")
 _SLOWEST: Final = 0.001
 _FASTEST: Final = 1e6
 _MOST_GETS: Final = 1000
-#: The largest count that is accepted. All buckets of S3 together contain hundreds of trillions of objects.
+#: The largest count that is accepted: more than the number of all objects in S3, which is hundreds of
+#: trillions.
 _MOST: Final = 10**15
 
 
