@@ -134,8 +134,7 @@ def _compressed(facts: Facts) -> set[str | None]:
 def _by_metadata(declared: Declared) -> Iterator[Statement]:
     """Yield the formats that the metadata declare.
 
-    If Keyhole does not know the declared name, the statement contains the name, so it contradicts every
-    format.
+    If Keyhole does not know the declared format, the statement contradicts every known format.
     """
     for key, value in declared.metadata:
         name = value.strip().lower()

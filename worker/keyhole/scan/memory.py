@@ -12,9 +12,9 @@ memory is waiting for more, the pool refuses the latest request. The refused sca
 the other scans get its memory. The worker scans the object of the refused scan again later. By then, more
 memory may be free.
 
-A scan that needs more than the whole pool gets the whole pool, and the pool does not count what the scan uses
-beyond it. To use more than `SLACK_BYTES` beyond the pool, the scan also needs a lock that all processes of a
-worker share. So only one process at a time does this.
+A scan that needs more than the whole pool gets the whole pool, and the pool does not count the memory that
+the scan uses beyond this. To use more than `SLACK_BYTES` beyond the pool, the scan also needs a lock that all
+processes of a worker share. So only one process at a time uses so much memory.
 """
 
 import threading

@@ -48,7 +48,7 @@ PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
 BARE = "bare"
 
 
-#: A size in bytes that is greater than zero. As a limit, zero would exclude every image.
+#: A size in bytes that is greater than zero. A limit of zero would exclude every image.
 Limit = Annotated[Size, Field(gt=0, strict=True)]
 
 
@@ -81,7 +81,7 @@ class Rule(BaseModel):
     #: The wholeness that the verdict `safe` requires. `provable` requires at least `sampled`, but requires
     #: nothing for formats whose wholeness cannot be proven.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
-    #: New severities for the findings of some checks.
+    #: Maps a check to the severity of its findings, in place of their usual severity.
     severity: dict[str, Severity] = {}
     #: Whether Keyhole compares the object's real format with the format that its metadata, content type,
     #: content encoding or suffix declare.

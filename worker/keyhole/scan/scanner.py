@@ -123,7 +123,7 @@ def _decompression(rule: Rule, watch: Callable[[int], None] = lambda _length: No
 
 
 def _thorough(rule: Rule) -> bool:
-    """Return whether a rule requires that all maps of an image are read.
+    """Return whether a rule requires that all maps of an image (such as L2 tables) are read.
 
     Only the full maps prove wholeness; a sample of them does not.
     """

@@ -15,7 +15,7 @@ def parse_size(text: str) -> int:
     The units are powers of 1024.
 
     Raises:
-        ValueError: The text is not a size. The message shows the two ways to write one.
+        ValueError: The text is not a size. The message shows the two ways to write a size.
     """
     size = _SIZE.fullmatch(text)
     if size is None:

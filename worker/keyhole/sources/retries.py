@@ -29,7 +29,7 @@ def retried(request: Callable[[], Result]) -> Result:
     After a `TransientError`, wait and repeat the request. Each wait is longer than the one before.
 
     Raises:
-        TransientError: The number of attempts or the time is used up.
+        TransientError: The last attempt failed, or the time is used up.
     """
     began = time.monotonic()
     try:

@@ -22,8 +22,8 @@ from keyhole.sources.s3_answer import Answer, Pin, Span
 from keyhole.sources.s3_client import READ_SECONDS
 from keyhole.sources.source import Identity
 
-#: The most ranges of an object that are fetched at once. No image needs more. For a container with hundreds
-#: of members, the limit bounds the number of bytes in memory.
+#: The most ranges of an object that are fetched at once. No image needs more at once. For a container with
+#: hundreds of members, the limit bounds the number of bytes in memory.
 AT_ONCE = 4
 
 
@@ -201,7 +201,7 @@ class S3Source:
 
 
 def _fetched(store: S3Store, pin: Pin, span: Span) -> tuple[Answer | None, int]:
-    """Return the answer to a GET, `None` if obstore failed, and the number of bytes received.
+    """Return the answer to a GET (`None` if obstore failed) and the number of bytes received.
 
     This function does not count anything on the scan's meter, because several threads run it at the same
     time.

@@ -152,7 +152,7 @@ class S3Access:
             return self._routes[bucket]
 
     def _open_store(self, place: Place) -> S3Store | None:
-        """Return an obstore store for a bucket; `None` if obstore cannot read the bucket like boto3."""
+        """Return an obstore store for a bucket; `None` if only boto3 can read the bucket."""
         proxy = self._proxies.for_url(place.url)
         if (
             (place.service, place.signature) not in s3_obstore.SIGNATURES

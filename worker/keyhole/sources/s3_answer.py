@@ -10,7 +10,7 @@ from keyhole.sources.source import Identity
 class Span:
     """The byte range of a GET.
 
-    `length` bytes from `offset` on; the last `length` bytes of the object if `offset` is `None`.
+    It has the `length` bytes from `offset` on, or the object's last `length` bytes if `offset` is `None`.
     """
 
     offset: int | None
@@ -35,10 +35,11 @@ class Pin:
 
     Args:
         version_id: The object's version; `None` until it is known.
-        etag: The object's ETag; `None` until it is known. After that, all responses must have this ETag.
+        etag: The object's ETag; `None` until it is known. Once it is known, all responses must have this
+            ETag.
         size: The object's size in bytes; `None` until it is known.
         states_etag: Whether requests state the ETag in `If-Match`. Not all servers support this header.
-        heeds_ranges: Whether the server has sent only the requested range before. If so, a response with the
+        heeds_ranges: Whether an earlier response had only the requested range. If so, a response with the
             whole object is a failure of the server.
     """
 

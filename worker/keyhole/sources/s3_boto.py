@@ -146,7 +146,7 @@ def _place(
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with {stated!r}")
     # The status is 200: the server ignores `Range` and sends the whole object.
     size = response.get("ContentLength")
-    # The server has supported ranges before, so this response is wrong. Ranges from the end are an exception,
+    # If the server has supported ranges before, this response is wrong. Ranges from the end are an exception,
     # because some servers ignore only these ranges.
     if pin.heeds_ranges and span.offset and (size is None or span.placed(size)[0]):
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with the whole object")

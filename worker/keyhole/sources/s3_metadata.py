@@ -9,5 +9,8 @@ def http_status(response: Any) -> int:  # noqa: ANN401 - boto3's response is a d
 
 
 def redirects(response: Any) -> int:  # noqa: ANN401 - as above
-    """Return how often botocore repeated a request. Without retries, it does so only to follow redirects."""
+    """Return how often botocore repeated a request.
+
+    Keyhole's clients do not retry, so botocore repeats requests only to follow redirects.
+    """
     return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))

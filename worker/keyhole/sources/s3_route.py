@@ -63,11 +63,11 @@ class Route:
         #: only one range at a time. If the server does not support a feature that a pinned read needs, then
         #: only one request fails, and not several at once.
         self.reads_pinned = False
-        #: Whether the server has sent only the requested range in at least one response.
+        #: Whether at least one response had only the requested range.
         self.heeds_ranges = False
 
     def first_alone(self) -> AbstractContextManager[None]:
-        """Run the bucket's first read alone. All other reads begin after it has ended or failed."""
+        """Run the bucket's first read alone. All other reads wait for it, but at most `FIRST_SECONDS`."""
         return nullcontext() if self._known.is_set() else self._alone()
 
     @contextmanager

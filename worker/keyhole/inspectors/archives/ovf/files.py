@@ -46,8 +46,8 @@ class ArchiveFiles:
         #: The digests of the names by which an OVF can refer to the files, in the files' order.
         self.names: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
-        # Maps the digest of the name of a file in chunks to a dict of its chunks. The dict maps a chunk's
-        # number to the number of the archive's file that is this chunk.
+        # The chunks of each file that is stored in chunks, by the digest of the file's name. The inner dict
+        # maps a chunk's number to the number of the archive's file that is this chunk.
         self._chunks: dict[bytes, dict[int, int]] = {}
 
     def __len__(self) -> int:

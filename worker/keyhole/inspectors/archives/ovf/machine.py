@@ -59,7 +59,7 @@ class Machine:
         # last file, if it may be a descriptor.
         self._pieces: dict[int, ExtentMap] = {}
         self._last: Candidate | None = None
-        # The digests of the names of the files that the descriptors read so far declare as stored in chunks.
+        # The digests of the names of files in chunks, according to the descriptors that were read so far.
         self._declared: set[bytes] = set()
         # The formats of declared chunks, which Keyhole recognises by the chunks' first bytes. The keys are
         # the chunks' numbers in the archive.
