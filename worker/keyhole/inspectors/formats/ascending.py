@@ -20,7 +20,8 @@ from keyhole.inspectors.effort import CALL, spend
 
 #: An array of at most this many numbers is sorted as a list, which takes less than 3 MiB.
 FEW = 65536
-#: `rises` compares at most this many numbers at once. Longer integers do not fit into the processor's cache.
+#: `rises` compares at most this many numbers at once. The integers for more numbers would not fit into the
+#: processor's cache.
 COMPARED = 4096
 #: At most this many numbers are compared one by one, because building long integers from them would take
 #: longer.

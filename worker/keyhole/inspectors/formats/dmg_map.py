@@ -4,7 +4,8 @@ It maps the disk's sectors to chunks of data in the data fork, which is the part
 disk's data.
 
 The map is stored in a property list, which is XML. It has one table (`blkx`) for each partition. A table is
-binary and encoded in base64. All numbers are big-endian.
+binary and encoded in base64. All numbers are big-endian. In the row for chunks, u64@8 means an unsigned
+number of 64 bits at byte 8 of the chunk.
 
 | offset | bytes | field of a table |
 |---|---|---|

@@ -87,7 +87,8 @@ class Blocks:
 
     def _rises(self, units: int) -> bool:
         """Return whether every block begins at least `units` units after the block before it."""
-        # The places are a list only if there are no places, or if a place does not fit into 64 bits.
+        # `rises` needs an array. The places are a list only if there are no places, or if a place does not
+        # fit into 64 bits.
         return isinstance(self._places, array) and rises(self._places, units)
 
     def parts(self) -> Iterator[Part]:

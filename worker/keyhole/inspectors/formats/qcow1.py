@@ -10,8 +10,8 @@ Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, de
 | 16 | 4 | length of the backing file's name in bytes, at most 1,023 |
 | 20 | 4 | time of the last modification |
 | 24 | 8 | virtual size in bytes |
-| 32 | 1 | cluster bits, 9 to 16 |
-| 33 | 1 | L2 bits: an L2 table has 2^bits entries, 6 to 13 |
+| 32 | 1 | cluster bits, 9 to 16: a cluster has 2^bits bytes |
+| 33 | 1 | L2 bits, 6 to 13: an L2 table has 2^bits entries |
 | 36 | 4 | encryption method: 0 none, 1 AES |
 | 40 | 8 | offset of the L1 table |
 

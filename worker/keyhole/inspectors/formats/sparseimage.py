@@ -11,9 +11,9 @@ The disk is divided into bands of equal length, which are numbered from 1. The f
 |---|---|---|
 | 0 | 4 | signature `sprs` |
 | 4 | 4 | version, 3 |
-| 8 | 4 | sectors of 512 bytes in a band |
-| 16 | 4 | virtual size in sectors, its low 32 bits |
-| 20 | 8 | offset of the next node; zero in the last one |
+| 8 | 4 | band size in sectors of 512 bytes |
+| 16 | 4 | low 32 bits of the virtual size in sectors |
+| 20 | 8 | offset of the next node; zero in the last node |
 | 28 | 8 | virtual size in sectors; zero in images that do not state it |
 | 64 | 1008 x 4 | the number of each band after the node, or zero if there is no band |
 
@@ -21,7 +21,7 @@ The disk is divided into bands of equal length, which are numbered from 1. The f
 |---|---|---|
 | 0 | 4 | signature `sprs` |
 | 4 | 4 | number of the node, from 0 |
-| 12 | 8 | offset of the next node; zero in the last one |
+| 12 | 8 | offset of the next node; zero in the last node |
 | 56 | 1010 x 4 | numbers of the bands after the node |
 
 Wholeness: a writer appends bands, so the file ends with the last band of the last node. The nodes form a

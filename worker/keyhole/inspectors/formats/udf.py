@@ -11,7 +11,7 @@ mkudffs writes blocks of 512 to 32,768 bytes.
 
 | offset | bytes | field of a descriptor's tag |
 |---|---|---|
-| 0 | 2 | 1 primary, 2 anchor, 3 pointer, 5 partition, 6 logical volume, 8 terminating |
+| 0 | 2 | type: 1 primary, 2 anchor, 3 pointer, 5 partition, 6 logical volume, 8 terminating |
 | 4 | 1 | sum of the tag's other bytes, modulo 256 |
 | 8 | 2 | CRC-16 (CCITT) of the bytes after the tag |
 | 10 | 2 | number of bytes that the CRC covers; these bytes must be in the same block |

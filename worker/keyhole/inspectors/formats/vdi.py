@@ -103,7 +103,7 @@ class VDIHeader(NamedTuple):
 
     @property
     def variant(self) -> str:
-        """The reason why Keyhole cannot judge this variant; empty if it can."""
+        """The reason why Keyhole does not support this variant of VDI; empty if Keyhole supports it."""
         if self.version != VERSION_1_1:
             return f"only VirtualBox reads version {self.major}.{self.version & 0xFFFF} of VDI"
         if self.extra:
@@ -240,7 +240,7 @@ class VDIInspector(HeaderInspector):
                 Part(data_offset, data_end, "the data"),
             ]
         )
-        # A map entry counts in blocks from the beginning of the data, so each `Blocks` unit is one block.
+        # A map entry counts blocks from the beginning of the data. So each block has the length 1 here.
         held = self.captured("map")
         places = Blocks("a block", allocated("I", "little", held, NO_BLOCK), 1)
         yield from overlaps((), places)

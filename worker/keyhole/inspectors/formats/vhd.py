@@ -14,7 +14,7 @@ A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset
 |---|---|---|
 | 0 | 8 | cookie `cxsparse` |
 | 16 | 8 | offset of the block table |
-| 28 | 4 | entries of the block table |
+| 28 | 4 | number of entries in the block table |
 | 32 | 4 | block size in bytes, a power of two |
 | 36 | 4 | checksum, computed like the checksum of the footer |
 

@@ -11,7 +11,7 @@ chapter 2. All fields are big-endian.
 | 104 | 4 | offset of the payload (the encrypted disk) in sectors of 512 bytes; zero if the payload is in another file |
 | 108 | 4 | length of the key in bytes |
 | 168 | 40 | UUID as text |
-| 208 | 8 x 48 | key slots: state u32 (0x00AC71F3 in use, 0x0000DEAD not in use), offset of the key material in sectors u32@40, number of stripes u32@44; the key material is as long as the key, times the number of stripes |
+| 208 | 8 x 48 | key slots, each with three u32: at byte 0 the state (0x00AC71F3 in use, 0x0000DEAD not in use), at byte 40 the offset of the key material in sectors, at byte 44 the number of stripes; the length of the key material is the length of the key times the number of stripes |
 
 | offset | bytes | field of version 2 |
 |---|---|---|
@@ -23,7 +23,7 @@ chapter 2. All fields are big-endian.
 | 72 | 32 | checksum algorithm as text |
 | 168 | 40 | UUID as text |
 | 256 | 8 | the header's own offset |
-| 448 | 64 | checksum of header and metadata, with this field zero |
+| 448 | 64 | checksum of header and metadata, computed with zeros in this field |
 | 4096 | | JSON metadata, see the module `metadata` |
 | size of the first header | | second header and metadata; then the areas with the key material of the key slots |
 

@@ -24,7 +24,8 @@ MAX_REQUIREMENTS = 8
 MAX_VALUES = 10_000
 #: The number of digits of the largest 64-bit number.
 MAX_DIGITS = 20
-#: Names are cut to this many characters. cryptsetup's names for ciphers and requirements have a few dozen.
+#: Names are cut to this many characters. cryptsetup's names for ciphers and requirements have a few dozen
+#: characters.
 MAX_NAME = 128
 DYNAMIC = "dynamic"
 
@@ -149,7 +150,7 @@ class _Reader:
 
 
 def _integer(digits: str) -> int:
-    """Convert a JSON integer to `int`. LUKS2 uses only small integers, and converting a long one is slow.
+    """Convert a JSON integer to `int`. LUKS2 uses only small integers, and converting a long integer is slow.
 
     Raises:
         ValueError: The integer has more than `MAX_DIGITS` digits.

@@ -15,7 +15,7 @@ x = 62 - (cluster bits - 8):
 | bits | field of a compressed cluster's entry |
 |---|---|
 | 0 to x - 1 | offset of the data, which need not be aligned |
-| x to 61 | number of 512-byte sectors that the data occupy, not counting the first one |
+| x to 61 | number of 512-byte sectors that the data occupy, not counting the first sector |
 
 The data of several compressed clusters may be stored in the same cluster of the file. Other data must not be
 stored in that cluster.

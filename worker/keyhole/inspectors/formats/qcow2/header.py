@@ -7,8 +7,8 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Header" and "Header extensions";
 | 0 | 4 | magic `QFI\xfb` |
 | 4 | 4 | version, 2 or 3 |
 | 8 | 8 | offset of the backing file's name, 0 if there is none |
-| 16 | 4 | length of that name in bytes, at most 1,023 |
-| 20 | 4 | cluster bits, 9 to 21 |
+| 16 | 4 | length of the backing file's name in bytes, at most 1,023 |
+| 20 | 4 | cluster bits, 9 to 21: a cluster has 2^bits bytes |
 | 24 | 8 | virtual size in bytes |
 | 32 | 4 | encryption method: 0 none, 1 AES, 2 LUKS |
 | 36 | 4 | number of entries in the active L1 table |
@@ -20,7 +20,7 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Header" and "Header extensions";
 | 72 | 8 | v3: incompatible features: bit 0 dirty, 1 corrupt, 2 data file, 3 compression type, 4 extended L2 |
 | 80 | 8 | v3: compatible features |
 | 88 | 8 | v3: autoclear features: bit 1 the data file is raw |
-| 96 | 4 | v3: refcount order, at most 6; a refcount has 2^order bits. In v2: 4 |
+| 96 | 4 | v3: refcount order, at most 6: a refcount has 2^order bits; the order of v2 is 4 |
 | 100 | 4 | v3: header length in bytes |
 | 104 | 1 | v3, if the header is longer than 104 bytes: compression type: 0 deflate, 1 zstd |
 

@@ -5,10 +5,10 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Host cluster management", "Clust
 | offset | bytes | field of an entry of the snapshot table; entries are padded to a multiple of 8 bytes |
 |---|---|---|
 | 0 | 8 | offset of the snapshot's L1 table |
-| 8 | 4 | number of entries in that table |
+| 8 | 4 | number of entries in the snapshot's L1 table |
 | 12 | 2 | length of the identifier |
 | 14 | 2 | length of the name |
-| 36 | 4 | length of the further data, which contain the size of the snapshot's disk as a u64 at 48 |
+| 36 | 4 | length of the further data, which contain the size of the snapshot's disk: a u64 at byte 48 |
 | 40 | | further data, identifier, name |
 
 The inspector captures the front of the file, where QEMU writes the first L2 table and the first refcount

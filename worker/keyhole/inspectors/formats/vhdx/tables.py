@@ -107,7 +107,10 @@ def repeated(entries: Iterable[Entry]) -> list[str]:
 
 
 def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
-    """Return the table entry at `at`. `place` is the struct format of offset and length, after the GUID."""
+    """Return the table entry at offset `at`.
+
+    `place` is the struct format of offset and length, after the GUID.
+    """
     offset, length = unpack_from(place, table, at + 16)
     return Entry(_guid(table[at : at + 16]), offset, length, bool(required))
 

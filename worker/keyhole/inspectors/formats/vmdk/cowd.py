@@ -12,8 +12,8 @@ section "The COWD sparse extent data file"; QEMU, block/vmdk.c, vmdk_open_vmfs_s
 | 8 | 4 | flags: 1 root, 2 can be checked, 4 inconsistent |
 | 12 | 4 | capacity in sectors |
 | 16 | 4 | grain size in sectors |
-| 20 | 4 | grain directory: first sector, 4 |
-| 24 | 4 | entries of the grain directory |
+| 20 | 4 | first sector of the grain directory, 4 |
+| 24 | 4 | number of entries in the grain directory |
 | 28 | 4 | next free sector |
 | 32 | 12 | in a root extent: cylinders, heads, sectors; zeros up to 1056 |
 | 32 | 1024 | in any other extent: the parent's file name |
