@@ -47,7 +47,7 @@ class HeartbeatFile:
     @classmethod
     def of_queue(cls, source: str) -> "HeartbeatFile":
         """Return the file of all listeners to one queue. `source` is the queue's URL without the password."""
-        # Imported here, because the import takes time, and a check of workers does not need it.
+        # Import hashlib only here: the import takes time, and a check of workers does not need hashlib.
         from hashlib import blake2b  # noqa: PLC0415
 
         return cls("listen-" + blake2b(source.encode(errors="surrogateescape"), digest_size=8).hexdigest())

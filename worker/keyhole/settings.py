@@ -198,7 +198,7 @@ class Settings(BaseModel):
     memory_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=24 * 1024 * 1024,
-        # Half of the address space that a confined process may use (`confinement.limits`).
+        # Half of the reserve in the limit on a confined process's address space (`confinement.limits`).
         le=256 * 1024 * 1024,
         description="The most memory of a process for decoders and large maps, not counting 2 MiB a scan",
     )
@@ -318,7 +318,7 @@ class Settings(BaseModel):
     @classmethod
     def _valid_schedules(cls, value: str | None) -> str | None:
         if value is not None:
-            # Imported here, because Celery's parser of crontabs is slow to import.
+            # Import this module only if a file is set, because Celery's parser of crontabs is slow to import.
             from keyhole.intake.schedules import load_schedules  # noqa: PLC0415
 
             load_schedules(value)

@@ -14,8 +14,8 @@ setting" means that a setting states how long the key exists. The glossary of `j
     zset. The object keys of a bucket that have verdicts. All scores are 0, so Redis sorts the keys by their
     bytes. Readers remove keys whose record has expired.
 `verdicts`
-    stream. One entry for each written verdict: `job` (its id) and `report` (JSON). Redis deletes the oldest
-    entries when the stream exceeds a maximum length.
+    stream. One entry for each written verdict: `job` (the job's id) and `report` (JSON). Redis deletes the
+    oldest entries when the stream exceeds a maximum length.
 `tags:debt:<object id>`
     hash. The tag debt of an object, which is the set of tags that Keyhole still has to write to the object:
     `debt` (JSON, see `results.tags`), `noted` (token of the process that recorded the debt), `holder` (token
@@ -85,8 +85,8 @@ setting" means that a setting states how long the key exists. The glossary of `j
     hash. The failed work: `kind`, `source`, `body` (bytes), `size` (of the whole body in bytes), `reason`,
     `first` and `last` (times), `times` (the number of failures). Removed with its id in `dead`.
 `dead:receives:<letter id>`
-    string. The number of times that listeners received a message and could not parse it. After several times,
-    the message becomes a dead letter. Expires.
+    string. The number of times that listeners received a message and could not parse it. When this number
+    reaches the setting `dead_after`, the message becomes a dead letter. Expires.
 `listening:<list>:listeners`
     set. Ids of the listeners of this list that can have unacknowledged messages. This key and the next two
     keys are on the Redis server that contains the list.
@@ -113,8 +113,8 @@ setting" means that a setting states how long the key exists. The glossary of `j
     hash. For each job of an outstanding batch, by its id: its outcome. Removed when the results of
     the whole batch are added to the totals.
 `audit:<id>:objects`
-    list. Strings of rows with 18 bytes: object id (16 bytes, binary), status, and how the audit obtained the
-    status.
+    list. Each string consists of rows of 18 bytes. A row contains the object id (16 bytes, binary), a code
+    for the status (1 byte), and a code for how the audit obtained the status (1 byte).
 `audit:<id>:findings`
     list. Findings about the bucket (JSON).
 `audit:<id>:page`

@@ -30,9 +30,10 @@ OPTIONS: Final = (
     *_TLS_OPTIONS,
 )
 _CERT_REQS: Final = ("required", "optional", "none")
-#: The shortest timeouts, in seconds, that a URL can set: `BROKER_SECONDS` in the URL of a broker, `SECONDS`
-#: in the URL of every other Redis. A worker's request to the broker blocks for one second if there is no
-#: message, so the broker's timeouts must be longer than one second.
+#: The shortest timeouts, in seconds, that a URL can set. `BROKER_SECONDS` applies to KEYHOLE_BROKER_URL and
+#: KEYHOLE_REDIS_URL, because both can name the broker: a worker's request for a message blocks for up to one
+#: second, so the broker's timeouts must be longer. `SECONDS` applies to other URLs, such as the events
+#: queue's.
 BROKER_SECONDS: Final = 2.0
 SECONDS: Final = 0.1
 _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
