@@ -1,9 +1,11 @@
-"""Dead letters: failed messages and jobs, which Keyhole stores until a user retries or drops them.
+"""Dead letters: failed messages, jobs and tags, which Keyhole stores until a user retries or drops them.
 
     a message ──► not understood, N times ──┐
                                             ├──► a letter ──► retried: deleted when its jobs are published
-    an entry of the ledger ──► given up ────┤            └──► dropped
-    tags that are owed ──► given up ────────┘
+    a ledger entry ──► given up ────────────┤            └──► dropped
+    tags not yet written ──► given up ──────┘
+
+A ledger entry records one or more scan jobs until their verdicts are written (`keyhole.jobs.ledger`).
 
 The id of a letter is a hash of the message, or of the jobs' objects and queue. So if the same message or the
 same jobs fail again, Keyhole increments the failure count of the existing letter. Letters do not expire. A
@@ -12,8 +14,8 @@ message body is stored in full, unless it is longer than `LONGEST_BODY`.
 A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
 Two kinds of callers do not wait for the disk (`add`):
 
-- A caller that gives up a ledger entry or owed tags first writes the letter, and then removes the entry or
-  the tags from the same Redis. If Redis crashes and loses the letter, it also loses the later removal, so the
+- A caller that gives up a ledger entry or tags first writes the letter, and then removes the entry or the
+  tags from the same Redis. If Redis crashes and loses the letter, it also loses the later removal, so the
   work is still recorded.
 - A worker that refuses a message from the broker writes the letter on its event loop, which must not block.
 
@@ -96,7 +98,7 @@ class LetterKind(StrEnum):
 
     #: A message from a queue of S3 events.
     MESSAGE = "message"
-    #: An entry of the ledger (jobs that Keyhole gave up), as JSON.
+    #: A ledger entry that Keyhole gave up, as JSON.
     JOB = "job"
     #: A message from the broker that no Celery task can process; see `keyhole.intake.refused`.
     REFUSED = "refused"
@@ -129,7 +131,7 @@ class Dead(NamedTuple):
 
     @classmethod
     def entry(cls, entry: Entry, reason: str) -> Self:
-        """The letter for an entry of the ledger that was given up.
+        """The letter for a ledger entry that Keyhole gave up.
 
         Entries with the same objects and the same queue have the same letter.
         """

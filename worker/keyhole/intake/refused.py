@@ -12,7 +12,8 @@ from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.jobs.queues import QUEUES
 
 #: Keyhole refuses messages longer than this, in bytes. The longest messages that Keyhole itself sends have
-#: about 6 MiB: JSON with a thousand jobs whose keys have 1,024 characters.
+#: about 6 MiB: JSON with a thousand jobs whose keys have 1,024 characters, each written as an escape of six
+#: bytes.
 LONGEST_MESSAGE: Final = 16 * 1024**2
 
 

@@ -29,7 +29,8 @@ def decide(spec: AuditSpec, listed: Listed, report: Report | None, ruleset: str)
         spec: The audit.
         listed: The object in the listing.
         report: The stored verdict, if there is one.
-        ruleset: The id of the current rules.
+        ruleset: The id of the current rules for verdicts, which changes with Keyhole's rules and with the
+            policy.
     """
     if not spec.selection.matches(spec.bucket, listed.key, listed.size):
         return Decision(None)

@@ -12,13 +12,14 @@ killed between two steps, the first step is done completely, and the second step
 - Each page has a number and is committed only once. The commit stores the page's counts, its batches, and the
   cursor of the next page. If two workers list the same page, the second commit has no effect.
 - A batch is outstanding from the commit until it is finished. When a worker takes the batch to send it, the
-  batch is also recorded in the ledger. Redis stores the first result of each job in the batch, and ignores
-  later results of the same job. When the batch is finished, its results are added to the totals.
+  batch is also recorded in the ledger, which resends lost batches (`keyhole.jobs.ledger`). Redis stores the
+  first result of each job in the batch, and ignores later results of the same job. When the batch is
+  finished, its results are added to the totals.
 - So the totals are always correct, even if a step is repeated.
 - If the server supports `WAITAOF`, `create` waits until its writes are on disk, and so does the `commit` of a
   page with batches (`keyhole.store.durability`). `take` does not wait: if a crash of the server undoes it,
-  the batches are unsent again, and a worker's periodic sweep sends them. The `commit` of a page without
-  batches does not wait either: if a crash undoes it, the page is listed again.
+  the batches are unsent again, and the sweep, which runs every few seconds, sends them. The `commit` of a
+  page without batches does not wait either: if a crash undoes it, the page is listed again.
 
 What it can't do: an audit is only as durable as its Redis. The rows of an audit contain hashes of the
 objects' names. The names themselves are only in the records of verdicts. If these records expire before the

@@ -6,8 +6,9 @@
 
 - The listener can acknowledge a message when the broker has all jobs of the message. If a step fails before
   that, the listener acknowledges no message of the batch and later receives all of them again. The new jobs
-  then have the same ids as before, so the ledger recognises them. There is one exception: a job for an event
-  without version, ETag and sequencer gets a random id, so its object can be scanned twice.
+  then have the same ids as before, so the ledger, which records all jobs, recognises them. There is one
+  exception: a job for an event without version, ETag and sequencer gets a random id, so its object can be
+  scanned twice.
 - A job is not new if it is done. It is also not new if it was published within the last `window_seconds`,
   because it may still be in the queue.
 - If Keyhole does not understand one record of a message, it treats the whole message as not understood and

@@ -95,7 +95,7 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
     Args:
         event: An event of the kind `CREATED` or `RESTORED`.
-        ruleset: The id of the rules for the verdict.
+        ruleset: The id of the rules for verdicts: the version of Keyhole's rules, and the policy's name.
 
     Raises:
         ValueError: The event does not lead to a scan.
