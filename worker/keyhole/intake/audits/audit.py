@@ -48,12 +48,12 @@ class AuditState(StrEnum):
 
     RUNNING = "running"
     PAUSED = "paused"
-    #: All objects are listed, and all verdicts are written.
+    #: All objects are listed, or as many as `limit` allows, and all verdicts are written.
     DONE = "done"
     CANCELLED = "cancelled"
     #: The audit reached its limit of requests or dollars.
     STOPPED = "stopped"
-    #: The bucket could not be listed.
+    #: A page could not be processed; the audit's `reason` states why.
     FAILED = "failed"
 
     @property
