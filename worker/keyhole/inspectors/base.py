@@ -154,7 +154,8 @@ class FileInspector:
             ImageFormatError: The image violates its format and cannot be inspected further.
         """
         if not data:
-            # An empty read does not prove that the object is `offset` bytes long, so leave `_highest` alone.
+            # An empty read does not prove that the object is `offset` bytes long, so do not change
+            # `_highest`.
             return
         self._highest = max(self._highest, offset + len(data))
         took = True in [region.put(offset, data) for region in self._regions.values()]

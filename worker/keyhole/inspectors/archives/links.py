@@ -26,8 +26,8 @@ from keyhole.inspectors.archives.names import DRIVE
 from keyhole.inspectors.archives.namesakes import folded
 from keyhole.inspectors.effort import spend
 
-#: The most bytes that the names and targets of an archive's links may have together. In an archive of a whole
-#: Debian system, the names and targets have half a megabyte.
+#: The most bytes of all names and targets of an archive's links together. If there are more, Keyhole does not
+#: follow the links. In an archive of a whole Debian system, the names and targets have half a megabyte.
 MAX_BYTES = 2 * 1024**2
 #: The most places that Keyhole records: the links of an archive, and the folders in their names.
 MAX_PLACES = 65_536

@@ -9,7 +9,7 @@ from keyhole.inspectors.text import printable
 MAX_NAME = 4096
 #: Keyhole refuses a path with this many slashes or more.
 MAX_PARTS = 256
-#: The beginning of a path with a drive letter, which is absolute on Windows.
+#: The beginning of a path with a drive letter. On Windows, such a path can lead to another drive.
 DRIVE = re.compile(rb"[A-Za-z]:")
 SEPARATORS = re.compile(rb"[/\\]")
 DIGEST_BYTES = 16
@@ -61,5 +61,5 @@ def lowest(name: bytes, depth: int = 0) -> int:
 
 
 def leads_outside(name: bytes) -> str | None:
-    """Return why a member may not have this name, as a predicate for a message; `None` if it may."""
+    """Return why Keyhole refuses a member's name, as a predicate for a message; `None` if it is allowed."""
     return unfit(name) or ("leads to a folder above" if b".." in SEPARATORS.split(name) else None)

@@ -28,7 +28,7 @@ SIGNATURE = b"VMA\0"
 VERSION = 1
 DEVICES_AT, DEVICE = 4096, ">I4xQ16x"
 HEADER_BYTES = DEVICES_AT + 256 * 32
-#: The most bytes that all devices together may have.
+#: The largest total size of all devices in bytes. If the sum is larger, the size is reported as unknown.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 

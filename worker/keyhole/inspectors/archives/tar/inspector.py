@@ -65,11 +65,11 @@ MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
 class End(Enum):
     """How the walk ended."""
 
-    #: At a block of zeros.
+    #: At a block of zeros, the end mark.
     MARKED = auto()
     #: At the end of the object, after the last member's data and without a block of zeros.
     UNMARKED = auto()
-    #: Before the end. A finding states the reason, unless the object is not an archive.
+    #: Before the archive's end. A finding states the reason, unless the object is not an archive.
     REFUSED = auto()
 
 
@@ -140,7 +140,7 @@ class TarInspector(ContainerInspector):
         return Wholeness.PROVEN if self._ended is End.MARKED else Wholeness.UNCHECKED
 
     def members(self) -> tuple[Member, ...]:
-        """The members of the archive. The layers of a container image have only their disks as members."""
+        """The members of the archive. The layers of a container image are reduced; see `archives.layers`."""
         layers = {self._named.get(digest(name)) for name in self._manifests.layers()}
         members = (
             disks_of_layer(member) if number in layers else member

@@ -1,4 +1,4 @@
-r"""Parses the numbers in a tar header, if all readers interpret their spelling in the same way.
+r"""Parses the numbers in a tar header, and refuses spellings that readers interpret differently.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format". POSIX requires octal digits with leading zeros,
 followed by a NUL or a space. But writers use different spellings: libarchive writes `000644 \0`, and Perl

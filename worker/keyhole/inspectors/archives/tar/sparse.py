@@ -23,8 +23,8 @@ from keyhole.inspectors.archives.tar.pax import Records, decimal
 from keyhole.inspectors.extents import ExtentMap
 from keyhole.inspectors.region import ByteRange
 
-#: The most pieces that a file may have. A disk of one terabyte with a fresh installation has about ten
-#: thousand pieces.
+#: The most pieces of a sparse file that Keyhole accepts. A disk of one terabyte with a fresh installation has
+#: about ten thousand pieces.
 MAX_EXTENTS = 65_536
 PAIRS_AT, HEADER_PAIRS, EXTENDED_AT, REAL_SIZE_AT = 386, 4, 482, 483
 BLOCK_PAIRS, BLOCK_EXTENDED_AT = 21, 504
@@ -119,8 +119,8 @@ def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair]
     pairs = []
     for start in range(at, at + count * PAIR_BYTES, PAIR_BYTES):
         if not block[start + 12]:
-            # GNU tar ends the map here, and Python continues. Both readers see the same map only if no more
-            # pairs follow.
+            # If a pair's length begins with a NUL, GNU tar ends the map, and Python continues. Both readers
+            # see the same map only if no more pairs follow.
             if extended or any(block[start : at + count * PAIR_BYTES]):
                 raise ambiguous("the map of a sparse file continues where some readers see its end")
             break

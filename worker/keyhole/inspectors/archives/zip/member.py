@@ -66,7 +66,7 @@ class Unpacking(CompressedInspector):
             yield found("checksum_mismatch", message)
 
     def _is_compressed(self, replay: Replay) -> bool:  # noqa: ARG002 - it does not matter in an archive
-        """Return false: compressed files in an archive are normal, even if the archive compresses them."""
+        """Return false, because an archive often compresses files that are already compressed."""
         return False
 
     def _wrong_size(self, made: str) -> Finding:

@@ -14,8 +14,8 @@ little-endian:
 | 40 | 16 | length and offset of the directory |
 
 Readers search for an end record backwards from the object's end, and use the first record that they find. If
-this record does not fit the object, they behave differently. Python accepts every length of the comment, and
-shifts the offsets so that the directory ends where the end record begins. Go and Java require that the
+this record does not fit the object, readers behave differently. Python accepts every length of the comment,
+and shifts the offsets so that the directory ends where the end record begins. Go and Java require that the
 comment ends at the object's end; otherwise they search for an earlier record. Info-ZIP tries the stated
 offset and the shifted offset. Python uses every ZIP64 record that it finds, and Go uses a ZIP64 record only
 if the end record refers to it.
@@ -42,7 +42,7 @@ MAX_COMMENT = 2**16 - 1
 #: How many bytes of an archive's end Keyhole captures: all end records, a directory of usual length before
 #: them, and the end of the last member, which the member's inspection reads.
 TAIL_BYTES = 2 * zip_end.TAIL_BYTES
-#: For each field of the end record, in their order, the value that refers to the ZIP64 record.
+#: The fields of the end record, in their order: the value which means that the number is in the ZIP64 record.
 IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
 
 
