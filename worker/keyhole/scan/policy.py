@@ -70,7 +70,7 @@ PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIV
 
 
 def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
-    """Return the facts with the findings, severities and virtual size that a rule of the policy gives them.
+    """Return the facts after a rule of the policy has changed their findings and their virtual size.
 
     The rule adds a finding for each property that it forbids, and sets the severities in its table
     `severity`. The rule also names the readers, the programs that will read the disk. A finding that concerns

@@ -54,8 +54,8 @@ class Signature:
         places: The possible places whose offsets do not depend on the volume's size.
         sound: Returns whether the fields of a superblock with the magic number are consistent. It checks each
             field that a version of libblkid checks, or that the operating system of this file system checks.
-            The function reads only the superblock, `reads`, and the bytes that `behind` adds. It must return
-            false if it needs bytes that are not known.
+            The function reads only the superblock, the ranges in `reads`, and the number of bytes in
+            `behind`. It must return false if it needs bytes that are not known.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check this, and
             some do not.
         tail: Returns the places near the end of a volume of the given size in bytes. It is not called for
