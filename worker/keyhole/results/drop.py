@@ -5,8 +5,8 @@ If another verdict was written in the meantime, `drop` does nothing. Dropping th
 drops the pointer from the bare key (the key without a version) to that verdict. Dropping a pointer does not
 drop the verdict to which it points.
 
-Known limit: after the verdict on the newest version was dropped, the bare key has no verdict until the key is
-scanned again, even if the previous version has a verdict.
+Known limit: after the verdict on the newest version was dropped, the bare key has no verdict, even if the
+previous version has a verdict. The bare key gets a verdict when it is scanned again.
 """
 
 import re

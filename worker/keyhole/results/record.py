@@ -12,9 +12,9 @@ and the job id are percent-encoded, so no field can contain a separator. (A reco
 because a hash with a field of more than 64 bytes takes three times the memory.)
 
 A packed report begins with `~` (`keyhole.results.packing`). Earlier versions of Keyhole stored the report as
-JSON, which begins with `{`. This version reads both forms. If an earlier version finds a packed report, it
-can compare and replace the record, but not read the report: its `show` ends with an error, and its audits
-scan the object again.
+JSON, which begins with `{`. This version reads both forms. Earlier versions can compare and replace a record
+with a packed report, but they cannot read the report. Their `show` ends with an error, and their audits scan
+the object again.
 
 Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
 with the stored one, and stores the newer one. The first rule that decides applies:
@@ -22,8 +22,8 @@ with the stored one, and stores the newer one. The first rule that decides appli
 0. The report of a failed scan does not judge the object. It does not replace a verdict, and every verdict
    replaces it. There is one exception: if the two scans found different ETags or different modification
    times, they read different objects, and rules 1 to 3 decide. A scan that found the object unreadable is
-   treated like a failed scan if both scans certainly tried the same object: their ETags are equal, or they
-   name the same version. A scan that does not replace the verdict because of this rule is called an
+   treated like a failed scan if both scans certainly tried the same object, because their ETags are equal or
+   they name the same version. A scan that does not replace the verdict because of this rule is called an
    *attempt*. The record stores the latest attempt, if it is later than the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal or missing, the

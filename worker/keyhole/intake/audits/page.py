@@ -37,8 +37,8 @@ from keyhole.store import keys
 #: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS). A job rarely has more than
 #: 300 bytes, so a message has room for more than 600 jobs.
 MESSAGE_BYTES: Final = 200_000
-#: If an audit has a rate limit, its pages and batches are so small that the limit delays each of them by at
-#: most this many seconds. This is much shorter than the time limit of a task.
+#: If an audit has a rate limit, its pages and batches are so small that the limit delays each of them by
+#: about this many seconds at most. This is much shorter than the time limit of a task.
 RATE_LIMITED_SECONDS: Final = 120
 
 

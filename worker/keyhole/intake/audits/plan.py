@@ -1,10 +1,10 @@
 """Predicts the requests, dollars, hours and Redis memory of an audit from a few numbers, without a listing.
 
-The model is a set of ceilings. Each resource (the threads, the processors, S3, the rate limit, the listing,
-Redis) can serve a certain number of objects per second, and the audit runs at the lowest of these ceilings.
-In a worker process, several threads share one processor, so a thread that has received its data can have to
-wait for the processor. Mean value analysis (Reiser and Lavenberg, 1980) computes the speed of the threads and
-the processor together.
+The model is a set of ceilings. The threads, the processors, S3, the rate limit, the listing and Redis can
+each serve a certain number of objects per second. The audit runs at the lowest of these ceilings. In a worker
+process, several threads share one processor, so a thread that has received its data can have to wait for the
+processor. Mean value analysis (Reiser and Lavenberg, 1980) computes the speed of the threads and the
+processor together.
 
 The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
 objects, and the start of the workers. It assumes that each process has a processor core of its own, and that

@@ -1,11 +1,11 @@
 """Deletes the verdict of an object after an event reported that the object was deleted.
 
 Keyhole compares the sequencer of the delete event with the sequencer of the event that led to the verdict. If
-the delete is not older, Keyhole deletes the verdict. If the delete is older, or a sequencer is unknown (the
-object was submitted, or the storage sends no sequencers), Keyhole sends one GET for a single byte to S3. It
-then deletes the verdict only if S3 responds that the object does not exist. A verdict that remains after its
-object was deleted does no harm: it contains the ETag of the scanned object, so it does not apply to a new
-object with the same key.
+the delete is not older, Keyhole deletes the verdict. If the delete is older, or a sequencer is unknown,
+Keyhole sends one GET for a single byte to S3, and deletes the verdict only if S3 responds that the object
+does not exist. A sequencer is unknown if the object was submitted by a user, or if the storage sends no
+sequencers. A verdict that remains after its object was deleted does no harm: it contains the ETag of the
+scanned object, so it does not apply to a new object with the same key.
 
 A key has a verdict, or a pointer to the verdict of its current version. If the event has no version id,
 Keyhole deletes the verdict or the pointer of the key. It keeps the verdicts of all versions, because the

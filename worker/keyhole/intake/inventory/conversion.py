@@ -1,7 +1,7 @@
 """Converts a part of an inventory into a table, in a child process.
 
 The libraries for Parquet and ORC do not protect against malicious files. A changed byte in an ORC file can
-crash the process (with pyarrow 26.0, about one change in ten thousand does), and a few bytes can make the
+crash the process: with pyarrow 26.0, about one change in ten thousand does. A few bytes can also make the
 library allocate a huge amount of memory. So a child process with limits on memory and CPU time reads the
 part. If the part exceeds a limit, the error names the limit.
 
