@@ -57,6 +57,12 @@ def test_a_name_that_not_all_readers_take_whole_is_found(name: bytes) -> None:
     assert found(*extended((b"path", name)), *ELSEWHERE) == ["member_path"]
 
 
+def test_the_finding_on_a_deep_name_states_the_limit() -> None:
+    assert found(*extended((b"path", b"d/" * 255 + b"a")), *ELSEWHERE) == []
+    (deep,) = walk(archive(*DISK, *extended((b"path", b"d/" * 256 + b"a")), *ELSEWHERE)).findings
+    assert deep.message.endswith("is more than 255 folders deep")
+
+
 @pytest.mark.parametrize(
     ("name", "target"),
     [
