@@ -34,7 +34,7 @@ class UDFPlaces:
 
     Args:
         disc: The disc's inspector, in which the regions for the structures are declared.
-        begin: The offset where a region of `disc` begins, which `disc` declares and which ends at `front_at`.
+        begin: The offset where a region that `disc` declares begins. This region ends at `front_at`.
         front_at: The offset where the region `front` begins, which this class declares. Its bytes cost no
             additional range request.
         end: The offset where the region `front` ends.

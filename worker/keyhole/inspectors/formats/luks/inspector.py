@@ -98,7 +98,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def content(self) -> tuple[str, ...]:
-        """The content's name in libblkid, which is `crypto_LUKS` for an encrypted disk."""
+        """The name that libblkid has for the content: `crypto_LUKS`, an encrypted disk."""
         return ("crypto_LUKS",) if self.format_match else ()
 
     def post_process(self) -> None:

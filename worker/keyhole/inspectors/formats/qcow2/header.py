@@ -45,7 +45,7 @@ FIELDS_IN_V2 = (0, 0, 0, 4, HEADER_BYTES_V2)
 #: The specification's limit for the length of a backing file's name.
 MAX_NAME_BYTES = 1023
 #: At most this many bytes of header extensions are read. The extensions are between the header and the
-#: backing file's name, and QEMU writes less than 1 KiB of extensions.
+#: backing file's name or the end of the first cluster. QEMU writes less than 1 KiB of extensions.
 MAX_EXTENSION_BYTES = 16 * 1024
 #: At most this many extensions are read. QEMU writes at most six kinds of extension, each kind once.
 MAX_EXTENSIONS = 32

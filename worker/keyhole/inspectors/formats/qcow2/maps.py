@@ -12,8 +12,8 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Host cluster management", "Clust
 | 40 | | further data, identifier, name |
 
 The inspector captures the front of the file, where QEMU writes the first L2 table and the first refcount
-block. These bytes cost no extra request, because the first GET of a scan fetches them. A thorough inspector
-reads all tables, including the tables of snapshots.
+block. By default, the first GET of a scan fetches the whole front, so the front costs no additional request.
+A thorough inspector reads all tables, including the tables of snapshots.
 """
 
 from array import array

@@ -28,8 +28,9 @@ is a descriptor if the string contains `createType` and names an extent or a par
 has another format.
 
 If an object begins like a descriptor, Keyhole parses all of it, because padding of every length can precede a
-line. The size is the sum of all extents. As in VMware, the sum includes extents of type ZERO and read-only
-extents, although QEMU skips both types. Keyhole does not read the extents, so their wholeness is unknown.
+line. The virtual size is the sum of the sizes of all extents. As in VMware, the sum includes extents of type
+ZERO and read-only extents, although QEMU skips these extents. Keyhole does not read the extents, so their
+wholeness is unknown.
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -126,12 +127,12 @@ class VMDKTextInspector(HeaderInspector):
 
     @property
     def format_match(self) -> bool:
-        """Whether the object begins like a descriptor, or QEMU with `-f vmdk` would use it as one."""
+        """Whether the object begins like a descriptor, or is a descriptor for QEMU with `-f vmdk`."""
         return self._parsed is not None or super().format_match
 
     @property
     def virtual_size(self) -> int:
-        """The sum of the extents in bytes; zero until the text is read, or if the sum is impossibly large."""
+        """The sum of the extents' sizes in bytes; zero until the text is read, or if the sum is too large."""
         total = self._extent_bytes
         return total if total <= MAX_VIRTUAL_BYTES else 0
 
