@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class FileError(KeyholeError, ValueError):
     """A user's file cannot be used. The message states the place in the file and what is wrong there.
 
-    It is also a `ValueError`, so that pydantic reports it as an error of the setting that names the file.
+    The error is also a `ValueError`, so that pydantic reports it for the setting that names the file.
     """
 
     is_usage = True

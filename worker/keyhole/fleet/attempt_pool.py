@@ -216,8 +216,8 @@ class AttemptPool:
 
         Args:
             futures: The futures of all attempts.
-            working: The futures of the threads. If a thread fails outside an attempt, raise its error,
-                because its attempts will never end.
+            working: The futures of the threads. If a thread fails outside an attempt, raise its error.
+                Otherwise this method would wait forever, because the thread does not finish its attempts.
         """
         left = set(futures)
         while left:

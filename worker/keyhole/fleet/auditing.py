@@ -1,4 +1,4 @@
-"""The work on audits: starts an audit, lists its pages, publishes its batches and resumes it.
+"""Does the work on audits: starts an audit, lists its pages, publishes its batches and resumes it.
 
 An audit lists its bucket in pages of objects, and publishes the objects to scan in batches. No task waits for
 other tasks, because a waiting task would occupy a worker. The task that lists a page ends as soon as it has

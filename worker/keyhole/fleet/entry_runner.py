@@ -299,6 +299,6 @@ class _Attempts:
         return Ending.DONE if marked else Ending.UNCERTAIN
 
     def _postpone(self, seconds: float) -> None:
-        """Postpone the entry by at least this time, varied a little at random."""
+        """Postpone the entry by this time with jitter, or by a longer time that another job requires."""
         with self._lock:
             self.delay = max(self.delay, jittered(seconds))

@@ -38,8 +38,8 @@ from keyhole.store.connection import is_outage
 log = logging.getLogger(__name__)
 
 #: After this many workers were lost with a message, Celery gives up the message. If a job kills its workers,
-#: Keyhole usually gives it up before that (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for messages
-#: whose workers die before they record an attempt in the ledger.
+#: Keyhole usually gives up the job earlier (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for
+#: messages whose workers die before they record an attempt in the ledger.
 MAX_RETRIES: Final = 10
 #: The exit code of a process that ends itself because scans hang, or because memory ran out.
 HUNG_EXIT: Final = 70

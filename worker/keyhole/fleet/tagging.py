@@ -120,7 +120,7 @@ class TagWork:
         reason is that an uploader can set the tag `keyhole-status` to `safe` on the object. This debt removes
         that tag while the object is undecided.
 
-        This method sends no request to S3. The worker that writes the tags later looks up the recorded
+        This method sends no request to S3. When a worker later writes the tags, it looks up the recorded
         verdict. Do not call this method if verdicts are not recorded in Redis, because Keyhole then cannot
         distinguish correct tags from forged tags.
 

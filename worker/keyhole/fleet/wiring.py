@@ -34,7 +34,8 @@ class CeleryPublisher:
         """Publish entries that are recorded in the ledger.
 
         Raises:
-            DeliveryUncertainError: The broker failed. The sweep publishes the missing entries again.
+            DeliveryUncertainError: The broker failed. The sweep later publishes the entries that the broker
+                did not accept.
         """
         if not entries:
             return
@@ -72,8 +73,8 @@ def publish_page(app: Celery, claim: Claim) -> None:
 def queue_length(app: Celery, queue: str) -> int:
     """Return the number of messages that wait in a queue.
 
-    The function declares the queue, because the answer contains this number. The declaration is not passive,
-    because kombu's Redis transport then would not find the queue if the keys have a prefix.
+    The function declares the queue, because the answer contains this number. It does not use a passive
+    declaration, because kombu's Redis transport does not find the queue that way if the keys have a prefix.
     """
     with _channel(app) as channel:
         return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)

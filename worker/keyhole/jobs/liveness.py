@@ -1,9 +1,10 @@
 """Names of worker processes, and a check whether the process with a given name is still alive.
 
-A name is `host/pid-namespace:pid:start`, so no two processes ever have the same name. For a process on the
-same host, this module asks the kernel whether the process is alive. For a process on another host, it checks
-whether the process has a marker in Redis. A process renews its marker with each heartbeat while it is busy,
-and the marker expires `MARKER_SECONDS` after the last heartbeat.
+A name is `host/pid-namespace:pid:start`, where `start` is the time when the process started. So two processes
+never have the same name, even if a process id is used again. For a process on the same host, this module asks
+the kernel whether the process is alive. For a process on another host, it checks whether the process has a
+marker in Redis. A busy process renews its marker with each heartbeat, and the marker expires `MARKER_SECONDS`
+after the last heartbeat.
 
 Source: proc(5), `/proc/self/ns/pid`.
 """
@@ -38,7 +39,7 @@ class Liveness:
         return f"{_place()}:{os.getpid()}:{start_of(os.getpid())}"
 
     def beat(self, *, busy_seconds: float) -> None:
-        """Renew the marker of this process, and store the age of its oldest lease in it."""
+        """Renew the marker of this process. The marker's value is the age of the process's oldest lease."""
         self._client.set(keys.alive(self.name), f"{busy_seconds:.0f}", ex=MARKER_SECONDS)
 
     def is_alive(self, name: str) -> bool:

@@ -16,9 +16,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SCHEMES: Final = ("redis", "rediss", "unix")
-#: Options that name a file in PEM, or a folder of such files.
+#: The options that name a PEM file or a folder of PEM files.
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-#: Options for `rediss://` only.
+#: The options that only a `rediss://` URL can have.
 _TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_check_hostname", *_FILES)
 #: All options that are allowed in a query string.
 OPTIONS: Final = (
