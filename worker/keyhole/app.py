@@ -97,7 +97,7 @@ TRANSPORT_ALIASES.update(
     amqp="keyhole.fleet.amqp_transport:Transport", amqps="keyhole.fleet.amqp_transport:SSLTransport"
 )
 
-# Only workers import the modules in `include` and `control`.
+# Celery imports the modules in `include` when a worker starts, and the module in `control` when it is needed.
 app = Celery(
     "keyhole",
     include=["keyhole.tasks", "keyhole.fleet.pool_process"],

@@ -1,7 +1,7 @@
 """Starts a sweep every few seconds. A sweep finds work that was lost or is due, and publishes it again.
 
 Every worker that consumes the housekeeping queue has a timer that publishes sweeps. A marker in Redis ensures
-that all workers together publish only one sweep in that time.
+that all workers together publish only one sweep every few seconds.
 """
 
 import logging

@@ -73,7 +73,11 @@ def _for_people(_: object, __: str, event: structlog.typing.EventDict) -> Mappin
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - any type can be logged
-    """Return `value` with `change` applied to every text in it. For other objects, change their `repr`."""
+    """Return `value` with `change` applied to every text in it.
+
+    Numbers, booleans and `None` stay as they are. The changed `repr` of every other object replaces the
+    object.
+    """
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):

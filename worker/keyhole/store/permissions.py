@@ -83,9 +83,9 @@ COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("watch", (_KEY,)),
 )
 #: The rules without which Keyhole still works. Without `info`, `keyhole doctor` reports less. Without
-#: `waitaof`, Keyhole cannot wait until data are on the server's disk. `select` is needed only if the URL names
-#: a database, and `client|setname` only if the URL names a client. With `client|setinfo`, redis-py reports its
-#: name and version; if this command is not allowed, redis-py ignores the error.
+#: `waitaof`, Keyhole cannot wait until data are on the server's disk. `select` is needed only if the URL
+#: names a database, and `client|setname` only if the URL names a client. With `client|setinfo`, redis-py
+#: reports its name and version; if this command is not allowed, redis-py ignores the error.
 OPTIONAL: Final = frozenset({"+info", "+select", "+client|setname", "+client|setinfo", "+waitaof"})
 #: The commands that the test itself needs.
 _TRANSACTION: Final = ("multi", "exec", "discard")
