@@ -323,15 +323,16 @@ def _listed(key: str, entry: Any) -> Listed:  # noqa: ANN401 - as above
     if size is None or size < 0:
         raise ListingError(f"the server lists {_shown(key)} with the invalid size {size}")
     try:
-        modified = modified and modified.astimezone(UTC)
+        if modified and modified.tzinfo is not UTC:
+            modified = modified.astimezone(UTC)
     except OverflowError as error:
         raise ListingError(f"the server lists {_shown(key)} with the invalid time {modified}") from error
     return Listed(
-        key=key,
-        size=size,
-        etag=quoted(entry.get("ETag") or None),
-        last_modified=modified,
-        storage_class=entry.get("StorageClass") or "STANDARD",
+        key,
+        size,
+        quoted(entry.get("ETag") or None),
+        modified,
+        entry.get("StorageClass") or "STANDARD",
         restored="RestoreExpiryDate" in restore and not restore.get("IsRestoreInProgress"),
     )
 

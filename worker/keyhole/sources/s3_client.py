@@ -6,6 +6,7 @@
   refusal.
 - The client follows a redirect to a bucket's region once. botocore remembers the region.
 - A deadline can limit a whole request (`deadline`).
+- Pages of ListObjectsV2 are parsed fast (`s3_listing`).
 """
 
 import os
@@ -25,6 +26,7 @@ from botocore.loaders import Loader, create_loader
 from keyhole.sources.deadline import add_deadlines
 from keyhole.sources.endpoint import AddressingStyle
 from keyhole.sources.proxies import Proxies
+from keyhole.sources.s3_listing import parse_objects
 from keyhole.sources.s3_refusal import ASKED, OWNER_HEADER, PAYER_HEADER
 from keyhole.sources.timestamps import parse_timestamp
 from keyhole.sources.trust import Trust
@@ -120,6 +122,9 @@ def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, tr
     hooks = client.meta.events
     hooks.register("before-call.s3.HeadBucket", _refuse_head)
     hooks.register("before-call.s3.GetObject", _answer_a_look)
+    # botocore's own handler of `before-parse.s3.*` parses the whole body as well. botocore calls handlers of
+    # `*.ListObjectsV2` earlier, so the body is already short then.
+    hooks.register("before-parse.*.ListObjectsV2", parse_objects)
     hooks.register("before-call.s3", _stating(options.headers))
     hooks.register("after-call.s3", _noting(options.headers))
     _use_proxies(client, proxies)
