@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -120,7 +121,7 @@ def _queued(at: Origin, objects: list[str], processes: int, scratch: Path) -> Us
             _submit([f"warm/{name}" for name in warm])
             commands.until(lambda: client.zcard(keys.key_index(BUCKET)) == len(warm))
             stored, streamed = _stored(client)
-            before, cpu = _figures(client), _cpu(worker)
+            before, cpu = _figures(client), cpu_seconds(worker)
             began = time.perf_counter()
             _submit(objects)
             commands.until(
@@ -130,7 +131,7 @@ def _queued(at: Origin, objects: list[str], processes: int, scratch: Path) -> Us
                 )
             )
             seconds = time.perf_counter() - began
-            worker_cpu, after = _cpu(worker) - cpu, _figures(client)
+            worker_cpu, after = cpu_seconds(worker) - cpu, _figures(client)
             stored_after, streamed_after = _stored(client)
     count = len(objects)
     used = {name: (after[name] - before[name]) / count for name in before}
@@ -175,8 +176,8 @@ def _stored(client: "redis.Redis") -> tuple[int, int]:
     return sum(size or 0 for size in sizes.values()), streamed
 
 
-def _cpu(worker: "subprocess.Popen[bytes]") -> float:
-    """Return the CPU seconds of a worker and its children."""
-    main = psutil.Process(worker.pid)
+def cpu_seconds(process: "subprocess.Popen[Any]") -> float:
+    """Return the CPU seconds of a process and its children."""
+    main = psutil.Process(process.pid)
     times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
     return float(sum(one.user + one.system for one in times))

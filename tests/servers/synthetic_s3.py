@@ -27,6 +27,7 @@ from heapq import merge
 from http import HTTPStatus
 from itertools import islice, takewhile
 from threading import Lock
+from time import process_time
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
@@ -103,6 +104,10 @@ class SyntheticS3:
     def list_at_most(self, keys: int) -> None:
         """List at most this many keys per request, even if the client requests more."""
         self._command("list_at_most", keys=keys)
+
+    def cpu_seconds(self) -> float:
+        """The CPU time of the server's process."""
+        return float(self._command("cpu_seconds"))
 
     def _command(self, name: str, **arguments: object) -> Any:
         with self._lock:
@@ -186,7 +191,7 @@ class Bucket:
 
     def modified(self, key: str) -> datetime:
         """The time of an object's last modification."""
-        return MODIFIED + timedelta(seconds=self.times_put[key])
+        return modified(self.times_put[key])
 
     def _is_numbered(self, key: str) -> bool:
         digits = key.removeprefix("images/").removesuffix(".vdi")
@@ -318,11 +323,29 @@ class Server:
     def list_at_most(self, keys: int) -> None:
         self.most = keys
 
+    def cpu_seconds(self) -> float:
+        return process_time()
+
 
 @cache
 def etag(times_put: int) -> str:
     """The ETag of all objects that were put this many times. Their content is the same."""
     return md5(b"%d" % times_put + IMAGE, usedforsecurity=False).hexdigest()
+
+
+def modified(times_put: int) -> datetime:
+    """The time of the last modification of an object that was put this many times."""
+    return MODIFIED + timedelta(seconds=times_put)
+
+
+@cache
+def listed_properties(times_put: int) -> str:
+    """The elements, except the key, that list an object that was put this many times."""
+    return (
+        f"<LastModified>{modified(times_put):%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
+        f"<ETag>&quot;{etag(times_put)}&quot;</ETag><Size>{len(IMAGE)}</Size>"
+        "<StorageClass>STANDARD</StorageClass>"
+    )
 
 
 def listing(name: str, bucket: Bucket, query: Mapping[str, str], most: int) -> bytes:
@@ -333,9 +356,7 @@ def listing(name: str, bucket: Bucket, query: Mapping[str, str], most: int) -> b
     keys = list(islice(bucket.keys(prefix, after), most + 1))
     truncated = len(keys) > most
     entries = [
-        f"<Contents><Key>{encode(key)}</Key><LastModified>{bucket.modified(key):%Y-%m-%dT%H:%M:%S.000Z}"
-        f"</LastModified><ETag>&quot;{bucket.etag(key)}&quot;</ETag><Size>{len(IMAGE)}</Size>"
-        "<StorageClass>STANDARD</StorageClass></Contents>"
+        f"<Contents><Key>{encode(key)}</Key>{listed_properties(bucket.times_put[key])}</Contents>"
         for key in keys[:most]
     ]
     more = f"<NextContinuationToken>{encode(keys[most - 1])}</NextContinuationToken>" if truncated else ""
