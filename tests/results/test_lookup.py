@@ -84,6 +84,17 @@ class TestKeys:
         assert list(lookup.keys_between("images", "", "a/3", None)) == ["b/1"]
         assert list(lookup.keys_between("nothing", "", None, None)) == []
 
+    def test_they_are_counted(self, store: RedisStore, lookup: Lookup) -> None:
+        for key in ("a/1", "a/2", "a/3", "a/\U0010ffff", "a0", "b/1"):
+            store.write(report(key), job_id=key, sequencer=None)
+
+        for bounds in (
+            *(("", None, None), ("a/", None, None), ("a/", "a/1", "a/2"), ("a/", "a/1", None)),
+            *(("", "a/3", None), ("c", None, None)),
+        ):
+            counted = lookup.count_keys("images", *bounds)
+            assert counted == len(list(lookup.keys_between("images", *bounds)))
+
     def test_there_may_be_more_than_one_answer_holds(self, lookup: Lookup, valkey: redis.Redis) -> None:
         valkey.zadd(keys.key_index("images"), {f"{number:05}": 0 for number in range(2500)})
 

@@ -320,6 +320,34 @@ class TestWhatIsGone:
         assert (second.cursor, second.after) == (None, "z")
         assert queued(second) == ["z"]
 
+    def test_keys_of_an_earlier_part_of_the_page_are_not_taken_for_keys_of_the_later(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In the second part, there are as many orphans as the first part has objects with verdicts."""
+        monkeypatch.setattr("keyhole.intake.audits.orphans.MOST", 2)
+        site.verdict(*map(report, "abce"))
+        site.listed = [listed("b"), listed("z")]
+
+        first, _ = site.process()
+        second, _ = site.process(after=first.after)
+
+        assert (first.after, [finding.key for finding in first.findings]) == ("c", ["a", "c"])
+        assert [finding.key for finding in second.findings] == ["e"]
+
+    def test_a_page_without_changes_takes_two_commands(self, site: Site, valkey: redis.Redis) -> None:
+        """One reads the verdicts, the other counts the keys with verdicts. The index is not read."""
+        names = [f"{number:04}" for number in range(1000)]
+        site.verdict(*map(report, names))
+        site.listed, site.cursor = [listed(name) for name in names], "more"
+        valkey.config_resetstat()
+
+        result, _ = site.process()
+
+        calls = {name: stat["calls"] for name, stat in valkey.info("commandstats").items()}
+        calls.pop("cmdstat_config|resetstat", None)
+        assert calls == {"cmdstat_mget": 1, "cmdstat_zlexcount": 1}
+        assert result.counts["unchanged"] == 1000
+
     def test_a_verdict_that_is_younger_than_the_listing_says_nothing(self, site: Site) -> None:
         """The verdict's object was put and scanned while the page was listed."""
         site.verdict(report("a", scanned_at=datetime.now(UTC) + timedelta(hours=1)), report("b"))

@@ -33,7 +33,7 @@ class Selection(BaseModel):
         return (
             self.matches_bucket(bucket)
             and (not self.include or any(fnmatchcase(key, glob) for glob in self.include))
-            and not any(fnmatchcase(key, glob) for glob in self.exclude)
+            and not (self.exclude and any(fnmatchcase(key, glob) for glob in self.exclude))
             and (not self.suffixes or key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes)))
             and (self.min_size is None or size is None or size >= self.min_size)
             and (self.max_size is None or size is None or size <= self.max_size)

@@ -67,6 +67,13 @@ class Lookup:
                 return
             first = b"(" + page[-1]
 
+    def count_keys(self, bucket: str, prefix: str, after: str | None, until: str | None) -> int:
+        """Return the number of keys that `keys_between` yields. The time does not depend on the number."""
+        first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
+        # No text in UTF-8 contains the byte 255, so this bound is greater than all keys with the prefix.
+        last = b"[" + until.encode() if until is not None else b"(" + prefix.encode() + b"\xff"
+        return self._client.zlexcount(keys.key_index(bucket), first, last)
+
     def forget_keys(self, bucket: str, names: Sequence[str]) -> None:
         """Remove keys from the index of a bucket's keys. Call it for keys that no longer have a record."""
         if names:

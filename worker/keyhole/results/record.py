@@ -59,6 +59,7 @@ from keyhole.store import keys
 
 _HEX: Final = re.compile(r"[0-9a-f]+")
 _HEADER_FIELDS: Final = ("last_modified_ms", "sequencer", "scanned_at_ms", "status", "etag", "job_id")
+_STATUS: Final = _HEADER_FIELDS.index("status")
 
 _WRITE: Final = r"""
 -- KEYS[1]   record of the object
@@ -222,8 +223,7 @@ class Record(NamedTuple):
         fields = line.split(b"|")
         if len(fields) != len(_HEADER_FIELDS):
             raise CorruptRecordError(f"the first line does not have the fields {'|'.join(_HEADER_FIELDS)}")
-        status = fields[_HEADER_FIELDS.index("status")]
-        return cls(status.decode("ascii", "replace"), body, attempt.partition(b"|")[2])
+        return cls(fields[_STATUS].decode("ascii", "replace"), body, attempt.partition(b"|")[2])
 
     @property
     def points_to(self) -> str | None:

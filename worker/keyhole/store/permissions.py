@@ -65,6 +65,7 @@ COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("zrem", (_KEY, "m")),
     ("zcard", (_KEY,)),
     ("zcount", (_KEY, "0", "1")),
+    ("zlexcount", (_KEY, "-", "+")),
     ("zscore", (_KEY, "m")),
     ("zrange", (_KEY, "0", "1")),
     ("zrangebyscore", (_KEY, "0", "1")),

@@ -18,13 +18,14 @@ class KeyRange(NamedTuple):
     """A range of keys: those after the key `after`, up to and including the key `until` (`None`: no limit).
 
     `listed` contains all keys in this range that S3 listed. If another key in this range has a verdict, the
-    verdict is an orphan.
+    verdict is an orphan. `verdicts` is the number of the listed keys that have a verdict.
     """
 
     spec: AuditSpec
     after: str | None
     until: str | None
     listed: frozenset[str]
+    verdicts: int
 
 
 class Orphans(NamedTuple):
@@ -47,9 +48,14 @@ def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphan
     """
     spec = key_range.spec
     found: list[BucketFinding] = []
+    bounds = (spec.bucket, spec.prefix, key_range.after, key_range.until)
+    if lookup.count_keys(*bounds) == key_range.verdicts:
+        # All keys with verdicts are listed. In most audits, this is true for every page, and reading the keys
+        # would take a tenth of the CPU time.
+        return Orphans(found, None)
     wanted = (
         key
-        for key in lookup.keys_between(spec.bucket, spec.prefix, key_range.after, key_range.until)
+        for key in lookup.keys_between(*bounds)
         if key not in key_range.listed and spec.selection.matches(spec.bucket, key, None)
     )
     while chunk := list(islice(wanted, _CHUNK)):

@@ -4,6 +4,7 @@ This module only computes the result of a page, and does not change the audit. `
 result.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Reason, Status
-from keyhole.results.lookup import Lookup, Name
+from keyhole.results.lookup import Lookup
 from keyhole.results.tag_check import TagFinding
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
@@ -74,25 +75,28 @@ class Auditor:
             return work.result(None, None, *ending), ()
         began = datetime.now(UTC)
         page = lister.page(place.cursor)
-        work.count(lists=page.requests)
+        work.counts["lists"] += page.requests
         work.spend(cost_of_lists(self.prices, page.requests))
+        ids = [keys.object_id(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
+        stored = self.lookup.reports_by_id(ids)
         last = page.objects[-1].key if page.objects else None
         orphans = Orphans([], None)
         if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
             until = last if page.cursor is not None else None
-            key_range = KeyRange(
-                audit.spec, place.after, until, frozenset(listed.key for listed in page.objects)
+            listed_keys = frozenset(listed.key for listed in page.objects)
+            # If the page is listed again for further orphans, its first keys are before the range.
+            verdicts = sum(
+                report is not None and (place.after is None or listed.key > place.after)
+                for listed, report in zip(page.objects, stored, strict=True)
             )
+            key_range = KeyRange(audit.spec, place.after, until, listed_keys, verdicts)
             orphans = find_orphans(self.lookup, key_range, began)
             if orphans.until is not None:
                 work.findings += orphans.findings
                 return work.result(place.cursor or "", orphans.until), ()
-        stored = self.lookup.reports(
-            [Name(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
-        )
         checked: list[Report] = []
-        for listed, report in zip(page.objects, stored, strict=True):
-            ending = self._sort_object(work, listed, report, checked)
+        for listed, object_id, report in zip(page.objects, ids, stored, strict=True):
+            ending = self._sort_object(work, listed, object_id, report, checked)
             if ending is not None:
                 self._compare_tags(work, checked)
                 return work.result(None, None, *ending), tuple(work.reports)
@@ -101,7 +105,7 @@ class Auditor:
         return work.result(page.cursor, last), tuple(work.reports)
 
     def _sort_object(
-        self, work: "_Page", listed: Listed, report: Report | None, checked: list[Report]
+        self, work: "_Page", listed: Listed, object_id: str, report: Report | None, checked: list[Report]
     ) -> tuple[AuditState, str] | None:
         """Add an object to the page: as left out, unchanged, archived, or queued for a scan.
 
@@ -109,7 +113,8 @@ class Auditor:
         """
         decision = decide(work.audit.spec, listed, report, self.ruleset)
         if decision.how is None:
-            work.count(listed=1, left_out=1)
+            work.counts["listed"] += 1
+            work.counts["left_out"] += 1
             return None
         takes = cost_of_comparisons(self.prices, 1) if decision.compares_tags else NOTHING
         if decision.how is How.SCANNED:
@@ -117,8 +122,10 @@ class Auditor:
         ending = work.limit_of_objects_reached() or work.limit_reached(takes)
         if ending is not None:
             return ending
-        work.count(listed=1, listed_bytes=listed.size)
-        work.reserve(takes)
+        work.counts["listed"] += 1
+        work.counts["listed_bytes"] += listed.size
+        if takes.requests:
+            work.reserved = work.reserved.plus(takes)
         if report is not None and decision.compares_tags:
             checked.append(report)
         if decision.how is How.SCANNED:
@@ -127,7 +134,9 @@ class Auditor:
         if report is None or not decision.stands:  # only an archived object gets here without a valid verdict
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
-        work.take(report, decision.how)
+        if report.version_id != listed.version_id:  # the listed object's record points to its newest version
+            object_id = keys.object_id(work.audit.spec.bucket, listed.key, report.version_id)
+        work.take(object_id, report.status, decision.how)
         return None
 
     def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:
@@ -147,28 +156,25 @@ class _Page:
     usual: Cost
     #: The expected cost of this page's objects.
     reserved: Cost = NOTHING
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     jobs: list[ScanJob] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     findings: list[BucketFinding] = field(default_factory=list)
 
-    def count(self, **counts: int) -> None:
-        for name, count in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + count
-
     def spend(self, cost: Cost) -> None:
-        self.count(requests=cost.requests, nanodollars=round(cost.dollars * NANO))
+        self.counts["requests"] += cost.requests
+        self.counts["nanodollars"] += round(cost.dollars * NANO)
 
-    def take(self, report: Report, how: How) -> None:
+    def take(self, object_id: str, status: Status, how: How) -> None:
         """Add an object whose verdict is already known."""
-        self.count(**{how.value: 1, f"status:{report.status}": 1})
-        object_id = keys.object_id(str(report.bucket), str(report.key), report.version_id)
-        self.rows.append(Row(object_id, report.status, how))
+        self.counts[how] += 1
+        self.counts[f"status:{status}"] += 1
+        self.rows.append(Row(object_id, status, how))
 
     def queue(self, listed: Listed) -> None:
         """Add an object that needs a scan."""
-        self.count(queued=1)
+        self.counts["queued"] += 1
         self.jobs.append(
             ScanJob(
                 id=f"{self.audit.id}-{self.number}-{len(self.jobs)}",
@@ -182,19 +188,15 @@ class _Page:
     def find(self, kind: str, report: Report, message: str) -> None:
         self.findings.append(BucketFinding.of(kind, report, message))
 
-    def reserve(self, takes: Cost) -> None:
-        """Add the expected cost of an object to this page's cost."""
-        self.reserved = self.reserved.plus(takes)
-
     def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
         """Return how the audit ends if it has reached its limit of objects; otherwise `None`."""
-        spec, totals = self.audit.spec, self.audit.totals
+        limit, totals = self.audit.spec.limit, self.audit.totals
+        if limit is None:
+            return None
         taken = sum(
             getattr(totals, how) + self.counts.get(how, 0) for how in ("queued", How.UNCHANGED, How.ARCHIVED)
         )
-        if spec.limit is not None and taken >= spec.limit:
-            return AuditState.DONE, f"it reached its limit of {spec.limit} objects"
-        return None
+        return (AuditState.DONE, f"it reached its limit of {limit} objects") if taken >= limit else None
 
     def limit_reached(self, takes: Cost) -> tuple[AuditState, str] | None:
         """Return how the audit ends if spending `takes` could exceed its limits; otherwise `None`.
@@ -238,7 +240,7 @@ class _Page:
             for number, jobs in enumerate(_batches(self.jobs, batch_size(self.audit)))
         )
         for finding in self.findings:
-            self.count(**{"gone" if finding.kind == "gone" else "tag_mismatches": 1})
+            self.counts["gone" if finding.kind == "gone" else "tag_mismatches"] += 1
         return PageResult(
             self.counts, batches, tuple(self.rows), tuple(self.findings), cursor, after, ends_as, reason
         )

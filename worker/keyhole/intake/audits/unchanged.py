@@ -1,10 +1,13 @@
 """Checks whether a stored verdict is still valid for a listed object, so that no scan is necessary."""
 
 from datetime import datetime
+from typing import Final
 
 from keyhole.intake.listing import Listed
 from keyhole.reasons import Reason, Status
 from keyhole.scan.report import Report
+
+_ARCHIVED: Final = (Reason.ARCHIVED,)
 
 
 def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
@@ -20,7 +23,7 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
     """
     if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
         return False
-    if report.reasons == (Reason.ARCHIVED,) and not listed.archived:
+    if report.reasons == _ARCHIVED and not listed.archived:
         return False
     if listed.version_id is not None and listed.version_id != "null":
         return report.version_id == listed.version_id and report.size == listed.size
@@ -29,7 +32,10 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
         and listed.etag is not None
         and report.etag.strip('"') == listed.etag.strip('"')
         and report.size == listed.size
-        and _second(report.last_modified) == _second(listed.last_modified)
+        and (
+            report.last_modified == listed.last_modified
+            or _second(report.last_modified) == _second(listed.last_modified)
+        )
     )
 
 
