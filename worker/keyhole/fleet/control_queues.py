@@ -1,9 +1,9 @@
 """The queues for remote-control commands to workers, such as `ping`, and for the workers' answers.
 
 On RabbitMQ these queues are always classic queues, even if the virtual host turns other queues into quorum
-queues. They exist only for seconds, so they need not survive the loss of a server. In addition, if RabbitMQ
-3.10 is killed right after it has declared a quorum queue, that queue never works again. A worker that had
-just declared its queue could then never connect under its name again.
+queues. Their messages are needed only for seconds, so the queues need not survive the loss of a server. In
+addition, if RabbitMQ 3.10 is killed right after it has declared a quorum queue, this queue never works again.
+A worker whose command queue is such a queue could never connect under its name again.
 """
 
 from typing import Any, Final

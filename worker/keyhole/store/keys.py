@@ -125,11 +125,11 @@ setting" means that a setting states how long the key exists. The glossary of `j
     last audit was running or paused), `skip` (the audit id of the last skipped run). Expires if the
     schedule has not been due for longer than the longest interval that a schedule can have.
 `beat:<name>`, `beat::schedule`, `beat::statics`, `beat::lock`
-    hash, zset, set, string. RedBeat writes and documents these keys. The first key contains a schedule's
+    hash, zset, set, string. RedBeat writes and documents these keys. `beat:<name>` contains a schedule's
     definition and its last run. `beat::schedule` contains the schedules, scored by the earliest time at which
-    they can be due. `beat::statics` contains the names of the schedules in the schedule file. `beat::lock`
-    contains the token of the only active scheduler, and expires. RedBeat removes a schedule from the other
-    keys when it is no longer in the file.
+    they can be due. `beat::statics` contains the names of the schedules in the schedule file. When a schedule
+    is no longer in the file, RedBeat removes the schedule from these three keys. `beat::lock` contains the
+    token of the only active scheduler, and expires.
 `rate:<bucket>`
     string. The earliest time of the next request to this bucket, a space, and the time when this value was
     written, both in microseconds since 1970. Expires one minute after the next request can begin.
