@@ -1,6 +1,7 @@
 """A site for tests of audits (a Valkey, a synthetic S3, real workers), and the checks at an audit's end."""
 
 import json
+import math
 import os
 import time
 from collections import Counter
@@ -114,18 +115,21 @@ class AuditSite:
 
     def until(self, audit_id: str, condition: Callable[[], Any]) -> None:
         """Wait until a condition holds. Fail if the audit makes no progress for a long time."""
-        while not condition():
-            before = self.audit(audit_id)
+        before, moved_at = self.audit(audit_id), time.monotonic()
 
-            def moved(before: Audit = before) -> Any:
-                return condition() or self.audit(audit_id) != before
+        def met() -> Any:
+            nonlocal before, moved_at
+            if value := condition():
+                return value
+            now = self.audit(audit_id)
+            if now != before:
+                before, moved_at = now, time.monotonic()
+            assert time.monotonic() < moved_at + commands.PATIENCE, (
+                f"{before!r} does not get on; the worker says:\n{self.log.read_text()[-9000:]}"
+            )
+            return False
 
-            try:
-                commands.until(moved)
-            except AssertionError as error:
-                raise AssertionError(
-                    f"{before!r} does not get on; the worker says:\n{self.log.read_text()[-9000:]}"
-                ) from error
+        commands.until(met, timeout=math.inf)
 
     def announced(self, audit_id: str) -> Counter[str]:
         """The number of verdicts on each key in the stream that belong to the audit."""

@@ -17,7 +17,9 @@ import psutil
 KEYHOLE = (sys.executable, "-m", "keyhole")
 #: The timeout of each step in seconds. The demo has taken 60 seconds on a busy machine.
 PATIENCE = 240.0
-POLL_SECONDS = 0.02
+#: The shortest and the longest time between two looks at a condition, in seconds. Between these limits, looks
+#: take at most a fifth of the time, so that the CPU is left to the processes that the test waits for.
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.02, 0.2
 
 S3_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -111,10 +113,13 @@ def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
     """Wait until a condition is true, and return its value. Fail after the timeout."""
     pause = Event()
     deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the condition did not become true in time"
-        pause.wait(POLL_SECONDS)
-    return value
+    while True:
+        began = time.monotonic()
+        if value := condition():
+            return value
+        ended = time.monotonic()
+        assert ended < deadline, "the condition did not become true in time"
+        pause.wait(min(max(POLL_SECONDS, 4 * (ended - began)), LONGEST_POLL_SECONDS))
 
 
 def children(pid: int) -> list[int]:
