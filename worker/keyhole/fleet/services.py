@@ -44,7 +44,8 @@ class Services:
 
     settings: Settings
     pid: int
-    #: This function is called when the circuit breaker of a bucket opens.
+    #: This function is called whenever the circuit breaker of a bucket opens, and whenever a probe of an open
+    #: breaker fails.
     on_trouble: Callable[[], object] = lambda: None
     #: Whether this process has an event loop that waits for Redis. If so, the timeouts of Redis commands are
     #: short, and failed commands are not repeated.
@@ -71,7 +72,7 @@ class Services:
 
     @property
     def s3(self) -> S3Access:
-        """Creates S3 clients."""
+        """The access to S3 that all scans of this process share."""
         return s3_access(self.settings)
 
     @property

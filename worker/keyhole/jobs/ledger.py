@@ -65,7 +65,7 @@ from keyhole.store import keys
 from keyhole.store.durability import Durability
 from keyhole.store.round_trips import Step
 
-#: The most ids in one MGET, so that the response has only a few kilobytes and the command does not block the
+#: The most ids in one MGET. The limit keeps the response short, and keeps the command from blocking the
 #: server for long.
 _IDS_PER_COMMAND: Final = 1000
 #: If two entries were recorded less than this many seconds apart, workers can begin them in the reverse
