@@ -33,8 +33,6 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion
 #: The length of the file's front. At the default cluster size, the front contains the header, one cluster of
 #: each kind of table, and the first L2 table.
 NEAR_BYTES = 320 * 1024
-#: The offset at which the front is divided into two regions.
-FIRST_BYTES = 256 * 1024
 #: If clusters are larger than this, the front contains no L2 table, so the inspector does not capture the
 #: front.
 MAX_NEAR_CLUSTER = 64 * 1024
@@ -107,11 +105,9 @@ class QcowMaps:
         length = min(THOROUGH_BYTES if thorough else MAX_REFCOUNT_TABLE_BYTES, header.refcount_table.length)
         self._select("refcount_table", CaptureRegion(header.refcount_table.offset, length))
         # The front begins after the region `header`, because a stream has already passed the header when this
-        # code runs. A region that arrives in one piece needs one copy fewer than a region that arrives in two
-        # pieces. So the front is two regions, for callers whose first read ends at `FIRST_BYTES`.
+        # code runs.
         near = header.cluster_bytes <= MAX_NEAR_CLUSTER
-        self._select("front", CaptureRegion(HEADER_BYTES, FIRST_BYTES - HEADER_BYTES if near else 0))
-        self._select("front_end", CaptureRegion(FIRST_BYTES, NEAR_BYTES - FIRST_BYTES if near else 0))
+        self._select("front", CaptureRegion(HEADER_BYTES, NEAR_BYTES - HEADER_BYTES if near else 0))
         is_near = thorough or header.l1_table.end <= NEAR_BYTES
         length = min(header.l1_table.length, THOROUGH_BYTES) if is_near else 0
         self._select("l1_table", CaptureRegion(header.l1_table.offset, length))
@@ -285,10 +281,8 @@ class QcowMaps:
     def cluster_at(self, offset: int) -> bytes:
         """Return the bytes of the cluster at an offset; empty if not all of them have been read."""
         length = self.header.cluster_bytes
-        for name in ("refcount_block", "front", "front_end", "tables"):
+        for name in ("refcount_block", "front", "tables"):
             data = self._at(name, offset, length)
-            if name == "front" and offset + len(data) == FIRST_BYTES:
-                data += self._at("front_end", FIRST_BYTES, length - len(data))
             if len(data) == length:
                 return data
         return b""
