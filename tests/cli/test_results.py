@@ -195,7 +195,7 @@ class TestErrors:
         assert "KEYHOLE_REDIS_URL" in printed.error
 
     def test_a_record_that_cannot_be_read(self, keyhole: Keyhole, kept: str, valkey: redis.Redis) -> None:
-        (record,) = [key for key in valkey.scan_iter("keyhole:v1:obj:*") if b"a.qcow2" in valkey.get(key)]
+        (record,) = [key for key in valkey.scan_iter("keyhole:{v1}:obj:*") if b"a.qcow2" in valkey.get(key)]
         valkey.set(record, "surprise")
 
         printed = keyhole("show", "s3://images/a.qcow2", KEYHOLE_REDIS_URL=kept)

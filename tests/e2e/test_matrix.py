@@ -216,7 +216,7 @@ def test_each_object_gets_its_verdict_and_its_tag_though_worker_and_servers_are_
         assert {key: row.tag(key) for key in STATUSES} == STATUSES
         announced = (json.loads(fields[b"report"])["key"] for _, fields in admin.xrange(keys.VERDICTS))
         assert Counter(announced) == dict.fromkeys([FIRST, *STATUSES], 1)
-        ledger = {key.decode().split(":")[3] for key in admin.scan_iter("keyhole:v1:ledger:*")}
+        ledger = {key.decode().split(":")[3] for key in admin.scan_iter("keyhole:{v1}:ledger:*")}
         assert ledger <= LASTING
         assert row.keyhole("dead", "list") == []
         row.keyhole("doctor")

@@ -75,7 +75,7 @@ def test_recording_at_once_runs_the_steps(valkey: redis.Redis, valkey_url: str, 
 
 def test_a_step_that_fails_is_raised(valkey: redis.Redis, valkey_url: str) -> None:
     doing = work(valkey_url, "redis")
-    valkey.set("keyhole:v1:verdicts", "not a stream")
+    valkey.set("keyhole:{v1}:verdicts", "not a stream")
 
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         doing.record(Entry("entry", (JOB,)), JOB, REPORT)

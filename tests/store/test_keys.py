@@ -1,7 +1,10 @@
-"""Keys: the ids of objects are unambiguous and stable."""
+"""Keys: the ids of objects are unambiguous and stable, and all keys are in one hash slot."""
+
+import inspect
 
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from keyhole.store import keys
 
@@ -35,3 +38,18 @@ def test_text_moved_across_a_boundary_is_another_object() -> None:
 def test_an_id_is_stable() -> None:
     """Records exist longer than the process that wrote them."""
     assert keys.object_id("images", "a.qcow2", None) == "582b52efa39f7d0e194d4dc0384716be"
+
+
+def test_all_keys_are_in_one_hash_slot() -> None:
+    """A cluster refuses a script or a transaction whose keys are in different slots."""
+    constants = [value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)]
+    builders = [
+        function
+        for name, function in inspect.getmembers(keys, inspect.isfunction)
+        if not name.startswith("_") and name not in {"object_id", "failures"}
+    ]
+    built = [function(*["a{b}c"] * len(inspect.signature(function).parameters)) for function in builders]
+
+    assert len(built) > 15
+    assert {key_slot(key.encode()) for key in [*constants, *built, keys.failures(7)]} == {key_slot(b"v1")}
+    assert all(key.startswith("keyhole:") for key in [*constants, *built])

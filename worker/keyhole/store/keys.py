@@ -1,8 +1,16 @@
 """Every Redis key that Keyhole writes. Only this module builds keys.
 
-All keys begin with `keyhole:v1:`. Times are Unix time in seconds, unless stated otherwise. "Expires by
-setting" means that a setting states how long the key exists. The glossary of `jobs.ledger` explains the words
-*entry*, *open*, *lease*, *activity*, *postponed* and *complete*.
+All keys begin with `keyhole:{v1}:`. The braces are a Redis Cluster's *hash tag*: a cluster computes the hash
+slot of a key only from the text in the braces. So all keys of Keyhole are in one hash slot, on one node, and
+scripts and transactions can use several of them. A server without cluster mode ignores the braces.
+
+`v1` is the version of this schema. It changes only if an older Keyhole would misread the keys of a newer one.
+Adding a key or a field does not change it, so an older and a newer Keyhole can work on the same keys at the
+same time. With another version, Keyhole begins with empty data, and ignores the keys of the old version.
+
+Times are Unix time in seconds, unless stated otherwise. "Expires by setting" means that a setting states how
+long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *open*, *lease*, *activity*,
+*postponed* and *complete*.
 
 `obj:<object id>`
     string. The verdict on one object: a header line, then the packed report (`results.record`). For an object
@@ -137,9 +145,7 @@ setting" means that a setting states how long the key exists. The glossary of `j
     string. The time of the last sweep, by the ledger's clock.
 
 An *object id* is the hash of bucket, key and version. For an object without a version, it is the hash of
-bucket and key. Keyhole's Lua scripts change several keys at once to keep them consistent, and a Redis Cluster
-refuses a script whose keys are in different hash slots. So Keyhole needs a single Redis server, which can
-have replicas. The server needs `maxmemory-policy noeviction`: with another policy, a server that is out of
+bucket and key. The server needs `maxmemory-policy noeviction`: with another policy, a server that is out of
 memory deletes keys that Keyhole still needs.
 """
 
@@ -147,7 +153,10 @@ import json
 from hashlib import blake2b
 from typing import Final
 
-_PREFIX: Final = "keyhole:v1"
+_PREFIX: Final = "keyhole:{v1}"
+
+#: A key in the hash slot of all keys. Keyhole never writes it.
+IN_SLOT: Final = f"{_PREFIX}:"
 
 #: Encodes text as JSON. To encode a whole list takes three times as long, and audits need the id of every
 #: object.
