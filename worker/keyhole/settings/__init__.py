@@ -1,36 +1,27 @@
 """The settings, which come from environment variables.
 
 The variable of a setting is named `KEYHOLE_` followed by the field's name in capitals. `cli`, `app`, `api`
-and `fleet.services` create the settings; they pass settings or single values to all other modules.
+and `fleet.services` create the settings; they pass settings or single values to all other modules. The
+modules of this package each contain the settings of one subject. `Settings` inherits them and adds the rest.
 """
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from keyhole.intake.selection import Selection
 from keyhole.limits import Limits
-from keyhole.masking import check_no_user, check_redis_or_broker
 from keyhole.scan.rules import load_policy
 from keyhole.scan.settings import ScanSettings
-from keyhole.scan.sizes import Size
-from keyhole.sources.allowed import AllowedBuckets
-from keyhole.sources.endpoint import AddressingStyle, checked_endpoint
+from keyhole.settings.events import EventSettings
+from keyhole.settings.servers import ServerSettings
+from keyhole.settings.sinks import SinkSettings
 from keyhole.sources.meter import Budget
-from keyhole.store.redis_url import redis_options
-
-#: The URL schemes of brokers other than Redis.
-_OTHER_BROKERS: Final = {"amqp", "amqps", "sqs"}
-Sink = Literal["redis", "tags"]
-#: Names or globs. In the environment variable they are separated by commas.
-Names = tuple[str, ...]
 
 
-class Settings(BaseModel):
+# In the reference's table of settings, those of the last base class come first.
+class Settings(EventSettings, SinkSettings, ServerSettings):
     """All settings of Keyhole. Sizes are in bytes, times in seconds.
 
     A value that the caller passes replaces the value of the environment variable.
@@ -38,52 +29,6 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
 
-    broker_url: str | None = Field(
-        default=None, description="The URL of the broker, which queues jobs; by default KEYHOLE_REDIS_URL"
-    )
-    redis_url: str | None = Field(
-        default=None, description="The URL of the Redis that stores verdicts and the ledger of jobs"
-    )
-    data_dir: Path = Field(
-        default_factory=lambda: user_data_path("keyhole"),
-        description="The folder in which the embedded Valkey stores its data",
-    )
-
-    s3_endpoint_url: str | None = Field(default=None, description="The URL of an S3 server other than AWS")
-    s3_region: str | None = Field(default=None, description="The S3 region; by default boto3 determines it")
-    s3_addressing_style: AddressingStyle | None = Field(
-        default=None,
-        description="How requests name the bucket: path, virtual (host) or auto; by default boto3 decides",
-    )
-    request_payer: Literal["requester"] | None = Field(
-        default=None,
-        description="requester: Keyhole's account pays for the requests; some buckets require this",
-    )
-    expected_bucket_owner: str | None = Field(
-        default=None,
-        pattern=r"^[0-9]{12}$",
-        description="The AWS account that must own every bucket; S3 refuses requests to other buckets",
-    )
-
-    buckets: Names = Field(
-        default=(),
-        description="The only buckets that Keyhole accesses, such as uploads,images-*; by default all",
-    )
-
-    signing_key_file: Path | None = Field(
-        default=None,
-        description="A file with one or two keys; workers refuse messages not signed with one of them",
-    )
-
-    sinks: tuple[Sink, ...] = Field(
-        default=("redis",), description="Where Keyhole writes verdicts: redis, tags, or redis,tags"
-    )
-    record_seconds: int = Field(default=0, ge=0, description="How long Redis stores a verdict; 0: forever")
-    stream_length: int = Field(
-        default=100_000,
-        ge=1,
-        description="The approximate number of verdicts that the stream of verdicts stores",
-    )
     done_seconds: int = Field(
         default=86_400,
         ge=60,
@@ -135,36 +80,6 @@ class Settings(BaseModel):
     )
     prices: str | None = Field(
         default=None, description="A file with prices in dollars; by default the prices of S3 in us-east-1"
-    )
-
-    events_url: str | None = Field(
-        default=None, description="The queue of events: sqs://…, amqp://…/queue or redis://…/key"
-    )
-    events_buckets: Names = Field(
-        default=(), description="Listen only to events of these buckets, such as a,b-*"
-    )
-    events_include: Names = Field(
-        default=(), description="Listen only to events of these keys, such as *.img,uploads/*"
-    )
-    events_exclude: Names = Field(default=(), description="Ignore events of these keys")
-    events_suffixes: Names = Field(
-        default=(), description="Listen only to events of keys with these suffixes, such as .qcow2,.vmdk"
-    )
-    events_min_size: Size | None = Field(
-        default=None, description="Ignore events of objects that are smaller than this, such as 1MiB"
-    )
-    events_max_size: Size | None = Field(
-        default=None, description="Ignore events of objects that are larger than this"
-    )
-    event_window_seconds: int = Field(
-        default=300,
-        ge=1,
-        description="How long Keyhole remembers an event, so that a duplicate does not cause a second scan",
-    )
-    dead_after: int = Field(
-        default=3,
-        ge=1,
-        description="How often a message is received and not understood before it becomes a dead letter",
     )
 
     policy: str = Field(
@@ -225,85 +140,11 @@ class Settings(BaseModel):
         names = {f"keyhole_{field}": field for field in cls.model_fields}
         return {field: variables[name] for name, field in names.items() if name in variables} | dict(passed)
 
-    @field_validator(
-        "buckets",
-        "sinks",
-        "events_buckets",
-        "events_include",
-        "events_exclude",
-        "events_suffixes",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("sinks")
-    @classmethod
-    def _not_empty(cls, value: tuple[Sink, ...]) -> tuple[Sink, ...]:
-        if not value:
-            raise ValueError("it names no sink; write redis, tags, or redis,tags")
-        return value
-
-    @field_validator("buckets", mode="before")
-    @classmethod
-    def _some(cls, value: object) -> object:
-        if isinstance(value, str) and not any(part.strip() for part in value.split(",")):
-            raise ValueError("it names no bucket; write globs such as uploads,images-*, or unset it for all")
-        return value
-
-    @field_validator("s3_endpoint_url")
-    @classmethod
-    def _valid_endpoint(cls, value: str | None) -> str | None:
-        return None if value is None else checked_endpoint(value)
-
-    @field_validator("signing_key_file")
-    @classmethod
-    def _valid_keys(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            from keyhole.jobs.signatures import read_keys  # noqa: PLC0415 - most commands need no keys
-
-            read_keys(value)
-        return value
-
-    @field_validator("broker_url", "redis_url", "s3_endpoint_url")
-    @classmethod
-    def _valid_url(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.field_name == "s3_endpoint_url":
-            check_no_user(value)
-        elif value is not None:
-            check_redis_or_broker(value)
-            scheme = value.partition(":")[0].lower()
-            if info.field_name == "redis_url" or scheme not in _OTHER_BROKERS:
-                redis_options(value)
-            elif scheme != "sqs" and "?" in value:
-                raise ValueError("it has options, but Keyhole accepts none in a URL of RabbitMQ; remove them")
-        return value
-
     @field_validator("policy")
     @classmethod
     def _valid_policy(cls, value: str) -> str:
         load_policy(value)
         return value
-
-    @property
-    def allowed_buckets(self) -> AllowedBuckets:
-        """The buckets that Keyhole may access."""
-        return AllowedBuckets(self.buckets)
-
-    @property
-    def event_selection(self) -> Selection:
-        """The selection of the objects that are scanned when events report them."""
-        return Selection(
-            buckets=self.events_buckets,
-            include=self.events_include,
-            exclude=self.events_exclude,
-            suffixes=self.events_suffixes,
-            min_size=self.events_min_size,
-            max_size=self.events_max_size,
-        )
 
     @field_validator("prices")
     @classmethod
