@@ -25,8 +25,12 @@ from tests.e2e import commands
 from tests.reports import sample
 
 AUDIT = "3f0c9a1b2c4d"
-COUNT = len([one for one in sample.objects() if one.report])
 NOWHERE = "redis://127.0.0.1:1"
+
+
+def count() -> int:
+    """The number of objects of the sample with a report."""
+    return len([one for one in sample.objects() if one.report])
 
 
 @pytest.fixture
@@ -152,7 +156,7 @@ class TestWhere:
         done = commands.keyhole("report", AUDIT, "--format", "parquet", env=env | {"KEYHOLE_REDIS_URL": url})
 
         assert done.returncode == 0
-        assert parquet.read_table(io.BytesIO(done.stdout)).num_rows == COUNT
+        assert parquet.read_table(io.BytesIO(done.stdout)).num_rows == count()
 
     def test_a_device_is_written_to_and_stays_one(self, keyhole: Keyhole, url: str, folder: Path) -> None:
         os.mkfifo(folder / "pipe")
@@ -216,7 +220,7 @@ class TestWhat:
         printed = keyhole("report", AUDIT, "--format", "jsonl", KEYHOLE_REDIS_URL=url)
 
         kinds = Counter(json.loads(line)["type"] for line in printed.lines)
-        assert kinds == {"audit": 1, "object": COUNT, "finding": 2}
+        assert kinds == {"audit": 1, "object": count(), "finding": 2}
         assert printed.err == ""
 
     @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
@@ -234,7 +238,7 @@ class TestWhat:
 
         rows = rows_of(keyhole("report", AUDIT, "--format", "csv", KEYHOLE_REDIS_URL=url).out)
 
-        assert len(rows) == COUNT
+        assert len(rows) == count()
         assert rows[0] == ["safe", *[""] * 17, "scanned", ""]
 
     def test_of_an_audit_that_runs_it_says_so(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -22,9 +23,6 @@ from keyhole.inspectors.catalogue import (
 )
 from tests.examples import EXAMPLES
 
-FRONTS = [image.read(0, min(FRONT_BYTES, image.size)) for one in EXAMPLES.values() for image in one.images]
-#: The end record of a ZIP archive without members.
-FRONTS += [b"PK\5\6".ljust(22, b"\0")]
 #: The modules of formats that every inspection needs: their marks can be at the end or behind the front.
 ALWAYS = {row.home.partition(":")[0] for row in FORMATS if row.known_by != KnownBy.PREFIX}
 #: Inspects the bytes on standard input, and prints the imported inspectors.
@@ -38,10 +36,20 @@ print(inspection.facts().format, *sys.modules)
 """
 
 
+@cache
+def example_fronts() -> list[bytes]:
+    """The front of each example, and the end record of a ZIP archive without members."""
+    images = [image for one in EXAMPLES.values() for image in one.images]
+    return [
+        *(image.read(0, min(FRONT_BYTES, image.size)) for image in images),
+        b"PK\5\6".ljust(22, b"\0"),
+    ]
+
+
 @st.composite
 def fronts(draw: st.DrawFn) -> bytes:
     """The first bytes of images of all formats, some with a few changed bytes or cut off."""
-    front = bytearray(draw(st.sampled_from(FRONTS)))
+    front = bytearray(draw(st.sampled_from(example_fronts())))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(front)))
         front[at : at + 1] = draw(st.binary(max_size=1))
@@ -60,10 +68,10 @@ def test_a_row_describes_its_inspector(row: Format) -> None:
 
 @pytest.mark.parametrize("row", [*BY_PREFIX, *CONTAINERS], ids=lambda row: row.home)
 def test_a_row_recognises_the_first_bytes_that_its_inspector_recognises(row: Format) -> None:
-    recognised = [front for front in FRONTS if row.inspector.matches_prefix(front)]
+    recognised = [front for front in example_fronts() if row.inspector.matches_prefix(front)]
 
     assert recognised
-    assert [front for front in FRONTS if row.matches_prefix(front)] == recognised
+    assert [front for front in example_fronts() if row.matches_prefix(front)] == recognised
 
 
 @given(fronts())
@@ -76,9 +84,9 @@ def test_each_way_in_which_a_format_begins_is_one_of_its_inspectors() -> None:
     """No entry of `begins` is misspelt: an example of the row begins like this."""
     for row in FORMATS:
         for text in row.begins if isinstance(row.begins, tuple) else ():
-            assert any(row.inspector.matches_prefix(front) for front in FRONTS if front.startswith(text)), (
-                text
-            )
+            assert any(
+                row.inspector.matches_prefix(front) for front in example_fronts() if front.startswith(text)
+            ), text
 
 
 def test_an_inspector_is_found_by_each_name_of_its_format() -> None:

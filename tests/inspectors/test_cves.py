@@ -205,23 +205,24 @@ def test_cve_2015_5162_a_claimed_size_costs_neither_memory_nor_requests(name: st
 
 
 LARGE = {
-    "qcow2": (qcow2(64 * TIB, allocated=1), 64 * TIB),
-    "qcow": (qcow1(16 * GIB, allocated=1), 16 * GIB),
-    "qed": (qed(16 * TIB, allocated=1), 16 * TIB),
-    "vhd": (vhd_dynamic(2040 * GIB, allocated=1), 2040 * GIB),
-    "vhdx": (vhdx(64 * TIB, allocated=1), 64 * TIB),
-    "vmdk": (vmdk_sparse(2 * TIB, allocated=1), 2 * TIB),
-    "vmdk, compressed": (vmdk_stream_optimized(62 * TIB, allocated=1), 62 * TIB),
-    "vdi": (vdi(16 * TIB, allocated=1), 16 * TIB),
-    "parallels": (parallels(2 * TIB, allocated=1), 2 * TIB),
-    "bochs": (bochs(TIB, allocated=1), TIB),
-    "dmg": (dmg(64 * GIB, allocated=1), 64 * GIB),
+    "qcow2": (lambda: qcow2(64 * TIB, allocated=1), 64 * TIB),
+    "qcow": (lambda: qcow1(16 * GIB, allocated=1), 16 * GIB),
+    "qed": (lambda: qed(16 * TIB, allocated=1), 16 * TIB),
+    "vhd": (lambda: vhd_dynamic(2040 * GIB, allocated=1), 2040 * GIB),
+    "vhdx": (lambda: vhdx(64 * TIB, allocated=1), 64 * TIB),
+    "vmdk": (lambda: vmdk_sparse(2 * TIB, allocated=1), 2 * TIB),
+    "vmdk, compressed": (lambda: vmdk_stream_optimized(62 * TIB, allocated=1), 62 * TIB),
+    "vdi": (lambda: vdi(16 * TIB, allocated=1), 16 * TIB),
+    "parallels": (lambda: parallels(2 * TIB, allocated=1), 2 * TIB),
+    "bochs": (lambda: bochs(TIB, allocated=1), TIB),
+    "dmg": (lambda: dmg(64 * GIB, allocated=1), 64 * GIB),
 }
 
 
 @pytest.mark.parametrize("name", LARGE)
 def test_cve_2015_5162_an_image_that_is_as_large_as_it_claims_costs_as_little(name: str) -> None:
-    image, virtual_size = LARGE[name]
+    build, virtual_size = LARGE[name]
+    image = build()
     facts = exhaust(image).facts()
     assert judge(facts) == (Status.SAFE, ())
     assert facts.virtual_size == virtual_size
@@ -232,7 +233,8 @@ def test_cve_2015_5162_an_image_that_is_as_large_as_it_claims_costs_as_little(na
 
 @pytest.mark.parametrize("name", LARGE)
 def test_cve_2013_2096_the_size_that_is_told_is_the_disks_and_not_the_files(name: str) -> None:
-    image, virtual_size = LARGE[name]
+    build, virtual_size = LARGE[name]
+    image = build()
     facts = facts_of(image)
     assert (facts.virtual_size, facts.actual_size) == (virtual_size, image.size)
     assert virtual_size > 40 * image.size
@@ -255,7 +257,8 @@ def test_cve_2013_4463_compression_hides_no_size(image: Image, virtual_size: int
 
 @pytest.mark.parametrize("name", LARGE)
 def test_cve_2013_4469_an_importers_limit_is_for_the_disk(name: str) -> None:
-    image, virtual_size = LARGE[name]
+    build, virtual_size = LARGE[name]
+    image = build()
     facts = facts_of(image)
     for limit in (virtual_size, image.size):
         expected = (Status.SAFE, ()) if limit == virtual_size else (Status.REJECTED, ("virtual_size_limit",))

@@ -1,6 +1,8 @@
 """The CPU time budget of a scan, and the report if it is not enough."""
 
 import gzip
+from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 
 import pytest
@@ -21,8 +23,16 @@ LITTLE = 0.2
 #: The time limit for a stopped scan, in milliseconds. Without a stop, an inspection takes several times as
 #: long.
 ENDED = 1500
-EMPTY_FILES = b"".join(tar_header(b"f%d" % number) for number in range(12_000))
-TINY_FILES = b"".join(tar_header(b"f%d" % number, 3) + b"abc".ljust(512, b"\0") for number in range(8_000))
+
+
+@cache
+def _empty_files() -> bytes:
+    return b"".join(tar_header(b"f%d" % number) for number in range(12_000))
+
+
+@cache
+def _tiny_files() -> bytes:
+    return b"".join(tar_header(b"f%d" % number, 3) + b"abc".ljust(512, b"\0") for number in range(8_000))
 
 
 def _scanned(data: bytes, *, image: float = LITTLE, container: float = LITTLE) -> Report:
@@ -38,23 +48,25 @@ def _archive(*members: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "name"),
+    ("build", "name"),
     [
-        (gzip.compress(EMPTY_FILES, 1), "gzip"),
-        (_archive(TINY_FILES), "tar"),
-        (gzip.compress(_archive(EMPTY_FILES, EMPTY_FILES), 1), "gzip"),
+        (lambda: gzip.compress(_empty_files(), 1), "gzip"),
+        (lambda: _archive(_tiny_files()), "tar"),
+        (lambda: gzip.compress(_archive(_empty_files(), _empty_files()), 1), "gzip"),
     ],
     ids=["a tar of empty files in gzip", "a tar of tiny files in a tar", "both"],
 )
-def test_a_scan_that_takes_too_long_to_compute_is_ended_and_inconclusive(data: bytes, name: str) -> None:
-    report = _scanned(data)
+def test_a_scan_that_takes_too_long_to_compute_is_ended_and_inconclusive(
+    build: Callable[[], bytes], name: str
+) -> None:
+    report = _scanned(build())
     assert (report.status, report.reasons, report.format) == (Status.INCONCLUSIVE, ("budget",), name)
     assert LITTLE * 1000 <= report.cpu_ms < ENDED
 
 
 def test_what_is_critical_and_known_by_then_is_unsafe() -> None:
     outside = tar_header(b"../../etc/shadow", 3) + b"abc".ljust(512, b"\0")
-    report = _scanned(outside + TINY_FILES)
+    report = _scanned(outside + _tiny_files())
     assert (report.status, report.reasons) == (Status.UNSAFE, ("member_path", "budget"))
 
 
