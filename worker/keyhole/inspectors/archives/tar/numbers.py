@@ -30,8 +30,8 @@ MOST_IN_JAVASCRIPT = 2**53 - 1
 SIZE = re.compile(rb" *([0-7]+)(?:[ \0]*|\0.*)", re.DOTALL)
 ZERO_SIZE = re.compile(rb" *\0[ \0]*(?:0+(?:[ \0]*|\0.*))?", re.DOTALL)
 #: The spellings of the numbers in all other fields, which matter only if files are extracted. A leading NUL
-#: is allowed, even though readers differ in whether they skip it, because it does not change which members they
-#: see.
+#: is allowed, even though readers differ in whether they skip it, because it does not change which members
+#: they see.
 OTHER = re.compile(rb"[ \0]*(?:[0-7]+(?:[ \0]*|\0.*))?", re.DOTALL)
 CHECKSUM = re.compile(rb" *([0-7]+)(?:[ \0]+|\0[0-7 \0]*)")
 SOME_DIGITS = re.compile(rb"(?:0[oO])?([0-7]+)")
