@@ -1,10 +1,11 @@
-"""A Redis that belongs to a cluster is refused in one line."""
+"""A Redis that belongs to a cluster is refused as the broker, in one line."""
 
 import json
 from collections.abc import Iterator
 
 import pytest
 
+from keyhole.store.cluster import SLOT
 from tests.cli.conftest import Keyhole
 from tests.ports import free_port
 from tests.servers.redis_server import redis_server
@@ -12,19 +13,36 @@ from tests.servers.redis_server import redis_server
 
 @pytest.fixture(scope="module")
 def cluster_url() -> Iterator[str]:
-    """The URL of a node that serves half of the slots."""
+    """The URL of a node that serves the second half of the slots."""
     with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         with server.client() as client:
-            client.execute_command("CLUSTER ADDSLOTS", *range(8000))
+            client.execute_command("CLUSTER ADDSLOTS", *range(8000, 16384))
+            assert SLOT < 8000
         yield server.url()
 
 
-@pytest.mark.parametrize("command", [("submit", "s3://images/k"), ("results",), ("worker",)])
-def test_a_command_ends(keyhole: Keyhole, cluster_url: str, command: tuple[str, ...]) -> None:
-    printed = keyhole(*command, KEYHOLE_REDIS_URL=cluster_url)
+@pytest.mark.parametrize("command", [("submit", "s3://images/k"), ("worker",)])
+@pytest.mark.parametrize("setting", ["KEYHOLE_REDIS_URL", "KEYHOLE_BROKER_URL"])
+def test_a_command_that_queues_jobs_ends(
+    keyhole: Keyhole, cluster_url: str, valkey_url: str, setting: str, command: tuple[str, ...]
+) -> None:
+    """Without a broker's URL, the Redis that stores verdicts is the broker."""
+    printed = keyhole(*command, **{"KEYHOLE_REDIS_URL": valkey_url, setting: cluster_url})
 
     assert printed.code == 2
-    assert printed.error.startswith("the Redis belongs to a cluster, which Keyhole cannot use")
+    assert printed.error == (
+        "this Redis belongs to a cluster, which can store verdicts but not queue jobs; set "
+        "KEYHOLE_BROKER_URL to RabbitMQ (amqp://), SQS (sqs://) or a Redis without cluster mode"
+    )
+
+
+def test_a_cluster_that_lacks_the_slot_is_told(keyhole: Keyhole, cluster_url: str) -> None:
+    """The node serves only half of the slots, and no other node serves Keyhole's slot."""
+    printed = keyhole("results", KEYHOLE_REDIS_URL=cluster_url)
+
+    assert printed.code == 3
+    assert printed.error.startswith("the Redis cluster does not serve Keyhole's keys (")
+    assert printed.error.endswith("; look for failed nodes with CLUSTER NODES")
 
 
 def test_the_doctor_says_it(keyhole: Keyhole, cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,4 +53,4 @@ def test_the_doctor_says_it(keyhole: Keyhole, cluster_url: str, monkeypatch: pyt
     found = [json.loads(line) for line in printed.lines]
     assert printed.code == 3
     role = next(one for one in found if one["what"] == "redis role")
-    assert (role["state"], role["message"].partition(",")[0]) == ("bad", "the Redis belongs to a cluster")
+    assert (role["state"], role["message"].partition(",")[0]) == ("bad", "this Redis belongs to a cluster")

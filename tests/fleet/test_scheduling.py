@@ -326,8 +326,8 @@ def _raise(error: Exception) -> Callable[..., object]:
 @pytest.mark.parametrize(
     ("url", "kind"),
     [
-        ("redis://:p%40ss@localhost:6379/1", "Connection"),
-        ("rediss://localhost:6379/1", "TlsConnection"),
+        ("redis://:p%40ss@localhost:6379/1", "SlotConnection"),
+        ("rediss://localhost:6379/1", "TlsSlotConnection"),
         ("unix:///run/valkey.sock?db=2", "UnixDomainSocketConnection"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The command line of `keyhole`. Each subcommand has its own file, which is imported only if it runs."""
+"""The command `keyhole`: one file for each command, imported only when that command runs."""
 
 import importlib
 import io

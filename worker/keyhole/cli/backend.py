@@ -74,11 +74,12 @@ def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
         CommandError: Keyhole cannot use the Redis or the broker, or the server refuses the connection.
     """
     url, broker = str(settings.redis_url), settings.broker_url
-    _look_at_redis(url, "KEYHOLE_REDIS_URL", writes=work, waits=waits)
-    if not work or broker is None or broker == url:
+    one = broker is None or broker == url
+    _look_at_redis(url, "KEYHOLE_REDIS_URL", writes=work, waits=waits, is_broker=work and one)
+    if not work or broker is None or one:
         return
     if broker.partition(":")[0] in {"redis", "rediss", "unix"}:
-        _look_at_redis(broker, "KEYHOLE_BROKER_URL", writes=True, waits=waits)
+        _look_at_redis(broker, "KEYHOLE_BROKER_URL", writes=True, waits=waits, is_broker=True)
     elif waits and broker.startswith("amqp"):
         _look_at_rabbitmq(settings)
 
@@ -102,14 +103,16 @@ def refuse_powerless(settings: Settings) -> None:
         )
 
 
-def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None:
+def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool, is_broker: bool) -> None:
     """End the command if Keyhole cannot use a Redis, or if only one end of the connection uses TLS.
+
+    A broker that belongs to a cluster is refused, even if the cluster does not serve Keyhole's keys.
 
     If Redis does not answer in time, end the command unless `waits` is true. After every other connection
     error, return: the command itself then waits for Redis or fails.
     """
     try:
-        with connect(url, answer_seconds=ANSWER_SECONDS, retries=0) as client:
+        with connect(url, answer_seconds=ANSWER_SECONDS, retries=0, only_server=is_broker) as client:
             info: dict[str, Any] = client.info()
     except redis.exceptions.NoPermissionError:
         return  # Keyhole works without the permission to run INFO
@@ -120,7 +123,7 @@ def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool) -> None
         if advice or (isinstance(error, redis.TimeoutError) and not waits):
             raise CommandError(redis_trouble(error, setting) + advice) from error
         return
-    of_no_use = unusable(info, setting)
+    of_no_use = unusable(info, url, setting, is_broker=is_broker)
     if of_no_use is not None:
         raise CommandError(of_no_use, USAGE)
     replica = replica_of(info, setting) if writes else None

@@ -33,7 +33,7 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
 #: If a finding on a Redis begins with one of these texts, Keyhole cannot use that Redis, so the doctor does
 #: not check it further.
-OF_NO_USE = ("this is a sentinel", "the Redis belongs to a cluster")
+OF_NO_USE = ("this is a sentinel", "this Redis belongs to a cluster")
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 
 
@@ -135,10 +135,11 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
     configure(settings)
     doctor_broker.be_impatient()
     url, broker_url = str(settings.redis_url), str(settings.broker_url or settings.redis_url)
-    redis, broker = checked(
-        ("redis", lambda: of_redis(url)), ("broker", lambda: doctor_broker.of_broker(settings))
-    )
     one = broker_url == url
+    redis, broker = checked(
+        ("redis", lambda: of_redis(url, is_broker=one)),
+        ("broker", lambda: doctor_broker.of_broker(settings)),
+    )
     checks = []
     if _is_usable(redis):
         services = Services(settings, os.getpid(), short_timeouts=True)

@@ -80,7 +80,7 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
     url = str(settings.broker_url or settings.redis_url)
     prefix = app.conf.broker_transport_options.get("global_keyprefix")
     with ExitStack() as stack:
-        client = None if prefix is None else stack.enter_context(ask(url))
+        client = None if prefix is None else stack.enter_context(ask(url, is_broker=True))
         for queue in QUEUES:
             try:
                 if client is None:

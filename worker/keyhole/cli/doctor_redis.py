@@ -20,8 +20,10 @@ from keyhole.cli.other_end import other_end
 from keyhole.cli.redis_trouble import redis_trouble, replica_of, unusable
 from keyhole.masking import masked_url
 from keyhole.reports.figures import size
+from keyhole.store.cluster import SLOT
 from keyhole.store.connection import connect
 from keyhole.store.durability import NO_COMMAND
+from keyhole.store.keys import IN_SLOT
 from keyhole.store.permissions import OPTIONAL, lacking
 
 SETTING: Final = "KEYHOLE_REDIS_URL"
@@ -29,19 +31,22 @@ SETTING: Final = "KEYHOLE_REDIS_URL"
 NEARLY_FULL: Final = 0.8
 
 
-def ask(url: str) -> redis.Redis:
-    """Return a client that waits only `ANSWER_SECONDS` for an answer, and does not retry."""
-    return connect(url, answer_seconds=ANSWER_SECONDS, retries=0)
+def ask(url: str, *, is_broker: bool = False) -> redis.Redis:
+    """Return a client that waits only `ANSWER_SECONDS` for an answer, and does not retry.
+
+    The client of a broker connects only to the server in the URL, because a cluster cannot be the broker.
+    """
+    return connect(url, answer_seconds=ANSWER_SECONDS, retries=0, only_server=is_broker)
 
 
-def of_redis(url: str) -> Iterator[Finding]:
+def of_redis(url: str, *, is_broker: bool) -> Iterator[Finding]:
     """Yield findings on the Redis that stores verdicts.
 
-    If Redis does not answer, the first finding is bad.
+    If Redis does not answer, the first finding is bad. `is_broker` states whether it is also the broker.
     """
-    with ask(url) as client:
-        info = yield from _answering("redis", client, url, SETTING)
-        if info is None or unusable(info, SETTING):
+    with ask(url, is_broker=is_broker) as client:
+        info = yield from _answering("redis", client, url, SETTING, is_broker=is_broker)
+        if info is None or unusable(info, url, SETTING, is_broker=is_broker):
             return
         yield from _memory("redis", info)
         yield from _durability(client, info)
@@ -53,16 +58,16 @@ def of_redis_broker(url: str, setting: str) -> Iterator[Finding]:
     The durability of the broker is not checked, because the workers can send a lost message again from the
     ledger.
     """
-    with ask(url) as client:
-        info = yield from _answering("broker", client, url, setting)
-        if info is not None and not unusable(info, setting):
+    with ask(url, is_broker=True) as client:
+        info = yield from _answering("broker", client, url, setting, is_broker=True)
+        if info is not None and not unusable(info, url, setting, is_broker=True):
             yield from _memory("broker", info)
 
 
 def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
     """Yield a finding on the permissions of the Redis user. If Redis does not answer, yield nothing."""
     try:
-        with ask(url) as client:
+        with ask(url, is_broker=is_broker) as client:
             missing = lacking(client, is_broker=is_broker)
     except (redis.ConnectionError, redis.TimeoutError):
         return
@@ -74,7 +79,7 @@ def of_user(url: str, *, what: str, is_broker: bool) -> Iterator[Finding]:
 
 
 def _answering(
-    what: str, client: redis.Redis, url: str, setting: str
+    what: str, client: redis.Redis, url: str, setting: str, *, is_broker: bool
 ) -> Generator[Finding, None, dict[str, Any] | None]:
     """Yield findings on whether the Redis answers and accepts writes.
 
@@ -92,7 +97,7 @@ def _answering(
     valkey = info.get("valkey_version")
     name = f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', 'of an unknown version')}"
     yield Finding(what, GOOD, f"{name} at {masked_url(url)}")
-    of_no_use = unusable(info, setting)
+    of_no_use = unusable(info, url, setting, is_broker=is_broker)
     if of_no_use is not None:
         yield Finding(f"{what} role", BAD, of_no_use)
     else:
@@ -102,6 +107,14 @@ def _answering(
 
 def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str) -> Iterator[Finding]:
     """Yield findings on whether the Redis accepts writes."""
+    if info.get("cluster_enabled"):
+        try:
+            client.exists(IN_SLOT)
+        except redis.RedisError as error:
+            yield Finding(f"{what} cluster", BAD, redis_trouble(error, setting))
+        else:
+            told = f"the node of hash slot {SLOT} has all of Keyhole's keys"
+            yield Finding(f"{what} cluster", GOOD, told)
     replica = replica_of(info, setting)
     if replica is not None:
         yield Finding(f"{what} role", BAD, replica)

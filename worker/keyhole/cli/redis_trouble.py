@@ -6,8 +6,16 @@ import redis
 from redis.exceptions import ClusterCrossSlotError, ClusterError, MasterDownError, MovedError
 
 from keyhole.masking import masked
+from keyhole.store.cluster import SlotUnavailableError
 
-CLUSTER: Final = "the Redis belongs to a cluster, which Keyhole cannot use; name a single Redis in {setting}"
+CLUSTER_BROKER: Final = (
+    "this Redis belongs to a cluster, which can store verdicts but not queue jobs; set KEYHOLE_BROKER_URL to "
+    "RabbitMQ (amqp://), SQS (sqs://) or a Redis without cluster mode"
+)
+CLUSTER_SOCKET: Final = (
+    "this Redis belongs to a cluster, which Keyhole cannot use through a Unix socket; set {setting} to "
+    "redis://host:port"
+)
 SENTINEL: Final = (
     "this is a sentinel, which stores no data, and Keyhole does not use sentinels; set {setting} to the "
     "primary, or to an address that always leads to the primary"
@@ -15,7 +23,11 @@ SENTINEL: Final = (
 REPLICA: Final = "a replica{of}, which accepts no writes; set {setting} to the primary"
 #: The message for each type of error.
 _KINDS: Final = (
-    ((ClusterError, ClusterCrossSlotError, MovedError), CLUSTER),
+    ((ClusterError, ClusterCrossSlotError, MovedError), CLUSTER_BROKER),
+    (
+        SlotUnavailableError,
+        "the Redis cluster does not serve Keyhole's keys ({error}); look for failed nodes with CLUSTER NODES",
+    ),
     (redis.AuthenticationError, "Redis refuses the login ({error}); correct user and password in {setting}"),
     (
         redis.exceptions.NoPermissionError,
@@ -37,8 +49,8 @@ _KINDS: Final = (
 #: The messages for errors for which redis-py has no separate type. Keyhole recognizes these errors by a part
 #: of their text.
 _WORDS: Final = (
-    ("NOAUTH", _KINDS[1][1]),
-    ("Authentication required", _KINDS[1][1]),
+    ("NOAUTH", _KINDS[2][1]),
+    ("Authentication required", _KINDS[2][1]),
     ("NOREPLICAS", "Redis accepts no writes, because too few replicas are connected ({error}); {doctor}"),
     (
         "MISCONF",
@@ -70,13 +82,22 @@ def is_refused(error: redis.RedisError) -> bool:
     )
 
 
-def unusable(info: dict[str, Any], setting: str) -> str | None:
-    """Return why Keyhole cannot use the Redis that returned this `INFO`; `None` if Keyhole can use it."""
+def unusable(info: dict[str, Any], url: str, setting: str, *, is_broker: bool) -> str | None:
+    """Return why Keyhole cannot use the Redis that returned this `INFO`; `None` if Keyhole can use it.
+
+    Args:
+        info: The response to `INFO`.
+        url: The URL of this Redis.
+        setting: The name of the setting that contains the URL.
+        is_broker: Whether this Redis is to be the broker, or the broker and the store.
+    """
     if info.get("redis_mode") == "sentinel":
         return SENTINEL.format(setting=setting)
-    if info.get("cluster_enabled"):
-        return CLUSTER.format(setting=setting)
-    return None
+    if not info.get("cluster_enabled"):
+        return None
+    if is_broker:
+        return CLUSTER_BROKER
+    return CLUSTER_SOCKET.format(setting=setting) if url.startswith("unix:") else None
 
 
 def replica_of(info: dict[str, Any], setting: str) -> str | None:

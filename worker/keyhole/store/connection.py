@@ -14,6 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import MasterDownError
 from redis.retry import Retry
 
+from keyhole.store.cluster import InSlot, Slot
 from keyhole.store.redis_url import SECONDS, redis_options
 
 #: The longest wait in seconds for one response. It must be longer than the longest time for which a command
@@ -33,6 +34,8 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 #: `_POOL_WAIT_SECONDS` for a free connection.
 _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
+#: The port of a URL that names none.
+_PORT: Final = 6379
 
 
 class TlsConnection(redis.SSLConnection):
@@ -52,11 +55,20 @@ class TlsConnection(redis.SSLConnection):
         return context.wrap_socket(sock, server_hostname=self.host)
 
 
+class SlotConnection(InSlot):
+    """A connection to a server, or to the node of a cluster that has Keyhole's keys."""
+
+
+class TlsSlotConnection(InSlot, TlsConnection):
+    """The same with TLS. The host name in the certificate of each node is verified."""
+
+
 _KINDS: Final = {
     "redis": redis.Connection,
     "rediss": TlsConnection,
     "unix": redis.UnixDomainSocketConnection,
 }
+_KINDS_IN_SLOT: Final = {**_KINDS, "redis": SlotConnection, "rediss": TlsSlotConnection}
 
 
 #: The errors that mean that Redis is unreachable, or refuses every write because it is out of memory,
@@ -86,6 +98,8 @@ def options(
     Options in the URL override Keyhole's defaults. The protocol version is always 2, because Keyhole expects
     the types of responses of this version.
 
+    The options are for the class that `kind` returns. Each call returns options for one client.
+
     Args:
         url: `redis://`, `rediss://` or `unix://`.
         answer_seconds: The longest wait in seconds for a connection or a response. If the URL sets a shorter
@@ -107,22 +121,29 @@ def options(
     # Unix sockets have no keepalive, and redis-py refuses this option for them.
     if not url.startswith("unix:"):
         found["socket_keepalive"] = True
-    # A broker needs longer timeouts than a store. `Settings` has already checked them in the broker's URL, so
-    # check only the store's minimum here.
+    # Accept timeouts that are too short for a broker. If this is the URL of the broker, `Settings` has
+    # already refused such timeouts.
     found |= redis_options(url, least_seconds=SECONDS)
     if answer_seconds is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):
             found[name] = min(found[name], answer_seconds)
+    if "host" in found:
+        found["slot"] = Slot(found["host"], found.get("port", _PORT))
     return found
 
 
 def kind(url: str) -> type[redis.Connection]:
-    """Return redis-py's class of connections for this URL."""
-    return _KINDS[url.partition("://")[0].lower()]
+    """Return the class of connections for this URL."""
+    return _KINDS_IN_SLOT[url.partition("://")[0].lower()]
 
 
-def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES) -> redis.Redis:
+def connect(
+    url: str, *, answer_seconds: float | None = None, retries: int = _RETRIES, only_server: bool = False
+) -> redis.Redis:
     """Return a client for a URL with `redis://`, `rediss://` or `unix://`. See `options` for the arguments.
+
+    If the server belongs to a cluster, the client connects to the node that has Keyhole's keys. With
+    `only_server`, the client connects only to the server in the URL, and a key on another node is an error.
 
     The client connects at the first command. Threads can share the client. It returns responses as bytes and
     does not decode them. One reason is that reports are parsed from bytes. The other is that another program
@@ -136,10 +157,12 @@ def connect(url: str, *, answer_seconds: float | None = None, retries: int = _RE
         ValueError: See `redis_options`.
     """
     found = options(url, answer_seconds=answer_seconds, retries=retries)
+    if only_server:
+        found.pop("slot", None)
     pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call] # redis-py's
         max_connections=_POOL_SIZE,
         timeout=_POOL_WAIT_SECONDS,
-        connection_class=kind(url),
+        connection_class=_KINDS[url.partition("://")[0].lower()] if only_server else kind(url),
         decode_responses=False,
         **found,
     )

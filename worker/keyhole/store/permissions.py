@@ -12,12 +12,15 @@ from typing import Any, Final
 
 import redis
 
+from keyhole.store.keys import IN_SLOT
+
 #: The pattern of all keys of Keyhole and of its broker.
 KEYS: Final = "~keyhole:*"
 #: The channel on which kombu sends Celery's control commands to all workers, for example to check which
 #: workers are running. kombu derives the name from the fanout exchange `celery.pidbox`.
 CHANNEL: Final = "keyhole:broker:/{db}.celery.pidbox"
-_KEY: Final = "keyhole:permissions"
+#: In a cluster, all keys of a transaction must be in the same hash slot.
+_KEY: Final = f"{IN_SLOT}permissions"
 #: Every command that Keyhole, kombu and their scripts call, with the arguments that the test uses.
 COMMANDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("ping", ()),
@@ -153,7 +156,7 @@ def _lacking(connection: Any, database: int, *, is_broker: bool) -> Iterator[str
         channels = CHANNEL in arguments
         if channels and not is_broker:
             continue
-        values = [value.format(db=database) for value in arguments]
+        values = [CHANNEL.format(db=database) if value == CHANNEL else value for value in arguments]
         told = refusal(*name.upper().split("|"), *values)
         if told is None:
             continue

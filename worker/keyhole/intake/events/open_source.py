@@ -226,7 +226,10 @@ def _open_list(
     try:
         retries = {} if answer_seconds is None else {"retries": 0}
         client = connect(
-            url + ("&" if "?" in url else "?") + urlencode(options), answer_seconds=answer_seconds, **retries
+            url + ("&" if "?" in url else "?") + urlencode(options),
+            answer_seconds=answer_seconds,
+            only_server=True,
+            **retries,
         )
         pool = client.connection_pool
         # Create a connection object now; otherwise only the first command would detect an unknown option.
