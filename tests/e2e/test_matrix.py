@@ -107,7 +107,7 @@ class Row:
         """Whether all work is done, no message is left, and no tags are owed. Owed tags are made due."""
         if admin.hlen(keys.LEDGER_ENTRIES) or admin.hlen(UNACKNOWLEDGED) or self._in_rabbitmq():
             return False
-        owed = sum(map(admin.zcard, (keys.TAGS_HELD, keys.TAGS_OWED, keys.TAGS_LATE)))
+        owed = sum(admin.zcard(keys.debts("tags", part)) for part in ("held", "owed", "late"))
         if owed:
             pass_seconds(admin, LOST_SECONDS)
         return not owed

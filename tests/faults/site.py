@@ -65,13 +65,13 @@ def drained() -> bool:
 def at_rest() -> bool:
     """Whether every job has ended, and no tags must still be written or checked again."""
     found = services().redis
-    return drained() and not found.zcard(keys.TAGS_HELD) and not found.zcard(keys.TAGS_OWED)
+    return drained() and not any(found.zcard(keys.debts("tags", part)) for part in ("held", "owed"))
 
 
 def what_is_left() -> str:
     ledger, found = services().ledger, services().redis
     queued = {queue: queue_length(app, queue) for queue in QUEUES}
     entries = found.hvals(keys.LEDGER_ENTRIES)[:3]
-    tags = found.zcard(keys.TAGS_HELD), found.zcard(keys.TAGS_OWED)
+    tags = found.zcard(keys.debts("tags", "held")), found.zcard(keys.debts("tags", "owed"))
     postponed = ledger.count_postponed()
     return f"{ledger.count()} entries, {postponed} postponed; {queued}; tags {tags}; {entries}"

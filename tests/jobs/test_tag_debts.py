@@ -4,8 +4,7 @@ import pytest
 import redis
 
 from keyhole.jobs.delays import FIRST_DELAY, LONGEST_DELAY
-from keyhole.jobs.tag_debt_scripts import LATE_SECONDS
-from keyhole.jobs.tag_debts import LOST_SECONDS, Hold, TagDebts
+from keyhole.jobs.tag_debts import LATE_SECONDS, LOST_SECONDS, Hold, TagDebts
 from keyhole.results.tags import TagDebt
 from keyhole.store import keys
 from tests.jobs.clock import pass_seconds
@@ -20,14 +19,14 @@ def debts(valkey: redis.Redis) -> TagDebts:
     return TagDebts(valkey)
 
 
-def held(debts: TagDebts, debt: TagDebt = DEBT) -> Hold:
+def held(debts: TagDebts, debt: TagDebt = DEBT) -> Hold[TagDebt]:
     """Hold a debt as its first writer."""
     hold = debts.hold(debt)
     assert hold is not None
     return hold
 
 
-def held_again(debts: TagDebts) -> Hold:
+def held_again(debts: TagDebts) -> Hold[TagDebt]:
     """Hold the recorded debt."""
     hold = debts.hold_recorded(ID)
     assert hold is not None
@@ -54,7 +53,7 @@ class TestOwed:
         delays = []
         for _ in range(6):
             debts.postpone(hold, "slow_down", "the server asks to slow down")
-            _, due = valkey.zrange(keys.TAGS_OWED, 0, -1, withscores=True)[0]
+            _, due = valkey.zrange(keys.debts("tags", "owed"), 0, -1, withscores=True)[0]
             delays.append(due - float(valkey.hget(keys.LEDGER_CLOCK, "ledger") or 0))
             hold = held_again(debts)
 

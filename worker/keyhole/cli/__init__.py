@@ -1,4 +1,4 @@
-"""The command `keyhole`: one file for each command, imported only when that command runs."""
+"""The command line of `keyhole`. Each subcommand has its own file, which is imported only if it runs."""
 
 import importlib
 import io

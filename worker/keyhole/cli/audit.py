@@ -99,9 +99,10 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     keyhole audit --follow 3f0c9a1b2c4d
 
     The command shows the audit's progress until the audit ends. After Ctrl-C, the workers continue the audit.
-    If no Redis is configured, the workers end together with the command, and --follow continues the audit. An
-    object that has a verdict is scanned again only if one of the following has changed since then: its ETag,
-    its size, its time of last modification, the version of Keyhole's rules, or the policy.
+    If no Redis is configured, the workers end together with the command. Run it again with --follow to
+    continue the audit. An object that has a verdict is scanned again only if one of the following has changed
+    since then: its ETag, its size, its time of last modification, the version of Keyhole's rules, or the
+    policy.
 
     Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 the audit did not reach its end,
     or Keyhole could not read an object or decide about it.

@@ -40,7 +40,7 @@ def worker_command(
     Exit code: 2 wrong usage or settings, 3 the worker could not use S3 or another server when it started, 70
     the worker ended although nobody stopped it.
 
-    Each process scans KEYHOLE_SCAN_THREADS objects of a batch at the same time. If no Redis is configured,
+    Each process scans KEYHOLE_SCAN_THREADS objects at the same time. If no Redis is configured,
     the worker starts the embedded Valkey, which `keyhole submit` then also uses.
     """
     if check:

@@ -224,7 +224,7 @@ class TagWork:
         return verdict_on
 
     def _attempt(
-        self, hold: Hold, debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
+        self, hold: Hold[TagDebt], debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
     ) -> _Attempt:
         """Try up to `ATTEMPTS` times to write the tags of a debt.
 
@@ -276,7 +276,7 @@ class TagWork:
             log.warning("the tags of %s: %s", _name(debt), outcome)
         return _Attempt(outcome, None, unanswered)
 
-    def _let_go(self, hold: Hold, attempt: _Attempt) -> None:
+    def _let_go(self, hold: Hold[TagDebt], attempt: _Attempt) -> None:
         debts, debt = self._services.tag_debts, hold.debt
         if attempt.error is None:
             debts.settle(hold, unanswered=attempt.unanswered)

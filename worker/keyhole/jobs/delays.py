@@ -10,9 +10,9 @@ FIRST_DELAY, LONGEST_DELAY = 5.0, 60.0
 _JITTER: Final = 0.25
 
 
-def delay_after(times: int) -> float:
+def delay_after(times: int, longest: float = LONGEST_DELAY) -> float:
     """Return the delay in seconds after `times` failed attempts; `times` is at least 1."""
-    return min(FIRST_DELAY * 2.0 ** min(times - 1, 10), LONGEST_DELAY)
+    return min(FIRST_DELAY * 2.0 ** min(times - 1, 10), longest)
 
 
 def jittered(seconds: float) -> float:

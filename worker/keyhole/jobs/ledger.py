@@ -33,7 +33,7 @@ The life of an entry:
 - An entry is recorded *before* it is published. Recording an entry that is already open or complete changes
   nothing.
 - The ledger uses its own clock. This clock follows the clock of the Redis server, but never goes back and
-  never jumps (`ledger_scripts.NOW`). So the ledger works even if the clock of a host is wrong, or someone
+  never jumps (`store.clock`). So the ledger works even if the clock of a host is wrong, or someone
   sets the server's clock.
 - Queues are first in, first out. If a worker begins an entry that was recorded after the last activity of an
   idle entry, the idle entry was *overtaken*: the broker must have lost the idle entry's message.

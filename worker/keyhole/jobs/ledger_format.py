@@ -4,7 +4,7 @@ A record consists of the time of its creation, a space, and the entry:
 
     1764340000.123456 {"id": "…", "jobs": […], "queue": "…", …}
 
-- The time is in epoch seconds, by the ledger's clock.
+- The time is in epoch seconds, by the ledger's own clock (`keyhole.jobs.ledger`).
 - The entry is `keyhole.jobs.entry.ENTRY` as JSON.
 
 Lua scripts read and write records with the functions in `LUA`. Python reads them with `read_record` and
@@ -60,8 +60,8 @@ def read_record(entry_id: bytes | str, record: bytes) -> Entry | None:
 def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
     """Return the open entries with these ids. `found` has ids and times of last activity (epoch seconds).
 
-    The result does not contain entries that have become complete. A record that cannot be parsed, such as a
-    record of a later version of Keyhole, is logged and stays in the ledger.
+    Ids of entries that are complete are skipped, because the ledger has deleted their records. A record that
+    cannot be parsed, such as a record of a later version of Keyhole, is logged and stays in the ledger.
     """
     if not found:
         return []

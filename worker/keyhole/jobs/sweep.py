@@ -1,9 +1,12 @@
-"""The sweep resends lost entries, sends due entries, and gives up entries that keep failing.
+"""The sweep repairs the ledger, which has an entry for each message that is queued or in progress.
+
+The sweep resends the messages of lost entries, sends entries that are due, and gives up entries that keep
+failing.
 
 | entry | is lost if |
 |---|---|
 | leased | its holder has sent no heartbeat for `LEASE_SECONDS` |
-| not leased | it has been idle for `idle_seconds`, and its message cannot still be in the queue: the queue is empty, or workers have begun entries that were recorded later |
+| not leased | it has been idle for `idle_seconds`, and its message is no longer in the queue. The sweep concludes this if the queue is empty, or if workers have begun entries that were recorded later |
 
 So entries that only wait in a long queue are not sent again. If the sweep nevertheless resends an entry that
 was not lost, workers receive its message twice, but write no second verdict.
@@ -24,9 +27,8 @@ log = logging.getLogger(__name__)
 #: After this many resends without progress, the sweep gives up an entry. If only a message was lost, the
 #: first resend already succeeds.
 MAX_RESENDS: Final = 5
-#: The most entries that a sweep reads from Redis at once (a page). A sweep reads one page of each queue's
-#: lost entries, and up to `_PAGES` pages of the postponed entries. The next sweep handles the remaining
-#: entries.
+#: A page: a sweep reads up to `_PAGE` entries from Redis at once. It reads one page of each queue's lost
+#: entries, and up to `_PAGES` pages of the postponed entries. The next sweep handles the remaining entries.
 _PAGE, _PAGES = 1000, 20
 
 
@@ -105,8 +107,9 @@ class Sweeper:
 
     def _lost_with_worker(self, queue: str) -> Iterator[Entry]:
         for open_entry in self.ledger.leases.reclaim(queue, _PAGE, seconds=LEASE_SECONDS):
-            # Skip an entry that was resent too often, because its last message may still be in the queue. If
-            # that message is also lost, `_lost_by_broker` finds the entry later, and the sweep gives it up.
+            # Do not resend an entry that was resent too often, and do not give it up yet: its last message
+            # may still be in the queue. If that message is lost, too, `_lost_by_broker` finds the entry
+            # later, and the sweep then gives it up.
             if self._may_succeed(open_entry.entry):
                 yield open_entry.entry
 

@@ -3,8 +3,8 @@
 - S3 allows ten tags on an object. The tags of other programs have priority: Keyhole leaves out its least
   important tags if there is no room for all of them. If an object has ten other tags, Keyhole writes none.
 - Tags that differ from the correct ones only in the time of the scan are treated as correct.
-- A tag whose name is one of Keyhole's names in another spelling is treated as Keyhole's, because S3's
-  policies ignore the case of tag names.
+- S3's policies ignore the case of tag names. So Keyhole treats a tag such as `Keyhole_Status` as its own tag
+  `keyhole-status`.
 
 `keyhole.results.tag_writer` writes the tags.
 """
@@ -30,8 +30,8 @@ OWN_TAGS: Final = (STATUS, SCAN, REASON, IMAGE)
 #: S3's limits: the number of tags on an object, and the number of UTF-16 code units in a value.
 _TAG_LIMIT: Final = 10
 _VALUE_LIMIT: Final = 256
-#: Characters that Keyhole does not write into a value. AWS accepts letters of all scripts in a tag, but some
-#: other S3 servers accept only the characters that are listed here.
+#: All characters except those that Keyhole writes into a value. AWS accepts letters of all scripts in a tag,
+#: but some other S3 servers accept only the characters in this expression.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
 #: Characters that another spelling of Keyhole's names can have in place of the hyphen.
 _SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
@@ -47,7 +47,8 @@ class TagDebt:
         etag: The ETag of the scanned object, without quotes. It is empty if the scan could not read the
             object; Keyhole's tags are then removed.
         tags: Keyhole's tags for that object.
-        rate: The maximum number of requests per second to the bucket, shared with its audits; 0 for no limit.
+        rate: The maximum number of requests per second to the bucket; 0 for no limit. Audits of the bucket
+            count against the same limit.
     """
 
     bucket: str
@@ -126,7 +127,7 @@ def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]
 def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> str | None:
     """Return a sentence that states how an object's tags contradict its verdict; `None` if they do not.
 
-    With `expected`, Keyhole writes tags, so missing tags are a contradiction, too.
+    `expected` states that Keyhole is configured to write tags. Missing tags are then a contradiction, too.
     """
     wanted = merged(tags, own_tags(report))
     if wanted is not None and without_time(wanted) == without_time(tags):

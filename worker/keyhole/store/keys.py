@@ -24,21 +24,22 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
 `verdicts`
     stream. One entry for each written verdict: `job` (the job's id) and `report` (JSON). Redis deletes the
     oldest entries when the stream exceeds a maximum length.
-`tags:debt:<object id>`
-    hash. The tag debt of an object, which is the set of tags that Keyhole still has to write to the object:
-    `debt` (JSON, see `results.tags`), `noted` (token of the process that recorded the debt), `holder` (token
-    of the writer that is writing the tags), `times` (the number of failed attempts), `since` and `last`
+`<kind>:debt:<debt id>`
+    hash. A debt (`jobs.debts`): what Keyhole still has to write or to send. The kind `tags` is for the tags
+    of objects, and the id is an object id. The kinds `sink:sns`, `sink:eventbridge`, `sink:sqs` and
+    `sink:webhook` are for events to these sinks, and the id is the id of the event. Fields: `debt` (JSON, see
+    `results.tags` and `results.sinks.event`), `noted` (token of the process that recorded the debt), `holder`
+    (token of the writer that pays the debt), `times` (the number of failed attempts), `since` and `last`
     (times of the first and last failed attempt), `error` (of the last failed attempt), `reason:<code>` (the
     number of failures with this reason), `late_until` (the time until which a write without a response from
-    S3 can take effect). Removed when the tags are written or given up.
-`tags:held`
-    zset. Ids of objects whose tags are being written, scored by the time at which the writer is considered
-    lost.
-`tags:late`
+    S3 can take effect). Removed when the debt is paid or given up.
+`<kind>:held`
+    zset. Ids of debts that a writer is paying, scored by the time at which the writer is considered lost.
+`<kind>:late`
     zset. Ids of objects whose tags are correct now. S3 did not respond to an earlier write of tags, so this
     write can still take effect and change them. Scored by the time of the next check.
-`tags:owed`
-    zset. Ids of objects whose tags are not written yet, scored by the time of the next attempt.
+`<kind>:owed`
+    zset. Ids of debts that are not paid yet, scored by the time of the next attempt.
 `ledger:open:<queue>`
     zset. Ids of open entries that are neither postponed nor split, scored by their last activity. Removed
     when the entry is complete.
@@ -173,9 +174,6 @@ LEDGER_CLOCK: Final = f"{_PREFIX}:ledger:clock"
 LEDGER_HOLDERS: Final = f"{_PREFIX}:ledger:holders"
 LEDGER_SPLIT: Final = f"{_PREFIX}:ledger:split"
 LEDGER_LATER: Final = f"{_PREFIX}:ledger:later"
-TAGS_HELD: Final = f"{_PREFIX}:tags:held"
-TAGS_LATE: Final = f"{_PREFIX}:tags:late"
-TAGS_OWED: Final = f"{_PREFIX}:tags:owed"
 DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
@@ -248,9 +246,14 @@ def rate(bucket: str) -> str:
     return f"{_PREFIX}:rate:{_hash(bucket)}"
 
 
-def tag_debt(object_id: str) -> str:
-    """Return the key of the tags that Keyhole still has to write to an object."""
-    return f"{_PREFIX}:tags:debt:{object_id}"
+def debt(kind: str, debt_id: str) -> str:
+    """Return the key of a debt: the tags or the event that Keyhole still has to write or to send."""
+    return f"{_PREFIX}:{kind}:debt:{debt_id}"
+
+
+def debts(kind: str, part: str) -> str:
+    """Return the key of the set of debts of a kind that are `held`, `owed` or `late`."""
+    return f"{_PREFIX}:{kind}:{part}"
 
 
 def ledger_open(queue: str) -> str:

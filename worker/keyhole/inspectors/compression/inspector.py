@@ -16,8 +16,7 @@ the object was decompressed to its end.
 The object's length can be unknown at first: the caller sets it before or after decompression begins. So if
 the member's inspection needs no more bytes while the length is unknown, the inspector stores the member's
 result and continues to decompress. If the caller then sets a length that exceeds the limit on input, the
-inspector reports the stored result. It would report the same result if the caller had set the length before
-decompression began.
+inspector reports the stored result, because it would have stopped there if it had known the length.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,14 +35,14 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import CaptureRegion
 
 FRONT_BYTES = 512
-#: Besides the decoder's window, decompression needs buffers. They have room for `PIECES_AT_ONCE` copies of a
-#: piece, the inspector's and the one in S3's response. `LEAST_BUFFERS` is the room in bytes for one step of
-#: output, the output that `Replay` keeps, and the regions of the member's inspection.
+#: Besides the decoder's window, decompression needs buffers. Each piece of compressed data is in memory twice
+#: (`PIECES_AT_ONCE`): in S3's response and in the inspector. `LEAST_BUFFERS` is the number of bytes for
+#: everything else: one step of output, the output that `Replay` stores, and the member's inspection.
 PIECES_AT_ONCE, LEAST_BUFFERS = 2, 4 * MIB
 BUFFERS = LEAST_BUFFERS + PIECES_AT_ONCE * MOST_PIECE
 #: The formats of compressed objects. If the member has one of these formats, the data are compressed twice.
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
-#: The member's name. File names in the object's headers are not used as its name.
+#: The name of the member in reports. Keyhole does not use the file name that some compressed formats store.
 MEMBER = "content"
 
 
@@ -67,7 +66,7 @@ class CompressedInspector(ContainerInspector):
 
     LAYER = Layer.COMPRESSED
     DECODER: ClassVar[type[Decoder]]
-    #: No memory is reserved for regions: the regions are the pieces, and `BUFFERS` includes them.
+    #: The inspector reserves memory for its regions as a part of `BUFFERS`, so the base class reserves none.
     MADE_OF_REGION = 0
 
     def __init__(
@@ -223,7 +222,8 @@ class CompressedInspector(ContainerInspector):
         try:
             if not decoder.taken:
                 self._header = self.read_header(piece)
-            # The first step is short, because its bytes show whether the member is compressed, too.
+            # The first step of output is short. Its bytes show whether the member is itself compressed, and
+            # then the rest is not needed.
             for made in decoder.decode(piece, last=last, first_step=FRONT_BYTES):
                 self.inside.decompression.watch(len(made))
                 replay.show(made)

@@ -28,13 +28,18 @@ class Replay:
         self._first: list[tuple[int, bytes]] = []
         self._last: deque[tuple[int, bytes]] = deque()
         self._held_last = 0
+        #: The ranges that the inspection needs after it received the bytes up to `position`.
+        self._wanted = inspection.missing()
 
     def show(self, data: bytes) -> None:
-        """Pass the next bytes of output to the inspection."""
-        self.inspection.feed(self.position, data)
+        """Pass the next bytes of output to the inspection, if it needs some of them."""
+        wanted = self.wants(self.position + len(data))
+        if wanted:
+            self.inspection.feed(self.position, data)
         self._keep(data)
         self.position += len(data)
-        self._give()
+        if wanted:
+            self._give()
 
     def finish(self) -> None:
         """Set the member's length to the length of the output."""
@@ -43,7 +48,7 @@ class Replay:
 
     def wants(self, end: int) -> bool:
         """Return whether the inspection needs bytes between the current position and the offset `end`."""
-        return any(gap.end > self.position and gap.offset < end for gap in self.inspection.missing())
+        return any(gap.end > self.position and gap.offset < end for gap in self._wanted)
 
     @property
     def held(self) -> int:
@@ -63,13 +68,15 @@ class Replay:
 
         This is a loop, because the inspection can declare new regions when it receives bytes.
         """
+        self._wanted = self.inspection.missing()
         while parts := [part for gap in self._passed() for part in self._kept(gap)]:
             for offset, data in parts:
                 self.inspection.feed(offset, data)
+            self._wanted = self.inspection.missing()
 
     def _passed(self) -> list[ByteRange]:
         """Return the ranges that the inspection needs and that have already passed."""
-        return [gap for gap in self.inspection.missing() if gap.offset < self.position]
+        return [gap for gap in self._wanted if gap.offset < self.position]
 
     def _kept(self, gap: ByteRange) -> Iterator[tuple[int, bytes]]:
         """Yield the kept bytes of a range, with their offsets."""

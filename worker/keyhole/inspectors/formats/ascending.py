@@ -20,11 +20,11 @@ from keyhole.inspectors.effort import CALL, spend
 
 #: An array of at most this many numbers is sorted as a list, which takes less than 3 MiB.
 FEW = 65536
-#: `rises` compares at most this many numbers at once. The integers for more numbers would not fit into the
-#: processor's cache.
+#: `rises` packs at most this many numbers into one long integer. The integers for more numbers would not fit
+#: into the processor's cache.
 COMPARED = 4096
-#: At most this many numbers are compared one by one, because building long integers from them would take
-#: longer.
+#: The numbers of an array that is no longer than this are compared one by one. Building long integers from
+#: them would take longer.
 SHORT = 64
 #: The number of bits that one pass of the radix sort sorts by.
 DIGIT_BITS = 11

@@ -3,7 +3,7 @@
 from typing import Final
 
 from keyhole.jobs.ledger_format import LUA
-from keyhole.jobs.ledger_scripts import NOW
+from keyhole.store.clock import NOW
 
 #: The results of an unfinished batch expire after this many seconds. A batch whose worker is lost is
 #: delivered again much earlier, so its results are still in Redis then.

@@ -39,7 +39,7 @@ from keyhole.sources.s3_uri import SURROGATE
 
 #: The maximum lengths of a scan job's fields, in characters.
 LONGEST: Final = {"bucket": 2048, "key": 1024, "version": 1024}
-#: The length of a key of 1,024 bytes, S3's limit, if each byte is written as `%` and two digits.
+#: S3 limits a key to 1,024 bytes. In an event, each byte can be written as `%` and two digits.
 _LONGEST_WRITTEN_KEY: Final = 3 * 1024
 #: An error message quotes at most this many characters of a text.
 _SHOWN: Final = 60
@@ -289,7 +289,7 @@ def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectE
 
 
 def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
-    """The key in the dialect's encoding, and in the other encoding if that gives a different, valid key."""
+    """Decode a key as the dialect encodes it, and in the other way if the result is another valid key."""
     try:
         decoded = unquote_plus(written, errors="strict")
     except UnicodeDecodeError:

@@ -80,9 +80,9 @@ class Header:
     """A header with a correct checksum.
 
     `kind` is one character. For a NUL, which old archives use for files, it is `0`. `size` is how many bytes
-    of data follow, if no extended header overrides it. `also` is the name that Python reads if the header has
-    GNU's times, because Python reads the times as ustar's prefix, and so as a folder in front of the name.
-    Otherwise `also` is empty.
+    of data follow, if no extended header overrides it. `also` is empty, unless the header has GNU's times:
+    Python reads them as ustar's prefix, which is a folder in front of the name, and `also` is that longer
+    name.
     """
 
     name: bytes

@@ -8,15 +8,15 @@ libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox 1.35, npm's tar 7 and tar-stream
 
 | spelling | readers |
 |---|---|
-| spaces, digits; then spaces and NULs, or a NUL and any bytes | all read the digits |
+| any spaces, digits, and then either spaces and NULs or a NUL and any bytes | all read the digits |
 | only NULs, or spaces and a NUL | all read zero |
 | only spaces | GNU tar skips a member with such a size |
 | a NUL, then digits | GNU tar, Go and tar-stream read the digits, the other readers zero; refused as a size |
 | 0x80, then a big-endian number; 0xFF, then a negative number | all read it, up to npm's largest integer |
 | a sign, `0o17`, `1_0`, base 64, all other text | some readers read a number, but not the same number |
 
-A checksum must have at least one digit, and a byte after the last digit that is not a digit. Without this
-byte, npm's tar continues to read digits in the next field.
+A checksum must have at least one digit, and its field must not end with a digit: npm's tar would then
+continue to read digits in the next field.
 """
 
 import re
@@ -29,8 +29,9 @@ MOST_IN_JAVASCRIPT = 2**53 - 1
 
 SIZE = re.compile(rb" *([0-7]+)(?:[ \0]*|\0.*)", re.DOTALL)
 ZERO_SIZE = re.compile(rb" *\0[ \0]*(?:0+(?:[ \0]*|\0.*))?", re.DOTALL)
-#: The spellings of numbers that matter only when files are extracted. A leading NUL is allowed, even though
-#: readers differ in whether they skip it, because it does not change which members they see.
+#: The spellings of the numbers in all other fields, which matter only if files are extracted. A leading NUL
+#: is allowed, even though readers differ in whether they skip it, because it does not change which members
+#: they see.
 OTHER = re.compile(rb"[ \0]*(?:[0-7]+(?:[ \0]*|\0.*))?", re.DOTALL)
 CHECKSUM = re.compile(rb" *([0-7]+)(?:[ \0]+|\0[0-7 \0]*)")
 SOME_DIGITS = re.compile(rb"(?:0[oO])?([0-7]+)")

@@ -71,8 +71,8 @@ class Entry:
     def is_named_in_utf8(self) -> bool:
         """Whether the name is valid UTF-8.
 
-        A member with such a name needs no second name in a Unicode field. If the field exists nevertheless,
-        some readers can use its name, and other readers the name here.
+        A member with such a name needs no Unicode field, which contains a second name. If the field exists
+        nevertheless, some readers can use the second name, and other readers this name.
         """
         try:
             self.name.decode()
@@ -262,8 +262,8 @@ def _fields(extra: bytes) -> Mapping[int, bytes]:
 def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
     """Return size, compressed size and offset.
 
-    If all bits of a value are set, the real value is in the ZIP64 field. This field contains the real values
-    in the order of the result.
+    If all bits of a value are set, the real value is in the ZIP64 field. That field contains only the real
+    values of such values: first the size, then the compressed size, then the offset.
     """
     field, at = extra.get(ZIP64_FIELD, b""), 0
     numbers = []

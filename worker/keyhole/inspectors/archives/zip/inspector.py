@@ -7,9 +7,9 @@ An archive has a local header and data for each member, then the directory, whic
 member, then the end records. Readers that can seek start at the end and use the directory. Readers of a
 stream go from local header to local header. Keyhole checks that all readers see the same archive:
 
-- There is one end record, and the directory directly precedes the end records.
-- The members follow each other from the first byte to the directory, with only descriptors between them.
-  Members do not overlap. In a ZIP bomb, many members share the same data.
+- The archive has only one directory, and the end records follow it directly.
+- The members follow each other from the first byte to the directory, with only data descriptors between them.
+  So they do not overlap, as they do in a ZIP bomb, in which many members share the same data.
 - Both headers of a member agree.
 - No name occurs twice.
 
@@ -20,9 +20,10 @@ cannot decode, and does not inspect their content. If a file is the descriptor o
 compares the descriptor with the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
-first bytes (the front) and the last bytes of the archive in memory until the walk requests them. As a result,
-two reads are enough for an archive of any length if its disk is recognised by the first bytes. From a stream,
-Keyhole cannot read the bytes that it did not keep, because they have passed.
+first bytes (the front) and the last bytes of the archive in memory until the walk requests them. As a
+result, two reads are enough for an archive of one disk image, whatever its length, if the image's first bytes
+are all that the inspection of the image needs. From a stream, Keyhole cannot read the bytes that it did not
+keep, because they have passed.
 
 Wholeness: proven if the walk leads from the first member to the directory. Keyhole does not compare the
 checksums of stored members, because it would have to read every byte.
@@ -107,9 +108,9 @@ class ZipInspector(ContainerInspector):
         self._give()
 
     def _give(self) -> None:
-        """Pass stored bytes of the front and the end that the walk or a member's inspection now needs.
+        """Pass the stored first and last bytes to the walk and the members' inspections, as far as needed.
 
-        Each piece can make them need further bytes, so repeat this until they need no stored bytes.
+        After each piece, they can need further stored bytes, so repeat this until they need none.
         """
         if self._walk is None:
             return
@@ -186,7 +187,11 @@ class ZipInspector(ContainerInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The reported members by number, with all disks that the descriptor names and without chunks."""
+        """Return the members for the report, by number.
+
+        If the archive is an appliance, add the disks that its descriptor names but the archive lacks, and
+        omit the chunks, which are the pieces of a divided disk.
+        """
         members = super()._numbered()
         chunks = self._appliance.chunks()
         members |= self._appliance.lacking(members)

@@ -27,10 +27,10 @@ beginnings of lines. So Keyhole reads every object up to its first NUL, piece by
 is a descriptor if the string contains `createType` and names an extent or a parent, even if the object also
 has another format.
 
-If an object begins like a descriptor, Keyhole parses all of it, because padding of every length can precede a
-line. The virtual size is the sum of the sizes of all extents. As in VMware, the sum includes extents of type
-ZERO and read-only extents, although QEMU skips these extents. Keyhole does not read the extents, so their
-wholeness is unknown.
+If an object begins like a descriptor, Keyhole does not stop at the first NUL, because padding with NULs can
+stand between two lines. The virtual size is the sum of the sizes of all extents. As in VMware, the sum
+includes extents of type ZERO and read-only extents, although QEMU skips these extents. Keyhole does not read
+the extents, so their wholeness is unknown.
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -142,7 +142,7 @@ class VMDKTextInspector(HeaderInspector):
         return self._parsed.setting(CREATE_TYPE) or None if self._parsed else None
 
     def post_process(self) -> None:
-        """Declare the next piece of the text until the text ends, then parse all of it."""
+        """Declare the region of the next piece of the text. After the last piece, parse the whole text."""
         if self._parsed is not None or self._is_none or not self.filled("header"):
             return
         begins, text = super().format_match, b""

@@ -1,28 +1,26 @@
-"""Lua scripts that make each step of a tag debt atomic. `store.keys` documents the keys.
+"""Lua scripts that make each step of a debt (`jobs.debts`) atomic. `store.keys` documents the keys.
 
-The scripts use the ledger's clock (`ledger_scripts.NOW`).
+The scripts use the ledger's clock (`store.clock`). A *writer* is a thread that pays a debt: it writes
+tags, or sends an event.
 """
 
 from typing import Final
 
-from keyhole.jobs.ledger_scripts import NOW
-
-#: If S3 does not respond to a write, Keyhole assumes that the write takes effect within this many seconds, or
-#: never.
-LATE_SECONDS: Final = 60
+from keyhole.store.clock import NOW
 
 HOLD: Final = f"""
 -- KEYS[1]  hash: the debt
 -- KEYS[2]  zset: debts that a writer holds, scored by the time at which the writer is considered lost
 -- KEYS[3]  zset: debts that are owed, scored by due time
--- KEYS[4]  zset: debts whose tags are correct, scored by the time of their second check
+-- KEYS[4]  zset: debts that are paid, but must be checked once more, scored by the time of this check
 -- KEYS[5]  the clock
--- ARGV[1]  object id
+-- ARGV[1]  the debt's id
 -- ARGV[2]  the writer's token
 -- ARGV[3]  seconds without a heartbeat until the writer is considered lost
 -- ARGV[4]  the debt (JSON), which replaces the recorded debt; empty: hold the recorded debt
--- returns the debt, the token of the process that recorded it, the number of failed writes, and the seconds
--- since the first failure (text); 0 if another writer holds the debt; nil if the object has no debt
+-- ARGV[5]  seconds within which the last write of a lost writer takes effect, or never
+-- returns the debt, the token of the process that recorded it, the number of failed attempts, and the seconds
+-- since the first failure (text); 0 if another writer holds the debt; nil if there is no such debt
 {NOW}
 local at = now(KEYS[5])
 local lost_at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -37,9 +35,9 @@ elseif redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('ZREM', KEYS[4], ARGV[1])
     return nil
 end
--- The previous writer was lost. Its last write may still take effect, so the tags are checked once more
+-- The previous writer was lost. Its last write may still take effect, so what it wrote is checked once more
 -- later.
-if before[2] then redis.call('HSET', KEYS[1], 'late_until', text(at + {LATE_SECONDS})) end
+if before[2] then redis.call('HSET', KEYS[1], 'late_until', text(at + ARGV[5])) end
 redis.call('HSET', KEYS[1], 'holder', ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -50,7 +48,7 @@ return {{debt[1], debt[2], tonumber(debt[3] or 0), text(at - (debt[4] or at))}}
 
 RENEW: Final = f"""
 -- KEYS     as for HOLD
--- ARGV[1]  object id
+-- ARGV[1]  the debt's id
 -- ARGV[2]  the writer's token
 -- ARGV[3]  seconds without a heartbeat until the writer is considered lost
 {NOW}
@@ -62,7 +60,7 @@ end
 
 RECORD: Final = f"""
 -- KEYS     as for HOLD
--- ARGV[1]  object id
+-- ARGV[1]  the debt's id
 -- ARGV[2]  token of the process that records the debt
 -- ARGV[3]  the debt (JSON), which replaces the recorded debt
 -- The new debt is due at once. A writer that holds the older debt continues; when it releases the debt, the
@@ -82,15 +80,16 @@ redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 #: becomes owed again.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
--- ARGV[1]  object id
+-- ARGV[1]  the debt's id
 -- ARGV[2]  the writer's token
 -- ARGV[3]  token of the process that recorded the debt
 -- ARGV[4]  the debt (JSON)
 -- ARGV[5]  1 if S3 did not respond to a write, so that the write may take effect later
+-- ARGV[6]  seconds within which such a write takes effect, or never
 {NOW}
 local at = now(KEYS[5])
 local is_lost = redis.call('HGET', KEYS[1], 'holder') ~= ARGV[2]
-if ARGV[5] == '1' then redis.call('HSET', KEYS[1], 'late_until', text(at + {LATE_SECONDS})) end
+if ARGV[5] == '1' then redis.call('HSET', KEYS[1], 'late_until', text(at + ARGV[6])) end
 if is_lost then
     redis.call('HSETNX', KEYS[1], 'debt', ARGV[4])
     redis.call('HSET', KEYS[1], 'noted', ARGV[2])
@@ -105,7 +104,7 @@ if redis.call('HGET', KEYS[1], 'noted') ~= ARGV[3] then return end
 
 SETTLE: Final = f"""
 {_RELEASE}
--- If an unanswered write may still take effect, the correct tags are checked once more.
+-- If an unanswered write may still take effect, what was written is checked once more.
 local late_until = redis.call('HGET', KEYS[1], 'late_until')
 if late_until and tonumber(late_until) > at then
     redis.call('HDEL', KEYS[1], 'times', 'since')
@@ -118,14 +117,14 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 
 POSTPONE: Final = f"""
 {_RELEASE}
--- ARGV[6]  seconds until the debt is due
--- ARGV[7]  the reason code
--- ARGV[8]  the error, one line
-redis.call('ZADD', KEYS[3], text(at + ARGV[6]), ARGV[1])
+-- ARGV[7]  seconds until the debt is due
+-- ARGV[8]  the reason code
+-- ARGV[9]  the error, one line
+redis.call('ZADD', KEYS[3], text(at + ARGV[7]), ARGV[1])
 redis.call('HSETNX', KEYS[1], 'since', text(at))
-redis.call('HSET', KEYS[1], 'last', text(at), 'error', ARGV[8])
+redis.call('HSET', KEYS[1], 'last', text(at), 'error', ARGV[9])
 redis.call('HINCRBY', KEYS[1], 'times', 1)
-redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[7], 1)
+redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[8], 1)
 """
 
 GIVE_UP: Final = f"""
@@ -137,11 +136,11 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 TAKE_DUE: Final = f"""
 -- KEYS[1]  zset: debts that a writer holds, scored by the time at which the writer is considered lost
 -- KEYS[2]  zset: debts that are owed, scored by due time
--- KEYS[3]  zset: debts whose tags are correct, scored by the time of their second check
+-- KEYS[3]  zset: debts that are paid, but must be checked once more, scored by the time of this check
 -- KEYS[4]  the clock
 -- ARGV[1]  the largest number of ids to return
 -- ARGV[2]  seconds after which a returned debt is due again if no writer holds it by then
--- returns the ids of the objects with due debts, including the debts of lost writers
+-- returns the ids of the due debts, including the debts of lost writers
 {NOW}
 local at = now(KEYS[4])
 local due = redis.call('ZRANGE', KEYS[3], '-inf', text(at), 'BYSCORE', 'LIMIT', 0, ARGV[1])
