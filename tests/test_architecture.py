@@ -22,6 +22,7 @@ ROOMS = [
     "results",
     "jobs",
     "intake",
+    "metrics",
     "reports",
     "confinement",
     "limits",

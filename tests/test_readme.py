@@ -15,6 +15,7 @@ from keyhole.inspectors.partitions.front import TABLES
 from keyhole.inspectors.volumes.lengths import STATED
 from keyhole.inspectors.volumes.volumes import SIGNATURES
 from keyhole.intake.schedules import load_schedules
+from keyhole.metrics.table import METRICS
 from keyhole.reasons import STATUSES, Reason, Status
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.rules import PROFILES, load_policy
@@ -52,6 +53,18 @@ def test_the_table_of_settings_is_the_codes_own() -> None:
         assert meaning == field.description
         if name not in {"sinks", "data_dir"}:
             assert default == (str(field.default) if field.default not in {None, ()} else "none")
+
+
+def test_the_table_of_metrics_is_the_codes_own() -> None:
+    assert rows(REFERENCE["metrics"], "metric") == [
+        [
+            f"`{metric.name}`",
+            metric.kind,
+            ", ".join(f"`{name}`" for name in metric.labels) or "none",
+            metric.help,
+        ]
+        for metric in METRICS
+    ]
 
 
 def test_a_newcomer_reads_the_readme_in_five_minutes() -> None:

@@ -43,6 +43,7 @@ class Site:
             on_undecided=lambda *_: None,
             dead_letter=lambda *_: None,
             on_complete=self._finish,
+            on_verdict=lambda *_: None,
             ledger=self.ledger,
             round_trips=RoundTrips(self.client),
             heartbeat=Heartbeat(self.ledger, liveness),

@@ -64,6 +64,7 @@ class Site:
         self.liveness = Workers(valkey)
         self.scanned: list[str] = []
         self.recorded: dict[str, list[Report]] = {}
+        self.told: list[tuple[str, Status]] = []
         self.on_scan: Callable[[ScanJob], object] = lambda _: None
         self.on_record: Callable[[ScanJob], object] = lambda _: None
         self.on_finish: Callable[[Entry], object] = lambda _: None
@@ -91,6 +92,7 @@ class Site:
             on_undecided=self._on_undecided,
             dead_letter=self._give_up,
             on_complete=self._finish,
+            on_verdict=lambda _entry, job, report: self.told.append((job.id, report.status)),
             ledger=self.ledger,
             round_trips=RoundTrips(self._valkey),
             heartbeat=self.heartbeat,
@@ -151,6 +153,7 @@ class TestOnce:
         assert site.run(BATCH) == []
 
         assert site.statuses() == ALL_SAFE
+        assert sorted(site.told) == sorted((job.id, Status.SAFE) for job in JOBS)
         assert site.ledger.is_done(BATCH.id)
         assert site.ledger.count() == 0
 

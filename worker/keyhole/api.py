@@ -20,6 +20,7 @@ from keyhole.scan.scanner import scan, scan_stream
 from keyhole.scan.settings import ScanSettings
 from keyhole.settings import Settings
 from keyhole.sources.local import FileSource, open_local
+from keyhole.sources.meter import Meter
 from keyhole.sources.s3_uri import parse_s3_uri
 
 if TYPE_CHECKING:
@@ -87,11 +88,13 @@ def scan_s3(
     settings: ScanSettings,
     rate_limiter: Callable[[], None] | None = None,
     memory: MemoryPool | None = None,
+    on_end: Callable[[Meter], object] | None = None,
 ) -> Report:
     """Scan one object in S3.
 
     The scan calls `rate_limiter` before every request; `rate_limiter` can sleep. `memory` is the pool of
-    memory that all scans of a process share.
+    memory that all scans of a process share. `on_end` is called with the scan's meter when the scan has
+    ended.
     """
     from keyhole.sources.s3 import S3Source  # noqa: PLC0415 - see above
 
@@ -102,6 +105,7 @@ def scan_s3(
         settings,
         rate_limiter,
         memory,
+        on_end,
     )
 
 

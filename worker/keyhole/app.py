@@ -7,7 +7,7 @@ that a broker loses. A comment beside each setting gives its reason.
 
 import logging
 import time
-from typing import Any, Final
+from typing import Any
 
 from celery import Celery
 from celery.signals import before_task_publish, setup_logging, worker_shutting_down
@@ -18,11 +18,9 @@ from keyhole import logs
 from keyhole.fleet.broker import is_amqp, is_redis, kombu_url, tls, transport_options
 from keyhole.fleet.shutdown import stop_in_time
 from keyhole.fleet.signing import use_keys
+from keyhole.jobs.message_age import SENT_AT
 from keyhole.jobs.queues import JOBS, QUEUES
 from keyhole.settings import Settings
-
-#: The message header with the time at which the message was sent, in seconds since 1970.
-SENT_AT: Final = "keyhole_sent_at"
 
 
 def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings have many types

@@ -22,6 +22,7 @@ from keyhole.fleet import wiring
 from keyhole.fleet.auditing import AuditWork
 from keyhole.fleet.ledger_task import MAX_RETRIES, KeptTask, ScanBatchTask, ScanTask, check_buckets
 from keyhole.fleet.loop_watch import LoopWatchStep
+from keyhole.fleet.presence import PresenceStep
 from keyhole.fleet.s3_watch import S3WatchStep
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import services
@@ -163,3 +164,4 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
 app.steps["worker"].add(LoopWatchStep)
 app.steps["consumer"].add(SweepStep)
 app.steps["consumer"].add(S3WatchStep)
+app.steps["consumer"].add(PresenceStep)

@@ -1,21 +1,21 @@
 """The doctor's checks of the broker, its queues and the workers that are connected to it."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
 import redis
 from kombu.exceptions import KombuError, OperationalError
 
-from keyhole.app import SENT_AT, app
+from keyhole.app import app
 from keyhole.cli.doctor_check import ANSWER_SECONDS, one_line
 from keyhole.cli.doctor_redis import ask, of_redis_broker
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
 from keyhole.fleet.broker import with_timeout
+from keyhole.jobs.message_age import age_in_redis
 from keyhole.jobs.queues import QUEUES
 from keyhole.masking import masked_url
 from keyhole.settings import Settings
@@ -89,7 +89,7 @@ def of_queues(settings: Settings) -> Iterator[Finding]:
                     # kombu adds messages on the left of the list, so the oldest message is on the right.
                     key = prefix + queue
                     length = client.llen(key)
-                    oldest = _age(cast("bytes | None", client.lindex(key, -1)))
+                    oldest = age_in_redis(cast("bytes | None", client.lindex(key, -1)), time.time())
             except TROUBLE as error:
                 yield Finding("queue", BAD, f"{queue} cannot be read: {one_line(error)}")
                 continue
@@ -115,15 +115,3 @@ def _length(queue: str) -> int:
             return int(app.amqp.queues[queue].bind(channel).queue_declare(passive=True).message_count)
         except amqp.NotFound:  # no worker or publisher has declared the queue yet
             return 0
-
-
-def _age(item: bytes | None) -> float | None:
-    """Return how many seconds ago a message was sent; `None` if this is unknown.
-
-    `item` is the message as Redis stores it; `None` if the queue is empty.
-    """
-    try:
-        headers: dict[str, Any] = json.loads(item or b"")["headers"]
-        return max(0.0, time.time() - float(headers[SENT_AT]))
-    except (ValueError, KeyError, TypeError):
-        return None

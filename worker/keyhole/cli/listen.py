@@ -121,8 +121,11 @@ def _check(heartbeat: HeartbeatFile, name: str) -> int:
 def _listen(
     sources: Sequence[MessageSource], settings: Settings, heartbeat: HeartbeatFile, *, until_empty: bool
 ) -> None:
+    from keyhole.app import app
     from keyhole.cli.event_handler import event_handler
+    from keyhole.fleet.metrics_page import metrics_served
     from keyhole.fleet.services import services
+    from keyhole.metrics.recorder import recorder
 
     handler = event_handler(settings)
     counts = services().event_counters
@@ -130,13 +133,14 @@ def _listen(
 
     def on_poll(poll: Poll) -> None:
         tally.add(poll)
+        recorder().events(poll.counts)
         if poll.trouble is None:
             heartbeat.beat()
 
     with _told_to_stop() as stop:
         view = View(sources[0].name, tally, stop)
         pollers = Pollers(stop)
-        with view.shown(settings.log_level), heartbeat.kept():
+        with view.shown(settings.log_level), heartbeat.kept(), metrics_served(app, settings):
             for source in sources:
                 listener = Listener(source, handler, counts)
                 pollers.start(partial(listener.run, stop, on_poll, until_empty=until_empty))

@@ -35,6 +35,7 @@ def scheduler_command(*, check: bool) -> None:
     with one_line_errors(), backend(settings, work=True, waits=True) as ready:
         from keyhole.app import configure
         from keyhole.fleet import scheduling
+        from keyhole.fleet.metrics_page import metrics_served
         from keyhole.intake.schedules import load_schedules
 
         logs.configure(ready.log_level)
@@ -51,5 +52,6 @@ def scheduler_command(*, check: bool) -> None:
             for schedule in schedules
         ]
         heartbeat = health.HeartbeatFile.of_process("scheduler")
-        with heartbeat.kept():
-            scheduling.run(configure(ready), str(ready.redis_url), audits, on_look=heartbeat.beat)
+        app = configure(ready)
+        with heartbeat.kept(), metrics_served(app, ready):
+            scheduling.run(app, str(ready.redis_url), audits, on_look=heartbeat.beat)

@@ -53,6 +53,7 @@ def worker_command(
         from keyhole.confinement.cage import why_unconfined
         from keyhole.confinement.malloc import give_back
         from keyhole.fleet.loop_watch import HEARTBEAT
+        from keyhole.fleet.metrics_page import metrics_served
         from keyhole.fleet.pool_process import scanner_needs
         from keyhole.fleet.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
         from keyhole.fleet.services import services, use_settings
@@ -72,7 +73,8 @@ def worker_command(
         unconfined = why_unconfined(scanner_needs(services())) if settings.confine == "required" else None
         if unconfined is not None:
             raise CommandError(f"KEYHOLE_CONFINE is required, but {unconfined}")
-        worker = configure(settings).Worker(
+        app = configure(settings)
+        worker = app.Worker(
             # Celery's remote commands address a worker by its name, so several workers on one host need
             # different names.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
@@ -91,7 +93,7 @@ def worker_command(
         worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
         if until_stdin_ends:
             threading.Thread(target=_stop_with_stdin, daemon=True).start()
-        with HEARTBEAT.kept():
+        with HEARTBEAT.kept(), metrics_served(app, settings, forks=True):
             worker.start()
     if not told_to_stop.is_set():
         raise CommandError(

@@ -44,9 +44,12 @@ def worker_process(
     try:
         with defer_signals(), log.open("ab") as output:
             folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
+            inherited = {**os.environ, **environment(settings)}
+            # The port is for the command itself, not for its worker.
+            inherited.pop("KEYHOLE_METRICS_PORT", None)
             process = subprocess.Popen(  # noqa: S603 - a fixed command
                 command,
-                env={**os.environ, **environment(settings), "TMPDIR": folder, "XDG_RUNTIME_DIR": folder},
+                env={**inherited, "TMPDIR": folder, "XDG_RUNTIME_DIR": folder},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

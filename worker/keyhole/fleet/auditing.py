@@ -16,18 +16,19 @@ from pathlib import Path
 from uuid import uuid4
 
 from keyhole.errors import KeyholeError
+from keyhole.fleet.observing import page_committed, verdict_recorded
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.page import Auditor, page_size
-from keyhole.intake.audits.records import Claim
+from keyhole.intake.audits.records import Claim, PageResult
 from keyhole.intake.listing import Lister, lister_for
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError, Publisher
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.reasons import Reason
 from keyhole.results.tag_check import TagCheck
-from keyhole.scan.report import SCANNER
+from keyhole.scan.report import SCANNER, Report
 from keyhole.scan.reporter import Target, failure
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.errors import TransientError
@@ -124,14 +125,23 @@ class AuditWork:
         except (KeyholeError, ValueError) as error:
             self._fail(claim, str(error))
             return
-        for report in reports:
-            if "redis" in services.settings.sinks:
-                services.store.write(report, job_id=f"{audit.id}-{place.page}-archived", sequencer=None)
-        services.audits.commit(claim, result)
+        self._commit(claim, result, reports)
         if audit.spec.inventory is not None and result.cursor is None:
             _forget_inventories(services)
         services.audits.release(claim)
         self.advance(audit.id)
+
+    def _commit(self, claim: Claim, result: PageResult, reports: Sequence[Report]) -> None:
+        """Write the verdicts on the archived objects of a page, and commit the page."""
+        services = self._services
+        job_id = f"{claim.audit_id}-{claim.page}-archived"
+        to_redis = reports if "redis" in services.settings.sinks else ()
+        for report in to_redis:
+            services.store.write(report, job_id=job_id, sequencer=None)
+        if services.audits.commit(claim, result):
+            page_committed(result)
+            for report in to_redis:
+                verdict_recorded(services, report, job_id=job_id, audit_id=claim.audit_id)
 
     def resume(self, audit_id: str) -> None:
         """Do the steps of an audit that a lost worker has left undone."""
@@ -154,8 +164,10 @@ class AuditWork:
             if not services.ledger.job_done(job.id):
                 target = Target(f"s3://{job.bucket}/{job.key}", job.bucket, job.key, job.version_id)
                 message = "its batch was sent again several times, and no worker finished it"
-                self._scan_work.record(batch, job, failure(target, Reason.WORKER_LOST, message))
+                report = failure(target, Reason.WORKER_LOST, message)
+                self._scan_work.record(batch, job, report)
                 services.ledger.mark_done(job.id)
+                self._scan_work.on_verdict(batch, job, report)
         # All verdicts of the batch are written now, so close it. If the broker delivers the batch's message
         # later, the worker then finds nothing to do.
         self._scan_work.runner().close(batch)

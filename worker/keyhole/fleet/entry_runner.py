@@ -18,6 +18,7 @@ Working on an entry again is safe: the worker skips a complete entry, and each j
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
+from keyhole.metrics.recorder import Phase, recorder
 from keyhole.reasons import Reason
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, failure
@@ -68,6 +70,7 @@ class EntryRunner:
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
         on_complete: Called when all verdicts of an entry are written, before the ledger completes the entry.
             If the worker is lost in between, another worker calls this function again for the entry.
+        on_verdict: Called with each verdict that is recorded.
         ledger: The ledger.
         round_trips: Sends steps to Redis (`keyhole.store.round_trips`).
         heartbeat: Renews the leases of this process.
@@ -86,6 +89,7 @@ class EntryRunner:
     on_undecided: Callable[[Entry, ScanJob, Report], None]
     dead_letter: Callable[[Entry, ScanJob, Report, str], None]
     on_complete: Callable[[Entry], None]
+    on_verdict: Callable[[Entry, ScanJob, Report], None]
     ledger: Ledger
     round_trips: RoundTrips
     heartbeat: Heartbeat
@@ -282,6 +286,7 @@ class _Attempts:
         """
         runner = self._runner
         mark = runner.ledger.marking(job.id, run)
+        began = time.monotonic()
         try:
             *_, marked = yield [*runner.record(self._entry, job, report), mark]
         except MemoryError:
@@ -296,7 +301,11 @@ class _Attempts:
             history = str(runner.ledger.attempts.history(job.id))
             runner.dead_letter(self._entry, job, report, history)
             (marked,) = yield [mark]
-        return Ending.DONE if marked else Ending.UNCERTAIN
+        if not marked:
+            return Ending.UNCERTAIN
+        recorder().took(Phase.RECORDING, time.monotonic() - began)
+        runner.on_verdict(self._entry, job, report)
+        return Ending.DONE
 
     def _postpone(self, seconds: float) -> None:
         """Postpone the entry by this time with jitter, or by a longer time that another job requires."""

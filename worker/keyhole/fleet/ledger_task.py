@@ -29,8 +29,10 @@ from keyhole.intake.audits.audit import AuditState
 from keyhole.intake.refused import Refused, keep
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.jobs.message_age import age_of
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import JOBS
+from keyhole.metrics.recorder import recorder
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import is_outage
@@ -164,6 +166,9 @@ class LedgerTask(KeptTask):
             Reject: Redis failed, so the broker must deliver the message again.
         """
         entry: Entry = ENTRY.validate_python(message)
+        waited = age_of(self.request.__dict__, time.time())
+        if waited is not None:
+            recorder().waited(waited)
         if entry.audit is not None and services().audits.state(entry.audit) is AuditState.CANCELLED:
             services().audits.finish(entry.audit, entry.part_of or entry.id)
             # This entry can be a part of a split batch. No message contains the batch itself, so complete the

@@ -34,6 +34,7 @@ from keyhole.confinement.stuck import StuckWatch
 from keyhole.fleet.auditing import INVENTORIES
 from keyhole.fleet.services import Services, services
 from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.metrics.recorder import Recorder, recorder, use_recorder
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def _begin_process(**_: object) -> None:
     if current_process().name == "MainProcess":
         return
     _stuck = StuckWatch(LEASE_SECONDS)
+    _begin_to_count()
     settings = services().settings
     if settings.confine == "off":
         return
@@ -112,6 +114,15 @@ def _begin_process(**_: object) -> None:
         log.critical("this process ends itself, because KEYHOLE_CONFINE is required: %s", error)
         os._exit(UNCONFINED_EXIT)
     _allowed = allowed
+
+
+def _begin_to_count() -> None:
+    """Open the files of the metrics, because a confined process cannot. If this fails, count nothing."""
+    try:
+        recorder().begin_process()
+    except OSError:
+        log.exception("this process has no metrics, because its files cannot be written")
+        use_recorder(Recorder())
 
 
 def _begin_task(**_: object) -> None:

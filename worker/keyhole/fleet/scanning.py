@@ -6,9 +6,11 @@ places to which Keyhole writes verdicts: Redis, the tags of the object, or both.
 
 import logging
 import time
+from functools import partial
 
 from keyhole.api import scan_s3
 from keyhole.fleet.entry_runner import EntryRunner
+from keyhole.fleet.observing import scan_ended, tags_requested, verdict_recorded
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
 from keyhole.intake.audits.costs import cost_of_scan
@@ -18,6 +20,7 @@ from keyhole.intake.events.counters import OTHER_READING
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.rate_limit import RateLimiter
+from keyhole.metrics.recorder import recorder
 from keyhole.reasons import Reason
 from keyhole.results.tag_writer import TagRequest
 from keyhole.scan.report import Report
@@ -45,6 +48,7 @@ class ScanWork:
             on_undecided=self.on_undecided,
             dead_letter=self.dead_letter,
             on_complete=self.on_complete,
+            on_verdict=self.on_verdict,
             ledger=services.ledger,
             round_trips=services.round_trips,
             heartbeat=services.heartbeat,
@@ -102,6 +106,7 @@ class ScanWork:
 
         if "tags" in services.settings.sinks:
             self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append)
+            tags_requested(services, job.storage_class, asked)
         elif to_redis:
             steps.append(services.store.writing(report, job_id=job.id, sequencer=job.sequencer))
         if entry.audit is not None:
@@ -141,11 +146,23 @@ class ScanWork:
         if entry.audit is not None:
             self._services.audits.finish(entry.audit, entry.id)
 
+    def on_verdict(self, entry: Entry, job: ScanJob, report: Report) -> None:
+        """Log and count a verdict that is recorded."""
+        verdict_recorded(self._services, report, job_id=job.id, audit_id=entry.audit)
+
     def _scan_key(self, entry: Entry, job: ScanJob, key: str) -> Report:
-        rate_limiter = self._rate_limiter(entry, job)
         services = self._services
-        settings = services.settings.scan
-        return scan_s3(services.s3, job.bucket, key, job.version_id, settings, rate_limiter, services.memory)
+        with recorder().scanning():
+            return scan_s3(
+                services.s3,
+                job.bucket,
+                key,
+                job.version_id,
+                services.settings.scan,
+                self._rate_limiter(entry, job),
+                services.memory,
+                partial(scan_ended, services, job) if recorder().counts else None,
+            )
 
     def _rate_limiter(self, entry: Entry, job: ScanJob) -> RateLimiter | None:
         """Return the rate limit for the requests of a job; `None` if its entry's audit sets no limit.

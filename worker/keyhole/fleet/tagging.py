@@ -20,10 +20,12 @@ import redis
 import stamina
 from botocore.exceptions import ClientError
 
+from keyhole.fleet.observing import tags_requested
 from keyhole.fleet.services import Services
 from keyhole.intake.dead_letters import Dead
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.jobs.tag_debts import RENEW_SECONDS, Hold
+from keyhole.metrics.recorder import Outcome, recorder
 from keyhole.reasons import Reason, Status
 from keyhole.results.lookup import Name
 from keyhole.results.tag_writer import TagOutcome, TagRequest, VerdictOn
@@ -172,7 +174,9 @@ class TagWork:
             # Do not copy the verdict's version id into the debt. A debt without a version id is for the
             # object's current version, which can be newer than the version that the verdict is about.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
-        attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), lambda _: None)
+        asked: list[TagRequest] = []
+        attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), asked.append)
+        tags_requested(self._services, None, asked)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
             # No recorded verdict states which tags are correct, so this attempt removed all of Keyhole's
             # tags. But a scan can have written these tags just before, and can record its verdict just
@@ -280,10 +284,12 @@ class TagWork:
         debts, debt = self._services.tag_debts, hold.debt
         if attempt.error is None:
             debts.settle(hold, unanswered=attempt.unanswered)
+            recorder().delivered("tags", Outcome.DELIVERED)
             return
         if hold.owed_for < self._services.settings.undecided_seconds:
             log.info("the tags of %s could not be written yet: %s", _name(debt), attempt.error)
             debts.postpone(hold, attempt.reason, attempt.error, unanswered=attempt.unanswered)
+            recorder().delivered("tags", Outcome.FAILED)
             return
         owed = debts.owed(debt.bucket, debt.key, debt.version_id)
         history = f" {owed.history}." if owed is not None and owed.times else ""
@@ -291,6 +297,7 @@ class TagWork:
         log.error("Keyhole gives up writing the tags of %s: %s", _name(debt), attempt.error)
         self._services.dead_letters.add(Dead.tags(debt, reason))
         debts.give_up(hold)
+        recorder().delivered("tags", Outcome.DEAD)
 
 
 def _name(debt: TagDebt) -> str:

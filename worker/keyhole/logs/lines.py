@@ -31,7 +31,7 @@ def make_formatter(*, terminal: bool) -> logging.Formatter:
         else [_for_programs, structlog.processors.JSONRenderer()]
     )
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_SHARED,
+        foreign_pre_chain=[_add_fields, *_SHARED],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
@@ -54,6 +54,14 @@ def get_structured_logger(name: str) -> structlog.stdlib.BoundLogger:
     )
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
     return logger
+
+
+def _add_fields(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Add the fields of a record of the standard library: `log.info("verdict", extra={"fields": {…}})`."""
+    fields = getattr(event.get("_record"), "fields", None)
+    if isinstance(fields, Mapping):
+        event.update(fields)
+    return event
 
 
 def _for_programs(_: object, __: str, event: structlog.typing.EventDict) -> Mapping[str, Any]:

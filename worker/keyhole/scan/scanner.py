@@ -40,6 +40,7 @@ def scan(
     settings: ScanSettings,
     rate_limiter: Callable[[], None] | None = None,
     memory: MemoryPool | None = None,
+    on_end: Callable[[Meter], object] | None = None,
 ) -> Report:
     """Scan one object and return its report. If the scan fails, the report has the status of the failure.
 
@@ -49,26 +50,31 @@ def scan(
         settings: The sizes of reads, the budgets and the policy.
         rate_limiter: Called before every request; it may sleep.
         memory: The pool of memory that all scans of the process share; `None` for no limit.
+        on_end: Called with the scan's meter when the scan has ended.
     """
+    rule = settings.policy.rule_for(target.bucket, target.key or target.name)
+    container_budget = settings.container_budget_by(rule)
+    # The response to the first GET can contain compressed data. These are decompressed before the object is
+    # known to be a container, so the container's limit on decompressed bytes applies from the start.
+    meter = Meter(replace(settings.budget, decompressed=container_budget.decompressed), rate_limiter)
     try:
-        return _scan(target, open_source, settings, rate_limiter, memory)
+        return _scan(target, open_source, settings, meter, memory)
     finally:
         if memory is not None:
             memory.scan_ended()
+        if on_end is not None:
+            on_end(meter)
 
 
 def _scan(
     target: Target,
     open_source: Callable[[Meter], Source],
     settings: ScanSettings,
-    rate_limiter: Callable[[], None] | None,
+    meter: Meter,
     memory: MemoryPool | None,
 ) -> Report:
     rule = settings.policy.rule_for(target.bucket, target.key or target.name)
     container_budget = settings.container_budget_by(rule)
-    # The response to the first GET can contain compressed data. These are decompressed before the object is
-    # known to be a container, so the container's limit on decompressed bytes applies from the start.
-    meter = Meter(replace(settings.budget, decompressed=container_budget.decompressed), rate_limiter)
     decompression = _decompression(rule, meter.decompressed)
     reporter = Reporter(target, meter, settings.policy)
     changed = ObjectChangedError()

@@ -15,13 +15,14 @@ from keyhole.limits import Limits
 from keyhole.scan.rules import load_policy
 from keyhole.scan.settings import ScanSettings
 from keyhole.settings.events import EventSettings
+from keyhole.settings.metrics import MetricsSettings
 from keyhole.settings.servers import ServerSettings
 from keyhole.settings.sinks import SinkSettings
 from keyhole.sources.meter import Budget
 
 
 # In the reference's table of settings, those of the last base class come first.
-class Settings(EventSettings, SinkSettings, ServerSettings):
+class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
     """All settings of Keyhole. Sizes are in bytes, times in seconds.
 
     A value that the caller passes replaces the value of the environment variable.

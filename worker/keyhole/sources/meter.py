@@ -1,11 +1,13 @@
 """Counts the requests, bytes and seconds of one scan, and stops the scan before it exceeds its budget."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from keyhole.reasons import Reason
-from keyhole.sources.errors import BudgetExhaustedError, TransientError
+from keyhole.sources.errors import BudgetExhaustedError, SourceError, TransientError
 
 #: If a scan has used up its CPU budget, it gets more CPU time to write its report: the share `EXTENSION` of
 #: the budget, but at least `LEAST_EXTENSION` and at most `MOST_EXTENSION` seconds.
@@ -52,6 +54,11 @@ class Meter:
         self.trouble: TransientError | None = None
         self.requests = 0
         self.bytes_read = 0
+        #: Seconds that the scan waited for responses, the number of requests that were repeated after a
+        #: failure, and the number of failed requests by reason.
+        self.waiting_seconds = 0.0
+        self.retries = 0
+        self.errors: Counter[Reason] = Counter()
         self._decompressed = 0
 
     @property
@@ -100,6 +107,20 @@ class Meter:
                 self.trouble = error
                 raise BudgetExhaustedError(error.reason, str(error)) from error
             self._waited += time.monotonic() - before
+
+    @contextmanager
+    def response(self) -> Iterator[None]:
+        """Measure the time of a request in the `with` block, and count its failure."""
+        began = self.elapsed_seconds
+        try:
+            yield
+        except BudgetExhaustedError:
+            raise
+        except SourceError as error:
+            self.errors[error.reason] += 1
+            raise
+        finally:
+            self.waiting_seconds += self.elapsed_seconds - began
 
     def allow(self, length: int, *, requests: int = 0) -> None:
         """Check that the budget allows `length` more bytes and `requests` more requests.

@@ -8,6 +8,7 @@ object, even if somebody replaces it. A 412 response means that the object was r
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 from obstore.store import S3Store
 
@@ -87,7 +88,14 @@ class S3Source:
         return self._get(Span(offset, max(1, available)))
 
     def _get(self, span: Span) -> bytes:
-        return self._accepted(retried(lambda: self._attempt(span)))
+        attempts = count()
+
+        def attempt() -> Answer:
+            if next(attempts):
+                self._meter.retries += 1
+            return self._attempt(span)
+
+        return self._accepted(retried(attempt))
 
     def _accepted(self, answer: Answer) -> bytes:
         """Return the bytes of an answer, if they belong to the pinned object."""
@@ -125,15 +133,17 @@ class S3Source:
             self._meter.request(part.length)
         fetch = partial(_fetched, store, self._pin)
         mine, *others = (Span(*part) for part in parts)
-        waiting = [self._access.fetchers.submit(fetch, span) for span in others]
-        results = [fetch(mine), *(future.result() for future in waiting)]
+        with self._meter.response():
+            waiting = [self._access.fetchers.submit(fetch, span) for span in others]
+            results = [fetch(mine), *(future.result() for future in waiting)]
         for _, received in results:
             self._meter.received(received)
         return [answer for answer, _ in results]
 
     def _attempt(self, span: Span) -> Answer:
         try:
-            return self._get_pinned(span)
+            with self._meter.response():
+                return self._get_pinned(span)
         except TransientError as error:
             self._meter.trouble = error
             raise

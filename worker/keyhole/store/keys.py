@@ -67,6 +67,9 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
 `failures:<minute>`
     hash. For each reason and bucket, separated by a space: the number of undecided attempts in this minute.
     Minutes are counted since 1970 by the ledger's clock. Expires.
+`workers`
+    zset. Names of the workers that take work, scored by the time at which they last recorded this. A worker
+    removes the names whose time is too old.
 `ledger:split`
     set. Ids of open entries that were split: new entries, each with some of the jobs, replace the original
     entry.
@@ -177,6 +180,7 @@ LEDGER_LATER: Final = f"{_PREFIX}:ledger:later"
 DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
+WORKERS: Final = f"{_PREFIX}:workers"
 
 #: The prefix of all keys that RedBeat writes.
 BEAT_PREFIX: Final = f"{_PREFIX}:beat:"

@@ -1,0 +1,112 @@
+"""Serves the page of metrics of a worker, a listener or a scheduler, if the settings name a port."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
+
+import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
+from billiard.process import current_process
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from keyhole import __version__
+from keyhole.errors import KeyholeError
+from keyhole.fleet.broker import is_redis, with_timeout
+from keyhole.fleet.forking import GATE
+from keyhole.inspectors.catalogue import NAMES
+from keyhole.jobs.queues import QUEUES
+from keyhole.settings import Settings
+from keyhole.store.connection import connect
+
+if TYPE_CHECKING:
+    from keyhole.metrics.gauges import StoreReader
+
+#: The longest wait, in seconds, for one response of Redis or of the broker.
+ANSWER_SECONDS: Final = 1.0
+#: The slot of a process that is not a pool process (`keyhole.metrics.processes`).
+MAIN: Final = "main"
+
+
+class MetricsPortError(KeyholeError):
+    """The page of metrics cannot be served."""
+
+    is_usage = True
+
+
+@contextmanager
+def metrics_served(app: Celery, settings: Settings, *, forks: bool = False) -> Iterator[None]:
+    """Serve the page of metrics during the `with` block, if `KEYHOLE_METRICS_PORT` is set.
+
+    Args:
+        app: The configured Celery application.
+        settings: The settings, which name a Redis.
+        forks: Whether this process is a worker, whose pool processes count, too.
+
+    Raises:
+        MetricsPortError: The address cannot be used.
+    """
+    if settings.metrics_port is None:
+        yield
+        return
+    # Import prometheus_client only if metrics are on.
+    from keyhole.metrics.gauges import StoreGauges  # noqa: PLC0415
+    from keyhole.metrics.page import metrics_page  # noqa: PLC0415
+
+    page = metrics_page(
+        (settings.metrics_host, settings.metrics_port),
+        StoreGauges(_reader(app, settings).read, GATE.working),
+        version=__version__,
+        guard=GATE.working,
+        formats=NAMES,
+        slot=_slot if forks else None,
+    )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(page)
+        except OSError as error:
+            raise MetricsPortError(
+                f"metrics cannot be served at {settings.metrics_host}:{settings.metrics_port} "
+                f"({error.strerror or error}); change KEYHOLE_METRICS_PORT or KEYHOLE_METRICS_HOST"
+            ) from error
+        yield
+
+
+def _slot() -> str:
+    """Return the number of this pool process. The process that replaces it gets the same number."""
+    index = getattr(current_process(), "index", None)
+    return MAIN if index is None else str(index)
+
+
+def _reader(app: Celery, settings: Settings) -> "StoreReader":
+    from keyhole.metrics.gauges import StoreReader, lengths_in_redis  # noqa: PLC0415 - as above
+
+    store, broker = str(settings.redis_url), str(settings.broker_url or settings.redis_url)
+    client = connect(store, answer_seconds=ANSWER_SECONDS, retries=0)
+    prefix = str(app.conf.broker_transport_options.get("global_keyprefix", ""))
+    if broker == store:
+        return StoreReader(client, prefix=prefix)
+    if is_redis(broker):
+        other = connect(broker, answer_seconds=ANSWER_SECONDS, retries=0)
+        return StoreReader(client, prefix=None, lengths=lengths_in_redis(other, prefix))
+    return StoreReader(client, prefix=None, lengths=lambda: (_lengths(app), {}))
+
+
+def _lengths(app: Celery) -> Mapping[str, int]:
+    """Return how many messages wait in each queue of RabbitMQ or SQS; nothing if the broker fails."""
+    options = with_timeout(app.conf.broker_transport_options, ANSWER_SECONDS)
+    found: dict[str, int] = {}
+    try:
+        with app.connection_for_write(
+            connect_timeout=ANSWER_SECONDS, transport_options=options
+        ) as connection:
+            for queue in QUEUES:
+                with connection.channel() as channel:
+                    try:
+                        declared = app.amqp.queues[queue].bind(channel).queue_declare(passive=True)
+                    except amqp.NotFound:  # no worker or publisher has declared the queue yet
+                        found[queue] = 0
+                    else:
+                        found[queue] = int(declared.message_count)
+    except (KombuError, OperationalError, amqp.AMQPError, OSError):
+        return {}
+    return found

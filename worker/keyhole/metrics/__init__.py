@@ -1,0 +1,9 @@
+"""Metrics for Prometheus. They are off unless `KEYHOLE_METRICS_PORT` is set.
+
+    an attempt, a verdict, … ──► recorder ──► prometheus_client ──┐
+                                 (does nothing, if off)           ├──► page ──► server: GET /metrics
+    Redis and the broker ──► gauges, read during a request ───────┘
+
+`table` lists all metrics. Only `counting`, `page` and `gauges` import `prometheus_client`, and only processes
+whose metrics are on import these modules.
+"""
