@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "worker" / "keyhole"
 #: The rooms, lowest first. A room can import itself and the rooms listed before it.
 ROOMS = [
+    "service_manager",
     "health",
     "inspectors",
     "masking",

@@ -1,6 +1,7 @@
 """Liveness of a process: the signs of life that it writes, and the check that reads them."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,3 +153,49 @@ class TestACheck:
         assert done.returncode == 1
         assert done.stderr == "no worker runs here\n"
         assert not {"celery", "boto3", "redis", "click", "pydantic", "logging"} & set(done.stdout.split())
+
+
+class TestToldToSystemd:
+    """The messages of sd_notify(3), on the kind of socket that systemd opens."""
+
+    @pytest.fixture(params=["/notify", "@"])
+    def systemd(
+        self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[socket.socket]:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        address = f"{tmp_path}/notify" if request.param == "/notify" else f"@keyhole-test-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+            listening.bind("\0" + address[1:] if address.startswith("@") else address)
+            listening.settimeout(10)
+            monkeypatch.setenv("NOTIFY_SOCKET", address)
+            yield listening
+
+    def test_are_the_start_each_sign_of_life_and_the_end(self, systemd: socket.socket) -> None:
+        heartbeat = HeartbeatFile.of_process("scheduler")
+
+        with heartbeat.kept():
+            heartbeat.beat("waits\nfor the lock")
+            heartbeat.beat()
+
+        told = [systemd.recv(4096) for _ in range(4)]
+        assert told == [
+            b"READY=1\nSTATUS=",
+            b"WATCHDOG=1\nSTATUS=waits for the lock",
+            b"WATCHDOG=1\nSTATUS=",
+            b"STOPPING=1\nSTATUS=",
+        ]
+
+    def test_is_no_sign_of_life_if_the_process_is_unhealthy(self, systemd: socket.socket) -> None:
+        HeartbeatFile.of_process("worker").beat(UNHEALTHY_PREFIX + "has held a task for 900 s")
+
+        assert systemd.recv(4096) == b"STATUS=has held a task for 900 s"
+
+    def test_is_nothing_if_systemd_has_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+        heartbeat = HeartbeatFile.of_process("worker")
+
+        with heartbeat.kept():
+            heartbeat.beat()
+
+            assert heartbeat.age() is not None

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,26 @@ def test_a_worker_is_well_while_it_works(site: Site) -> None:
     done = commands.keyhole("worker", "--check", env=site.env)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"the worker is healthy\n", b"")
+
+
+@pytest.mark.slow
+def test_systemd_is_told_when_a_worker_starts_lives_and_stops(faulty_site: Site, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(commands.PATIENCE)
+        env = faulty_site.env | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with commands.worker(env, faulty_site.log) as worker:
+            assert systemd.recv(4096).startswith(b"READY=1\n")
+            assert systemd.recv(4096).startswith(b"WATCHDOG=1\n")
+            worker.terminate()
+            worker.wait(commands.PATIENCE)
+            systemd.settimeout(0)
+            told = []
+            with suppress(BlockingIOError):
+                while True:
+                    told.append(systemd.recv(4096))
+    assert told[-1].startswith(b"STOPPING=1\n")
+    assert all(message.startswith(b"WATCHDOG=1\n") for message in told[:-1])
 
 
 @pytest.mark.slow

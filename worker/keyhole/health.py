@@ -11,6 +11,9 @@ PID and START identify a process: START is the time when it started. The files a
 files. The age of a file is the time since the last heartbeat. A file can contain a text about the process. If
 the text begins with `UNHEALTHY_PREFIX`, it describes a problem.
 
+Each heartbeat is also sent to systemd, if systemd has started the process (`service_manager`). systemd then
+restarts a process that sends no heartbeats.
+
 A check must be quick, so this module imports no module that is slow to import.
 
 Source: proc(5), `/proc/pid/stat` field 22 (start time in clock ticks since boot).
@@ -23,6 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from keyhole import service_manager
 
 #: Seconds without a heartbeat after which a process is unhealthy.
 STALE_SECONDS: Final = 60.0
@@ -64,15 +69,17 @@ class HeartbeatFile:
             import logging  # noqa: PLC0415
 
             logging.getLogger(__name__).warning("cannot write the heartbeat for `--check`: %s", error)
+        service_manager.tell(service_manager.READY)
         try:
             yield
         finally:
+            service_manager.tell(service_manager.STOPPING)
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
                 self.path.parent.rmdir()  # fails if other processes have files in this folder
 
     def beat(self, text: str = "") -> None:
-        """Touch the file and set its text. Errors are ignored."""
+        """Touch the file, set its text, and tell systemd. Errors are ignored."""
         with suppress(OSError):
             if text != self._text:
                 draft = self.path.with_suffix(".new")
@@ -83,6 +90,10 @@ class HeartbeatFile:
                 self._text = text
             else:
                 self._touch()
+        if text.startswith(UNHEALTHY_PREFIX):  # without a sign of life, systemd restarts the process
+            service_manager.tell(status=text.removeprefix(UNHEALTHY_PREFIX))
+        else:
+            service_manager.tell(service_manager.ALIVE, status=text)
 
     def _touch(self) -> None:
         descriptor = _opened(self.path)
