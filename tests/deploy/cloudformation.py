@@ -25,7 +25,7 @@ GIVEN: Final[Mapping[str, object]] = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
     """Reads `!Sub "a"` as `{"Fn::Sub": "a"}`, and `!Ref a` as `{"Ref": "a"}`."""
 
 
@@ -76,20 +76,21 @@ class Stack:
             return [value for one in node if (value := self._resolved(one)) is not _NO_VALUE]
         if not isinstance(node, dict):
             return node
-        if len(node) == 1:
-            ((function, value),) = node.items()
-            if function == "Ref":
-                return self._values.get(value, node)
-            if function == "Fn::GetAtt":
-                return self._values.get(value, node)
-            if function == "Fn::Sub":
+        if len(node) == 1 and next(iter(node)).startswith(("Ref", "Fn::")):
+            return self._called(node)
+        return {key: value for key, one in node.items() if (value := self._resolved(one)) is not _NO_VALUE}
+
+    def _called(self, call: dict[str, Any]) -> Any:
+        ((function, value),) = call.items()
+        match function:
+            case "Ref" | "Fn::GetAtt":
+                return self._values.get(value, call)
+            case "Fn::Sub":
                 return re.sub(r"\$\{([\w:.]+)\}", lambda found: str(self._values[found[1]]), value)
-            if function == "Fn::FindInMap":
-                name, *at = map(self._resolved, value)
-                return TEMPLATE["Mappings"][name][at[0]][at[1]]
-            if function == "Fn::If":
+            case "Fn::FindInMap":
+                name, key, second = map(self._resolved, value)
+                return TEMPLATE["Mappings"][name][key][second]
+            case "Fn::If":
                 condition, yes, no = value
                 return self._resolved(yes if self._holds(TEMPLATE["Conditions"][condition]) else no)
-        return {
-            key: value for key, one in node.items() if (value := self._resolved(one)) is not _NO_VALUE
-        }
+        raise NotImplementedError(function)

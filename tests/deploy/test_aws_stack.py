@@ -1,0 +1,205 @@
+"""The CloudFormation stack in moto: an upload becomes a tag, and moto checks the permissions of the roles.
+
+moto ignores bucket policies and queue policies in a template. `test_aws.py` and `test_gate.py` check these.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from keyhole.builders import qcow2
+from tests.deploy.cloudformation import PATH
+from tests.e2e import commands
+from tests.pages import REFERENCE, ROOT
+from tests.ports import free_port
+from tests.tools import environment, need
+
+pytestmark = pytest.mark.slow
+
+SAFE = qcow2(1024**3).to_bytes()
+UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
+
+
+class Account:
+    """An AWS account that moto simulates in a process of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.admin = boto3.Session("admin", "secret", region_name="us-east-1")
+
+    def client(self, service: str, session: "boto3.Session | None" = None) -> Any:
+        return (session or self.admin).client(service, endpoint_url=self.url)
+
+    def check_permissions(self) -> None:
+        """From now on, moto checks the permission for every request."""
+        url, headers = f"{self.url}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        urlopen(Request(url, b"0", headers)).close()  # noqa: S310 - HTTP on this host
+
+    def session(self, role_arn: str) -> "boto3.Session":
+        """Take a role."""
+        given = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="test")["Credentials"]
+        return boto3.Session(
+            given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name="us-east-1"
+        )
+
+    def outputs(self, stack: str) -> dict[str, str]:
+        (found,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        assert found["StackStatus"] == "CREATE_COMPLETE"
+        return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+    def env(self, session: "boto3.Session", **settings: object) -> dict[str, str]:
+        """The environment of a process that has taken a role."""
+        credentials = session.get_credentials()
+        assert credentials is not None
+        return commands.environment(
+            AWS_ACCESS_KEY_ID=credentials.access_key,
+            AWS_SECRET_ACCESS_KEY=credentials.secret_key,
+            AWS_DEFAULT_REGION="us-east-1",
+            **({"AWS_SESSION_TOKEN": credentials.token} if credentials.token else {}),
+            **settings,
+        )
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    port = free_port()
+    server = (sys.executable, "-c", "from moto.server import main; main()", "-p", str(port))
+    url = f"http://127.0.0.1:{port}"
+    with commands.started(env=commands.environment(), log=tmp_path / "moto.log", program=server):
+        commands.until(lambda: answers(url))
+        yield Account(url)
+
+
+def answers(url: str) -> bool:
+    try:
+        urlopen(f"{url}/moto-api/data.json").close()  # noqa: S310 - HTTP on this host
+    except URLError:
+        return False
+    return True
+
+
+def refused(call: Any, **arguments: object) -> bool:
+    """Return whether moto refuses a call because the role does not permit it."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 403, error
+        return True
+    return False
+
+
+def test_an_upload_becomes_a_tag_with_only_the_permissions_of_the_roles(
+    account: Account, valkey_url: str, tmp_path: Path
+) -> None:
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="images")
+    s3.put_bucket_versioning(Bucket="images", VersioningConfiguration={"Status": "Enabled"})
+    account.client("cloudformation").create_stack(
+        StackName="keyhole",
+        TemplateBody=PATH.read_text(encoding="utf-8"),
+        Parameters=[
+            {"ParameterKey": "Bucket", "ParameterValue": "images"},
+            {"ParameterKey": "Prefix", "ParameterValue": "uploads/"},
+        ],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    outputs = account.outputs("keyhole")
+    s3.put_bucket_notification_configuration(
+        Bucket="images", NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+    sessions = {role: account.session(outputs[f"{role}RoleArn"]) for role in ("Reader", "Tagger", "Listener")}
+    settings = {
+        "KEYHOLE_REDIS_URL": valkey_url,
+        "KEYHOLE_S3_ENDPOINT_URL": account.url,
+        "KEYHOLE_SINKS": "redis,tags",
+        "XDG_RUNTIME_DIR": tmp_path,
+    }
+    queue = outputs["EventsUrl"].replace("https://sqs.us-east-1.amazonaws.com", account.url)
+    for key, body in (("uploads/a b.qcow2", SAFE), ("uploads/c.qcow2", UNSAFE), ("other/d.qcow2", SAFE)):
+        s3.put_object(Bucket="images", Key=key, Body=body)
+    allow_batches_in_moto(account, outputs["ListenerRoleArn"])
+    account.check_permissions()
+
+    worker_env = account.env(sessions["Tagger"], **settings)
+    with commands.worker(worker_env, tmp_path / "worker.log"):
+        listener_env = account.env(sessions["Listener"], **settings)
+        done = commands.keyhole("listen", "--until-empty", queue, env=listener_env)
+        assert done.returncode == 0, done.stderr
+        # No event came about the object outside the prefix.
+        told = json.loads(commands.lines(done.stderr)[-1])
+        assert (told["received"], told["published"]) == (2, 2)
+        tagger = account.client("s3", sessions["Tagger"])
+        for key, status in (("uploads/a b.qcow2", "safe"), ("uploads/c.qcow2", "unsafe")):
+            commands.until(lambda key=key, status=status: tag(tagger, key) == status)
+        assert refused(tagger.get_object, Bucket="images", Key="other/d.qcow2")
+    assert "AccessDenied" not in (tmp_path / "worker.log").read_text()
+    reader_env = account.env(sessions["Reader"], **settings | {"KEYHOLE_SINKS": "redis"})
+    listed = commands.keyhole("inspect", "-r", "s3://images/uploads/", env=reader_env)
+    assert (listed.returncode, b"backing_file" in listed.stdout) == (1, True), listed.stderr
+
+    at = {"Bucket": "images", "Key": "uploads/c.qcow2"}
+    tags = {"TagSet": [{"Key": "keyhole-status", "Value": "safe"}]}
+    for role, session in sessions.items():
+        client = account.client("s3", session)
+        assert refused(client.put_object, **at, Body=SAFE)
+        assert refused(client.delete_object, **at)
+        assert refused(client.put_object_tagging, **at, Tagging=tags) == (role != "Tagger")
+        assert refused(client.get_object, **at) == (role == "Listener")
+        receives = account.client("sqs", session).receive_message
+        assert refused(receives, QueueUrl=queue) == (role != "Listener")
+
+
+def allow_batches_in_moto(account: Account, role_arn: str) -> None:
+    """Allow two batch calls by names that only moto knows.
+
+    AWS has no actions with these names: sqs:DeleteMessage and sqs:ChangeMessageVisibility also permit the
+    batch calls.
+    """
+    names = ["sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch"]
+    statement = {"Effect": "Allow", "Action": names, "Resource": "*"}
+    account.client("iam").put_role_policy(
+        RoleName=role_arn.rpartition("/")[2],
+        PolicyName="moto",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+
+
+def tag(s3: Any, key: str) -> str | None:
+    """The object's tag `keyhole-status`."""
+    found = s3.get_object_tagging(Bucket="images", Key=key)["TagSet"]
+    return next((one["Value"] for one in found if one["Key"] == "keyhole-status"), None)
+
+
+def test_the_commands_of_the_page_deploy_the_stack(account: Account, tmp_path: Path) -> None:
+    need("aws", "awscli, from PyPI")
+    account.client("s3").create_bucket(Bucket="images")
+    env = account.env(account.admin, AWS_ENDPOINT_URL=account.url, PATH=environment()["PATH"])
+    log = tmp_path / "log"
+    script = "set -e\n" + "\n".join(
+        re.findall(r"^```sh\n(.*?)^```$", REFERENCE["aws"], re.MULTILINE | re.DOTALL)
+    )
+
+    with commands.started("-c", script, program=("bash",), env=env, log=log, cwd=ROOT) as process:
+        assert process.wait(commands.PATIENCE) == 0, log.read_text()
+
+    iam, sqs = account.client("iam"), account.client("sqs")
+    roles = [role["RoleName"] for role in iam.list_roles()["Roles"]]
+    (tagger,) = [name for name in roles if "Tagger" in name]
+    attached = iam.list_attached_role_policies(RoleName=tagger)["AttachedPolicies"]
+    assert any("Listener" in policy["PolicyName"] for policy in attached)
+    (stack,) = account.client("cloudformation").describe_stacks(StackName="keyhole")["Stacks"]
+    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
+    assert (parameters["Bucket"], parameters["Gate"]) == ("images", "on")
+    account.client("s3").put_object(Bucket="images", Key="a.qcow2", Body=SAFE)
+    (queue,) = [url for url in sqs.list_queues()["QueueUrls"] if "-Queue-" in url]
+    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    assert '"Object Created"' in message["Body"]
