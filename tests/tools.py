@@ -14,6 +14,7 @@ import pytest
 #: The Debian package of each tool, if the package's name is not the tool's name.
 PACKAGES = {
     "7zz": "7zip",
+    "aws": "awscli, from PyPI",
     "blkid": "util-linux",
     "bsdtar": "libarchive-tools",
     "cp": "coreutils",

@@ -33,6 +33,8 @@ NOT_RUN = {
     "pytest": "it is a run of these tests",
     "ruff check": "it needs the sources and their configuration; .ci/run runs it",
     "aws s3api": "it needs AWS's command line; tests/deploy and tests/ceph try the policies",
+    "aws cloudformation": "tests/deploy/test_aws_stack.py runs it",
+    "aws iam": "the same",
     "keyhole audit s3://images/ --inventory": "it needs an inventory; tests/intake/inventory makes some",
     "openssl req": "tests/deploy/test_redis.py runs it",
     "export KEYHOLE_REDIS_URL='rediss:": "the same, with a server that has these certificates",
