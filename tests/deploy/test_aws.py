@@ -9,6 +9,7 @@ from typing import Any
 import cfnlint
 import pytest
 
+from tests.deploy.bucket_policy import policy_denies
 from tests.deploy.cloudformation import ACCOUNT, FOLDER, GIVEN, TEMPLATE, Stack
 from tests.pages import REFERENCE, ROOT, rows
 
@@ -183,6 +184,25 @@ class TestTheGate:
         assert not stack().has("BucketPolicy")
         assert stack(Gate="on").has("BucketPolicy")
 
+    def test_the_reader_only_reads_and_the_tagger_also_tags(self) -> None:
+        policy = stack(Gate="on").policy("BucketPolicy")
+        reader, tagger = str(GIVEN["ReaderRole.Arn"]), str(GIVEN["TaggerRole.Arn"])
+        somebody = "arn:aws:iam::111122223333:user/somebody"
+        for action in ("s3:GetObject", "s3:GetObjectVersion"):
+            denied = [policy_denies(policy, action, who) for who in (reader, tagger, somebody)]
+            assert denied == [False, False, True]
+        for action in ("s3:PutObjectTagging", "s3:DeleteObjectVersionTagging"):
+            denied = [policy_denies(policy, action, who) for who in (reader, tagger, somebody)]
+            assert denied == [True, False, True]
+
+    @pytest.mark.parametrize(("status", "denied"), [("safe", False), ("rejected", False), ("unsafe", True)])
+    def test_only_allowed_statuses_can_be_read(self, status: str, *, denied: bool) -> None:
+        policy = stack(AllowedStatuses=["safe", "rejected"]).policy("BucketPolicy")
+        context = {"s3:ExistingObjectTag/keyhole-status": status}
+        somebody = "arn:aws:iam::111122223333:user/somebody"
+        assert policy_denies(policy, "s3:GetObject", somebody, context) == denied
+        assert policy_denies(policy, "s3:GetObject", somebody)
+
     def test_with_one_role_it_is_the_gate_of_the_readme(self) -> None:
         role = "arn:aws:iam::111122223333:role/keyhole"
         text = json.dumps(POLICIES["gate"]).replace("${bucket}", "images").replace("${prefix}", "")
@@ -190,12 +210,6 @@ class TestTheGate:
             json.dumps([role, role]), f'"{role}"'
         )
         assert json.loads(text) == json.loads((ROOT / "deploy" / "gate.json").read_text(encoding="utf-8"))
-
-    def test_the_statuses_that_can_be_read_are_a_parameter(self) -> None:
-        policy = stack(AllowedStatuses=["safe", "rejected"]).policy("BucketPolicy")
-        assert policy["Statement"][0]["Condition"]["StringNotEquals"] == {
-            "s3:ExistingObjectTag/keyhole-status": ["safe", "rejected"]
-        }
 
 
 def test_the_page_lists_every_parameter() -> None:

@@ -106,8 +106,15 @@ def test_an_upload_becomes_a_tag_with_only_the_permissions_of_the_roles(
         StackName="keyhole",
         TemplateBody=PATH.read_text(encoding="utf-8"),
         Parameters=[
-            {"ParameterKey": "Bucket", "ParameterValue": "images"},
-            {"ParameterKey": "Prefix", "ParameterValue": "uploads/"},
+            {"ParameterKey": name, "ParameterValue": value}
+            for name, value in {
+                "Bucket": "images",
+                "Prefix": "uploads/",
+                "Trust": "irsa",
+                "OidcProvider": "oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE",
+                "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/a",
+                "Gate": "on",
+            }.items()
         ],
         Capabilities=["CAPABILITY_IAM"],
     )

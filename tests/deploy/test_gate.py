@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from keyhole.results.tags import STATUS
+from tests.deploy.bucket_policy import policy_denies
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 GATES = {name: json.loads((DEPLOY / name).read_text()) for name in ("gate.json", "gate-ceph.json")}
@@ -59,25 +60,7 @@ def test_its_actions_and_conditions_are_known(name: str) -> None:
 
 
 def denies(action: str, principal: str, context: Mapping[str, str] | None = None) -> bool:
-    """Whether the policy makes AWS deny a request."""
-    context = {"aws:PrincipalArn": principal, **(context or {})}
-    return any(
-        action in statement["Action"] and all(holds(*one, context) for one in statement["Condition"].items())
-        for statement in GATES["gate.json"]["Statement"]
-    )
-
-
-def holds(operator: str, wanted: Mapping[str, str], context: Mapping[str, str]) -> bool:
-    """Whether a condition is true. A negated operator is true if the request does not contain the key."""
-    for key, value in wanted.items():
-        if operator == "Null":
-            if (key not in context) != (value == "true"):
-                return False
-        else:
-            assert operator in {"StringNotEquals", "ArnNotEquals"}
-            if context.get(key) == value:
-                return False
-    return True
+    return policy_denies(GATES["gate.json"], action, principal, context)
 
 
 class TestTheLogicOfAws:
