@@ -4,47 +4,39 @@ A dead letter, or letter for short, is a record of work that Keyhole gave up. Th
 this work, for example a message.
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import islice
 
 import click
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from keyhole.cli.backend import backend
+from keyhole.cli.dead_view import ID_CHARACTERS, page, table
 from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.terminal import SafeConsole
-from keyhole.inspectors.text import printable, shown
+from keyhole.inspectors.text import shown
 from keyhole.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, with_new_ids
 from keyhole.intake.events.handling import DUPLICATES, PUBLISHED, Handler
 from keyhole.intake.events.notifications import NotUnderstoodError
+from keyhole.jobs.deliveries import Deliveries
 from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.tag_debts import TagDebts
-from keyhole.masking import masked
-from keyhole.reports.figures import size
+from keyhole.results.sinks.event import Event
 from keyhole.results.tags import TAG_DEBT
 from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store.connection import connect
 
-#: `keyhole dead list` shows this many characters of each id. This is enough to distinguish a million letters.
-ID_CHARACTERS = 12
-#: How many bytes of a body `keyhole dead show` prints.
-SHOWN_BYTES = 4096
-
 
 @click.group("dead")
 def dead_command() -> None:
-    """Show, retry or drop dead letters: messages, jobs and tags that failed.
+    """Show, retry or drop dead letters: messages, jobs, tags and events that failed.
 
     The following become dead letters: an event message that Keyhole received KEYHOLE_DEAD_AFTER times and did
     not understand; a message from the broker that no worker accepts; a job whose retries have failed, or that
-    kills its workers; and tags that Keyhole still cannot write after KEYHOLE_UNDECIDED_SECONDS. Dead letters
-    are stored until you retry or drop them.
+    kills its workers; tags that Keyhole still cannot write after KEYHOLE_UNDECIDED_SECONDS; and an event that
+    a sink refuses, or that Keyhole still cannot send after KEYHOLE_UNDECIDED_SECONDS. Dead letters are stored
+    until you retry or drop them.
 
     \b
     keyhole dead list
@@ -81,7 +73,7 @@ def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
         if not letters:
             click.echo("no dead letters" + (" of this kind" if kind else ""))
             return
-        SafeConsole().print(_table(letters[:limit]))
+        SafeConsole().print(table(letters[:limit]))
         if len(letters) > limit:
             click.echo(f"These are the latest {limit} of {dead.count()}; there are more (--limit).", err=True)
 
@@ -110,7 +102,7 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
                 )
             click.echo(letter.body or b"", nl=False)
         else:
-            SafeConsole().print(_page(letter))
+            SafeConsole().print(page(letter))
 
 
 @dead_command.command("retry")
@@ -125,10 +117,10 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
 
     An event message is processed as if it had just arrived, with the KEYHOLE_EVENTS_… settings of this
     command. If Keyhole still does not understand the message, its letter stays. A job is queued again. If the
-    job belonged to an audit, the audit does not count the new job. If the letter contains tags, the workers
-    try to write the tags again. A letter is removed after its work has been queued or recorded. If
-    KEYHOLE_SIGNING_KEY_FILE is set, the command sends a message without a valid signature only if you name
-    the id of its letter. Inspect such a letter first with `keyhole dead show`.
+    job belonged to an audit, the audit does not count the new job. If the letter contains tags or an event,
+    the workers try to write the tags or to send the event again. A letter is removed after its work has been
+    queued or recorded. If KEYHOLE_SIGNING_KEY_FILE is set, the command sends a message without a valid
+    signature only if you name the id of its letter. Inspect such a letter first with `keyhole dead show`.
 
     Exit code: 0 all letters were removed, 3 some letters stay.
     """
@@ -197,6 +189,8 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
 
     if letter.kind is LetterKind.TAGS:
         return _owe_again(letter.body, services().tag_debts)
+    if letter.kind is LetterKind.EVENT:
+        return _send_event(letter)
     try:
         entry = with_new_ids(ENTRY.validate_json(letter.body))
     except ValueError as error:
@@ -224,6 +218,21 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
     except ValueError as error:
         raise NotUnderstoodError(f"its tags cannot be read: {str(error).splitlines()[0]}") from error
     return "its tags will be written"
+
+
+def _send_event(letter: DeadLetter) -> str:
+    """Record again that an event must be sent to its sink, so that the workers send it.
+
+    Raises:
+        NotUnderstoodError: This version of Keyhole cannot read the event.
+    """
+    from keyhole.fleet.services import services
+
+    try:
+        Deliveries(services().redis, letter.source).record(Event.from_json(letter.body or b""))
+    except ValueError as error:
+        raise NotUnderstoodError(f"its event cannot be read: {str(error).splitlines()[0]}") from error
+    return f"its event will be sent to {letter.source}"
 
 
 def _send_again(body: bytes, *, named: bool) -> str:
@@ -292,52 +301,3 @@ def _id_of(dead: DeadLetters, text: str) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def _table(letters: Sequence[DeadLetter]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("letter", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("last, UTC", no_wrap=True)
-    table.add_column("times", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold", ratio=1, min_width=20)
-    for letter in letters:
-        table.add_row(
-            letter.id[:ID_CHARACTERS],
-            letter.kind.value,
-            letter.last_at.strftime("%m-%d %H:%M"),
-            f"{letter.times:,}",
-            size(letter.size),
-            Text(shown(letter.reason)),
-        )
-    return table
-
-
-def _page(letter: DeadLetter) -> Group:
-    """Return all facts about a letter, and the beginning of its body."""
-    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    facts.add_column(no_wrap=True, style="bold")
-    facts.add_column(overflow="fold")
-    facts.add_row("letter", letter.id)
-    facts.add_row("kind", letter.kind.value)
-    facts.add_row("from", Text(shown(letter.source)))
-    facts.add_row("reason", Text(shown(letter.reason)))
-    facts.add_row("times", f"{letter.times:,}")
-    facts.add_row("first", letter.first_at.isoformat(timespec="seconds"))
-    facts.add_row("last", letter.last_at.isoformat(timespec="seconds"))
-    body = letter.body or b""
-    kept = "" if letter.is_whole else f"; only the first {size(len(body))} are stored"
-    facts.add_row("size", f"{size(letter.size)} ({letter.size:,} bytes){kept}")
-    lines = [masked(printable(line)) for line in _pretty(body[:SHOWN_BYTES], whole=len(body) <= SHOWN_BYTES)]
-    if len(body) > SHOWN_BYTES:
-        lines.append(f"… the first {size(SHOWN_BYTES)}; for the whole body: keyhole dead show --body")
-    return Group(facts, Text(), Text("\n".join(lines)))
-
-
-def _pretty(body: bytes, *, whole: bool) -> list[bytes]:
-    """Return the lines of a body. A complete JSON body is indented."""
-    if whole:
-        with suppress(ValueError, RecursionError):
-            return json.dumps(json.loads(body), indent=2, ensure_ascii=True).encode().split(b"\n")
-    return body.split(b"\n")

@@ -28,9 +28,9 @@ from keyhole.confinement.malloc import ARENAS, give_back
 #: arenas.
 ADDRESS_SPACE: Final = 512 << 20
 #: `_STACK` is the stack of a thread in bytes, if the system does not limit it. `_OTHER_THREADS` is the number
-#: of threads that do not scan, such as the heartbeat. `_CORE_STACK` is the stack in bytes of an obstore
-#: thread: obstore starts one thread for each core.
-_STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 8, 2 << 20
+#: of threads that do not scan, such as the heartbeat and the threads that send events. `_CORE_STACK` is the
+#: stack in bytes of an obstore thread: obstore starts one thread for each core.
+_STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 20, 2 << 20
 #: The most open files for each scanning thread, and for the rest of the process. A scanning thread needs one
 #: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve. For each scanning
 #: thread there is a thread that fetches a second range of an object and needs one more connection.
@@ -64,8 +64,12 @@ def limit_addresses(threads: int, memory: int) -> None:
     _soften(resource.RLIMIT_AS, _addresses() + ADDRESS_SPACE + memory + stacks + ARENAS * _ARENA)
 
 
-def limit_cpu(seconds: float) -> None:
-    """End this process when it has used `seconds` more seconds of CPU time."""
+def limit_cpu(seconds: float | None) -> None:
+    """End this process when it has used `seconds` more seconds of CPU time; `None` removes the limit."""
+    if seconds is None:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+        return
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _soften(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 1)
 

@@ -136,8 +136,8 @@ class AuditWork:
         services = self._services
         job_id = f"{claim.audit_id}-{claim.page}-archived"
         to_redis = reports if "redis" in services.settings.sinks else ()
-        for report in to_redis:
-            services.store.write(report, job_id=job_id, sequencer=None)
+        for report in reports:
+            self._scan_work.record_unscanned(report, job_id)
         if services.audits.commit(claim, result):
             page_committed(result)
             for report in to_redis:

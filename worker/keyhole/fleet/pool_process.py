@@ -1,4 +1,4 @@
-"""Confines the pool processes of a worker, and ends a pool process whose confinement is outdated.
+"""Confines the pool processes of a worker, starts their threads, and ends processes that are outdated.
 
 A pool process is confined before its first task, which means that the kernel limits the files and other
 resources that the process can use. When a pool process ends, Celery starts another one in its place.
@@ -6,6 +6,8 @@ resources that the process can use. When a pool process ends, Celery starts anot
 The worker's main process is not confined: it reads no content of images, it starts the pool processes, and it
 needs access to more files than they do. A pool that runs in the main process (`--pool solo`, `--pool
 threads`) is not confined either.
+
+The threads send events to sinks (`keyhole.fleet.delivering`).
 
 Only workers import this module. A program that submits jobs must not confine its own processes.
 """
@@ -23,6 +25,7 @@ from celery.signals import (
     task_postrun,
     task_prerun,
     worker_process_init,
+    worker_process_shutdown,
     worker_shutdown,
 )
 
@@ -32,6 +35,7 @@ from keyhole.confinement.limits import limit_cpu
 from keyhole.confinement.needs import Needs, needs
 from keyhole.confinement.stuck import StuckWatch
 from keyhole.fleet.auditing import INVENTORIES
+from keyhole.fleet.delivering import Deliverer
 from keyhole.fleet.services import Services, services
 from keyhole.jobs.entry import LEASE_SECONDS
 from keyhole.metrics.recorder import Recorder, recorder, use_recorder
@@ -47,6 +51,8 @@ UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 #: then, the process's leases have expired, and other workers consider it lost.
 _allowed: Needs | None = None
 _stuck: StuckWatch | None = None
+#: Sends events from this process; `None` if no sink receives events.
+_deliverer: Deliverer | None = None
 
 
 def scanner_needs(services: Services) -> Needs:
@@ -76,6 +82,7 @@ def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery 
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:
         log.warning("scans are not confined, because the pool runs in the worker's main process")
+        _begin_delivering()
 
 
 def _end_worker(**_: object) -> None:
@@ -84,20 +91,41 @@ def _end_worker(**_: object) -> None:
     If another worker on this host uses the same folder, its pool processes then find that their confinement
     is outdated, and are replaced.
     """
+    _end_process()
     with suppress(OSError):
         INVENTORIES.rmdir()
 
 
 def _begin_process(**_: object) -> None:
-    """Confine this pool process, and start to watch its threads."""
-    global _allowed, _stuck  # noqa: PLW0603 - each process needs exactly one
+    """Confine this pool process, and start its threads."""
+    global _stuck  # noqa: PLW0603 - each process needs exactly one
     if current_process().name == "MainProcess":
         return
     _stuck = StuckWatch(LEASE_SECONDS)
     _begin_to_count()
+    if services().settings.confine != "off":
+        _confine()
+    # Start the threads last, because a restriction applies only to threads that start after it.
+    _begin_delivering()
+
+
+def _begin_delivering() -> None:
+    """Start the threads that send events, if a sink receives events."""
+    global _deliverer  # noqa: PLW0603 - each process needs exactly one
+    if services().settings.event_sinks:
+        _deliverer = Deliverer(services())
+        _deliverer.start()
+
+
+def _end_process(**_: object) -> None:
+    """Send the events that are due now."""
+    if _deliverer is not None:
+        _deliverer.stop()
+
+
+def _confine() -> None:
+    global _allowed  # noqa: PLW0603 - each process needs exactly one
     settings = services().settings
-    if settings.confine == "off":
-        return
     # Create the folder that the process writes to. A confined process could not create it.
     with suppress(OSError):
         INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -141,6 +169,9 @@ def _begin_task(**_: object) -> None:
 
 
 def _end_task(**_: object) -> None:
+    if _allowed is not None:
+        # While the process has no task, its threads still send events.
+        limit_cpu(None)
     if _stuck is not None:
         _stuck.end()
 
@@ -148,5 +179,6 @@ def _end_task(**_: object) -> None:
 celeryd_after_setup.connect(_begin_worker, weak=False)
 worker_shutdown.connect(_end_worker, weak=False)
 worker_process_init.connect(_begin_process, weak=False)
+worker_process_shutdown.connect(_end_process, weak=False)
 task_prerun.connect(_begin_task, weak=False)
 task_postrun.connect(_end_task, weak=False)

@@ -1,7 +1,8 @@
 """The steps of one job: scan the object, write its tags, and record the verdict.
 
 An entry contains the jobs of one message (see the glossary in `keyhole.jobs.ledger`). The sinks are the
-places to which Keyhole writes verdicts: Redis, the tags of the object, or both.
+places to which Keyhole writes verdicts: Redis, the tags of the object, and receivers of events. This module
+only records the events; `keyhole.fleet.delivering` sends them.
 """
 
 import logging
@@ -79,11 +80,7 @@ class ScanWork:
 
         If the job belongs to an audit, also store the result for the audit.
         """
-        steps = self.recording(entry, job, report)
-        if steps:
-            (answer,) = self._services.round_trips.run(steps)
-            if isinstance(answer, BaseException):
-                raise answer
+        self._run(self.recording(entry, job, report))
 
     def recording(self, entry: Entry, job: ScanJob, report: Report) -> list[Step]:
         """Write a verdict to the sinks other than Redis, and return steps that write it to Redis.
@@ -102,16 +99,36 @@ class ScanWork:
         steps: list[Step] = []
 
         def record() -> bool:
-            return not to_redis or services.store.write(report, job_id=job.id, sequencer=job.sequencer)
+            if to_redis:
+                return services.store.write(report, job_id=job.id, sequencer=job.sequencer)
+            self._run(services.notifier.recording(report, job_id=job.id))
+            return True
 
         if "tags" in services.settings.sinks:
             self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append)
             tags_requested(services, job.storage_class, asked)
         elif to_redis:
             steps.append(services.store.writing(report, job_id=job.id, sequencer=job.sequencer))
+        else:
+            steps += services.notifier.recording(report, job_id=job.id)
         if entry.audit is not None:
             steps.append(self._accounting(entry.audit, entry.part_of or entry.id, job, report, asked))
         return steps
+
+    def record_unscanned(self, report: Report, job_id: str) -> None:
+        """Write a verdict to Redis, if it is a sink, and record its event. The object gets no tags."""
+        services = self._services
+        if "redis" in services.settings.sinks:
+            services.store.write(report, job_id=job_id, sequencer=None)
+        else:
+            self._run(services.notifier.recording(report, job_id=job_id))
+
+    def _run(self, steps: list[Step]) -> None:
+        """Send steps to Redis, if there are any."""
+        if steps:
+            (answer,) = self._services.round_trips.run(steps)
+            if isinstance(answer, BaseException):
+                raise answer
 
     def on_undecided(self, entry: Entry, _: ScanJob, report: Report) -> None:
         """Record a tag debt, so that a worker corrects tags that contradict the object's recorded verdict.

@@ -19,6 +19,7 @@ from keyhole.jobs.liveness import Liveness
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.results.lookup import Lookup
 from keyhole.results.redis_store import RedisStore
+from keyhole.results.sinks.notifier import Notifier
 from keyhole.results.tag_writer import TagWriter
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.policy import ruleset
@@ -112,7 +113,13 @@ class Services:
             self.redis,
             expiry_seconds=self.settings.record_seconds or None,
             stream_length=self.settings.stream_length,
+            notifier=self.notifier,
         )
+
+    @cached_property
+    def notifier(self) -> Notifier:
+        """Decides which sinks get an event about a verdict."""
+        return Notifier(self.settings.event_sinks, self.settings.notify_statuses)
 
     @cached_property
     def lookup(self) -> Lookup:

@@ -1,9 +1,10 @@
-"""Dead letters: failed messages, jobs and tags, which Keyhole stores until a user retries or drops them.
+"""Dead letters: failed messages, jobs, tags and events. They are stored until a user retries or drops them.
 
     a message ──► not understood, N times ──┐
                                             ├──► a letter ──► retried: deleted when its jobs are published
     a ledger entry ──► given up ────────────┤            └──► dropped
-    tags not yet written ──► given up ──────┘
+    tags not yet written ──► given up ──────┤
+    an event not yet sent ──► given up ─────┘
 
 A ledger entry records one or more scan jobs until their verdicts are written (`keyhole.jobs.ledger`).
 
@@ -36,8 +37,10 @@ from uuid import uuid4
 import redis
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from keyhole.intake.dead_letter_scripts import ADD, DROP_UNCHANGED
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.masking import masked
+from keyhole.results.sinks.event import Event
 from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 from keyhole.store.durability import Durability
@@ -59,39 +62,6 @@ _PAGE: Final = 100
 #: The fields that a list of letters shows.
 _HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")
 
-_ADD: Final = """
--- KEYS[1]  zset: ids of dead letters, scored by the time of the last failure
--- KEYS[2]  the letter
--- KEYS[3]  the count of receives, which this script deletes
--- ARGV[1]  letter id
--- ARGV[2]  the number of failures to add
--- ARGV[3]  1: do nothing if the letter does not exist
--- ARGV[4…] fields of the letter, each followed by its value
-if ARGV[3] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
-    return
-end
-local time = redis.call('TIME')
-local now = string.format('%.6f', time[1] + time[2] / 1e6)
-redis.call('HSETNX', KEYS[2], 'first', now)
-redis.call('HSET', KEYS[2], 'last', now, unpack(ARGV, 4))
-redis.call('HINCRBY', KEYS[2], 'times', ARGV[2])
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('DEL', KEYS[3])
-"""
-
-_DROP_UNCHANGED: Final = """
--- KEYS[1]  zset: ids of dead letters, scored by the time of the last failure
--- KEYS[2]  the letter
--- ARGV[1]  letter id
--- ARGV[2]  the letter's number of failures when the caller read it
--- returns 1 if the letter was dropped; 0 if its number of failures has changed, so that it was not dropped
-if redis.call('HGET', KEYS[2], 'times') ~= ARGV[2] then
-    return 0
-end
-redis.call('ZREM', KEYS[1], ARGV[1])
-return redis.call('DEL', KEYS[2])
-"""
-
 
 class LetterKind(StrEnum):
     """The kind of a dead letter's content."""
@@ -104,6 +74,8 @@ class LetterKind(StrEnum):
     REFUSED = "refused"
     #: Tags that could not be written to an object, as JSON (`keyhole.results.tags.TagDebt`).
     TAGS = "tags"
+    #: An event that could not be sent to a sink. The source is the sink, and the body is the event.
+    EVENT = "event"
 
 
 class Dead(NamedTuple):
@@ -146,6 +118,12 @@ class Dead(NamedTuple):
         named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
         body = TAG_DEBT.dump_json(debt, exclude_defaults=True)
         return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
+
+    @classmethod
+    def event(cls, sink: str, event: Event, reason: str) -> Self:
+        """The letter for an event that could not be sent. For each sink, an event has at most one letter."""
+        named = f"{sink} {event.id}".encode()
+        return cls(_id(LetterKind.EVENT, named), LetterKind.EVENT, sink, event.body, reason)
 
 
 class DeadLetter(BaseModel):
@@ -194,8 +172,8 @@ class DeadLetters:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._durable = Durability(client)
-        self._add = client.register_script(_ADD)
-        self._drop_unchanged = client.register_script(_DROP_UNCHANGED)
+        self._add = client.register_script(ADD)
+        self._drop_unchanged = client.register_script(DROP_UNCHANGED)
 
     def add(self, dead: Dead) -> None:
         """Store a letter; if it exists already, add to its number of failures.

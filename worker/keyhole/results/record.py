@@ -54,6 +54,7 @@ from pydantic import ValidationError
 from keyhole.errors import KeyholeError
 from keyhole.reasons import MISSING, Status
 from keyhole.results.packing import UnpackError, unpack
+from keyhole.results.sinks.notifier import OWE
 from keyhole.scan.report import LastAttempt, Report
 from keyhole.store import keys
 
@@ -66,6 +67,7 @@ _WRITE: Final = r"""
 -- KEYS[2]   record of the bare key; equal to KEYS[1] if the object has no version
 -- KEYS[3]   stream of verdicts
 -- KEYS[4]   index of the bucket's keys
+-- KEYS[5…]  as for the function `owe`, to which the clock is the first key; missing if no sink gets an event
 -- ARGV[1]   object id
 -- ARGV[2]   object id of the bare key
 -- ARGV[3]   header line, without its line feed
@@ -77,6 +79,8 @@ _WRITE: Final = r"""
 -- ARGV[9]   the object's key
 -- ARGV[10]  1 if the version identifies the object: it is not `null`, and the object is not missing
 -- ARGV[11]  report as JSON
+-- ARGV[12]  id of the event for the sinks
+-- ARGV[13]  the event (JSON)
 -- returns 1 if the verdict was written; 2 if the scan failed, and was stored as an attempt beside the
 -- existing verdict; 0 if the existing verdict is newer, or has the same job id
 
@@ -189,12 +193,15 @@ if KEYS[2] ~= KEYS[1] then
     end
 end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[11])
+owe(5, ARGV[12], ARGV[13])
 return 1
 """
 
 
 #: INDEX is the prefix of the keys of the status indexes; the status follows it.
-WRITE_SCRIPT: Final = f"local INDEX, STATUSES = '{keys.STATUS_INDEX_PREFIX}', '{' '.join(Status)}'\n{_WRITE}"
+WRITE_SCRIPT: Final = (
+    f"local INDEX, STATUSES = '{keys.STATUS_INDEX_PREFIX}', '{' '.join(Status)}'\n{OWE}\n{_WRITE}"
+)
 
 
 class CorruptRecordError(KeyholeError):

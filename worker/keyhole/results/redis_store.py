@@ -21,6 +21,7 @@ import redis
 from keyhole.reasons import Status
 from keyhole.results.packing import pack
 from keyhole.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header, is_fixed
+from keyhole.results.sinks.notifier import NOBODY, Notifier
 from keyhole.scan.report import Report
 from keyhole.store import keys
 from keyhole.store.round_trips import Step
@@ -85,17 +86,26 @@ class RedisStore:
         client: A client from `keyhole.store.connection.connect`.
         expiry_seconds: Seconds after which Redis deletes a record; `None` for never.
         stream_length: The approximate number of verdicts that the stream keeps.
+        notifier: Decides which sinks get an event about a verdict.
     """
 
-    def __init__(self, client: redis.Redis, *, expiry_seconds: int | None, stream_length: int) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        expiry_seconds: int | None,
+        stream_length: int,
+        notifier: Notifier = NOBODY,
+    ) -> None:
         self._client = client
         self._expiry_seconds = expiry_seconds
         self._stream_length = stream_length
+        self._notifier = notifier
         self._write_script = client.register_script(WRITE_SCRIPT)
         self._prune_script = client.register_script(_PRUNE_SCRIPT)
 
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
-        """Store a verdict and append it to the stream; return whether it was stored.
+        """Store a verdict, append it to the stream, and record its event; return whether it was stored.
 
         A verdict is not stored if the existing verdict is newer or has the same job id. A failed scan is not
         stored as the verdict if the object already has one; it is stored as the attempt beside this verdict.
@@ -118,6 +128,7 @@ class RedisStore:
         object_id = keys.object_id(report.bucket, report.key, report.version_id)
         bare_id = keys.object_id(report.bucket, report.key, None) if report.version_id else object_id
         as_json = report.model_dump_json().encode()
+        owing = self._notifier.owing(report, job_id=job_id)
         return Step(
             WRITE_SCRIPT,
             [
@@ -125,6 +136,7 @@ class RedisStore:
                 keys.record(bare_id),
                 keys.VERDICTS,
                 keys.key_index(report.bucket),
+                *owing.keys,
             ],
             [
                 object_id,
@@ -138,6 +150,8 @@ class RedisStore:
                 report.key,
                 int(is_fixed(report)),
                 as_json,
+                owing.event_id,
+                owing.event,
             ],
         )
 

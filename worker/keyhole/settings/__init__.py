@@ -61,7 +61,7 @@ class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
     undecided_seconds: int = Field(
         default=6 * 3600,
         ge=0,
-        description="How long Keyhole retries the scan or the tags of an object when S3 or the network fails",
+        description="How long Keyhole retries a scan, tags or an event when S3, a sink or the network fails",
     )
 
     audit_rate: float = Field(

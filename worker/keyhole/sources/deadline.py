@@ -154,14 +154,16 @@ def _shut_down(connection: Any) -> None:  # noqa: ANN401 - as above
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-class _HeedsDeadlines:
+class HeedsDeadlines:
     """A connection that registers with the deadline of its thread for every request."""
 
     def connect(self) -> None:
+        """Connect; see urllib3."""
         self._note()
         super().connect()  # type: ignore[misc] # a mixin of connections
 
     def request(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
+        """Send a request; see urllib3."""
         self._note()
         return super().request(*args, **options)  # type: ignore[misc] # as above
 
@@ -170,11 +172,11 @@ class _HeedsDeadlines:
             _current.deadline.note(self)
 
 
-class _Connection(_HeedsDeadlines, AWSHTTPConnection):  # type: ignore[misc] # botocore's, as is the next
+class _Connection(HeedsDeadlines, AWSHTTPConnection):  # type: ignore[misc] # botocore's, as is the next
     """A connection over plain TCP that obeys deadlines."""
 
 
-class _SecureConnection(_HeedsDeadlines, AWSHTTPSConnection):  # type: ignore[misc] # botocore's
+class _SecureConnection(HeedsDeadlines, AWSHTTPSConnection):  # type: ignore[misc] # botocore's
     """A connection over TLS that obeys deadlines."""
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.awsrequest import AWSResponse
+from botocore.client import BaseClient
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.httpsession import ProxyConfiguration
@@ -127,7 +128,7 @@ def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, tr
     hooks.register("before-parse.*.ListObjectsV2", parse_objects)
     hooks.register("before-call.s3", _stating(options.headers))
     hooks.register("after-call.s3", _noting(options.headers))
-    _use_proxies(client, proxies)
+    use_proxies(client, proxies)
     add_deadlines(client)
     return client
 
@@ -201,7 +202,7 @@ def _noting(headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
     return note
 
 
-def _use_proxies(client: "S3Client", proxies: Proxies) -> None:
+def use_proxies(client: BaseClient, proxies: Proxies) -> None:
     """Make the client find the proxy of each URL with Keyhole's `Proxies`."""
 
     class _Proxies(ProxyConfiguration):

@@ -1,0 +1,75 @@
+"""Only public addresses are accepted, in every form in which an address can be written."""
+
+import socket
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from keyhole.results.sinks import addresses
+from keyhole.results.sinks.addresses import is_public, resolve
+from keyhole.results.sinks.delivery import DeliveryError
+
+PRIVATE = [
+    "127.0.0.1",
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.0.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "0.0.0.0",  # noqa: S104 - no server is bound to it
+    "224.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "::",
+    "fe80::1",
+    "fc00::1",
+    "fec0::1",
+    "ff02::1",
+    "fd00:ec2::254",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a00:1",
+    "2002:7f00:1::",
+]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_private_address_is_not_public(address: str) -> None:
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_a_public_address_is_public(address: str) -> None:
+    assert is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "::1"])
+def test_a_host_with_a_private_address_is_refused(host: str) -> None:
+    with pytest.raises(DeliveryError, match="KEYHOLE_WEBHOOK_PRIVATE") as caught:
+        resolve(host, 443, private=False)
+
+    assert caught.value.is_final
+
+
+def test_it_is_accepted_if_the_settings_allow_it() -> None:
+    assert resolve("127.0.0.1", 443, private=True) == ["127.0.0.1"]
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, 0, 0, "", (address, 443)) for address in ("8.8.8.8", "10.0.0.1")]
+
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", answer)
+
+    with pytest.raises(DeliveryError, match=r"10\.0\.0\.1"):
+        resolve("rebinding.example", 443, private=False)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64 + ".example", ".."])
+def test_a_host_without_an_address_is_tried_again(host: str) -> None:
+    with pytest.raises(DeliveryError) as caught:
+        resolve(host, 443, private=False)
+
+    assert caught.value.reason == "dns"
+    assert not caught.value.is_final

@@ -1,0 +1,1 @@
+"""The sinks that receive verdicts as events: SNS, EventBridge, SQS and a webhook."""

@@ -1,0 +1,57 @@
+"""Finds the addresses of a webhook's host, and refuses addresses that are not public.
+
+Without this check, a host name that someone else controls could make Keyhole send requests to servers inside
+the operator's network, such as the metadata service of a cloud. The caller connects to the returned addresses
+and does not resolve the name again, because a second answer could differ (DNS rebinding).
+"""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+from keyhole.results.sinks.delivery import DeliveryError
+
+#: An address in this network contains an IPv4 address in its last 32 bits, to which a gateway forwards.
+#: Source: RFC 6052.
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether an address is a public one. An IPv6 address must not contain a private IPv4 address."""
+    if isinstance(address, IPv6Address):
+        contained = address.ipv4_mapped or address.sixtofour
+        if contained is None and address in _NAT64:
+            contained = IPv4Address(int(address) & 0xFFFFFFFF)
+        if contained is not None:
+            return is_public(contained)
+        if address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def resolve(host: str, port: int, *, private: bool) -> list[str]:
+    """Return the addresses of a host.
+
+    Args:
+        host: A name or an address.
+        port: The port to which the caller will connect.
+        private: Whether to accept addresses that are not public.
+
+    Raises:
+        DeliveryError: The host has no address, or at least one address is not public.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise DeliveryError("dns", f"the host {host} has no address: {error}") from error
+    addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    # An address such as fe80::1%eth0 has a scope. It is never public.
+    refused = [address for address in addresses if "%" in address or not is_public(ip_address(address))]
+    if refused and not private:
+        raise DeliveryError(
+            "private_address",
+            f"the host {host} has the address {refused[0]}, which is not public; to allow it, set "
+            "KEYHOLE_WEBHOOK_PRIVATE=true",
+            is_final=True,
+        )
+    return addresses

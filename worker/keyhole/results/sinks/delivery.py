@@ -1,0 +1,44 @@
+"""What all sinks have in common: a method that sends an event, and the error if that fails."""
+
+from typing import Final, Protocol
+
+from keyhole.errors import KeyholeError
+from keyhole.results.sinks.event import Event
+
+#: The names of the sinks that receive events.
+EVENT_SINKS: Final = ("sns", "eventbridge", "sqs", "webhook")
+
+
+class DeliveryError(KeyholeError):
+    """An event could not be delivered, or the receiver did not confirm it.
+
+    Args:
+        reason: A code for the cause.
+        message: What failed, and what to do.
+        is_final: Whether another attempt would fail in the same way, so that Keyhole makes none.
+        retry_after: The receiver requests that the next attempt begins only after this many seconds.
+    """
+
+    def __init__(self, reason: str, message: str, *, is_final: bool = False, retry_after: float = 0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.is_final = is_final
+        self.retry_after = retry_after
+
+
+class Sink(Protocol):
+    """A receiver of events. Its methods can be called by several threads."""
+
+    def send(self, event: Event) -> None:
+        """Send an event, and return when the receiver has confirmed it.
+
+        Raises:
+            DeliveryError: The receiver did not confirm the event. It can have received it nevertheless.
+        """
+
+    def check(self) -> str:
+        """Check as far as possible without sending an event that events can be sent. Return what was found.
+
+        Raises:
+            DeliveryError: Events cannot be sent. If its reason is `unchecked`, this could not be found out.
+        """

@@ -1,0 +1,189 @@
+"""Sends events to a webhook: one HTTPS request per event, with a signature.
+
+- The webhook must answer with a status of 200 to 299 within `SECONDS`. The limit applies to the whole
+  request, so a webhook that answers slowly cannot keep a thread longer.
+- Keyhole sends the event again later after 408, 429, 500 to 599, and after an error of the connection. If the
+  answer has the header `Retry-After`, Keyhole waits at least that long, but not longer than
+  `LONGEST_RETRY_AFTER`. Every other status is final.
+- Keyhole follows no redirects, and reads at most `MOST_OF_ANSWER` bytes of an answer's body.
+- Keyhole connects to the address that it has checked (`results.sinks.addresses`), so it uses no proxy.
+- The server's certificate must be valid for the host name in the URL.
+"""
+
+import ssl
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from types import SimpleNamespace
+from typing import Final
+from urllib.parse import urlsplit
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+from urllib3.util.ssl_ import create_urllib3_context
+
+from keyhole.inspectors.text import shown
+from keyhole.results.sinks.addresses import resolve
+from keyhole.results.sinks.delivery import DeliveryError
+from keyhole.results.sinks.event import MEDIA_TYPE, Event
+from keyhole.results.sinks.signature import parse_secrets, signature_headers
+from keyhole.sources.deadline import HeedsDeadlines, deadline
+
+#: Seconds for a whole request, and for each wait for a connection or for bytes.
+SECONDS, WAIT_SECONDS = 15.0, 5.0
+#: The most addresses of the host that are tried.
+MOST_ADDRESSES: Final = 3
+#: The most bytes of an answer's body that Keyhole reads. Error messages show the beginning.
+MOST_OF_ANSWER: Final = 2048
+_SHOWN_OF_ANSWER: Final = 200
+#: The longest time in seconds that a webhook can postpone the next attempt with `Retry-After`.
+LONGEST_RETRY_AFTER: Final = 3600.0
+#: The statuses from 400 to 499 after which Keyhole sends an event again.
+_TEMPORARY: Final = {408, 429}
+#: The errors of urllib3, of Python's HTTP client and of sockets. A malformed answer can raise `ValueError`.
+_FAILURES: Final = (HTTPError, HTTPException, OSError, ValueError)
+
+
+class _Connection(HeedsDeadlines, HTTPConnection):
+    """A connection without TLS that obeys deadlines."""
+
+
+class _SecureConnection(HeedsDeadlines, HTTPSConnection):
+    """A connection with TLS that obeys deadlines."""
+
+
+class Webhook:
+    """A webhook. Threads can share it.
+
+    Args:
+        url: The URL to which events are sent.
+        secrets: One or two secrets with which requests are signed (`results.sinks.signature`).
+        private: Whether the host may have an address that is not public.
+        certificates: The file of trusted CA certificates.
+        seconds: How long a request can take.
+    """
+
+    def __init__(
+        self, url: str, secrets: str, *, private: bool, certificates: str, seconds: float = SECONDS
+    ) -> None:
+        parts = urlsplit(url)
+        self._host = str(parts.hostname)
+        self._secure = parts.scheme == "https"
+        self._port = parts.port or (443 if self._secure else 80)
+        self._netloc = parts.netloc
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._keys = parse_secrets(secrets)
+        self._private = private
+        self._seconds = seconds
+        self._context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+        self._context.check_hostname = True
+        self._context.load_verify_locations(cafile=certificates)
+
+    @property
+    def name(self) -> str:
+        """The webhook's scheme, host and port. The path can contain a secret."""
+        return f"{'https' if self._secure else 'http'}://{self._netloc}"
+
+    def send(self, event: Event) -> None:
+        """Send an event.
+
+        Raises:
+            DeliveryError: The webhook did not confirm the event.
+        """
+        headers = {
+            "host": self._netloc,
+            "content-type": MEDIA_TYPE,
+            "user-agent": "keyhole",
+            **signature_headers(self._keys, event.id, int(time.time()), event.body),
+        }
+        with deadline(self._seconds) as timer:
+            connection = self._connect()
+            # If the answer has no length, the connection drops its socket before the body has been read.
+            # With the socket itself, the deadline still ends the reading of the body.
+            timer.note(SimpleNamespace(sock=connection.sock))
+            try:
+                connection.request("POST", self._path, event.body, headers, preload_content=False)
+                with closing(connection.getresponse()) as answer:
+                    if timer.expired:
+                        # The socket was shut down, so the headers may have been cut off.
+                        raise TimeoutError
+                    self._judge(answer)
+            except _FAILURES as error:
+                raise self._failure(error, expired=timer.expired) from error
+            finally:
+                connection.close()
+
+    def check(self) -> str:
+        """Connect to the webhook, and verify its certificate. Only a real event would show more.
+
+        Raises:
+            DeliveryError: The webhook cannot be reached, or its certificate is not valid.
+        """
+        with deadline(self._seconds):
+            self._connect().close()
+        return f"{self.name} can be reached; whether it accepts events, only a real event shows"
+
+    def _connect(self) -> HTTPConnection:
+        """Connect to the first address of the host that accepts a connection."""
+        addresses = resolve(self._host, self._port, private=self._private)
+        failure: DeliveryError | None = None
+        for address in addresses[:MOST_ADDRESSES]:
+            connection: HTTPConnection
+            if self._secure:
+                connection = _SecureConnection(
+                    address,
+                    self._port,
+                    timeout=WAIT_SECONDS,
+                    ssl_context=self._context,
+                    server_hostname=self._host,
+                )
+            else:
+                connection = _Connection(address, self._port, timeout=WAIT_SECONDS)
+            try:
+                connection.connect()
+            except _FAILURES as error:
+                connection.close()
+                failure = self._failure(error)
+                failure.__cause__ = error
+            else:
+                return connection
+        raise failure or DeliveryError("dns", f"the host {self._host} has no address")
+
+    def _judge(self, answer: BaseHTTPResponse) -> None:
+        """Return if the status confirms the event."""
+        status = answer.status
+        if 200 <= status < 300:
+            return
+        told = shown(answer.read1(MOST_OF_ANSWER, decode_content=False).decode(errors="replace"))
+        text = f"{self.name} answered {status}" + (f": {told[:_SHOWN_OF_ANSWER]}" if told else "")
+        if status in _TEMPORARY or status >= 500:
+            wait = _retry_after(answer.headers.get("retry-after"))
+            raise DeliveryError(f"http_{status}", text, retry_after=wait)
+        if 300 <= status < 400:
+            text += "; Keyhole follows no redirects, so correct KEYHOLE_WEBHOOK_URL"
+        raise DeliveryError(f"http_{status}", text, is_final=True)
+
+    def _failure(self, error: Exception, *, expired: bool = False) -> DeliveryError:
+        if expired:
+            return DeliveryError("timeout", f"{self.name} did not answer within {self._seconds:g} s")
+        return DeliveryError("connection", f"the connection to {self.name} failed: {error}")
+
+
+def _retry_after(value: str | None) -> float:
+    """Return the seconds that a header `Retry-After` requests; 0 if it is missing or malformed.
+
+    Source: RFC 9110, section 10.2.3.
+    """
+    text = (value or "").strip()
+    if text.isdecimal() and text.isascii():
+        return min(float(text), LONGEST_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return 0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), LONGEST_RETRY_AFTER)
