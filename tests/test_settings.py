@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from keyhole.reasons import Status
 from keyhole.settings import Settings
 
 
@@ -41,7 +42,15 @@ def test_sinks_are_a_list(monkeypatch: pytest.MonkeyPatch, value: str, sinks: tu
     ("name", "value"),
     [
         ("SINKS", ","),
-        ("SINKS", "sqs"),
+        ("SINKS", "kafka"),
+        ("NOTIFY_STATUSES", "dangerous"),
+        ("SNS_TOPIC", "topic"),
+        ("EVENTBRIDGE_BUS", "a bus"),
+        ("SQS_QUEUE", "queue"),
+        ("SQS_QUEUE", "https://user:secret@host/1/queue"),
+        ("WEBHOOK_URL", "ftp://host/"),
+        ("WEBHOOK_URL", "https://user:secret@host/"),
+        ("WEBHOOK_SECRET", "secret"),
         ("BUCKETS", " ,\t"),
         ("BATCH_SIZE", "0"),
         ("BATCH_SIZE", "1001"),
@@ -137,3 +146,36 @@ def test_the_defaults_are_validated(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ZeroDivisionError):
         Settings()
+
+
+WEBHOOK = {"sinks": "redis,webhook", "webhook_url": "https://hooks.example/"}
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"sinks": "sns"}, "KEYHOLE_SNS_TOPIC"),
+        ({"sinks": "eventbridge"}, "KEYHOLE_EVENTBRIDGE_BUS"),
+        ({"sinks": "redis,sqs"}, "KEYHOLE_SQS_QUEUE"),
+        ({"sinks": "webhook"}, "KEYHOLE_WEBHOOK_URL"),
+        (WEBHOOK, "KEYHOLE_WEBHOOK_SECRET"),
+        (
+            WEBHOOK | {"webhook_url": "http://hooks.example/", "webhook_secret": SECRET},
+            "KEYHOLE_WEBHOOK_PRIVATE",
+        ),
+    ],
+)
+def test_a_sink_needs_its_own_settings(given: dict[str, str], missing: str) -> None:
+    with pytest.raises(ValidationError, match=missing):
+        Settings.model_validate(given)
+
+
+def test_the_secret_of_a_webhook_is_not_printed() -> None:
+    settings = Settings.model_validate(WEBHOOK | {"webhook_secret": SECRET})
+
+    assert SECRET not in f"{settings!r} {settings.model_dump_json()}"
+
+
+def test_by_default_only_safe_verdicts_are_not_sent() -> None:
+    assert set(Settings().notify_statuses) == set(Status) - {Status.SAFE}

@@ -56,7 +56,10 @@ class _Aws:
         client = session.client(
             self._service,
             endpoint_url=self._endpoint_url,
-            region_name=session.region_name or os.environ.get("AWS_REGION"),
+            # Most servers other than AWS ignore the region, but boto3 needs one.
+            region_name=session.region_name
+            or os.environ.get("AWS_REGION")
+            or ("us-east-1" if self._endpoint_url else None),
             verify=str(choose_trust(configured, os.environ).bundle),
             config=Config(
                 connect_timeout=WAIT_SECONDS,
@@ -167,9 +170,7 @@ class SqsQueue(_Aws):
         parts = urlsplit(url)
         found = _HOST_REGION.search(parts.netloc)
         elsewhere = None if _AWS_HOST.search(str(parts.hostname)) else f"{parts.scheme}://{parts.netloc}"
-        # Servers other than AWS ignore the region, but boto3 needs one.
-        known = found[1] if found else region or ("us-east-1" if elsewhere else None)
-        super().__init__("sqs", region=known, endpoint_url=elsewhere)
+        super().__init__("sqs", region=found[1] if found else region, endpoint_url=elsewhere)
         self._url = url
 
     def send(self, event: Event) -> None:
