@@ -19,6 +19,7 @@ from keyhole.jobs.debts import LOST_SECONDS
 from keyhole.jobs.deliveries import LONGEST_DELAY, Deliveries
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.metrics.recorder import Outcome, Recorder, recorder, use_recorder
 from keyhole.reasons import Status
 from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.event import Event
@@ -60,10 +61,8 @@ class Site:
         }
         self.services = Services(Settings.model_validate(given), os.getpid())
         self.scans = ScanWork(self.services)
-        self.outcomes: Counter[tuple[str, str]] = Counter()
         self.deliveries = Deliveries(self.services.redis, "webhook")
-        count = Deliverer(self.services, lambda sink, outcome: self.outcomes.update([(sink, outcome)]))
-        self.work = count.work("webhook", open_sinks(self.services.settings)["webhook"])
+        self.work = Deliverer(self.services).work("webhook", open_sinks(self.services.settings)["webhook"])
 
     def record(self, verdict: Report, job: ScanJob = JOB) -> None:
         """Record a verdict."""
@@ -76,12 +75,33 @@ class Site:
         return list(self.work.send_due())
 
 
+class Counting(Recorder):
+    """Counts deliveries."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+
+    def delivered(self, sink: str, outcome: Outcome) -> None:
+        self.outcomes[sink, outcome] += 1
+
+
+@pytest.fixture(autouse=True)
+def counted() -> Iterator[Counting]:
+    """The recorder of the metrics during the test."""
+    before, counting = recorder(), Counting()
+    use_recorder(counting)
+    yield counting
+    use_recorder(before)
+
+
 @pytest.fixture
 def site(valkey: redis.Redis, valkey_url: str, server: WebhookServer) -> Site:
     return Site(valkey, valkey_url, server.url)
 
 
-def test_a_verdict_is_sent_once_and_leaves_nothing(site: Site, server: WebhookServer) -> None:
+def test_a_verdict_is_sent_once_and_leaves_nothing(
+    site: Site, server: WebhookServer, counted: Counting
+) -> None:
     site.record(report())
     before = set(site.valkey.keys("*sink*"))
 
@@ -89,7 +109,7 @@ def test_a_verdict_is_sent_once_and_leaves_nothing(site: Site, server: WebhookSe
     assert site.send(after=1000) == []
     (request,) = server.received
     assert json.loads(request.body)["data"]["status"] == "unsafe"
-    assert site.outcomes == {("webhook", "delivered"): 1}
+    assert counted.outcomes == {("webhook", "delivered"): 1}
     assert len(before) == 2
     assert set(site.valkey.keys("*sink*")) == set()
 
@@ -148,7 +168,7 @@ def test_a_redelivered_job_sends_no_second_event(site: Site, server: WebhookServ
 
 
 def test_after_a_failure_it_is_sent_again_with_the_same_id_and_the_same_bytes(
-    site: Site, server: WebhookServer
+    site: Site, server: WebhookServer, counted: Counting
 ) -> None:
     server.answers += [status(500), status(429, retry_after="30")]
     site.record(report())
@@ -159,7 +179,7 @@ def test_after_a_failure_it_is_sent_again_with_the_same_id_and_the_same_bytes(
     assert site.send(after=10) == ["delivered"]
     assert len({request.body for request in server.received}) == 1
     assert len({request.headers["webhook-id"] for request in server.received}) == 1
-    assert site.outcomes == {("webhook", "failed"): 2, ("webhook", "delivered"): 1}
+    assert counted.outcomes == {("webhook", "failed"): 2, ("webhook", "delivered"): 1}
 
 
 def test_the_delay_grows_to_ten_minutes(site: Site, server: WebhookServer) -> None:
@@ -178,7 +198,7 @@ def test_the_delay_grows_to_ten_minutes(site: Site, server: WebhookServer) -> No
 
 
 def test_what_the_receiver_refuses_for_good_becomes_a_dead_letter_at_once(
-    site: Site, server: WebhookServer
+    site: Site, server: WebhookServer, counted: Counting
 ) -> None:
     server.answers.append(status(401, b"unknown secret"))
     site.record(report())
@@ -187,7 +207,7 @@ def test_what_the_receiver_refuses_for_good_becomes_a_dead_letter_at_once(
     (letter,) = site.services.dead_letters.letters()
     assert (letter.kind, letter.source) == (LetterKind.EVENT, "webhook")
     assert "unknown secret" in letter.reason
-    assert site.outcomes == {("webhook", "dead"): 1}
+    assert counted.outcomes == {("webhook", "dead"): 1}
     assert set(site.valkey.keys("*sink*")) == set()
 
 

@@ -15,10 +15,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import redis
 
@@ -26,6 +26,7 @@ from keyhole.fleet.services import Services
 from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.jobs.debts import Hold
 from keyhole.jobs.deliveries import Deliveries
+from keyhole.metrics.recorder import Outcome, recorder
 from keyhole.results.sinks.delivery import DeliveryError, Sink
 from keyhole.results.sinks.event import Event
 from keyhole.settings import Settings
@@ -43,8 +44,6 @@ PAGE, PAGE_SECONDS = 20, 60.0
 PAUSE_SECONDS: Final = 5.0
 #: Seconds for which a process that ends waits for its threads.
 LAST_SECONDS: Final = 3.0
-
-Outcome = Literal["delivered", "failed", "dead"]
 
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
@@ -87,7 +86,6 @@ class SinkWork:
         deliveries: The events that are owed to the sink.
         dead_letters: Where events go that cannot be sent.
         retry_seconds: Seconds for which Keyhole tries to send an event.
-        count: Called with the outcome of each attempt.
     """
 
     name: str
@@ -95,7 +93,6 @@ class SinkWork:
     deliveries: Deliveries
     dead_letters: DeadLetters
     retry_seconds: float
-    count: Callable[[str, Outcome], None]
 
     def send_due(self) -> list[Outcome]:
         """Send up to `PAGE` events that are due, and return the outcome of each attempt."""
@@ -123,8 +120,8 @@ class SinkWork:
             # An error with one event, such as an event in the format of a later version, must not stop the
             # other events.
             log.exception("event %s could not be sent to %s", event_id, self.name)
-            return "failed"
-        self.count(self.name, outcome)
+            return Outcome.FAILED
+        recorder().delivered(self.name, outcome)
         return outcome
 
     def _attempt(self, hold: Hold[Event]) -> Outcome:
@@ -137,20 +134,20 @@ class SinkWork:
             text = f"{type(error).__name__}: {error}"
             return self._let_go(hold, DeliveryError("internal_error", text))
         self.deliveries.settle(hold)
-        return "delivered"
+        return Outcome.DELIVERED
 
     def _let_go(self, hold: Hold[Event], error: DeliveryError) -> Outcome:
         event = hold.debt
         if not error.is_final and hold.owed_for < self.retry_seconds:
             log.info("event %s could not be sent to %s yet: %s", event.id, self.name, error)
             self.deliveries.postpone(hold, error.reason, str(error), at_least=error.retry_after)
-            return "failed"
+            return Outcome.FAILED
         (owed,) = self.deliveries.owed_by_id([event.id])
         history = f" {owed.history}." if owed is not None and owed.times else ""
         log.error("Keyhole gives up sending event %s to %s: %s", event.id, self.name, error)
         self.dead_letters.add(Dead.event(self.name, event, f"{error}.{history}"))
         self.deliveries.give_up(hold)
-        return "dead"
+        return Outcome.DEAD
 
 
 class Deliverer:
@@ -158,14 +155,10 @@ class Deliverer:
 
     Args:
         services: The services of this process.
-        count: Called with the sink and the outcome of each attempt.
     """
 
-    def __init__(
-        self, services: Services, count: Callable[[str, Outcome], None] = lambda _sink, _outcome: None
-    ) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._count = count
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -193,7 +186,6 @@ class Deliverer:
             Deliveries(services.redis, name),
             services.dead_letters,
             services.settings.undecided_seconds,
-            self._count,
         )
 
     def _run(self, work: SinkWork) -> None:
@@ -208,7 +200,7 @@ class Deliverer:
                 pause = PAUSE_SECONDS
             else:
                 if outcomes:
-                    pause = 0 if "delivered" in outcomes else PAUSE_SECONDS
+                    pause = 0 if Outcome.DELIVERED in outcomes else PAUSE_SECONDS
             self._stop.wait(pause)
 
 
