@@ -171,7 +171,10 @@ class TestInterrupted:
             held.release()
 
             assert submit.wait(commands.PATIENCE) == 130
-        assert log.read_text().split() == ["Interrupted."]
+        *notes, last = filter(None, log.read_text().splitlines())
+        assert last == "Interrupted."
+        # On a slow machine, the command has already mentioned that there is no verdict.
+        assert [note for note in notes if not note.startswith("No verdict yet: ")] == []
         assert commands.marked(marker) == []
         assert list(runtime.iterdir()) == []
 
