@@ -17,6 +17,7 @@ ROOMS = [
     "errors",
     "reasons",
     "toml_files",
+    "versions",
     "sources",
     "scan",
     "store",

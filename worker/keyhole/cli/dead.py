@@ -26,6 +26,7 @@ from keyhole.results.tags import TAG_DEBT
 from keyhole.settings import Settings
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store.connection import connect
+from keyhole.versions import why_unreadable
 
 
 @click.group("dead")
@@ -194,7 +195,7 @@ def _retry(letter: DeadLetter, handler: Handler, *, named: bool) -> str:
     try:
         entry = with_new_ids(ENTRY.validate_json(letter.body))
     except ValueError as error:
-        reason = f"this version of Keyhole cannot read the job: {str(error).splitlines()[0]}"
+        reason = f"this version of Keyhole cannot read the job: {why_unreadable(error)}"
         raise NotUnderstoodError(reason) from error
     from keyhole.fleet.ledger_task import check_buckets
     from keyhole.tasks import publisher
@@ -216,7 +217,7 @@ def _owe_again(body: bytes, debts: TagDebts) -> str:
     try:
         debts.record(TAG_DEBT.validate_json(body))
     except ValueError as error:
-        raise NotUnderstoodError(f"its tags cannot be read: {str(error).splitlines()[0]}") from error
+        raise NotUnderstoodError(f"its tags cannot be read: {why_unreadable(error)}") from error
     return "its tags will be written"
 
 

@@ -21,6 +21,7 @@ from celery.exceptions import Reject
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
+from keyhole import versions
 from keyhole.fleet import wiring
 from keyhole.fleet.attempt_pool import HungError
 from keyhole.fleet.scanning import ScanWork
@@ -30,6 +31,7 @@ from keyhole.intake.refused import Refused, keep
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.message_age import age_of
+from keyhole.jobs.newer import NewerWork
 from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import JOBS
 from keyhole.metrics.recorder import recorder
@@ -83,6 +85,8 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
         return Refused(queue, body, headers, properties)
 
     def _why(self, exc: Exception) -> str:
+        if isinstance(exc, ValueError):
+            return f"{self.name} cannot be called with its arguments: {versions.why_unreadable(exc)}"
         return f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
@@ -158,6 +162,19 @@ class LedgerTask(KeptTask):
         except (OperationalError, AMQPError) as error:
             raise DeliveryUncertainError(f"the broker did not accept the job: {error}") from error
 
+    def _left_to_newer(self, version: int) -> bool:
+        """Leave this task's message, which is of a later version, to newer workers.
+
+        Returns:
+            False if the ledger does not know the work, so that it must become a dead letter.
+        """
+        queue = str((self.request.delivery_info or {}).get("routing_key", ""))
+        if not NewerWork(services().redis).leave(self.request.id, queue):
+            return False
+        why = versions.later(version, versions.ENTRY)
+        log.warning("entry %s is left to newer workers: %s", self.request.id, why)
+        return True
+
     def work_on(self, message: dict[str, Any]) -> None:
         """Work on the entry that a message contains.
 
@@ -165,6 +182,8 @@ class LedgerTask(KeptTask):
             ValueError: The message contains no entry, or this version cannot read the entry.
             Reject: Redis failed, so the broker must deliver the message again.
         """
+        if versions.stated(message) > versions.ENTRY and self._left_to_newer(versions.stated(message)):
+            return
         entry: Entry = ENTRY.validate_python(message)
         waited = age_of(self.request.__dict__, time.time())
         if waited is not None:

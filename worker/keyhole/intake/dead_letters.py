@@ -116,7 +116,7 @@ class Dead(NamedTuple):
     def tags(cls, debt: TagDebt, reason: str) -> Self:
         """The letter for tags that could not be written. An object has at most one such letter."""
         named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
-        body = TAG_DEBT.dump_json(debt, exclude_defaults=True)
+        body = TAG_DEBT.dump_json(debt, exclude_none=True)
         return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
 
     @classmethod

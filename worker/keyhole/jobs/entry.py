@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
+from keyhole import versions
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS
 
@@ -22,6 +23,7 @@ class Entry:
 
     Two entries with the same id are the same work. If the jobs belong to an audit, `audit` is the audit's id.
     If this entry is a part of an entry that was split, `part_of` is the id of the original entry.
+    `version` is the version of this format; entries of a later version are refused.
     """
 
     id: str
@@ -29,6 +31,7 @@ class Entry:
     queue: str = JOBS
     audit: str | None = None
     part_of: str | None = None
+    version: Annotated[int, Field(ge=1, le=versions.ENTRY)] = versions.ENTRY
 
 
 #: Converts entries to the JSON of messages and of the ledger, and back. Unknown fields are refused.

@@ -56,11 +56,13 @@ from typing import Final, cast
 
 import redis
 
+from keyhole import versions
 from keyhole.jobs import ledger_scripts
 from keyhole.jobs.attempts import Attempts
 from keyhole.jobs.entry import ENTRY, Entry, OpenEntry
 from keyhole.jobs.leases import Leases
 from keyhole.jobs.ledger_format import ids_by_activity, read_record, read_records
+from keyhole.jobs.newer import LATER_SECONDS
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 from keyhole.store.round_trips import Step
@@ -300,10 +302,10 @@ class Ledger:
         return self._idle_until(queue, limit, min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS))
 
     def pop_due(self, limit: int) -> list[Entry]:
-        """Return up to `limit` postponed entries that are due. These entries are not postponed any more."""
+        """End the postponement of up to `limit` due entries that this version can read, and return them."""
         due = self._pop_due(
             keys=[keys.LEDGER_LATER, keys.LEDGER_ENTRIES, keys.LEDGER_CLOCK],
-            args=[limit, keys.LEDGER_OPEN_PREFIX],
+            args=[limit, keys.LEDGER_OPEN_PREFIX, versions.ENTRY, LATER_SECONDS],
         )
         return [found.entry for found in read_records(self._client, [(entry_id, 0.0) for entry_id in due])]
 

@@ -12,13 +12,13 @@ Lua scripts read and write records with the functions in `LUA`. Python reads the
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, cast
 
 import redis
-from pydantic import ValidationError
 
+from keyhole import versions
 from keyhole.jobs.entry import ENTRY, Entry, OpenEntry
 from keyhole.store import keys
 
@@ -50,11 +50,28 @@ end
 
 def read_record(entry_id: bytes | str, record: bytes) -> Entry | None:
     """Return the entry in a record. If the record cannot be parsed, log a warning and return `None`."""
-    try:
-        return ENTRY.validate_json(record.partition(b" ")[2])
-    except ValueError as error:  # ValidationError and UnicodeDecodeError are subclasses of ValueError
-        _log.warning("ledger entry %r cannot be read and is not changed: %s", entry_id, _reason(error))
-        return None
+    (entry,) = read_entries([(entry_id, record.partition(b" ")[2])])
+    return entry
+
+
+def read_entries(texts: Iterable[tuple[bytes | str, bytes]]) -> list[Entry | None]:
+    """Return the entries in texts; `None` for a text that cannot be parsed.
+
+    Each text (JSON) has a name for the log. One warning covers all texts that cannot be parsed, because
+    during an upgrade there can be many entries of the later version.
+    """
+    entries: list[Entry | None] = []
+    unreadable: list[tuple[bytes | str, str]] = []
+    for name, text in texts:
+        try:
+            entries.append(ENTRY.validate_json(text))
+        except ValueError as error:  # ValidationError and UnicodeDecodeError are subclasses of ValueError
+            entries.append(None)
+            unreadable.append((name, versions.why_unreadable(error)))
+    if unreadable:
+        count, (name, why) = len(unreadable), unreadable[0]
+        _log.warning("%d ledger entries cannot be read and are not changed, such as %r: %s", count, name, why)
+    return entries
 
 
 def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
@@ -66,12 +83,17 @@ def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> l
     if not found:
         return []
     records = client.hmget(keys.LEDGER_ENTRIES, [entry_id for entry_id, _ in found])
-    entries = []
-    for (entry_id, active_at), record in zip(found, cast("list[bytes | None]", records), strict=True):
-        entry = None if record is None else read_record(entry_id, record)
-        if entry is not None:
-            entries.append(OpenEntry(entry, datetime.fromtimestamp(active_at, UTC)))
-    return entries
+    open_records = [
+        (entry_id, active_at, record)
+        for (entry_id, active_at), record in zip(found, cast("list[bytes | None]", records), strict=True)
+        if record is not None
+    ]
+    entries = read_entries((entry_id, record.partition(b" ")[2]) for entry_id, _, record in open_records)
+    return [
+        OpenEntry(entry, datetime.fromtimestamp(active_at, UTC))
+        for entry, (_, active_at, _) in zip(entries, open_records, strict=True)
+        if entry is not None
+    ]
 
 
 def ids_by_activity(
@@ -94,10 +116,3 @@ def ids_by_activity(
     # The return type that redis-py declares covers all options of the method and both protocols. For these
     # options and protocol 2, the response always has the type in this `cast`.
     return cast("list[tuple[bytes, float]]", found)
-
-
-def _reason(error: ValueError) -> str:
-    """The first error in a record, in one line."""
-    if isinstance(error, ValidationError):
-        return error.errors(include_url=False, include_context=False)[0]["msg"]
-    return str(error)

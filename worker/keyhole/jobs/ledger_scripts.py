@@ -146,15 +146,23 @@ POP_DUE: Final = f"""
 -- KEYS[3]  the clock
 -- ARGV[1]  the largest number of entries to return
 -- ARGV[2]  the prefix of the keys of open entries; the queue's name follows it
--- returns the ids of the due entries, whose postponement this script has ended
+-- ARGV[3]  the latest version of entries that the caller can read
+-- ARGV[4]  seconds by which the script postpones an entry of a later version again
+-- returns the ids of the due entries whose postponement this script has ended
 {NOW}{LUA}
-local at = text(now(KEYS[3]))
-local due = redis.call('ZRANGE', KEYS[1], '-inf', at, 'BYSCORE', 'LIMIT', 0, ARGV[1])
-for _, id in ipairs(due) do
-    redis.call('ZREM', KEYS[1], id)
+local time = now(KEYS[3])
+local at = text(time)
+local due = {{}}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', at, 'BYSCORE', 'LIMIT', 0, ARGV[1])) do
     local entry = entry_of(redis.call('HGET', KEYS[2], id))
-    if entry and type(entry.queue) == 'string' then
-        redis.call('ZADD', ARGV[2] .. entry.queue, at, id)
+    if entry and type(entry.version) == 'number' and entry.version > tonumber(ARGV[3]) then
+        redis.call('ZADD', KEYS[1], text(time + ARGV[4]), id)
+    else
+        redis.call('ZREM', KEYS[1], id)
+        due[#due + 1] = id
+        if entry and type(entry.queue) == 'string' then
+            redis.call('ZADD', ARGV[2] .. entry.queue, at, id)
+        end
     end
 end
 return due

@@ -37,7 +37,7 @@ def _id(debt: TagDebt) -> str:
 
 
 def _to_json(debt: TagDebt) -> bytes:
-    return TAG_DEBT.dump_json(debt, exclude_defaults=True)
+    return TAG_DEBT.dump_json(debt, exclude_none=True)
 
 
 _KIND: Final = Kind("tags", _id, _to_json, TAG_DEBT.validate_json, LATE_SECONDS, LONGEST_DELAY)

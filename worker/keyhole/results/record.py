@@ -51,6 +51,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from keyhole import versions
 from keyhole.errors import KeyholeError
 from keyhole.reasons import MISSING, Status
 from keyhole.results.packing import UnpackError, unpack
@@ -244,17 +245,15 @@ class Record(NamedTuple):
             CorruptRecordError: The body or the attempt is not a report.
         """
         try:
-            report = Report.model_validate_json(unpack(self.body))
+            report = Report.model_validate_json(unpack(self.body), extra="ignore")
             if not self.attempt:
                 return report
-            attempt = LastAttempt.of(Report.model_validate_json(unpack(self.attempt)))
+            attempt = LastAttempt.of(Report.model_validate_json(unpack(self.attempt), extra="ignore"))
             return report.model_copy(update={"last_attempt": attempt})
         except UnpackError as error:
             raise CorruptRecordError(str(error)) from error
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"])) or "its body"
-            raise CorruptRecordError(f"{where}: {first['msg']}") from error
+            raise CorruptRecordError(versions.why_unreadable(error)) from error
 
 
 def header(report: Report, *, job_id: str, sequencer: str | None) -> str:

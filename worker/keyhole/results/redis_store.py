@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
+from keyhole import versions
 from keyhole.reasons import Status
 from keyhole.results.packing import pack
 from keyhole.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header, is_fixed
@@ -318,7 +319,12 @@ def _verdicts(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[V
     """Yield the entries of the stream that are verdicts."""
     for position, fields in entries:
         try:
-            report = Report.model_validate_json(fields[b"report"])
+            report = Report.model_validate_json(fields[b"report"], extra="ignore")
             yield Verdict(position.decode(), fields[b"job"].decode(), report)
-        except (KeyError, ValueError):  # pydantic and `decode` raise subclasses of ValueError
-            _log.warning("entry %s of %s is not a verdict", position.decode(), keys.VERDICTS)
+        except KeyError as error:
+            _log.warning(
+                "entry %s of %s is not a verdict: it has no %s", position.decode(), keys.VERDICTS, error
+            )
+        except ValueError as error:  # pydantic and `decode` raise subclasses of ValueError
+            why = versions.why_unreadable(error)
+            _log.warning("entry %s of %s is not a verdict: %s", position.decode(), keys.VERDICTS, why)

@@ -13,10 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
+from keyhole import versions
 from keyhole.scan.report import Report
 
 STATUS: Final = "keyhole-status"
@@ -49,6 +50,7 @@ class TagDebt:
         tags: Keyhole's tags for that object.
         rate: The maximum number of requests per second to the bucket; 0 for no limit. Audits of the bucket
             count against the same limit.
+        version: The version of this format. Debts of a later version are refused.
     """
 
     bucket: str
@@ -57,6 +59,7 @@ class TagDebt:
     etag: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     rate: float = 0
+    version: Annotated[int, Field(ge=1, le=versions.TAG_DEBT)] = versions.TAG_DEBT
 
     @classmethod
     def of(cls, report: Report, *, rate: float = 0) -> Self:

@@ -6,9 +6,9 @@
 from datetime import datetime
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from keyhole import __version__
+from keyhole import __version__, versions
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding
 from keyhole.reasons import Status
@@ -82,3 +82,6 @@ class Report(BaseModel):
 
     #: The latest scan of the object, if it failed after this verdict was reached.
     last_attempt: LastAttempt | None = None
+
+    #: The version of this format. Reports of a later version are refused.
+    version: int = Field(default=versions.REPORT, ge=1, le=versions.REPORT)

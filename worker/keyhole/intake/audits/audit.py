@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from keyhole.intake.selection import Selection
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
+from keyhole.versions import AUDIT as AUDIT_VERSION
 
 
 class AuditSpec(BaseModel):
@@ -41,6 +42,8 @@ class AuditSpec(BaseModel):
     batch_size: int = Field(default=100, ge=1, le=1000)
     #: The name of the schedule that started the audit.
     schedule: str | None = None
+    #: The version of this format. Specifications of a later version are refused.
+    version: int = Field(default=AUDIT_VERSION, ge=1, le=AUDIT_VERSION)
 
 
 class AuditState(StrEnum):

@@ -36,6 +36,7 @@ from keyhole.intake.audits import scripts
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
 from keyhole.intake.audits.records import NANO, ROW_BYTES, Claim, PageResult, Place, Result, Row
 from keyhole.jobs.entry import ENTRY, Entry
+from keyhole.jobs.ledger_format import read_entries
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Status
 from keyhole.store import keys
@@ -176,7 +177,7 @@ class AuditStore:
                 keys.LEDGER_CLOCK,
             ]
         )
-        return [ENTRY.validate_json(text) for text in taken]
+        return _readable((audit_id, text) for text in taken)
 
     def release(self, claim: Claim) -> None:
         """Release the claim to a page."""
@@ -188,7 +189,7 @@ class AuditStore:
             pipe.hgetall(keys.audit(audit_id, "outstanding"))
             pipe.lrange(keys.audit(audit_id, "unsent"), 0, -1)
             found, unsent = pipe.execute()
-        return [ENTRY.validate_json(text) for batch_id, text in found.items() if batch_id not in unsent]
+        return _readable((batch_id, text) for batch_id, text in found.items() if batch_id not in unsent)
 
     def record_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
         """Record the first result of a job. Later results and results of finished batches are ignored."""
@@ -318,6 +319,11 @@ class AuditStore:
     @staticmethod
     def _keys(audit_id: str, *parts: str) -> Sequence[str]:
         return [keys.audit(audit_id, part) for part in parts]
+
+
+def _readable(batches: Iterable[tuple[bytes | str, bytes]]) -> list[Entry]:
+    """Return the batches that this version can read. The sweeps of newer workers send the other batches."""
+    return [batch for batch in read_entries(batches) if batch is not None]
 
 
 def _totals(counts: Mapping[str, int]) -> Totals:

@@ -1,0 +1,57 @@
+"""The versions of the formats that Keyhole writes to the broker and to Redis.
+
+While an operator upgrades Keyhole host by host, older and newer workers share the queues and Redis. So each
+message and each record states the version of its format. A reader that meets a later version than it supports
+does not guess: it leaves the work to newer workers, or reports the record as written by a later version.
+
+Rules for a change:
+
+- Raise a version if an older reader would misread or must not ignore the new content. For example, a job with
+  a new field can require a scan that an older worker cannot do.
+- If the new content is optional, continue to write the lower version when the content is absent. Then older
+  workers can do all work that does not need the new content.
+- A new field in a report does not need a new version, because readers ignore unknown fields of a report.
+- `keyhole.store.keys` describes the version of the keys, which is separate.
+"""
+
+from typing import Final
+
+from pydantic import ValidationError
+
+#: The version of ledger entries, which messages also contain (`keyhole.jobs.entry`).
+ENTRY: Final = 1
+#: The version of reports, which records and the stream of verdicts contain (`keyhole.scan.report`).
+REPORT: Final = 1
+#: The version of tag debts (`keyhole.results.tags`).
+TAG_DEBT: Final = 1
+#: The version of the specifications of audits, which schedules also contain (`keyhole.intake.audits.audit`).
+AUDIT: Final = 1
+
+
+def why_unreadable(error: ValueError) -> str:
+    """Return in one line why a text from Redis or from the broker cannot be read.
+
+    If a later version of Keyhole wrote the text, the line states both versions.
+    """
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    errors = error.errors(include_url=False)
+    for each in errors:
+        if each["loc"][-1:] == ("version",) and each["type"] == "less_than_equal":
+            return later(each["input"], each["ctx"]["le"])
+    where = ".".join(map(str, errors[0]["loc"]))
+    return f"{where}: {errors[0]['msg']}" if where else errors[0]["msg"]
+
+
+def later(version: object, supported: int) -> str:
+    """Return the sentence for content of a later version than the supported one."""
+    return (
+        f"a later version of Keyhole wrote it, in format {version}; "
+        f"this version of Keyhole reads formats up to {supported}, so upgrade it"
+    )
+
+
+def stated(content: object) -> int:
+    """Return the version that a JSON value states; 1 if it states none."""
+    version = content.get("version", 1) if isinstance(content, dict) else 1
+    return version if isinstance(version, int) else 1
