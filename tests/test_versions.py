@@ -105,7 +105,7 @@ def test_the_stream_skips_a_verdict_of_a_later_version(
 def test_tags_of_a_later_version_stay_owed(valkey: redis.Redis) -> None:
     debts = TagDebts(valkey)
     debts.record(TagDebt("images", "a"))
-    debt = keys.tag_debt(keys.object_id("images", "a", None))
+    debt = keys.debt("tags", keys.object_id("images", "a", None))
     valkey.hset(debt, "debt", '{"bucket": "images", "key": "a", "version": 2, "acl": "private"}')
 
     with pytest.raises(ValidationError) as error:

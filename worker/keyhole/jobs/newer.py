@@ -10,8 +10,8 @@ from typing import Final
 
 import redis
 
-from keyhole.jobs.ledger_scripts import NOW
 from keyhole.store import keys
+from keyhole.store.clock import NOW
 
 #: Seconds after which a worker tries again to send an entry of a later version.
 LATER_SECONDS: Final = 10
