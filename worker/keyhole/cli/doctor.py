@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import click
 from rich.table import Table
@@ -13,6 +14,7 @@ from keyhole.cli.doctor_check import Check, checked
 from keyhole.cli.doctor_events import of_events
 from keyhole.cli.doctor_redis import of_redis, of_user
 from keyhole.cli.doctor_s3 import of_listing, of_reading, of_s3, of_tags, why_not_tried
+from keyhole.cli.doctor_sinks import of_choice, of_sink
 from keyhole.cli.errors import (
     ALL_SAFE,
     UNDECIDED,
@@ -66,9 +68,11 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
         Check("events", lambda: of_events(settings)),
         Check("s3", lambda: of_s3(settings)),
     ]
+    sinks = [Check(f"sink {name}", partial(of_sink, settings, name)) for name in settings.event_sinks]
     services = _services(settings)
     stated, events, s3 = (list(check.findings()) for check in first)
     findings = [*stated, *services, *events, *s3]
+    findings += [finding for check in sinks for finding in check.findings()]
     if place is not None and s3 and s3[0].state == GOOD:
         findings += _bucket(settings, place)
     findings = [finding._replace(message=masked(finding.message)) for finding in findings]
@@ -88,14 +92,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     yield Finding("settings", GOOD, ", ".join(chosen) or "none set; the defaults are used")
     for name in sorted(name for name in os.environ if name.startswith("KEYHOLE_") and name not in names):
         yield Finding("settings", BAD, f"{name} is not a setting; correct its spelling or unset it")
-    if "tags" not in settings.sinks:
-        yield Finding(
-            "sinks", GOOD, "verdicts go to Redis; set KEYHOLE_SINKS=redis,tags to write object tags as well"
-        )
-    elif "redis" not in settings.sinks:
-        yield Finding(
-            "sinks", ADVICE, "verdicts go only to tags; `keyhole results` and --wait also need redis"
-        )
+    yield from of_choice(settings)
     from keyhole.cli.doctor_work import of_confinement, of_guards, of_schedules
 
     yield from of_guards(settings)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from keyhole.cli.doctor_sinks import of_owed
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.fleet.services import Services
 from keyhole.inspectors.text import shown
@@ -36,6 +37,7 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
             f"not written yet for {owed:,} object{'' if owed == 1 else 's'}; workers will retry; "
             "`keyhole show` prints an object's last error",
         )
+    yield from of_owed(services)
     dead = DeadLetters(services.redis).count()
     if dead:
         yield Finding("dead letters", ADVICE, f"{dead:,}; list them with `keyhole dead list`")

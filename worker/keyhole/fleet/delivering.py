@@ -48,13 +48,11 @@ LAST_SECONDS: Final = 3.0
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Return the sinks that the settings name. A sink connects only when it sends an event."""
-    found: dict[str, Sink] = {}
-    for name in settings.event_sinks:
-        found[name] = _open(name, settings)
-    return found
+    return {name: open_sink(name, settings) for name in settings.event_sinks}
 
 
-def _open(name: str, settings: Settings) -> Sink:
+def open_sink(name: str, settings: Settings) -> Sink:
+    """Return the sink with this name."""
     # Import boto3 and urllib3 only if a sink needs them.
     if name == "webhook":
         from keyhole.results.sinks.webhook import Webhook  # noqa: PLC0415 - see above
