@@ -32,9 +32,9 @@ STREAM_CHUNK_BYTES = 1024 * 1024
 def import_all() -> None:
     """Import all modules that scans can need, including the inspectors of all formats.
 
-    Without this call, a scan imports them when it needs them. Call this function before you fork or confine
-    processes that scan: the forked processes then share the memory of the modules, and need not open their
-    files.
+    Without this call, a scan imports the modules that it needs. Call this function before you fork processes
+    that scan, so that they share the memory of the modules. Call it before you confine a process, because a
+    confined process may not be able to open the modules' files.
     """
     all_inspectors()
     for module in ("puremagic", "keyhole.sources.s3", "keyhole.sources.s3_access"):
@@ -118,7 +118,8 @@ def scan_path(path: Path, settings: ScanSettings) -> Report:
 def inspect_stream(fileobj: BinaryIO, *, name: str = "-", settings: Settings | None = None) -> Report:
     """Inspect the content of a binary file object.
 
-    If the file object can seek, read ranges. Otherwise read its content as a stream.
+    If the file object can seek, Keyhole reads only the ranges that it needs. Otherwise it reads the whole
+    content as a stream.
 
     In a stream, a range can pass before the inspection finds out that it needs the range. The status is then
     `inconclusive`, with the reason `missed`.

@@ -74,7 +74,10 @@ def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -
 
 
 def is_refused(error: redis.RedisError) -> bool:
-    """Return whether Redis refuses the client, for example its password, so that waiting would not help."""
+    """Return whether Redis refuses this client, for example because of a wrong password.
+
+    Waiting would then not help.
+    """
     return (
         isinstance(error, redis.AuthenticationError)
         or (isinstance(error, redis.ResponseError) and not isinstance(error, redis.BusyLoadingError))

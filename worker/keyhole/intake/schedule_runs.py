@@ -16,7 +16,8 @@ from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import LONGEST_SECONDS
 from keyhole.store import keys
 
-#: Seconds until the last audit of a schedule expires. This is longer than the longest time between two runs.
+#: Seconds for which Redis stores which audit of a schedule was the last. This is longer than the longest time
+#: between two runs.
 KEPT_SECONDS: Final = LONGEST_SECONDS + 31 * 86_400
 
 _BEGIN: Final = f"""

@@ -1,7 +1,8 @@
-"""Lua scripts that make each step of a debt (`jobs.debts`) atomic. `store.keys` documents the keys.
+"""Lua scripts for debts: tags or events that Keyhole still has to write or send (`jobs.debts`).
 
-The scripts use the ledger's clock (`store.clock`). A *writer* is a thread that pays a debt: it writes
-tags, or sends an event.
+Each script makes one step atomic, such as recording a debt or paying it. `store.keys` documents the keys. The
+scripts use the ledger's clock (`store.clock`). A *writer* is a thread that pays a debt: it writes tags, or
+sends an event.
 """
 
 from typing import Final
@@ -74,10 +75,10 @@ if before[2] then redis.call('HSET', KEYS[1], 'holder', before[2]) end
 redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
-#: The common first part of the scripts that release a debt. If a writer is too slow, it is considered lost,
-#: and another writer can hold the debt. The slow writer can then overwrite the other writer's tags after the
-#: other writer has read them back. So if a writer releases a debt that it does not hold any more, the debt
-#: becomes owed again.
+#: The common first part of the scripts with which a writer gives a debt back. If a writer is too slow, it is
+#: considered lost, and a second writer takes the debt over. The slow writer can then overwrite the tags that
+#: the second writer has already verified. So if a writer gives back a debt that it does not hold any more,
+#: the debt is recorded as owed again, and the tags are written once more.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  the debt's id

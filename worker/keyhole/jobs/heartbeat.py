@@ -38,8 +38,8 @@ class Heartbeat:
         # The time when this process began to work on each entry (`time.monotonic`), by queue and entry id.
         self._held: dict[str, dict[str, float]] = {}
         self._unreleased: list[tuple[Entry, str, list[str]]] = []
-        # A thread holds this lock while it repeats failed releases. So no other thread can acquire the lease
-        # of one of these entries at the same time, and then lose the lease to the repeated release.
+        # A thread holds this lock while it repeats releases that failed (see `release`). If another thread
+        # acquired the lease on such an entry at the same time, the repeated release would take it away.
         self._releasing = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -58,14 +58,15 @@ class Heartbeat:
                 del self._held[entry.queue][entry.id]
 
     def release(self, entry: Entry, worker: str, job_ids: list[str]) -> None:
-        """Release the lease on an entry whose work was interrupted, and the attempts at its jobs.
+        """Release the lease on an entry whose work was interrupted.
 
-        If Redis does not respond, the release is repeated when Redis responds again. Without the release, the
-        ledger would count this worker as lost during these attempts.
+        The ledger also forgets the interrupted attempts at the entry's jobs. Otherwise it would conclude that
+        this worker was lost during the attempts. If Redis does not respond, the release is repeated when
+        Redis responds again.
 
-        The entry is also postponed by a few seconds, so that the sweep sends it again. This is necessary,
-        because the entry may have no message any more. Before the release, the broker can have delivered the
-        message to another worker, which drops the message because this worker has the lease.
+        The release also postpones the entry by a few seconds, because the sweep sends postponed entries again
+        when they are due. The entry may have no message left: while this worker still had the lease, the
+        broker may have delivered the message to another worker, which then dropped it.
         """
         try:
             self._release(entry, worker, job_ids)

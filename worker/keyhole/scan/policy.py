@@ -60,9 +60,9 @@ STATUS_OF_CHECK: dict[str, Status] = {
     "format_mismatch": Status.REJECTED,
 }
 
-#: Formats that do not record where their data end, so nothing can prove that an image is whole. The data
-#: after a LUKS header can have any length. (ASIF is not in this set: its tables record where its data end.
-#: Keyhole does not read these tables, so it cannot tell whether an ASIF was cut off.)
+#: Formats that do not record where their data end, so no program can prove that an image is whole. The data
+#: after a LUKS header can have any length. (ASIF is not in this set. Its tables record where its data end,
+#: but Keyhole does not read these tables.)
 UNPROVABLE = frozenset({"luks"})
 
 #: If an object has several statuses, the first one in this order is the verdict.
@@ -70,11 +70,12 @@ PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIV
 
 
 def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
-    """Return the facts after a rule of the policy has changed their findings and their virtual size.
+    """Apply a rule of the policy to facts. Return a copy with other findings, and with the reader's size.
 
-    The rule adds a finding for each property that it forbids, and sets the severities in its table
-    `severity`. The rule also names the readers, the programs that will read the disk. A finding that concerns
-    none of them gets the severity `info`. The virtual size is the one that the rule's first reader uses.
+    The rule adds a finding for each property that it forbids. A check in the rule's table `severity` gets the
+    severity from this table. The rule also names the readers, the programs that will read the disk. A finding
+    that concerns none of them gets the severity `info`. The virtual size is the one that the rule's first
+    reader uses.
 
     Args:
         rule: The rule for the object.
@@ -148,11 +149,11 @@ def judge(
     Args:
         facts: The facts of the inspection, as returned by `apply`.
         unfinished: Why the inspection was interrupted, as a reason code; `None` if it was not.
-        rule: The rule for the object. It defines how well the wholeness of a `safe` image must be proven.
+        rule: The rule for the object. It states whether the wholeness of an image must be proven, sampled or
+            neither, so that the image can be `safe`.
     """
     grounds: list[tuple[Status, str]] = [
-        # A critical finding of any check makes the object unsafe. A rule can give this severity to every
-        # check.
+        # A critical finding of any check makes the object unsafe. A rule can make any check critical.
         (
             Status.UNSAFE if finding.severity is Severity.CRITICAL else STATUS_OF_CHECK[finding.check],
             finding.check,
@@ -168,7 +169,7 @@ def judge(
     elif facts.format in CONTAINER_FORMATS and not facts.members:
         other = Reason.NO_KNOWN_FORMAT
     elif not grounds and facts.format not in CONTAINER_FORMATS and not facts.virtual_size:
-        # No rule can turn this off: without the size, the other checks prove nothing.
+        # No rule can allow an image of unknown size, because the other checks prove nothing without the size.
         other = Reason.SIZE_UNKNOWN
     elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
         other = Reason.WHOLENESS_UNCHECKED

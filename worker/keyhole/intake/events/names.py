@@ -34,8 +34,8 @@ KINDS: Final = {
     "objectlifecycle:expiration:current": EventKind.REMOVED,
     "objectlifecycle:expiration:noncurrent": EventKind.REMOVED,
 }
-#: The names of events after a DELETE that added a delete marker, or can have added one. With a delete marker,
-#: the object has no current version, but all its versions still exist.
+#: The names of events that report a DELETE which added a delete marker, or may have added one. An object with
+#: a delete marker has no current version, but all its versions still exist.
 MARKERS: Final = {
     "objectremoved:deletemarkercreated",
     "objectsynced:deletionmarkercreated",
@@ -72,7 +72,7 @@ def kind_of(name: str) -> EventKind:
 
 
 def puts_marker(name: str) -> bool:
-    """Whether the event reports a delete marker, so that no version was deleted.
+    """Whether the event reports a delete marker, which means that no version was deleted.
 
     The version id in such an event is that of the delete marker or of the version below it.
     """

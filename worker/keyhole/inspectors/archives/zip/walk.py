@@ -20,8 +20,8 @@ from keyhole.inspectors.archives.zip.records import End, ZipError
 from keyhole.inspectors.findings import BoundedFindings, found
 from keyhole.inspectors.region import ByteRange
 
-#: Keyhole reads a directory only if it has at most this many entries, and at most this many bytes. These are
-#: 128 bytes for each entry. The archive of a container image has a few thousand entries.
+#: Keyhole reads a directory only if it has at most this many entries, and at most this many bytes (128 for
+#: each entry). The archive of a container image has a few thousand entries.
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 
 Result = TypeVar("Result")
@@ -31,7 +31,7 @@ Walk = Generator[ByteRange | None, bytes, Result]
 
 
 def directory(end: End) -> Walk[list[Entry]]:
-    """Read the directory. Return its entries in the order in which the members are in the archive."""
+    """Read the directory. Return the directory's entries, in the order of the members in the archive."""
     if end.entries > MAX_ENTRIES or end.length > MAX_DIRECTORY:
         message = (
             f"the ZIP directory has {end.entries} entries in {end.length} bytes, more than Keyhole reads"
