@@ -54,6 +54,7 @@ PACKAGES = {
     "mkudffs": "udftools",
     "nbdcopy": "libnbd-bin",
     "partx": "util-linux",
+    "promtool": "prometheus",
     "pycdlib-genisoimage": "pycdlib, from PyPI",
     "python": "python3",
     "pzstd": "zstd",

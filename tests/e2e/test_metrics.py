@@ -1,6 +1,12 @@
-"""A real worker serves the metrics of its processes, and logs only lines of JSON."""
+"""A real worker serves the metrics of its processes, and a real Prometheus reads them."""
 
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 
@@ -14,6 +20,7 @@ from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.metrics.pages import fetched, value
 from tests.ports import free_port
+from tests.tools import need
 
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
@@ -35,26 +42,71 @@ def port(faulty_site: Site) -> int:
     return port
 
 
+@pytest.fixture
+def prometheus(port: int, tmp_path: Path) -> Iterator[int]:
+    """The port of a Prometheus that scrapes this port every second."""
+    need("prometheus")
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s}\n"
+        "scrape_configs:\n"
+        f"  - {{job_name: keyhole, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}\n"
+    )
+    own = free_port()
+    with commands.started(
+        f"--config.file={config}",
+        f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{own}",
+        env=os.environ,
+        log=tmp_path / "prometheus.log",
+        program=("prometheus",),
+    ):
+        yield own
+
+
+def answer(prometheus: int, query: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """The answer of Prometheus to a query: values by labels. Empty while Prometheus starts."""
+    asked = urlencode({"query": query})
+    try:
+        with urlopen(f"http://127.0.0.1:{prometheus}/api/v1/query?{asked}", timeout=10) as response:
+            found = json.load(response)["data"]["result"]
+    except OSError:
+        return {}
+    return {tuple(sorted(one["metric"].items())): float(one["value"][1]) for one in found}
+
+
 @pytest.mark.slow
-def test_a_page_has_the_sums_of_all_processes_of_a_worker(faulty_site: Site, port: int) -> None:
+def test_prometheus_reads_the_sums_of_all_processes_of_a_worker(
+    faulty_site: Site, port: int, prometheus: int
+) -> None:
     site = faulty_site
     bucket = site.bucket()
     for key, body in {"safe.qcow2": SAFE, "unsafe.qcow2": UNSAFE}.items():
         site.s3.put_object(Bucket=bucket, Key=key, Body=body)
 
     with commands.worker(site.env, site.log, concurrency=2):
-        site.completed(
-            *(of(scan.delay(f"s3://{bucket}/{key}")) for key in ("safe.qcow2", "unsafe.qcow2", "no"))
-        )
+        query = "sum by (status, format) (keyhole_verdicts_total)"
+        unsafe = (("format", "qcow2"), ("status", "unsafe"))
+        # Prometheus knows the counter of unsafe objects before the first one, so it sees the increase.
+        commands.until(lambda: answer(prometheus, query).get(unsafe) == 0)
+        keys = ("safe.qcow2", "unsafe.qcow2", "none")
+        site.completed(*(of(scan.delay(f"s3://{bucket}/{key}")) for key in keys))
         page = fetched(port)
+        commands.until(lambda: answer(prometheus, query).get(unsafe) == 1)
+        counted = {labels: number for labels, number in answer(prometheus, query).items() if number}
+        grown = answer(prometheus, 'increase(keyhole_verdicts_total{status="unsafe"}[1m]) > 0')
+        up = answer(prometheus, "keyhole_store_up")
 
-    assert value(page, "keyhole_verdicts_total", status="safe", format="qcow2") == 1
-    assert value(page, "keyhole_verdicts_total", status="unsafe", format="qcow2") == 1
-    assert value(page, "keyhole_verdicts_total", status="unreadable", format="none") == 1
+    assert counted == {
+        unsafe: 1,
+        (("format", "qcow2"), ("status", "safe")): 1,
+        (("format", "none"), ("status", "unreadable")): 1,
+    }
+    assert [dict(labels)["format"] for labels in grown] == ["qcow2"]
+    assert list(up.values()) == [1]
     assert value(page, "keyhole_s3_errors_total", code="not_found") == 1
     assert value(page, "keyhole_queue_wait_seconds_count") == 3
     assert value(page, "keyhole_scan_seconds_count", phase="s3") == 3
     assert value(page, "keyhole_scan_seconds_count", phase="recording") == 3
     assert value(page, "keyhole_scans_in_flight") == 0
     assert value(page, "keyhole_workers") == 1
-    assert value(page, "keyhole_store_up") == 1

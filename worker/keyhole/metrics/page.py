@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from prometheus_client import CollectorRegistry, values
+from prometheus_client import CollectorRegistry, disable_created_metrics, values
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -49,6 +49,8 @@ def metrics_page(
     Raises:
         OSError: The address cannot be used, or the private folder cannot be created.
     """
+    # prometheus_client would add a gauge with the time of creation for each counter of a single process.
+    disable_created_metrics()  # type: ignore[no-untyped-call] # prometheus_client's
     registry = CollectorRegistry()
     registry.register(gauges)
     registry.register(_Build(version))

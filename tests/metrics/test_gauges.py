@@ -1,0 +1,118 @@
+"""The gauges are what Redis and its broker contain, read in one round trip."""
+
+import json
+import time
+from contextlib import nullcontext
+
+import redis
+
+from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.jobs.entry import Entry
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Ledger
+from keyhole.jobs.message_age import SENT_AT
+from keyhole.jobs.presence import Presence
+from keyhole.jobs.queues import AUDITS, EVENTS, JOBS, QUEUES
+from keyhole.metrics.gauges import StoreGauges, StoreReader, lengths_in_redis
+from keyhole.store import keys
+from keyhole.store.connection import connect
+from tests.ports import free_port
+
+PREFIX = "keyhole:broker:"
+
+
+def entry(entry_id: str, queue: str = JOBS) -> Entry:
+    return Entry(entry_id, (ScanJob(id=entry_id, bucket="images", key="a"),), queue)
+
+
+def test_an_empty_redis_has_zeros(valkey: redis.Redis) -> None:
+    reading = StoreReader(valkey, prefix=PREFIX).read()
+
+    assert (reading.undecided, reading.workers, reading.audits, reading.progress) == (0, 0, 0, {})
+    assert reading.dead == {"message": 0, "job": 0, "refused": 0, "tags": 0, "other": 0}
+    assert reading.messages == reading.unacknowledged == dict.fromkeys(QUEUES, 0)
+    assert reading.oldest == dict.fromkeys(QUEUES, 0.0)
+
+
+def test_the_gauges_count_what_is_in_redis(valkey: redis.Redis) -> None:
+    # Given two waiting messages, a leased entry, a postponed entry, dead letters, a worker and an audit
+    for age in (30, 20):  # kombu adds messages on the left
+        valkey.lpush(PREFIX + JOBS, json.dumps({"headers": {SENT_AT: time.time() - age}}))
+    ledger = Ledger(valkey, done_seconds=3600)
+    ledger.record_many([entry("leased", EVENTS), entry("later")])
+    ledger.leases.acquire(entry("leased", EVENTS), "worker")
+    ledger.leases.acquire(entry("later"), "worker")
+    ledger.leases.release(entry("later"), "worker", postponed=60)
+    DeadLetters(valkey).add(Dead.entry(entry("dead"), "it failed"))
+    valkey.zadd(keys.DEAD, {"of a later version": 1})
+    Presence(valkey).beat("worker@host")
+    audits = AuditStore(valkey, expiry_seconds=None)
+    for name, state in (("a", "running"), ("b", "running"), ("c", "paused")):
+        audits.create(name, AuditSpec(bucket="images"), ruleset="", scanner="")
+        valkey.hset(keys.audit(name), "state", state)
+        valkey.hset(keys.audit(name, "totals"), mapping={"listed": 10, "scanned": 4, "unchanged": 2})
+    before = calls(valkey)
+    # When the gauges are read
+    reading = StoreReader(valkey, prefix=PREFIX).read()
+    # Then they have these values, and there was one call of a script
+    assert calls(valkey) == before + 1
+    assert reading.messages == {**dict.fromkeys(QUEUES, 0), JOBS: 2}
+    assert 30 <= reading.oldest[JOBS] < 60
+    assert reading.unacknowledged == {**dict.fromkeys(QUEUES, 0), EVENTS: 1}
+    assert (reading.undecided, reading.workers, reading.audits) == (1, 1, 2)
+    assert reading.dead == {"message": 0, "job": 1, "refused": 0, "tags": 0, "other": 1}
+    assert reading.progress == {"images": 0.6}
+
+
+def calls(valkey: redis.Redis) -> int:
+    return int(valkey.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+def test_the_progress_has_a_bounded_number_of_buckets(valkey: redis.Redis) -> None:
+    audits = AuditStore(valkey, expiry_seconds=None)
+    for number in range(30):
+        audits.create(f"audit{number}", AuditSpec(bucket=f"bucket-{number}"), ruleset="", scanner="")
+
+    reading = StoreReader(valkey, prefix=PREFIX).read()
+
+    assert (reading.audits, len(reading.progress)) == (30, 20)
+
+
+def test_another_broker_is_read_too_and_may_fail(valkey: redis.Redis) -> None:
+    valkey.lpush(PREFIX + AUDITS, "not a message")
+    Ledger(valkey, done_seconds=3600).record(entry("idle", AUDITS))
+    nobody = connect(f"redis://127.0.0.1:{free_port()}/0", answer_seconds=1, retries=0)
+
+    there = StoreReader(valkey, prefix=None, lengths=lengths_in_redis(valkey, PREFIX)).read()
+    rabbit = StoreReader(valkey, prefix=None, lengths=lambda: ({AUDITS: 1, JOBS: 0}, {})).read()
+    away = StoreReader(valkey, prefix=None, lengths=lengths_in_redis(nobody, PREFIX)).read()
+
+    assert there.messages == {**dict.fromkeys(QUEUES, 0), AUDITS: 1}
+    assert rabbit.oldest.keys() == {AUDITS, JOBS}
+    assert rabbit.oldest[JOBS] == 0
+    assert away.messages == away.oldest == {}
+    assert away.unacknowledged == dict.fromkeys(QUEUES, 0)
+
+
+def test_a_redis_that_is_away_is_a_gauge_of_zero() -> None:
+    nobody = connect(f"redis://127.0.0.1:{free_port()}/0", answer_seconds=1, retries=0)
+    gauges = StoreGauges(StoreReader(nobody, prefix=PREFIX).read, nullcontext)
+
+    (family,) = gauges.collect()
+
+    assert [(sample.name, sample.value) for sample in family.samples] == [("keyhole_store_up", 0.0)]
+
+
+def test_a_worker_that_is_silent_is_not_counted(valkey: redis.Redis) -> None:
+    presence = Presence(valkey)
+    presence.beat("a")
+    valkey.zadd(keys.WORKERS, {"silent": time.time() - 31})
+
+    assert presence.names() == ["a"]
+    assert StoreReader(valkey, prefix=PREFIX).read().workers == 1
+    presence.beat("b")
+    assert valkey.zcard(keys.WORKERS) == 2
+    presence.leave("a")
+    assert presence.names() == ["b"]
