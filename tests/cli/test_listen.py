@@ -160,7 +160,7 @@ class TestItIsToldToStop:
         listener.send_signal(signal.SIGINT)
 
         assert listener.wait(commands.PATIENCE) == 130
-        assert log.read_text().splitlines()[-1] == "Interrupted."
+        assert lines(log)[-1]["event"] == "interrupted"
 
 
 class TestHealth:

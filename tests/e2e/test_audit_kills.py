@@ -190,11 +190,12 @@ class TestNobodyIsKilled:
         """The wait can be longer than the time after which other messages are sent again."""
         site.s3.fill(BUCKET, 30)
         audit_id = site.begin(BUCKET, batch_size=10)
-        with commands.started("worker", "--queue", HOUSEKEEPING, env=site.env, log=site.log):
+        env = site.env | {"KEYHOLE_LOG_LEVEL": "debug"}
+        with commands.started("worker", "--queue", HOUSEKEEPING, env=env, log=site.log):
             commands.until(lambda: site.audit(audit_id).outstanding == site.waiting(AUDITS) == 3)
             grow_old(site)
             site.sweep()
-            commands.until(lambda: b"sweep" in site.log.read_bytes() and not site.in_hand())
+            commands.until(lambda: b"the sweep sent" in site.log.read_bytes() and not site.in_hand())
 
         assert site.waiting(AUDITS) == 3
 

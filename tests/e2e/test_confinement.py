@@ -1,5 +1,6 @@
 """A real worker's processes are confined, report that, and are replaced when it no longer fits."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -59,9 +60,9 @@ def test_a_worker_that_must_be_confined_and_cannot_says_why(faulty_site: Site, t
     done = commands.keyhole("worker", env=env)
 
     assert done.returncode == 3
-    (line,) = done.stderr.decode().splitlines()
-    assert line.startswith(
-        "Error: KEYHOLE_CONFINE is required, but the AWS profile names a credential_process"
+    *_, last = map(json.loads, done.stderr.splitlines())
+    assert last["event"].startswith(
+        "KEYHOLE_CONFINE is required, but the AWS profile names a credential_process"
     )
 
 

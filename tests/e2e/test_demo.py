@@ -65,9 +65,9 @@ def is_uploading(env: dict[str, str]) -> bool:
 
 
 def is_scanning(env: dict[str, str]) -> bool:
-    """Whether the worker has received a job."""
+    """Whether the worker has recorded a verdict."""
     return any(
-        b" received" in log.read_bytes() for log in Path(env["TMPDIR"]).glob("keyhole-demo-*/worker.log")
+        b'"verdict"' in log.read_bytes() for log in Path(env["TMPDIR"]).glob("keyhole-demo-*/worker.log")
     )
 
 

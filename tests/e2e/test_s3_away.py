@@ -1,5 +1,6 @@
 """S3 is unreachable for some time: nothing fails or is lost, and the worker takes no work meanwhile."""
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -94,8 +95,10 @@ def test_a_worker_that_cannot_use_s3_says_why_in_one_line(faulty_site: Site) -> 
     done = commands.keyhole("worker", env=faulty_site.env | {"AWS_PROFILE": "nope"})
 
     assert done.returncode == 3
-    (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("Error: S3 cannot be used from here: The config profile (nope) could not be found")
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert line["event"].startswith(
+        "S3 cannot be used from here: The config profile (nope) could not be found"
+    )
 
 
 @pytest.mark.slow
@@ -104,5 +107,5 @@ def test_a_worker_that_ends_by_itself_says_so_in_another_line(faulty_site: Site)
         assert worker.wait(commands.PATIENCE) == 70
 
     assert "Unrecoverable error: AttributeError('a bug')" in faulty_site.log.read_text()
-    line = faulty_site.log.read_text().splitlines()[-1]
-    assert line.startswith("Error: the worker ended although nobody stopped it")
+    last = json.loads(faulty_site.log.read_text().splitlines()[-1])
+    assert last["event"].startswith("the worker ended although nobody stopped it")

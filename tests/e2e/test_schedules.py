@@ -102,7 +102,7 @@ def test_what_is_due_is_audited_and_listed(desk: Desk) -> None:
     assert datetime.fromisoformat(line["next_run"]) > datetime.now(UTC) + timedelta(hours=5)
     assert desk.lock() is None
     events = [json.loads(entry)["event"] for entry in desk.log.read_text().splitlines()]
-    assert f"Scheduler: Sending due task {desk.name} (keyhole.audit_due)" in events
+    assert f"schedule {desk.name} is due" in events
 
 
 @pytest.mark.slow

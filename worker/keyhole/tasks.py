@@ -93,7 +93,7 @@ def sweep() -> None:
         services().settings.resend_seconds,
     )
     wiring.restore_overdue(app)
-    sweeper.sweep()
+    log.debug("the sweep sent %d entries", sweeper.sweep())
     for audit_id in services().audits.running():
         try:
             audit_work().resume(audit_id)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from keyhole.cli.errors import CommandError, one_line_errors
 from keyhole.cli.render import STYLES, report_table
+from keyhole.cli.service import last_words
 from keyhole.cli.terminal import SafeConsole
 from keyhole.embedded.processes import worker_process
 from keyhole.embedded.valkey import embedded_valkey
@@ -105,8 +106,7 @@ def _run(
         for report in _scan(settings, [sample.key for sample in SAMPLES], BUCKET, queue):
             if report is None:
                 if worker.poll() is not None:
-                    last_words = (folder / "worker.log").read_text().splitlines()[-1:]
-                    raise CommandError(" ".join(["the worker ended:", *last_words]))
+                    raise CommandError(f"the worker ended: {last_words(folder / 'worker.log')}")
                 continue
             progress.advance(bar)
             reports.append(report)

@@ -17,6 +17,7 @@ from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.listen_view import LOOK_SECONDS, Tally, View
 from keyhole.cli.parsed import parsed
+from keyhole.cli.service import service
 from keyhole.embedded.interrupts import ENDINGS
 from keyhole.health import HEALTHY, STALE_SECONDS, UNHEALTHY, HeartbeatFile
 from keyhole.intake.events.listener import TROUBLE, Listener, Poll
@@ -92,7 +93,11 @@ def listen_command(
     heartbeat = HeartbeatFile.of_queue(sources[0].name)
     if check:
         sys.exit(_check(heartbeat, sources[0].name))
-    with one_line_errors(), backend(settings, work=True, waits=True) as ready:
+    with (
+        service(settings.log_level),
+        one_line_errors(),
+        backend(settings, work=True, waits=True) as ready,
+    ):
         _listen(sources, ready, heartbeat, until_empty=until_empty)
         if until_empty and is_embedded(settings):
             _await_workers()

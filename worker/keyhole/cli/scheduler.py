@@ -4,9 +4,10 @@ import sys
 
 import click
 
-from keyhole import health, logs
+from keyhole import health
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.service import service
 
 #: The error message if no schedules are configured.
 NONE_CONFIGURED = "no schedules: set KEYHOLE_SCHEDULES to a file; `keyhole schedules --help` shows an example"
@@ -32,13 +33,16 @@ def scheduler_command(*, check: bool) -> None:
     settings = load_settings()
     if settings.schedules is None:
         raise CommandError(NONE_CONFIGURED, USAGE)
-    with one_line_errors(), backend(settings, work=True, waits=True) as ready:
+    with (
+        service(settings.log_level),
+        one_line_errors(),
+        backend(settings, work=True, waits=True) as ready,
+    ):
         from keyhole.app import configure
         from keyhole.fleet import scheduling
         from keyhole.fleet.metrics_page import metrics_served
         from keyhole.intake.schedules import load_schedules
 
-        logs.configure(ready.log_level)
         schedules = load_schedules(settings.schedules)
         for schedule in schedules:
             ready.allowed_buckets.check(schedule.bucket)

@@ -14,6 +14,8 @@ import click
 from keyhole import health
 from keyhole.cli.backend import backend, refuse_powerless, refuse_unusable
 from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one_line_errors
+from keyhole.cli.service import service
+from keyhole.logs.service import say
 
 
 @click.command("worker")
@@ -46,7 +48,13 @@ def worker_command(
     if check:
         sys.exit(health.check("worker"))
     settings = load_settings()
-    with _stops_while_it_starts(), one_line_errors(), backend(settings, work=False, look=False) as settings:
+    with (
+        _stops_while_it_starts(),
+        service(settings.log_level),
+        one_line_errors(),
+        backend(settings, work=False, look=False) as settings,
+    ):
+        from celery.apps import worker as celery_worker
         from celery.signals import worker_shutting_down
 
         from keyhole.app import configure
@@ -89,17 +97,18 @@ def worker_command(
             without_mingle=True,
             without_heartbeat=True,
         )
+        celery_worker.safe_say = say
         told_to_stop = threading.Event()
         worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
         if until_stdin_ends:
             threading.Thread(target=_stop_with_stdin, daemon=True).start()
         with HEARTBEAT.kept(), metrics_served(app, settings, forks=True):
             worker.start()
-    if not told_to_stop.is_set():
-        raise CommandError(
-            "the worker ended although nobody stopped it; its log shows why",
-            ENDED_BY_ITSELF,
-        )
+        if not told_to_stop.is_set():
+            raise CommandError(
+                "the worker ended although nobody stopped it; its log shows why",
+                ENDED_BY_ITSELF,
+            )
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from celery.signals import (
     task_prerun,
     worker_process_init,
     worker_process_shutdown,
+    worker_ready,
     worker_shutdown,
 )
 
@@ -83,6 +84,10 @@ def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery 
     else:
         log.warning("scans are not confined, because the pool runs in the worker's main process")
         _begin_delivering()
+
+
+def _tell_ready(sender: Any, **_: object) -> None:  # noqa: ANN401 - as above
+    log.info("the worker %s is ready.", sender.hostname)
 
 
 def _end_worker(**_: object) -> None:
@@ -177,6 +182,7 @@ def _end_task(**_: object) -> None:
 
 
 celeryd_after_setup.connect(_begin_worker, weak=False)
+worker_ready.connect(_tell_ready, weak=False)
 worker_shutdown.connect(_end_worker, weak=False)
 worker_process_init.connect(_begin_process, weak=False)
 worker_process_shutdown.connect(_end_process, weak=False)

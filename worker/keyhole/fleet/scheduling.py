@@ -123,6 +123,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
 
     def apply_async(self, entry: RedBeatSchedulerEntry, **_: object) -> object:
         """Publish a run of a schedule that is due, then record the run in Redis."""
+        log.info("schedule %s is due", entry.name)
         _, seconds = entry.is_due()
         sent = self.send_task(
             entry.task,

@@ -9,6 +9,8 @@ from functools import cached_property
 HANDLER = "keyhole"
 #: Libraries that log every request at level info. For their loggers, the level is at least warning.
 CHATTY = ("botocore", "boto3", "urllib3", "werkzeug")
+#: Libraries that log every task at level info. Their loggers log these lines only at the level debug.
+ROUTINE = ("celery", "kombu", "redbeat")
 
 
 class _Formatter(logging.Formatter):
@@ -34,14 +36,18 @@ def configure(level: str) -> None:
     Args:
         level: `debug`, `info`, `warning` or `error`.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    # A service replaces `sys.stderr` by a stream that writes to `log` (`keyhole.logs.service`).
+    handler = logging.StreamHandler(getattr(sys.stderr, "log", sys.stderr))
     handler.name = HANDLER
-    handler.setFormatter(_Formatter(terminal=sys.stderr.isatty()))
+    handler.setFormatter(_Formatter(terminal=handler.stream.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [*(other for other in root.handlers if other.name != HANDLER), handler]
     root.setLevel(level.upper())
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in ROUTINE:
+        routine = logging.INFO if root.level == logging.DEBUG else max(logging.WARNING, root.level)
+        logging.getLogger(name).setLevel(routine)
     # When botocore finds no credentials, it logs a warning with a traceback, and then raises an error.
     # Suppress the warning, because the command reports the error in one line.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)

@@ -1,0 +1,44 @@
+"""Runs a service (a worker, a listener or a scheduler), and logs the error that ends it."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keyhole.cli.errors import INTERRUPTED, exit_code_of, first_line
+from keyhole.errors import KeyholeError
+from keyhole.logs.service import only_log_lines
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def service(log_level: str) -> Iterator[None]:
+    """Write only log lines during the `with` block. If it ends with an error, log it, and exit.
+
+    On a terminal, let the command print the error as other commands do.
+    """
+    with only_log_lines(log_level):
+        try:
+            yield
+        except KeyholeError as error:
+            if sys.stderr.isatty():
+                raise
+            log.critical("%s", first_line(error))
+            sys.exit(exit_code_of(error))
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                raise
+            log.warning("interrupted")
+            sys.exit(INTERRUPTED)
+
+
+def last_words(path: Path) -> str:
+    """Return the last event in the log of a service; empty if the log is empty."""
+    *_, last = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    try:
+        return str(json.loads(last)["event"])
+    except (ValueError, KeyError, TypeError):
+        return last

@@ -1,0 +1,124 @@
+"""Makes a service write nothing but log lines: JSON, unless standard error is a terminal.
+
+A service is a worker, a listener or a scheduler. Its log is read by programs, which expect one JSON object in
+each line. But libraries also print text: warnings, uncaught exceptions, and messages such as Celery's "Warm
+shutdown". So this module logs warnings and uncaught exceptions, and replaces stdout and stderr by streams
+that write each printed line as JSON.
+
+What it can't do: text that libraries print without Python, such as the panic of a Rust library, is not JSON.
+"""
+
+import io
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TextIO
+
+from keyhole import logs
+from keyhole.masking import masked
+
+
+class PrintedLines(io.TextIOBase):
+    """A stream that writes each printed line as a line of JSON to another stream.
+
+    It does not use `logging`, because signal handlers print, too, and can interrupt a thread that is writing
+    a log line.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, name: str, log: TextIO) -> None:
+        self._name = name
+        self.log = log
+        self._begun = threading.local()
+
+    def writable(self) -> bool:
+        """Return true."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write all complete lines of this thread, and keep the rest for the next call."""
+        *lines, self._begun.text = (getattr(self._begun, "text", "") + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self.write_line(line.rstrip())
+        return len(text)
+
+    def write_line(self, line: str) -> None:
+        """Write one line."""
+        entry = {
+            "event": masked(line),
+            "level": "warning",
+            "logger": self._name,
+            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        }
+        whole = (json.dumps(entry) + "\n").encode()
+        try:
+            descriptor = self.log.fileno()
+        except (OSError, ValueError):  # a stream in memory
+            self.log.write(whole.decode())
+            return
+        with suppress(OSError):
+            os.write(descriptor, whole)
+
+
+@contextmanager
+def only_log_lines(level: str) -> Iterator[None]:
+    """Configure logging for a service, and log what libraries print, during the `with` block.
+
+    Args:
+        level: See `keyhole.logs.configure`.
+    """
+    logs.configure(level)
+    if sys.stderr.isatty():
+        yield
+        return
+    streams = {name: getattr(sys, name) for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
+    hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_exception
+    threading.excepthook = lambda args: _log_uncaught(
+        f"an exception ended the thread {args.thread.name if args.thread else '?'}", args.exc_value
+    )
+    sys.unraisablehook = lambda args: _log_uncaught(
+        f"{args.err_msg or 'an exception was ignored in'} {args.object!r}", args.exc_value
+    )
+    log = sys.stderr
+    for name in streams:
+        setattr(sys, name, PrintedLines(name.strip("_"), log))
+    try:
+        yield
+    finally:
+        for name, stream in streams.items():
+            setattr(sys, name, stream)
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+        logging.captureWarnings(capture=False)
+
+
+def _log_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    _log_uncaught("an exception ended the process", error.with_traceback(traceback))
+
+
+def _log_uncaught(event: str, error: BaseException | None) -> None:
+    logging.getLogger(__name__).critical(event, exc_info=error)
+
+
+def say(message: str, _stream: Any = None) -> None:  # noqa: ANN401 - Celery's signature
+    """Replace the function with which Celery prints messages about a shutdown.
+
+    Celery writes these messages directly to a file descriptor.
+    """
+    stream = sys.stderr
+    if isinstance(stream, PrintedLines):
+        stream.write_line(message)
+    else:
+        stream.write(f"{message}\n")
