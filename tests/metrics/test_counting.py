@@ -21,22 +21,8 @@ from keyhole.metrics.recorder import Outcome, Phase, Recorder, recorder
 from keyhole.metrics.server import MOST_CLIENTS
 from keyhole.reasons import Reason
 from tests.metrics.pages import fetched, samples, value
+from tests.metrics.readings import READING, gauges
 from tests.tools import need
-
-READING = Reading(
-    undecided=3,
-    workers=2,
-    dead={"job": 1},
-    audits=1,
-    progress={"images": 0.5},
-    unacknowledged={"keyhole.jobs": 4},
-    messages={"keyhole.jobs": 7},
-    oldest={"keyhole.jobs": 1.5},
-)
-
-
-def gauges(reading: Reading = READING) -> StoreGauges:
-    return StoreGauges(lambda: reading, nullcontext)
 
 
 def count_all(counting: Recorder) -> None:
@@ -165,7 +151,7 @@ from pathlib import Path
 from keyhole.metrics.page import metrics_page
 from keyhole.metrics.recorder import recorder
 from tests.metrics.pages import fetched
-from tests.metrics.test_counting import gauges
+from tests.metrics.readings import gauges
 
 slot = "main"
 
