@@ -15,10 +15,11 @@ from tests.ports import free_port
 from tests.servers.redis_server import NOT_IN_7_0
 
 ROOT = Path(__file__).parents[2]
-MAIN, DEMO = "docker-compose.yml", "deploy/compose.demo.yml"
+MAIN, DEMO_ENV = "docker-compose.yml", "deploy/demo.env"
 TLS, SIGNING = "deploy/compose.tls.yml", "deploy/compose.signing.yml"
-#: A variable of docker-compose.yml that is not a Keyhole setting, and a value for it.
+#: Variables of docker-compose.yml that are not Keyhole settings, and a value for the password.
 PASSWORD_NAME, PASSWORD = "KEYHOLE_VALKEY_PASSWORD", "0123456789abcdef" * 4
+CONFIG_DIR_NAME = "KEYHOLE_CONFIG_DIR"
 #: Where Compose mounts the files of `secrets`.
 SECRETS = "/run/secrets"
 
@@ -43,6 +44,12 @@ def services(*files: str, **variables: str) -> dict[str, Service]:
         for name, service in yaml.safe_load(text)["services"].items():
             merged[name] = _added(merged.get(name, {}), service)
     return merged
+
+
+def demo_variables() -> dict[str, str]:
+    """Return the variables of the demo."""
+    lines = (ROOT / DEMO_ENV).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def _value(name: str | None, operator: str, text: str, variables: Mapping[str, str]) -> str:

@@ -10,21 +10,36 @@ from typing import Any
 import pytest
 import yaml
 
+from keyhole.demo.local_s3 import BUCKET
+from keyhole.demo.samples import SAMPLES
 from keyhole.limits import LAST_SHUTDOWN
 from keyhole.settings import Settings
 from keyhole.store.permissions import rules
-from tests.deploy.compose import DEMO, MAIN, PASSWORD, PASSWORD_NAME, ROOT, SIGNING, TLS, Service, services
+from tests.deploy.compose import (
+    CONFIG_DIR_NAME,
+    DEMO_ENV,
+    MAIN,
+    PASSWORD,
+    PASSWORD_NAME,
+    ROOT,
+    SIGNING,
+    TLS,
+    Service,
+    demo_variables,
+    services,
+)
 from tests.tools import give_up
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 SERVICES = services(MAIN, **{PASSWORD_NAME: PASSWORD})
-OF_DEMO = services(DEMO)
 #: The services that use the Valkey of docker-compose.yml.
 CLIENTS = ("worker", "listener", "scheduler")
-#: Every service, by its name in test ids.
-ALL = SERVICES | {f"demo-{name}": service for name, service in OF_DEMO.items()}
-OURS = [name for name, service in ALL.items() if service["image"].startswith("keyhole:")]
-FILES = (MAIN, DEMO, TLS, SIGNING)
+OURS = [name for name, service in SERVICES.items() if service["image"].startswith("keyhole:")]
+FILES = (MAIN, TLS, SIGNING, DEMO_ENV)
+#: The folder of the embedded Valkey, which docker-compose.yml does not use.
+NOT_PASSED = {"KEYHOLE_DATA_DIR"}
+#: The settings that the file sets. Every other setting has the value of the host.
+GIVEN = {"KEYHOLE_REDIS_URL", "KEYHOLE_METRICS_HOST", "KEYHOLE_METRICS_PORT"}
 
 
 def _seconds(text: str) -> int:
@@ -32,27 +47,61 @@ def _seconds(text: str) -> int:
     return int(text.removesuffix("s"))
 
 
-def test_it_runs_a_valkey_and_two_workers_and_with_a_profile_more() -> None:
-    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"valkey", "worker"}
-    assert SERVICES["listener"]["profiles"] == ["events"]
-    assert SERVICES["scheduler"]["profiles"] == ["scheduler"]
+def test_it_runs_a_valkey_two_workers_a_listener_and_a_scheduler() -> None:
+    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"valkey", *CLIENTS}
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
+    assert SERVICES["s3"]["profiles"] == ["demo"]
+    assert SERVICES["prometheus"]["profiles"] == SERVICES["grafana"]["profiles"] == ["metrics"]
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_every_setting_reaches_every_role(name: str) -> None:
+    """KEYHOLE_POLICY once reached no role, and nothing reported it."""
+    settings = {f"KEYHOLE_{field.upper()}" for field in Settings.model_fields}
+    environment = {
+        variable: value
+        for variable, value in SERVICES[name]["environment"].items()
+        if variable.startswith("KEYHOLE_")
+    }
+    assert environment.keys() == settings - NOT_PASSED
+    assert {variable for variable, value in environment.items() if value is not None} == GIVEN
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_limits_and_a_bounded_log_and_is_started_again(name: str) -> None:
+    service = SERVICES[name]
+    assert {"mem_limit", "cpus", "pids_limit"} <= service.keys()
+    assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
+    assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_says_whether_it_is_well(name: str) -> None:
+    assert {"test", "interval", "timeout", "retries"} <= SERVICES[name]["healthcheck"].keys()
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - set(OURS)))
+def test_the_tag_of_another_projects_image_is_one_release(name: str) -> None:
+    assert re.search(r":v?\d+\.\d+\.\d+(-alpine)?$", SERVICES[name]["image"])
+
+
+def test_the_image_is_built_from_one_release_of_python() -> None:
+    assert re.search(r"^ARG PYTHON_IMAGE=python:\d+\.\d+\.\d+-slim-\w+$", DOCKERFILE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_of_ours_can_write_nothing_and_become_nobody(name: str) -> None:
-    service = ALL[name]
+    service = SERVICES[name]
     assert service["read_only"] is True
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - a folder within the container
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "mem_limit" in service
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SERVICES)
 def test_no_service_is_reached_from_outside(name: str) -> None:
-    assert "ports" not in ALL[name]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
 
 
 def test_only_the_services_that_need_the_queue_share_a_network_with_it() -> None:
@@ -60,33 +109,27 @@ def test_only_the_services_that_need_the_queue_share_a_network_with_it() -> None
     assert networks == {
         "valkey": ["queue"],
         "scheduler": ["queue"],
+        "s3": ["queue"],
+        "prometheus": ["queue", "metrics"],
+        "grafana": ["metrics"],
         # These services connect to S3 and to its queues of events.
         "worker": ["queue", "default"],
         "listener": ["queue", "default"],
     }
-    assert yaml.safe_load((ROOT / MAIN).read_text())["networks"] == {"queue": {"internal": True}}
-
-
-def test_the_demo_reaches_no_network() -> None:
-    assert yaml.safe_load((ROOT / DEMO).read_text())["networks"] == {"default": {"internal": True}}
-    assert not any("networks" in service for service in OF_DEMO.values())
+    assert yaml.safe_load((ROOT / MAIN).read_text())["networks"] == {
+        "queue": {"internal": True},
+        "metrics": None,
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_of_ours_is_given_longer_than_its_soft_shutdown(name: str) -> None:
-    assert _seconds(ALL[name]["stop_grace_period"]) > LAST_SHUTDOWN
+    assert _seconds(SERVICES[name]["stop_grace_period"]) > LAST_SHUTDOWN
 
 
-@pytest.mark.parametrize("name", [*CLIENTS, "demo-worker", "demo-submit"])
+@pytest.mark.parametrize("name", CLIENTS)
 def test_what_needs_the_queue_waits_for_it(name: str) -> None:
-    assert ALL[name]["depends_on"]["valkey"] == {"condition": "service_healthy"}
-
-
-@pytest.mark.parametrize("of_file", [SERVICES, OF_DEMO], ids=["main", "demo"])
-def test_what_a_service_waits_for_is_there_and_says_when_it_is_healthy(of_file: dict[str, Service]) -> None:
-    for service in of_file.values():
-        for other, when in service.get("depends_on", {}).items():
-            assert "healthcheck" in of_file[other] or when != {"condition": "service_healthy"}
+    assert SERVICES[name]["depends_on"]["valkey"] == {"condition": "service_healthy"}
 
 
 def test_the_queue_survives_a_restart_and_loses_nothing_when_memory_is_full() -> None:
@@ -112,24 +155,61 @@ def test_the_password_is_in_no_command_line(files: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "command"),
+    ("name", "command", "check"),
     [
-        ("worker", "worker"),
-        ("listener", "listen"),
-        ("scheduler", "scheduler"),
+        ("worker", "worker", ["CMD", "keyhole", "worker", "--check"]),
+        ("listener", "listen", ["CMD-SHELL", '[ -z "$KEYHOLE_EVENTS_URL" ] || keyhole listen --check']),
+        ("scheduler", "scheduler", ["CMD-SHELL", '[ -z "$KEYHOLE_SCHEDULES" ] || keyhole scheduler --check']),
     ],
 )
-def test_what_runs_for_long_is_asked_whether_it_is_well(name: str, command: str) -> None:
+def test_what_runs_for_long_is_asked_whether_it_is_well(name: str, command: str, check: list[str]) -> None:
     assert SERVICES[name]["command"][0] == command
-    assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "keyhole", command, "--check"]
-    assert {"interval", "timeout", "retries", "start_period"} < SERVICES[name]["healthcheck"].keys()
+    assert SERVICES[name]["healthcheck"]["test"] == check
+    assert "start_period" in SERVICES[name]["healthcheck"]
 
 
-def test_the_listener_can_be_told_all_that_is_to_be_scanned() -> None:
-    named = {name for name in SERVICES["listener"]["environment"] if name.startswith("KEYHOLE_EVENTS_")}
-    assert named == {
-        f"KEYHOLE_{name.upper()}" for name in Settings.model_fields if name.startswith("events_")
-    }
+class TestARoleWithoutItsSetting:
+    @pytest.mark.parametrize(
+        ("name", "setting"), [("listener", "KEYHOLE_EVENTS_URL"), ("scheduler", "KEYHOLE_SCHEDULES")]
+    )
+    def test_waits_and_says_why_and_ends_at_once_when_it_is_stopped(self, name: str, setting: str) -> None:
+        service = SERVICES[name]
+        started = [*service["entrypoint"], *service["command"]]
+        with subprocess.Popen(started, env={"PATH": os.environ["PATH"]}, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline().decode()
+            assert process.poll() is None
+            process.terminate()
+            assert process.wait(timeout=5) == 0
+        assert line == f"{setting} is not set, so `keyhole {service['command'][0]}` is not started\n"
+
+    @pytest.mark.parametrize("name", ["listener", "scheduler"])
+    def test_is_healthy(self, name: str) -> None:
+        kind, check = SERVICES[name]["healthcheck"]["test"]
+        assert kind == "CMD-SHELL"
+        assert (
+            subprocess.run(["sh", "-c", check], env={"PATH": os.environ["PATH"]}, check=False).returncode == 0
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "variables", "arguments"),
+        [
+            ("listener", {"KEYHOLE_EVENTS_URL": "redis://host/0/key"}, ["listen"]),
+            ("scheduler", {"KEYHOLE_SCHEDULES": "/etc/keyhole/schedules.toml"}, ["scheduler"]),
+            ("listener", {}, ["dead", "list"]),
+        ],
+    )
+    def test_runs_keyhole_for_everything_else(
+        self, name: str, variables: dict[str, str], arguments: list[str], tmp_path: Path
+    ) -> None:
+        keyhole = tmp_path / "keyhole"
+        keyhole.write_text('#!/bin/sh\necho "keyhole $*"\n')
+        keyhole.chmod(0o755)
+        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **variables}
+        done = subprocess.run(
+            [*SERVICES[name]["entrypoint"], *arguments], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"keyhole {' '.join(arguments)}\n"
 
 
 def test_all_use_the_same_queue_as_the_same_user() -> None:
@@ -161,17 +241,74 @@ def test_secrets_are_files_that_git_ignores(file: str) -> None:
     assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_the_scheduler_reads_a_file_that_it_cannot_write() -> None:
-    (volume,) = SERVICES["scheduler"]["volumes"]
-    assert volume["source"] == "./schedules.toml"
-    assert volume["target"] == SERVICES["scheduler"]["environment"]["KEYHOLE_SCHEDULES"]
-    assert volume["read_only"] is True
+@pytest.mark.parametrize("name", CLIENTS)
+def test_every_role_reads_the_folder_for_policies_and_schedules_and_cannot_write_it(name: str) -> None:
+    assert SERVICES[name]["volumes"] == ["./deploy/config:/etc/keyhole:ro"]
 
 
-def test_no_credentials_but_the_demos_are_written_down() -> None:
-    for name in ("worker", "listener"):
-        environment = SERVICES[name]["environment"]
-        assert {value for variable, value in environment.items() if variable.startswith("AWS_")} == {None}
+def test_git_ignores_what_is_put_into_that_folder() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert ignored[ignored.index("/deploy/config/*") + 1] == "!/deploy/config/README.md"
+    assert [path.name for path in (ROOT / "deploy" / "config").glob("*.md")] == ["README.md"]
+
+
+@pytest.mark.parametrize("name", ["worker", "listener"])
+def test_credentials_come_from_keys_a_profile_a_web_identity_or_a_server(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    aws = {variable: value for variable, value in environment.items() if variable.startswith("AWS_")}
+    assert {variable: value for variable, value in aws.items() if value is not None} == {
+        "AWS_CONFIG_FILE": "/etc/keyhole/aws/config",
+        "AWS_SHARED_CREDENTIALS_FILE": "/etc/keyhole/aws/credentials",
+    }
+    assert aws.keys() >= {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_ROLE_ARN",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    }
+
+
+def test_the_scheduler_has_no_credentials() -> None:
+    assert not any(variable.startswith("AWS_") for variable in SERVICES["scheduler"]["environment"])
+
+
+def test_the_page_lists_the_variables_that_compose_passes() -> None:
+    page = (ROOT / "worker" / "keyhole" / "docs" / "operations.md").read_text()
+    passed = {name for name in SERVICES["worker"]["environment"] if not name.startswith("KEYHOLE_")}
+    assert {name for name in passed if f"`{name}`" not in page} == set()
+
+
+def test_prometheus_reads_the_metrics_of_every_role_at_the_port_that_the_roles_serve() -> None:
+    configuration = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    (scrape,) = configuration["scrape_configs"]
+    (found,) = scrape["dns_sd_configs"]
+    assert found["names"] == list(CLIENTS)
+    assert {SERVICES[name]["environment"]["KEYHOLE_METRICS_PORT"] for name in CLIENTS} == {str(found["port"])}
+
+
+def test_grafana_finds_its_data_and_its_dashboard_in_mounted_files() -> None:
+    (mount,) = SERVICES["grafana"]["volumes"]
+    source, target, mode = mount.split(":")
+    provisioning = SERVICES["grafana"]["environment"]["GF_PATHS_PROVISIONING"]
+    folder = ROOT / source / Path(provisioning).relative_to(target)
+    (data,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
+    (dashboards,) = yaml.safe_load((folder / "dashboards" / "keyhole.yml").read_text())["providers"]
+    assert mode == "ro"
+    assert data["url"] == "http://prometheus:9090"
+    assert dashboards["options"]["path"] == target
+
+
+def test_the_local_s3_is_healthy_when_it_has_the_last_sample() -> None:
+    assert f'/{BUCKET}/{SAMPLES[-1].key}"' in SERVICES["s3"]["healthcheck"]["test"][-1]
+
+
+def test_the_demo_sets_only_variables_that_reach_its_services() -> None:
+    passed = {variable for service in SERVICES.values() for variable in service.get("environment", {})}
+    assert demo_variables().keys() - {"COMPOSE_PROFILES", PASSWORD_NAME} <= passed
+    assert demo_variables()["COMPOSE_PROFILES"] == "demo"
 
 
 @pytest.mark.parametrize("files", [(MAIN,), (MAIN, TLS)], ids=["plain", "tls"])
@@ -183,7 +320,9 @@ def test_without_a_password_there_is_nothing(files: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", [*FILES, "deploy/Dockerfile"])
 def test_every_setting_that_is_named_exists(name: str) -> None:
     named = set(re.findall(r"\bKEYHOLE_[A-Z0-9_]+", (ROOT / name).read_text()))
-    assert named - {PASSWORD_NAME} <= {f"KEYHOLE_{field.upper()}" for field in Settings.model_fields}
+    assert named - {PASSWORD_NAME, CONFIG_DIR_NAME} <= {
+        f"KEYHOLE_{field.upper()}" for field in Settings.model_fields
+    }
 
 
 def test_the_image_runs_as_a_user_with_a_fixed_number() -> None:
@@ -198,7 +337,7 @@ def test_the_images_command_is_keyhole_and_its_stages_are_those_that_compose_bui
     assert 'ENTRYPOINT ["keyhole"]\nCMD ["worker"]' in DOCKERFILE
     stages = re.findall(r"^FROM .+ AS (\S+)$", DOCKERFILE, re.MULTILINE)
     assert stages[-1] == "production"
-    assert {ALL[name]["build"]["target"] for name in OURS} == {"production", "demo"}
+    assert {SERVICES[name]["build"]["target"] for name in OURS} == {"production", "demo"}
     assert "demo" in stages
 
 
@@ -227,9 +366,9 @@ def _config(no_settings: Path, *files: str, **variables: str) -> subprocess.Comp
             str(no_settings),
             *chosen,
             "--profile",
-            "events",
+            "demo",
             "--profile",
-            "scheduler",
+            "metrics",
             "config",
         ],
         cwd=ROOT,
@@ -242,7 +381,7 @@ def _config(no_settings: Path, *files: str, **variables: str) -> subprocess.Comp
 
 def _told(service: Service) -> dict[str, Any]:
     """The parts of a service that these tests and their Valkey use."""
-    return {name: service.get(name) for name in ("command", "environment")} | {
+    return {name: service.get(name) for name in ("command", "entrypoint", "environment")} | {
         "healthcheck": service.get("healthcheck", {}).get("test"),
         "profiles": service.get("profiles"),
         "networks": sorted(service.get("networks", ())),
@@ -250,15 +389,13 @@ def _told(service: Service) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("files", [(MAIN,), (MAIN, TLS), (MAIN, SIGNING), (MAIN, TLS, SIGNING), (DEMO,)])
+@pytest.mark.parametrize("files", [(MAIN,), (MAIN, TLS), (MAIN, SIGNING), (MAIN, TLS, SIGNING)])
 def test_compose_reads_it_as_these_tests_do(files: tuple[str, ...], tmp_path: Path) -> None:
-    variables = {} if files == (DEMO,) else {PASSWORD_NAME: PASSWORD}
-
-    done = _config(tmp_path / ".env", *files, **variables)
+    done = _config(tmp_path / ".env", *files, **{PASSWORD_NAME: PASSWORD})
 
     assert done.returncode == 0, done.stderr
     theirs = yaml.safe_load(done.stdout.replace("$$", "$"))["services"]
-    ours = services(*files, **variables)
+    ours = services(*files, **{PASSWORD_NAME: PASSWORD})
     assert {name: _told(service) for name, service in theirs.items()} == {
         name: _told(service) for name, service in ours.items()
     }

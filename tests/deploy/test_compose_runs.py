@@ -28,7 +28,6 @@ from keyhole.store.connection import connect
 from keyhole.store.permissions import lacking
 from tests.deploy.certificates import make_certificates
 from tests.deploy.compose import (
-    DEMO,
     MAIN,
     PASSWORD,
     PASSWORD_NAME,
@@ -37,6 +36,7 @@ from tests.deploy.compose import (
     TLS,
     Service,
     Valkey,
+    demo_variables,
     for_redis_7_0,
     services,
 )
@@ -273,28 +273,42 @@ class TestByTlsAndSigned:
 
 
 @pytest.mark.slow
-def test_the_demo_with_nothing_set(tmp_path: Path) -> None:
-    found = services(DEMO)
+def test_the_demo_scans_every_sample_because_of_its_events(tmp_path: Path) -> None:
+    variables = demo_variables()
+    found = services(MAIN, **variables)
     port = str(free_port())
     valkey = Valkey(found["valkey"], tmp_path, server=get_binary_path(), secrets=NO_SECRETS)
     envs = {
-        name: commands.environment(**valkey.environment_of(found[name]))
-        | {"KEYHOLE_S3_ENDPOINT_URL": f"http://localhost:{port}"}
-        for name in ("worker", "submit")
+        name: commands.environment(
+            **{
+                variable: value.replace("s3:9000", f"127.0.0.1:{port}")
+                for variable, value in valkey.environment_of(found[name], **variables).items()
+                # Both roles would serve metrics at the same port.
+                if not variable.startswith("KEYHOLE_METRICS_")
+            },
+            XDG_RUNTIME_DIR=tmp_path,
+        )
+        for name in ("worker", "listener")
     }
-    # Here Valkey listens on the loopback interface. In its container it listens on all addresses.
-    s3 = [*found["s3"]["entrypoint"][1:], "--port", port]
+    s3 = [*found["s3"]["entrypoint"][1:], *found["s3"]["command"], "--host", "127.0.0.1", "--port", port]
     _, _, *check = [part.replace("9000", port) for part in found["s3"]["healthcheck"]["test"]]
 
     def s3_is_healthy() -> bool:
         return subprocess.run([sys.executable, *check], capture_output=True, check=False).returncode == 0
+
+    def keys() -> set[str]:
+        done = commands.keyhole("results", "--json", env=envs["worker"])
+        return {json.loads(line)["key"] for line in done.stdout.splitlines()}
 
     with (
         running(valkey, envs["worker"]["KEYHOLE_REDIS_URL"]),
         commands.started(*s3, env=commands.environment(), log=tmp_path / "s3.log", program=[sys.executable]),
     ):
         commands.until(s3_is_healthy)
-        with commands.started(*found["worker"]["command"], env=envs["worker"], log=tmp_path / "worker.log"):
-            done = commands.keyhole(*found["submit"]["command"], "--json", env=envs["submit"])
-    assert done.returncode == 1, done.stderr
-    assert {json.loads(line)["key"] for line in done.stdout.splitlines()} == {each.key for each in SAMPLES}
+        with (
+            commands.started(*found["worker"]["command"], env=envs["worker"], log=tmp_path / "worker.log"),
+            commands.started(
+                *found["listener"]["command"], env=envs["listener"], log=tmp_path / "listen.log"
+            ),
+        ):
+            commands.until(lambda: keys() == {each.key for each in SAMPLES})

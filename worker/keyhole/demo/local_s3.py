@@ -1,6 +1,8 @@
 """The local S3 of the demo: moto's server, which stores the sample images in memory.
 
-`python -m keyhole.demo.local_s3 --host 0.0.0.0 --port 9000` runs the server until SIGTERM or Ctrl-C.
+`python -m keyhole.demo.local_s3 --host 0.0.0.0 --port 9000` runs the server until SIGTERM or Ctrl-C. With
+`--events`, the server sends an event about every object, also about the samples, to an SQS queue on the same
+port. The path of the queue's URL is `/123456789012/demo-images`.
 """
 
 import argparse
@@ -55,9 +57,14 @@ def demo_client(endpoint_url: str) -> "S3Client":
     )
 
 
-def fill(client: "S3Client", done: Callable[[Sample], object]) -> None:
-    """Create the bucket and upload every sample. Call `done` after each upload."""
+def fill(client: "S3Client", done: Callable[[Sample], object], *, events: bool = False) -> None:
+    """Create the bucket and upload every sample. Call `done` after each upload.
+
+    If `events` is true, the bucket sends events about the samples and about later objects (`notify`).
+    """
     client.create_bucket(Bucket=BUCKET)
+    if events:
+        notify(client)
     for sample in SAMPLES:
         put(client, sample)
         done(sample)
@@ -95,12 +102,19 @@ def serve() -> None:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9000)
+    parser.add_argument(
+        "--events", action="store_true", help="Send events about new objects to an SQS queue."
+    )
     arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with local_s3(arguments.host, arguments.port) as url:
-        fill(demo_client(url), lambda sample: print(f"put s3://{BUCKET}/{sample.key}", flush=True))  # noqa: T201 - the log of this server
+        fill(
+            demo_client(url),
+            lambda sample: print(f"put s3://{BUCKET}/{sample.key}", flush=True),  # noqa: T201 - the log of this server
+            events=arguments.events,
+        )
         print(f"serving s3://{BUCKET}/ at {url}", flush=True)  # noqa: T201 - the log of this server
         stop.wait()
 
