@@ -29,8 +29,8 @@ class Start(NamedTuple):
     """The start of an attempt at a job.
 
     `lost` is the number of workers that were lost so far while they scanned the job. `run` is the `run_id` of
-    the Redis server, which changes whenever the server restarts. `Ledger.marking` needs it to detect a
-    restart during the attempt.
+    the Redis server, which changes whenever the server restarts. `Ledger.marking` compares it with the
+    server's current `run_id`, and so detects a restart during the attempt.
     """
 
     lost: int
@@ -97,13 +97,16 @@ class Attempts:
         return self.started(job_id, worker, is_alive, self._start(keys=step.keys, args=step.args))
 
     def starting(self, job_id: str, worker: str) -> Step:
-        """Return the step that records the start of an attempt. Pass its answer to `started`."""
+        """Return a step (`store.round_trips`) that records the start of an attempt.
+
+        Pass its answer to `started`.
+        """
         return Step(ledger_scripts.START, [keys.attempts(job_id)], [worker, self._seconds])
 
     def started(
         self, job_id: str, worker: str, is_alive: Callable[[str], bool], answer: Sequence[Any]
     ) -> Start:
-        """Return the start of an attempt that the step of `starting` recorded; see `start`."""
+        """Return the same as `start`, from the answer of Redis to the step that `starting` returned."""
         before, lost, run = answer
         name = bytes(before).decode(errors="replace")
         if name not in {"", worker} and not is_alive(name):
@@ -113,8 +116,8 @@ class Attempts:
     def release(self, job_ids: Sequence[str], worker: str) -> None:
         """Record that a worker's attempts at these jobs were interrupted.
 
-        If another worker has already started the next attempt at one of the jobs, the other worker's attempt
-        is not changed.
+        If another worker has already started the next attempt at a job, this method does not change that
+        attempt.
         """
         if not job_ids:
             return

@@ -22,7 +22,7 @@ MAX_UNDECIDED_SHARE: Final = 0.5
 #: Seconds between two probes.
 PROBE_SECONDS: Final = 5.0
 #: The shortest and the longest delay, in seconds, of work on a bucket with an open breaker. Between these
-#: limits, the delay is as long as the breaker has been open already.
+#: limits, the delay is equal to the time for which the breaker has been open.
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0
 
 
@@ -48,7 +48,7 @@ class Breaker:
         self._buckets: dict[str, _Bucket] = {}
 
     def allows(self, bucket: str) -> bool:
-        """Whether the caller can scan an object of the bucket now.
+        """Whether the caller may scan an object of the bucket now.
 
         An open breaker allows one probe every `PROBE_SECONDS`.
         """

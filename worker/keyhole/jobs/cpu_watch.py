@@ -78,6 +78,6 @@ class CpuWatch:
 
     def _used(self, attempt: _Attempt) -> float:
         if attempt.clock is not None:
-            with suppress(OSError):  # raised if the thread has just ended
+            with suppress(OSError):  # The system raises OSError if the thread has just ended.
                 return time.clock_gettime(attempt.clock) - attempt.began
         return 0.0

@@ -75,10 +75,11 @@ if before[2] then redis.call('HSET', KEYS[1], 'holder', before[2]) end
 redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
-#: The common first part of the scripts with which a writer gives a debt back. If a writer is too slow, it is
-#: considered lost, and a second writer takes the debt over. The slow writer can then overwrite the tags that
-#: the second writer has already verified. So if a writer gives back a debt that it does not hold any more,
-#: the debt is recorded as owed again, and the tags are written once more.
+#: The first part of the scripts SETTLE, POSTPONE and GIVE_UP, with which a writer stops working on a debt. If
+#: a writer is too slow, it is considered lost, and a second writer takes the debt over. The slow writer can
+#: then overwrite the tags that the second writer has already verified. So if a slow writer calls one of these
+#: scripts, and the debt is no longer assigned to this writer, the script records the debt as owed again. The
+#: tags are then written once more.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  the debt's id

@@ -11,10 +11,10 @@ one set of debts for the tags, and one for each sink.
       └──── owed: due later, after a growing delay ◄───────────────┘
 
 - Only one writer at a time holds a debt.
-- If a writer is killed before it settles its debt, its debt stays held. The debt becomes due when the
-  writer's heartbeats have been missing for `LOST_SECONDS`.
+- If a writer is killed while it holds a debt, the debt stays held at first. The debt becomes due when the
+  writer has sent no heartbeat for `LOST_SECONDS`.
 
-What it can't do: like the ledger, a debt is only as durable as its Redis.
+What it can't do: if Redis loses its data, the debts are lost, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from keyhole.store import keys
 
 #: A writer without a heartbeat for LOST_SECONDS is lost. Writers send a heartbeat every RENEW_SECONDS.
 LOST_SECONDS, RENEW_SECONDS = 60.0, 10.0
-#: `take_due` returns a debt again after this many seconds if no writer holds it by then.
+#: After `take_due` has returned a debt, no other call returns this debt for this many seconds.
 _TAKEN_SECONDS: Final = 120.0
 
 DebtT = TypeVar("DebtT")
@@ -71,7 +71,7 @@ class Kind(Generic[DebtT]):
         id_of: Returns the id of a debt. A newer debt with the same id replaces an older one.
         to_json, from_json: Convert a debt to JSON and back.
         late_seconds: If a write has no response, or its writer is lost, Keyhole assumes that the write takes
-            effect within this many seconds, or never. 0 if that does not matter.
+            effect within this many seconds, or never. 0 if a late write does no harm.
         longest_delay: The longest delay between two attempts, in seconds.
     """
 
@@ -100,10 +100,11 @@ class Debts(Generic[DebtT]):
         self._count_due = client.register_script(debt_scripts.COUNT_DUE)
 
     def try_hold(self, debt: DebtT) -> Hold[DebtT] | None:
-        """Record a debt, which replaces an older debt with the same id, and hold it.
+        """Record a debt and hold it. The debt replaces an older debt with the same id.
 
         Returns:
-            The held debt; `None` if another writer holds the debt. Then nothing was recorded.
+            The held debt; `None` if another writer holds the older debt. In this case, the method records
+            nothing.
         """
         return self._held(self._kind.id_of(debt), self._kind.to_json(debt))
 
@@ -127,7 +128,8 @@ class Debts(Generic[DebtT]):
     def settle(self, hold: Hold[DebtT], *, unanswered: bool = False) -> None:
         """Settle a debt that is paid.
 
-        If an unanswered write can still take effect, keep the debt: it becomes due once more later.
+        If S3 has not answered a write, which can therefore still take effect, keep the debt, and make it due
+        once more later.
         """
         self._settle(keys=self._keys_of(hold), args=self._args(hold, unanswered=unanswered))
 
@@ -194,7 +196,7 @@ class Debts(Generic[DebtT]):
         return self._keys(self._kind.id_of(hold.debt))
 
     def _args(self, hold: Hold[DebtT], *, unanswered: bool) -> list[bytes | str | float]:
-        """The arguments that every script for releasing a debt takes first."""
+        """The first arguments of the scripts with which a writer stops working on a debt."""
         kind = self._kind
         return [
             kind.id_of(hold.debt),

@@ -10,7 +10,8 @@ from keyhole import versions
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS
 
-#: The lease of an entry expires after this many seconds without a heartbeat: the time of six heartbeats.
+#: The lease of an entry expires after this many seconds without a heartbeat: six times the interval between
+#: heartbeats.
 LEASE_SECONDS: Final = 30.0
 
 

@@ -38,8 +38,9 @@ class Heartbeat:
         # The time when this process began to work on each entry (`time.monotonic`), by queue and entry id.
         self._held: dict[str, dict[str, float]] = {}
         self._unreleased: list[tuple[Entry, str, list[str]]] = []
-        # A thread holds this lock while it repeats releases that failed (see `release`). If another thread
-        # acquired the lease on such an entry at the same time, the repeated release would take it away.
+        # A thread holds this lock while it repeats releases that failed (see `release`). Without this lock,
+        # another thread could acquire the lease on one of the entries just before the release is repeated,
+        # and the release would end the new lease.
         self._releasing = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -64,9 +65,9 @@ class Heartbeat:
         this worker was lost during the attempts. If Redis does not respond, the release is repeated when
         Redis responds again.
 
-        The release also postpones the entry by a few seconds, because the sweep sends postponed entries again
-        when they are due. The entry may have no message left: while this worker still had the lease, the
-        broker may have delivered the message to another worker, which then dropped it.
+        The release also postpones the entry by a few seconds, so that the sweep sends the entry again when it
+        is due. This is necessary because the entry may have no message any more: while this worker still had
+        the lease, another worker may have received the message and dropped it.
         """
         try:
             self._release(entry, worker, job_ids)

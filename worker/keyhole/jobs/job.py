@@ -13,8 +13,8 @@ class ScanJob(BaseModel):
     """One object to scan.
 
     `id` identifies the job: two jobs with the same id are the same work, and their verdict is written only
-    once. `sequencer` comes from the S3 event that led to the job, if there was an event. It states the order
-    in which one key was changed: it is a hexadecimal number, which is greater for a later change.
+    once. `sequencer` comes from the S3 event that led to the job, if there was an event. It is a hexadecimal
+    number. Of two changes of the same key, the later change has the greater number.
 
     `other_key` is set if it is unclear whether the event's key is URL-encoded. If no object has the key
     `key`, the worker scans the object with the key `other_key`. `storage_class` comes from a listing. It

@@ -41,10 +41,12 @@ class Leases:
         self._reclaim = client.register_script(ledger_scripts.RECLAIM)
 
     def acquire(self, entry: Entry, holder: str, *, force: bool = False) -> Holder | None:
-        """Acquire the lease of an entry, unless another process has a valid lease and `force` is false.
+        """Acquire the lease of an entry.
 
-        Acquiring the lease begins the entry. So this method also updates the latest recording time of all
-        entries that workers have begun, which `Ledger.overtaken` needs.
+        If another process has a valid lease and `force` is false, do nothing.
+
+        An entry is *begun* when a worker first acquires its lease. So this method also updates a value that
+        `Ledger.overtaken` needs: the latest time at which a begun entry was recorded.
 
         Returns:
             The previous holder, if it did not release the lease; otherwise `None`. If `beats` is true, the
@@ -88,7 +90,7 @@ class Leases:
         )
 
     def reclaim(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
-        """End up to `limit` leases without a heartbeat for `seconds`, and return their entries."""
+        """End leases without a heartbeat for `seconds`, at most `limit` of them, and return their entries."""
         until = float(self._clock(keys=[keys.LEDGER_CLOCK])) - seconds
         expired = ids_by_activity(self._client, keys.ledger_held(queue), limit=limit, until=until)
         found = read_records(self._client, expired)
@@ -97,6 +99,6 @@ class Leases:
         return found
 
     def holder(self, entry_id: str) -> str | None:
-        """The name of the process that works on an entry, or that was lost while it worked on the entry."""
+        """The name of the process that works on an entry, or of the lost process that did so last."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_HOLDERS, entry_id))
         return None if value is None else value.decode(errors="replace")

@@ -67,8 +67,8 @@ from keyhole.store import keys
 from keyhole.store.durability import Durability
 from keyhole.store.round_trips import Step
 
-#: The most ids in one MGET. The limit keeps the response short, and keeps the command from blocking the
-#: server for long.
+#: The maximum number of ids in one MGET. The limit keeps the response short, and keeps the command from
+#: blocking the server for long.
 _IDS_PER_COMMAND: Final = 1000
 #: If two entries were recorded less than this many seconds apart, workers can begin them in the reverse
 #: order, although no message was lost. The reason is that many entries are recorded before the first of them
@@ -81,7 +81,7 @@ class Ledger:
 
     Markers and attempts expire after `done_seconds`. This time must be longer than the broker's visibility
     timeout, after which the broker delivers an unacknowledged message again. Otherwise a worker can receive
-    the message of a complete entry without a marker, and scans its objects again.
+    the message of a complete entry after the entry's marker has expired, and scan the entry's objects again.
     """
 
     def __init__(self, client: redis.Redis, *, done_seconds: int) -> None:
@@ -155,8 +155,8 @@ class Ledger:
     def split(self, entry: Entry, parts: Sequence[Entry]) -> list[Entry]:
         """Record the parts that replace an entry, and return the parts that the caller must publish.
 
-        The entry stays open until all of its jobs are done. A part can be split again. Then this part becomes
-        complete at once, and the new parts belong to the original entry.
+        The entry stays open until all of its jobs are done, unless it is itself a part of another entry. A
+        part becomes complete at once, and its new parts become parts of that other entry.
         """
         with self._client.pipeline(transaction=True) as pipe:
             for part in parts:
@@ -224,9 +224,9 @@ class Ledger:
         return bool(self._client.exists(keys.entry_done(entry_id)))
 
     def is_done_or_split(self, entry_id: str) -> bool:
-        """Whether a worker can drop a message with this entry.
+        """Whether a worker may drop a message with this entry.
 
-        A worker can drop the message if the entry is complete, or if it was split: the parts of a split entry
+        A worker may drop the message if the entry is complete, or if it was split: the parts of a split entry
         have their own messages.
         """
         with self._client.pipeline(transaction=False) as pipe:
@@ -251,7 +251,7 @@ class Ledger:
         return True
 
     def marking(self, job_id: str, run: str) -> Step:
-        """Return a step that does the same as `mark_done(job_id, run=run)`. It answers 1 for true."""
+        """Return a step that does the same as `mark_done`. Redis answers 1 if the job was marked."""
         return Step(ledger_scripts.MARK, [keys.job_done(job_id)], [self._done_seconds, run])
 
     def job_done(self, job_id: str) -> bool:
@@ -302,7 +302,10 @@ class Ledger:
         return self._idle_until(queue, limit, min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS))
 
     def pop_due(self, limit: int) -> list[Entry]:
-        """End the postponement of up to `limit` due entries that this version can read, and return them."""
+        """Return up to `limit` postponed entries that are due, and end their postponement.
+
+        Entries that this version cannot read stay postponed.
+        """
         due = self._pop_due(
             keys=[keys.LEDGER_LATER, keys.LEDGER_ENTRIES, keys.LEDGER_CLOCK],
             args=[limit, keys.LEDGER_OPEN_PREFIX, versions.ENTRY, LATER_SECONDS],
@@ -327,7 +330,7 @@ class Ledger:
         )
 
     def resend_count(self, entry: Entry) -> int:
-        """Return the number of resends of an open entry that `count_resend` recorded last; 0 for none."""
+        """Return how many resends of an open entry `count_resend` has counted; 0 for none."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id))
         return int(value.partition(b" ")[0]) if value else 0
 

@@ -5,7 +5,7 @@ A record consists of the time of its creation, a space, and the entry:
     1764340000.123456 {"id": "…", "jobs": […], "queue": "…", …}
 
 - The time is in epoch seconds, by the ledger's own clock (`keyhole.jobs.ledger`).
-- The entry is `keyhole.jobs.entry.ENTRY` as JSON.
+- The entry is JSON, written by `keyhole.jobs.entry.ENTRY`.
 
 Lua scripts read and write records with the functions in `LUA`. Python reads them with `read_record` and
 `read_records`.
@@ -55,10 +55,10 @@ def read_record(entry_id: bytes | str, record: bytes) -> Entry | None:
 
 
 def read_entries(texts: Iterable[tuple[bytes | str, bytes]]) -> list[Entry | None]:
-    """Return the entries in texts; `None` for a text that cannot be parsed.
+    """Parse entries from JSON texts, and return `None` for each text that cannot be parsed.
 
-    Each text (JSON) has a name for the log. One warning covers all texts that cannot be parsed, because
-    during an upgrade there can be many entries of the later version.
+    `texts` contains pairs of a name for the log and a JSON text. One warning covers all texts that cannot be
+    parsed, because during an upgrade there can be many entries of the later version.
     """
     entries: list[Entry | None] = []
     unreadable: list[tuple[bytes | str, str]] = []
@@ -75,7 +75,9 @@ def read_entries(texts: Iterable[tuple[bytes | str, bytes]]) -> list[Entry | Non
 
 
 def read_records(client: redis.Redis, found: Sequence[tuple[bytes, float]]) -> list[OpenEntry]:
-    """Return the open entries with these ids. `found` has ids and times of last activity (epoch seconds).
+    """Return the open entries with these ids.
+
+    `found` contains pairs of an id and the time of the entry's last activity (epoch seconds).
 
     Ids of entries that are complete are skipped, because the ledger has deleted their records. A record that
     cannot be parsed, such as a record of a later version of Keyhole, is logged and stays in the ledger.

@@ -10,7 +10,7 @@ from typing import Final
 from keyhole.jobs.ledger_format import LUA
 from keyhole.store.clock import NOW
 
-#: The most keys in one command of a script. Lua can pass about 8,000 arguments.
+#: The maximum number of keys in one command of a script. Lua can pass about 8,000 arguments to a command.
 JOBS_PER_COMMAND: Final = 1000
 
 #: Seconds after which the failure counts of a minute expire.

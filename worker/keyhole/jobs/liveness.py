@@ -20,7 +20,7 @@ import redis
 from keyhole.health import start_of
 from keyhole.store import keys
 
-#: Seconds after which a marker expires: the time of six heartbeats.
+#: Seconds after which a marker expires: six times the interval between heartbeats.
 MARKER_SECONDS: Final = 30
 
 

@@ -17,7 +17,7 @@ def age_of(headers: Mapping[str, Any], now: float) -> float | None:  # headers h
 
 
 def age_in_redis(item: bytes | None, now: float) -> float | None:
-    """Return the same for a message as kombu stores it in Redis; `None` if the item is not such a message."""
+    """Return the age of a message that kombu has stored in Redis; `None` if the item is not a message."""
     try:
         headers = json.loads(item or b"")["headers"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,9 +1,9 @@
-"""Leaves the work of a later version of Keyhole to workers that can do it.
+"""Leaves entries of a later version of Keyhole to workers that can read them.
 
 During an upgrade, an older worker can receive an entry of a later version, which it cannot read. It postpones
 the entry, for which it needs only the message's id and queue. A due entry of a later version stays postponed
-until the sweep of a newer worker sends it (`Ledger.pop_due`). So the entry does not become a dead letter, and
-does not count as sent again without progress.
+until the sweep of a newer worker sends it (`Ledger.pop_due`). So older workers neither make the entry a dead
+letter nor count resends of it.
 """
 
 from typing import Final
@@ -47,8 +47,8 @@ class NewerWork:
         """Postpone an entry that only a later version can read.
 
         Returns:
-            Whether the caller can drop the entry's message, because the ledger contains the entry or has
-            completed it.
+            Whether the caller may drop the entry's message. This is so if the ledger contains the entry or
+            has completed it.
         """
         return bool(
             self._leave(

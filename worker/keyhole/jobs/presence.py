@@ -1,4 +1,4 @@
-"""Records which workers take work. Each worker renews its record every few seconds.
+"""Records which workers take messages from their queues. Each worker renews its record every few seconds.
 
 A worker whose connection to the broker is broken, or that cannot use S3, does not renew its record.
 """

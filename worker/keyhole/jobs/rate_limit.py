@@ -2,8 +2,8 @@
 
 Redis assigns a time slot to each request, first come, first served. There are `rate` slots per second. If
 there were no requests for a while, the unused slots of the last second can be used at once. Callers can use
-different rates for the same bucket: a request takes a slot of `1 / rate` seconds, with the rate of its
-caller. This is the generic cell rate algorithm (ITU-T I.371).
+different rates for the same bucket: the length of a request's slot is `1 / rate` seconds, where `rate` is the
+rate of the request's caller. This is the generic cell rate algorithm (ITU-T I.371).
 
 The time that a scan waits for slots does not count against the scan's budget. But the message that contains
 the scan's job has a time limit. If the next slot begins after this limit, the scan takes no slot and ends

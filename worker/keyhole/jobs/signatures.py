@@ -12,7 +12,7 @@ A message carries the header `keyhole-signature`:
 The MAC does not cover headers that cannot change the work: names for logs, headers that brokers add, and time
 limits. A worker removes the time limits from every message.
 
-A key file contains one or two keys, one per line. Publishers sign with the first key; workers accept
+A key file contains one or two keys, each on its own line. Publishers sign with the first key; workers accept
 signatures with either key. So an operator can replace a key without a pause. First add the new key as the
 second key on every host. Then make it the first key on every host. Remove the old key when no message that
 was signed with it is waiting in a queue.
@@ -38,16 +38,16 @@ from keyhole.errors import KeyholeError
 
 #: The header with the signature.
 HEADER: Final = "keyhole-signature"
-#: The headers that determine the work, and when and whether a worker executes it (Celery's message protocol
-#: 2).
+#: The headers that determine the work, whether a worker executes the work, and when (Celery's message
+#: protocol 2).
 SIGNED: Final = ("task", "id", "eta", "expires", "retries")
 #: The minimum length of a key in bytes, which is the length of the MAC (RFC 2104, section 3).
 KEY_BYTES: Final = 32
 #: The minimum number of different byte values in a key. Among random keys of 32 bytes, only 1 in 10**9 has
 #: fewer than 20.
 DIFFERENT_BYTES: Final = 20
-#: The most seconds by which a publisher's clock can be ahead of the worker's clock. Workers refuse messages
-#: that were signed further in the future. S3 tolerates the same difference between clocks.
+#: A publisher's clock may be ahead of the worker's clock by at most this many seconds. Workers refuse
+#: messages that were signed further in the future. S3 tolerates the same difference between clocks.
 CLOCK_SECONDS: Final = 900
 #: The maximum size of a key file, in bytes.
 _LONGEST_FILE: Final = 4096

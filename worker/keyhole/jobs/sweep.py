@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 #: After this many resends without progress, the sweep gives up an entry. If only a message was lost, the
 #: first resend already succeeds.
 MAX_RESENDS: Final = 5
-#: A page: a sweep reads up to `_PAGE` entries from Redis at once. It reads one page of each queue's lost
+#: A sweep reads entries from Redis in pages of up to `_PAGE` entries. It reads one page of each queue's lost
 #: entries, and up to `_PAGES` pages of the postponed entries. The next sweep handles the remaining entries.
 _PAGE, _PAGES = 1000, 20
 
@@ -86,13 +86,14 @@ class Sweeper:
         if again:
             log.warning("sending %d entries of %s again: %s", len(again), queue, why)
             self.publisher.publish(again)
-            # Count after publishing: if the broker did not accept the entries, the resend does not count.
+            # Count the resend only after publishing. If the broker fails, `publish` raises an error, and the
+            # resend is not counted.
             for entry in again:
                 self.ledger.count_resend(entry)
         return len(again)
 
     def _may_succeed(self, entry: Entry) -> bool:
-        """Whether an entry made progress since its last resend, or has resends left."""
+        """Whether an entry made progress since its last resend, or may be resent again (`MAX_RESENDS`)."""
         return self.ledger.resend_count(entry) < MAX_RESENDS or self.ledger.made_progress(entry)
 
     def _give_up(self, entry: Entry) -> None:

@@ -28,7 +28,8 @@ __all__ = ["LATE_SECONDS", "LOST_SECONDS", "RENEW_SECONDS", "Hold", "Owed", "Tag
 #: never.
 LATE_SECONDS: Final = 60.0
 #: How long a writer waits for another writer of the same object, and how often it checks whether the other
-#: writer has finished, in seconds. A writer sends about five requests to S3.
+#: writer has finished, in seconds. 15 seconds are enough for most writers, because a writer sends only about
+#: five requests to S3.
 _WAIT_SECONDS, _POLL_SECONDS = 15.0, 0.05
 
 
@@ -50,7 +51,7 @@ class TagDebts(Debts[TagDebt]):
         super().__init__(client, _KIND)
 
     def hold(self, debt: TagDebt) -> Hold[TagDebt] | None:
-        """Record a debt, which replaces an older debt of the same object, and hold it.
+        """Record a debt and hold it. The debt replaces an older debt of the same object.
 
         Returns:
             The held debt. If another writer still holds the object's debt after 15 seconds, the method

@@ -35,7 +35,7 @@ def await_verdicts(
 
     Args:
         entries: The entries that were submitted.
-        store: The store of verdicts.
+        store: The store that contains the verdicts.
         ledger: The ledger, in which the entries are recorded.
         after: The position in the stream before the entries were submitted.
     """
