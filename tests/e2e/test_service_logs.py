@@ -17,6 +17,8 @@ from keyhole.jobs.job import ScanJob
 from keyhole.tasks import scan
 from tests.e2e import commands
 from tests.e2e.conftest import Site
+from tests.metrics.pages import served, value
+from tests.ports import free_port
 
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
 
@@ -83,18 +85,23 @@ def test_a_worker_logs_each_verdict_as_one_line_of_json_and_nothing_else(faulty_
 
 
 @pytest.mark.slow
-def test_a_listener_and_a_scheduler_write_only_json(faulty_site: Site, tmp_path: Path) -> None:
+def test_a_listener_and_a_scheduler_do_so_and_serve_metrics(faulty_site: Site, tmp_path: Path) -> None:
     schedules = tmp_path / "schedules.toml"
     schedules.write_text('[[schedules]]\nname = "nightly"\nbucket = "images"\ncrontab = "15 3 * * *"\n')
     env = faulty_site.env | {"KEYHOLE_SCHEDULES": str(schedules)}
     queue = f"{faulty_site.settings.redis_url}/0/events"
     listener, scheduler = tmp_path / "listener.log", tmp_path / "scheduler.log"
+    ports = [{"KEYHOLE_METRICS_PORT": str(free_port())} for _ in range(2)]
+    faulty_site.redis.rpush("events", json.dumps({"Event": "s3:TestEvent", "Bucket": "images"}))
 
     with (
-        commands.started("listen", queue, env=env, log=listener) as listening,
-        commands.started("scheduler", env=env, log=scheduler) as scheduling,
+        commands.started("listen", queue, env=env | ports[0], log=listener) as listening,
+        commands.started("scheduler", env=env | ports[1], log=scheduler) as scheduling,
     ):
         commands.until(lambda: b"listening" in listener.read_bytes() and b"nightly" in scheduler.read_bytes())
+        of_listener, of_scheduler = (int(port["KEYHOLE_METRICS_PORT"]) for port in ports)
+        commands.until(lambda: value(served(of_listener), "keyhole_events_total", outcome="received") == 1)
+        commands.until(lambda: value(served(of_scheduler), "keyhole_store_up") == 1)
         os.kill(listening.pid, signal.SIGTERM)
         os.kill(scheduling.pid, signal.SIGTERM)
         listening.wait(commands.PATIENCE)

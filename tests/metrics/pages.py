@@ -12,6 +12,14 @@ def fetched(port: int, *, timeout: float = 10.0) -> str:
     return text
 
 
+def served(port: int) -> str:
+    """Return the page of metrics; empty if no process serves it yet."""
+    try:
+        return fetched(port)
+    except OSError:
+        return ""
+
+
 def samples(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Return the samples of a page, by name and sorted labels."""
     return {

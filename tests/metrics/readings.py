@@ -2,7 +2,8 @@
 
 from contextlib import nullcontext
 
-from keyhole.metrics.gauges import Reading, StoreGauges
+from keyhole.metrics.gauges import StoreGauges
+from keyhole.metrics.store_reader import Backlog, Reading
 
 READING = Reading(
     undecided=3,
@@ -11,8 +12,8 @@ READING = Reading(
     audits=1,
     progress={"images": 0.5},
     unacknowledged={"keyhole.jobs": 4},
-    messages={"keyhole.jobs": 7},
-    oldest={"keyhole.jobs": 1.5},
+    idle={},
+    backlog=Backlog({"keyhole.jobs": 7}, {"keyhole.jobs": 1.5}),
 )
 
 

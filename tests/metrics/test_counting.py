@@ -15,10 +15,11 @@ import pytest
 import redis
 
 from keyhole.metrics import table
-from keyhole.metrics.gauges import Reading, StoreGauges
+from keyhole.metrics.gauges import StoreGauges
 from keyhole.metrics.page import metrics_page
 from keyhole.metrics.recorder import Outcome, Phase, Recorder, recorder
 from keyhole.metrics.server import MOST_CLIENTS
+from keyhole.metrics.store_reader import Reading
 from keyhole.reasons import Reason
 from tests.metrics.pages import fetched, samples, value
 from tests.metrics.readings import READING, gauges

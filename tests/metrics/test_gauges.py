@@ -15,7 +15,8 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.message_age import SENT_AT
 from keyhole.jobs.presence import Presence
 from keyhole.jobs.queues import AUDITS, EVENTS, JOBS, QUEUES
-from keyhole.metrics.gauges import StoreGauges, StoreReader, lengths_in_redis
+from keyhole.metrics.gauges import StoreGauges
+from keyhole.metrics.store_reader import Backlog, BrokerReader, StoreReader
 from keyhole.store import keys
 from keyhole.store.connection import connect
 from tests.ports import free_port
@@ -32,8 +33,8 @@ def test_an_empty_redis_has_zeros(valkey: redis.Redis) -> None:
 
     assert (reading.undecided, reading.workers, reading.audits, reading.progress) == (0, 0, 0, {})
     assert reading.dead == dict.fromkeys((*LetterKind, "other"), 0)
-    assert reading.messages == reading.unacknowledged == dict.fromkeys(QUEUES, 0)
-    assert reading.oldest == dict.fromkeys(QUEUES, 0.0)
+    assert reading.unacknowledged == dict.fromkeys(QUEUES, 0)
+    assert reading.backlog == Backlog(dict.fromkeys(QUEUES, 0), dict.fromkeys(QUEUES, 0.0))
 
 
 def test_the_gauges_count_what_is_in_redis(valkey: redis.Redis) -> None:
@@ -58,8 +59,9 @@ def test_the_gauges_count_what_is_in_redis(valkey: redis.Redis) -> None:
     reading = StoreReader(valkey, prefix=PREFIX).read()
     # Then they have these values, and there was one call of a script
     assert calls(valkey) == before + 1
-    assert reading.messages == {**dict.fromkeys(QUEUES, 0), JOBS: 2}
-    assert 30 <= reading.oldest[JOBS] < 60
+    assert reading.backlog is not None
+    assert reading.backlog.messages == {**dict.fromkeys(QUEUES, 0), JOBS: 2}
+    assert 30 <= reading.backlog.oldest[JOBS] < 60
     assert reading.unacknowledged == {**dict.fromkeys(QUEUES, 0), EVENTS: 1}
     assert (reading.undecided, reading.workers, reading.audits) == (1, 1, 2)
     assert {kind: number for kind, number in reading.dead.items() if number} == {"job": 1, "other": 1}
@@ -80,29 +82,59 @@ def test_the_progress_has_a_bounded_number_of_buckets(valkey: redis.Redis) -> No
     assert (reading.audits, len(reading.progress)) == (30, 20)
 
 
-def test_another_broker_is_read_too_and_may_fail(valkey: redis.Redis) -> None:
+def test_the_queues_of_another_redis_are_read_too(valkey: redis.Redis) -> None:
     valkey.lpush(PREFIX + AUDITS, "not a message")
+
+    backlog = BrokerReader(valkey, prefix=PREFIX).read()
+
+    assert backlog.messages == {**dict.fromkeys(QUEUES, 0), AUDITS: 1}
+    assert backlog.oldest == dict.fromkeys(QUEUES, 0.0)
+
+
+def shown(gauges: StoreGauges) -> dict[tuple[str, str], float]:
+    """The values of the gauges by name and first label."""
+    return {
+        (sample.name, next(iter(sample.labels.values()), "")): sample.value
+        for family in gauges.collect()
+        for sample in family.samples
+    }
+
+
+def test_without_the_age_of_messages_the_ledger_states_it(valkey: redis.Redis) -> None:
+    """RabbitMQ and SQS report only the number of messages."""
     Ledger(valkey, done_seconds=3600).record(entry("idle", AUDITS))
+    (score,) = (score for _, score in valkey.zrange(keys.ledger_open(AUDITS), 0, 0, withscores=True))
+    valkey.zadd(keys.ledger_open(AUDITS), {"idle": score - 100})
+
+    found = shown(
+        StoreGauges(
+            StoreReader(valkey, prefix=None).read, nullcontext, lambda: Backlog({AUDITS: 1, JOBS: 0}, {})
+        )
+    )
+
+    assert 100 <= found["keyhole_queue_oldest_seconds", AUDITS] < 160
+    assert found["keyhole_queue_oldest_seconds", JOBS] == 0
+
+
+def test_a_broker_that_is_away_hides_only_its_own_gauges(valkey: redis.Redis) -> None:
     nobody = connect(f"redis://127.0.0.1:{free_port()}/0", answer_seconds=1, retries=0)
 
-    there = StoreReader(valkey, prefix=None, lengths=lengths_in_redis(valkey, PREFIX)).read()
-    rabbit = StoreReader(valkey, prefix=None, lengths=lambda: ({AUDITS: 1, JOBS: 0}, {})).read()
-    away = StoreReader(valkey, prefix=None, lengths=lengths_in_redis(nobody, PREFIX)).read()
+    found = shown(
+        StoreGauges(
+            StoreReader(valkey, prefix=None).read, nullcontext, BrokerReader(nobody, prefix=PREFIX).read
+        )
+    )
 
-    assert there.messages == {**dict.fromkeys(QUEUES, 0), AUDITS: 1}
-    assert rabbit.oldest.keys() == {AUDITS, JOBS}
-    assert rabbit.oldest[JOBS] == 0
-    assert away.messages == away.oldest == {}
-    assert away.unacknowledged == dict.fromkeys(QUEUES, 0)
+    assert found["keyhole_store_up", ""] == 1
+    assert found["keyhole_queue_unacknowledged", JOBS] == 0
+    assert ("keyhole_queue_messages", JOBS) not in found
 
 
 def test_a_redis_that_is_away_is_a_gauge_of_zero() -> None:
     nobody = connect(f"redis://127.0.0.1:{free_port()}/0", answer_seconds=1, retries=0)
     gauges = StoreGauges(StoreReader(nobody, prefix=PREFIX).read, nullcontext)
 
-    (family,) = gauges.collect()
-
-    assert [(sample.name, sample.value) for sample in family.samples] == [("keyhole_store_up", 0.0)]
+    assert shown(gauges) == {("keyhole_store_up", ""): 0}
 
 
 def test_a_worker_that_is_silent_is_not_counted(valkey: redis.Redis) -> None:

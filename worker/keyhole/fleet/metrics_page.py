@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
 from billiard.process import current_process
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
 
 from keyhole import __version__
 from keyhole.errors import KeyholeError
@@ -19,7 +18,7 @@ from keyhole.settings import Settings
 from keyhole.store.connection import connect
 
 if TYPE_CHECKING:
-    from keyhole.metrics.gauges import StoreReader
+    from keyhole.metrics.gauges import StoreGauges
 
 #: The longest wait, in seconds, for one response of Redis or of the broker.
 ANSWER_SECONDS: Final = 1.0
@@ -49,12 +48,11 @@ def metrics_served(app: Celery, settings: Settings, *, forks: bool = False) -> I
         yield
         return
     # Import prometheus_client only if metrics are on.
-    from keyhole.metrics.gauges import StoreGauges  # noqa: PLC0415
     from keyhole.metrics.page import metrics_page  # noqa: PLC0415
 
     page = metrics_page(
         (settings.metrics_host, settings.metrics_port),
-        StoreGauges(_reader(app, settings).read, GATE.working),
+        _gauges(app, settings),
         version=__version__,
         guard=GATE.working,
         formats=NAMES,
@@ -77,36 +75,33 @@ def _slot() -> str:
     return MAIN if index is None else str(index)
 
 
-def _reader(app: Celery, settings: Settings) -> "StoreReader":
-    from keyhole.metrics.gauges import StoreReader, lengths_in_redis  # noqa: PLC0415 - as above
+def _gauges(app: Celery, settings: Settings) -> "StoreGauges":
+    from keyhole.metrics.gauges import StoreGauges  # noqa: PLC0415 - as above
+    from keyhole.metrics.store_reader import Backlog, BrokerReader, StoreReader  # noqa: PLC0415 - as above
 
     store, broker = str(settings.redis_url), str(settings.broker_url or settings.redis_url)
     client = connect(store, answer_seconds=ANSWER_SECONDS, retries=0)
     prefix = str(app.conf.broker_transport_options.get("global_keyprefix", ""))
     if broker == store:
-        return StoreReader(client, prefix=prefix)
+        return StoreGauges(StoreReader(client, prefix=prefix).read, GATE.working)
+    read = StoreReader(client, prefix=None).read
     if is_redis(broker):
         other = connect(broker, answer_seconds=ANSWER_SECONDS, retries=0)
-        return StoreReader(client, prefix=None, lengths=lengths_in_redis(other, prefix))
-    return StoreReader(client, prefix=None, lengths=lambda: (_lengths(app), {}))
+        return StoreGauges(read, GATE.working, BrokerReader(other, prefix=prefix).read)
+    return StoreGauges(read, GATE.working, lambda: Backlog(_lengths(app), {}))
 
 
 def _lengths(app: Celery) -> Mapping[str, int]:
-    """Return how many messages wait in each queue of RabbitMQ or SQS; nothing if the broker fails."""
+    """Return how many messages wait in each queue of RabbitMQ or SQS."""
     options = with_timeout(app.conf.broker_transport_options, ANSWER_SECONDS)
     found: dict[str, int] = {}
-    try:
-        with app.connection_for_write(
-            connect_timeout=ANSWER_SECONDS, transport_options=options
-        ) as connection:
-            for queue in QUEUES:
-                with connection.channel() as channel:
-                    try:
-                        declared = app.amqp.queues[queue].bind(channel).queue_declare(passive=True)
-                    except amqp.NotFound:  # no worker or publisher has declared the queue yet
-                        found[queue] = 0
-                    else:
-                        found[queue] = int(declared.message_count)
-    except (KombuError, OperationalError, amqp.AMQPError, OSError):
-        return {}
+    with app.connection_for_write(connect_timeout=ANSWER_SECONDS, transport_options=options) as connection:
+        for queue in QUEUES:
+            with connection.channel() as channel:
+                try:
+                    declared = app.amqp.queues[queue].bind(channel).queue_declare(passive=True)
+                except amqp.NotFound:  # no worker or publisher has declared the queue yet
+                    found[queue] = 0
+                else:
+                    found[queue] = int(declared.message_count)
     return found

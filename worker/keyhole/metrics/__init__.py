@@ -4,6 +4,5 @@
                                  (does nothing, if off)           ├──► page ──► server: GET /metrics
     Redis and the broker ──► gauges, read during a request ───────┘
 
-`table` lists all metrics. Only `counting`, `page` and `gauges` import `prometheus_client`, and only processes
-whose metrics are on import these modules.
+`table` lists all metrics. A process without metrics imports only `recorder`, and not `prometheus_client`.
 """
