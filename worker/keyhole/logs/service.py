@@ -43,6 +43,10 @@ class PrintedLines(io.TextIOBase):
         """Return true."""
         return True
 
+    def fileno(self) -> int:
+        """Return the descriptor of the log, to which `faulthandler` writes the stacks of a stuck process."""
+        return self.log.fileno()
+
     def write(self, text: str) -> int:
         """Write all complete lines of this thread, and keep the rest for the next call."""
         *lines, self._begun.text = (getattr(self._begun, "text", "") + text).split("\n")
