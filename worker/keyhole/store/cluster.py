@@ -91,6 +91,12 @@ class Slot:
         self._owner = owners[0]
         return self._owner
 
+    def failed(self, node: Node, error: redis.RedisError) -> redis.RedisError:
+        """Return the error to raise if a node does not respond. It says so if the node is the owner."""
+        if node != self._owner:
+            return error
+        return SlotUnavailableError(f"the node {node.host}:{node.port} does not answer: {error}")
+
     def has_moved(self, owner: Node | None) -> None:
         """Record that the slot has another owner, which may be unknown."""
         self._owner, self._asks = owner, True
@@ -138,27 +144,29 @@ class InSlot(redis.Connection):
         if self.is_connected:
             return
         nodes = self._slot.nodes()
-        for number, node in enumerate(nodes, 1):
+        retry = retry_socket_connect and len(nodes) == 1
+        dead: set[Node] = set()
+        error: redis.RedisError | None = None
+        while nodes:
+            node = nodes.pop(0)
+            self.host, self.port = node
             try:
-                self._reach(node, check_health=check_health, retry=retry_socket_connect and len(nodes) == 1)
+                super().connect_check_health(check_health, retry)
+                owner = self._slot.owner(self, node)
             except redis.AuthenticationError:
                 raise
-            except (redis.ConnectionError, redis.TimeoutError):
+            except (redis.ConnectionError, redis.TimeoutError) as failure:
+                dead.add(node)
+                error = self._slot.failed(node, failure)
                 self.disconnect()  # type: ignore[no-untyped-call] # redis-py's
-                if number == len(nodes):
-                    raise
-            else:
+                continue
+            if owner == node:
                 return
-
-    def _reach(self, node: Node, *, check_health: bool, retry: bool) -> None:
-        """Connect to a node, and then to the slot's owner if the node names another."""
-        self.host, self.port = node
-        super().connect_check_health(check_health, retry)
-        owner = self._slot.owner(self, node)
-        if owner != node:
             self.disconnect()  # type: ignore[no-untyped-call] # redis-py's
-            self.host, self.port = owner
-            super().connect_check_health(check_health, retry)
+            if owner not in dead:
+                nodes.insert(0, owner)
+        if error is not None:
+            raise error
 
     def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - redis-py's
         """Return a response.
