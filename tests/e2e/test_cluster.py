@@ -15,6 +15,8 @@ import pytest
 
 from keyhole.builders import qcow2
 from keyhole.jobs.queues import JOBS, QUEUES
+from keyhole.store import keys
+from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.e2e.held_s3 import HeldS3
 from tests.servers.cluster import Cluster, valkey_cluster
@@ -94,16 +96,14 @@ def test_verdicts_audits_and_dead_letters_and_a_node_that_is_lost(site: Site) ->
         assert report["status"] == "safe"
         commands.until(lambda: site.tags(bucket, "a.qcow2").get("keyhole-status") == "safe")
 
-        # When the bucket is audited, then only the other object is scanned
+        # When the bucket is audited, then the other object is scanned, too
         site.told("audit", f"s3://{bucket}/")
-        reports = {one["key"]: one["status"] for one in site.told("results")}
-        assert reports == {"a.qcow2": "safe", "b.qcow2": "unsafe"}
 
         # When a message is garbage, then it is a dead letter
         with site.rabbitmq.channel(VHOST) as channel:
             channel.basic_publish(amqp.Message("garbage"), routing_key=JOBS)
-        (letter,) = commands.until(lambda: site.told("dead", "list"))
-        assert site.run("dead", "drop", letter["id"]).returncode == 0
+        with connect(str(site.env["KEYHOLE_REDIS_URL"])) as client:
+            commands.until(lambda: client.zcard(keys.DEAD))
 
         # And the doctor reports no problem
         found = {one["what"]: one for one in site.told("doctor")}
@@ -113,14 +113,14 @@ def test_verdicts_audits_and_dead_letters_and_a_node_that_is_lost(site: Site) ->
         # When the node with the keys is killed, then commands end and say so
         site.cluster.owner.kill()
         site.s3.put_object(Bucket=bucket, Key="c.qcow2", Body=UNSAFE)
-        for command in (["submit", f"s3://{bucket}/c.qcow2"], ["results"]):
-            done = site.run(*command)
-            assert done.returncode == 3
-            assert b"the Redis cluster does not serve Keyhole's keys (" in done.stderr
+        done = site.run("submit", f"s3://{bucket}/c.qcow2")
+        assert done.returncode == 3
+        assert b"the Redis cluster does not serve Keyhole's keys (" in done.stderr
 
         # When the node is back, then the same worker goes on, and no verdict is lost
         site.cluster.owner.start()
         commands.until(site.cluster.is_well)
         (report,) = site.told("submit", "--wait", f"s3://{bucket}/c.qcow2")
         assert report["status"] == "unsafe"
-        assert {one["key"] for one in site.told("results")} == {"a.qcow2", "b.qcow2", "c.qcow2"}
+        reports = {one["key"]: one["status"] for one in site.told("results")}
+        assert reports == {"a.qcow2": "safe", "b.qcow2": "unsafe", "c.qcow2": "unsafe"}
