@@ -39,6 +39,7 @@ NOT_RUN = {
     "openssl req": "tests/deploy/test_redis.py runs it",
     "export KEYHOLE_REDIS_URL='rediss:": "the same, with a server that has these certificates",
     "sudo": "it changes the machine; tests/deploy/test_systemd.py installs the units into another folder",
+    "kubectl": "it needs a cluster; tests/deploy/test_kubernetes.py builds and checks the manifests",
     "rabbitmqctl": "tests/deploy/test_rabbitmq.py runs it",
     "export KEYHOLE_BROKER_URL=": "the same, with a server that has these certificates",
 }
