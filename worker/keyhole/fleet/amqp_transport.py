@@ -1,7 +1,7 @@
 """kombu's AMQP transport, extended: it reports why RabbitMQ blocks, and retries refused logins slowly.
 
-A RabbitMQ that runs out of memory or disk stops reading from publishers. It states the reason once, in the
-method `connection.blocked`, and py-amqp discards this reason. With kombu's own transport, a publisher
+A RabbitMQ that runs out of memory or disk stops reading from publishers. It sends the reason once, in the
+AMQP method `connection.blocked`, but py-amqp discards this reason. With kombu's own transport, a publisher
 therefore waits for its timeout, gets an error without a message, and waits again when it closes the
 connection. This transport stores the reason, waits for a shorter time, and raises an error that contains the
 reason.
@@ -64,7 +64,7 @@ class Connection(pyamqp.Connection):
 
     Channel = Channel
     _METHODS = {**pyamqp.Connection._METHODS, spec.Connection.Blocked: _BLOCKED}  # noqa: RUF012, SLF001 - extends a table of py-amqp
-    #: Why RabbitMQ is blocked; `None` if it is not.
+    #: Why RabbitMQ is blocked; `None` if RabbitMQ is not blocked.
     blocked_reason: str | None = None
 
     def _on_blocked(self, reason: str) -> None:

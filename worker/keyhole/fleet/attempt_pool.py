@@ -35,9 +35,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two checks of the running attempts.
 LOOK_SECONDS: Final = 1.0
-#: Seconds that the running attempts get to finish after the time limit, or after another attempt hung.
+#: After the time limit, or after an attempt hung, the pool waits this many seconds for the running attempts.
 LAST_SECONDS: Final = 5.0
-#: Only the last lines of a traceback are stored, at most this many.
+#: The maximum number of lines of a traceback that are stored. If a traceback is longer, its last lines are
+#: stored.
 TRACEBACK_LINES: Final = 12
 
 
@@ -82,8 +83,8 @@ class AttemptPool:
     """Runs the attempts at the jobs of one entry.
 
     When a thread has scanned an object, it takes the next job, and sends a single round trip to Redis. This
-    round trip records the verdict on the scanned object and the start of the next attempt. Then the next scan
-    begins. So no verdict waits until the next scan has ended.
+    round trip records the verdict on the scanned object and the start of the next attempt. The next scan
+    begins only after this round trip, so the verdict is recorded at once.
 
     Args:
         attempt: Returns an attempt at a job.
@@ -115,7 +116,7 @@ class AttemptPool:
         self._until = time.monotonic() + begin_seconds
         self._watch = CpuWatch(cpu_seconds)
         self._stopped = threading.Event()
-        # The jobs whose attempts have not begun. Each has its number in the entry, from 0 on.
+        # The jobs whose attempts have not begun. Each job comes with its index in the entry, counted from 0.
         self._left: deque[tuple[int, ScanJob, Future[Ending]]] = deque()
 
     @property
@@ -128,7 +129,7 @@ class AttemptPool:
 
         Raises:
             HungError: An attempt hangs.
-            MemoryError: Memory ran out during an attempt. The cause can also be another running attempt.
+            MemoryError: Memory ran out during an attempt. Another running attempt may have used the memory.
             Exception: The error of the first job whose attempt raised an error.
         """
         futures: list[Future[Ending]] = [Future() for _ in jobs]
@@ -199,8 +200,8 @@ class AttemptPool:
             outcome = partial(running.future.set_result, end.value)
         except BaseException as error:  # noqa: BLE001 - `run` raises it
             if isinstance(error, MemoryError):
-                # If `known` is true, `unfinished` does not contain the job. So nobody releases the attempt,
-                # and the ledger continues to record it as started.
+                # If `known` is true, `unfinished` does not contain the job. So the caller does not release
+                # the attempt, and the ledger continues to record it as started.
                 known = True
                 with suppress(redis.RedisError):
                     self._attempts.record_error(running.job.id, tail(traceback.format_exc()))
@@ -232,7 +233,7 @@ class AttemptPool:
                 self._end(futures, overdue)
 
     def _end(self, futures: Sequence[Future[Ending]], overdue: Collection[str] = ()) -> None:
-        """Begin no more attempts, and wait up to `LAST_SECONDS` for the running ones.
+        """Begin no more attempts, and wait up to `LAST_SECONDS` for the running attempts.
 
         Args:
             futures: The futures of all attempts.
@@ -253,8 +254,9 @@ class AttemptPool:
         try:
             for job_id, thread in hung.items():
                 self._attempts.record_error(job_id, _stack(thread))
-            # The remaining attempts raised an exception, or will end with this process, but did not cause its
-            # end. Release them. Otherwise the ledger would count this worker as lost during each of them.
+            # Release the remaining attempts. They raised an exception, or will end with this process, but
+            # they are not the reason why this process ends. If they were not released, the ledger would count
+            # this worker as lost during each of them.
             self._attempts.release([job_id for job_id in self.unfinished if job_id not in hung], self._worker)
         except redis.RedisError as error:
             log.warning("the stacks of the hanging scans were not recorded, because Redis failed: %s", error)

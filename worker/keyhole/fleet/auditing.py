@@ -36,8 +36,8 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 log = logging.getLogger(__name__)
 
-#: The maximum number of starts of one page. If that many workers were lost while they listed the page, the
-#: page itself is probably the cause, and the audit fails.
+#: The maximum number of times that workers begin to list the same page. If that many workers were lost while
+#: they listed the page, the page itself is probably the cause, and the audit fails.
 MAX_STARTS = 10
 #: The folder for downloaded parts of S3 inventories.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
@@ -147,8 +147,9 @@ class AuditWork:
         """Do the steps of an audit that a lost worker has left undone."""
         services = self._services
         for batch in services.audits.outstanding(audit_id):
-            # Call `is_open` before `is_done`. If the order were reversed and a worker completed the entry
-            # between the two calls, both would return false, as if the ledger had lost the entry.
+            # Call `is_open` before `is_done`. In the reverse order, both would return false if a worker
+            # completed the entry between the two calls. Keyhole would then conclude that the ledger has lost
+            # the entry.
             if not services.ledger.is_open(batch.id):
                 if services.ledger.is_done(batch.id):
                     services.audits.finish(audit_id, batch.id)

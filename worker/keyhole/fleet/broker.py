@@ -118,6 +118,6 @@ def tls(url: str | None) -> dict[str, Any] | bool:  # as above
 
 
 def _of_transport(url: str) -> dict[str, Any]:  # as above
-    """Return those options of a Redis URL that are options of kombu's transport."""
+    """Return the options in a Redis URL that kombu accepts as options of its transport."""
     given = redis_options(url)
     return {name: given[name] for name in given.keys() & _TRANSPORT_OPTIONS}

@@ -1,4 +1,4 @@
-"""The worker's consumer, which makes a dead letter of each message that no task can work on.
+"""The worker's consumer, which stores each message that no task can process as a dead letter.
 
 Celery itself would drop a message that names an unknown task or that it cannot decode. This consumer checks
 each message before Celery decodes or decompresses it. If signing keys are configured, it also refuses
@@ -112,8 +112,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
         If Redis refuses writes, wait for a few seconds first. Redis refuses immediately, so the worker would
         otherwise connect again and again without a pause.
         """
-        # The event loop can have been blocked by a wait for the broker, and Celery now blocks it again to
-        # close the channels. So send a heartbeat here.
+        # A wait for the broker may just have blocked the event loop, and Celery now blocks it again to close
+        # the channels. So send a heartbeat here.
         HEARTBEAT.beat()
         with warnings.catch_warnings():
             # Celery warns here that a later version will cancel running tasks by default. The warning does

@@ -1,4 +1,4 @@
-"""Sends events to the sinks, outside the path of scans.
+"""Sends events to the sinks in separate threads, so that scans do not wait for the sinks.
 
 Each pool process of a worker has one thread for each sink. Once a second, the thread takes events that are
 due from Redis, and sends them with `THREADS` further threads. A sink that answers slowly or not at all
@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 
 #: How many events a process sends to one sink at the same time.
 THREADS: Final = 2
-#: Seconds between two looks for due events.
+#: Seconds between two checks for due events.
 POLL_SECONDS: Final = 1.0
-#: The most events that a thread takes at once, and the seconds within which it begins to send them. Other
-#: processes can take these events again after 120 seconds.
+#: The maximum number of events that a thread takes from Redis at once, and the number of seconds within which
+#: the thread begins to send them. Other processes can take these events again after 120 seconds.
 PAGE, PAGE_SECONDS = 20, 60.0
 #: If all events of a page failed, or Redis failed, the thread waits this many seconds.
 PAUSE_SECONDS: Final = 5.0
@@ -82,7 +82,7 @@ class SinkWork:
         name: The name of the sink.
         sink: The sink.
         deliveries: The events that are owed to the sink.
-        dead_letters: Where events go that cannot be sent.
+        dead_letters: Stores the events that cannot be sent as dead letters.
         retry_seconds: Seconds for which Keyhole tries to send an event.
     """
 

@@ -1,4 +1,4 @@
-"""Works on one entry: acquires its lease, scans its objects, records their verdicts, completes it.
+"""Works on one entry: acquires its lease, scans its objects, records their verdicts, and completes the entry.
 
 The glossary in `keyhole.jobs.ledger` defines the terms. An attempt at a job can end in these ways:
 
@@ -52,8 +52,9 @@ OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
 MAX_INTERNAL_ERRORS: Final = 3
 #: If an entry is split, the jobs that the lost worker had not begun are distributed to at most this many new
 #: entries. Some of these jobs can also kill their workers. Then the new entries that contain such jobs are
-#: split, too, until each job has its own entry. Workers are lost at most twice during attempts at a harmless
-#: job before it has its own entry. This is less often than `MAX_LOST`, so Keyhole does not give up this job.
+#: split, too, until each job has its own entry. A harmless job gets its own entry after at most two workers
+#: were lost while they scanned its entry. This is less than `MAX_LOST`, so Keyhole does not give up the
+#: harmless job.
 PARTS: Final = 10
 
 
@@ -69,7 +70,8 @@ class EntryRunner:
             no request to S3, because S3 may not answer.
         dead_letter: Called with a job that is not tried again, its report, and the history of its attempts.
         on_complete: Called when all verdicts of an entry are written, before the ledger completes the entry.
-            If the worker is lost in between, another worker calls this function again for the entry.
+            If the worker is lost after this call and before the entry is complete, another worker calls this
+            function again for the entry.
         on_verdict: Called with each verdict that is recorded.
         ledger: The ledger.
         round_trips: Sends steps to Redis (`keyhole.store.round_trips`).
@@ -77,8 +79,8 @@ class EntryRunner:
         breaker: The circuit breakers of the buckets.
         liveness: Gives this process a name, and reports which other processes are alive.
         threads: The number of objects of an entry that are scanned in parallel.
-        begin_seconds: Further attempts at an entry's jobs begin only during this many seconds after the first
-            one.
+        begin_seconds: Attempts at an entry's jobs begin only during this many seconds after the first attempt
+            began.
         retry_seconds: Seconds for which an object may stay undecided. After that, Keyhole gives up the job.
         cpu_seconds: A CPU time in seconds that is longer than every attempt's budget. An attempt that uses
             more CPU time is treated as hanging.
@@ -164,8 +166,8 @@ class EntryRunner:
 
     def _conclude(self, entry: Entry, endings: Sequence[Ending], delay: float) -> list[Entry]:
         if Ending.UNDECIDED in endings:
-            # This also postpones the jobs that were not begun, because attempts at them would probably be
-            # undecided, too.
+            # This call also postpones the jobs that were not begun, because attempts at them would probably
+            # be undecided, too.
             self.ledger.leases.release(entry, self.liveness.name, postponed=delay)
             return []
         left = len(endings) - endings.count(Ending.DONE)
@@ -308,6 +310,9 @@ class _Attempts:
         return Ending.DONE
 
     def _postpone(self, seconds: float) -> None:
-        """Postpone the entry by this time with jitter, or by a longer time that another job requires."""
+        """Postpone the entry by this delay with jitter.
+
+        If another job already requires a longer delay, that longer delay remains.
+        """
         with self._lock:
             self.delay = max(self.delay, jittered(seconds))

@@ -23,7 +23,7 @@ PATIENCE: Final = 1.0
 
 
 class ForkGate:
-    """Prevents forks during the work of threads, and the work of threads during forks."""
+    """Ensures that no fork happens while a thread works, and that no thread works during a fork."""
 
     def __init__(self) -> None:
         self.forget()

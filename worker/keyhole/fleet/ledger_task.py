@@ -41,9 +41,9 @@ from keyhole.store.connection import is_outage
 
 log = logging.getLogger(__name__)
 
-#: After this many workers were lost with a message, Celery gives up the message. If a job kills its workers,
-#: Keyhole usually gives up the job earlier (`keyhole.fleet.entry_runner.MAX_LOST`). This limit is for
-#: messages whose workers die before they record an attempt in the ledger.
+#: After this many workers were lost while they worked on a message, Celery gives up the message. If a job
+#: kills its workers, Keyhole usually gives up the job earlier (`keyhole.fleet.entry_runner.MAX_LOST`). This
+#: limit is for messages whose workers die before they record an attempt in the ledger.
 MAX_RETRIES: Final = 10
 #: The exit code of a process that ends itself because scans hang, or because memory ran out.
 HUNG_EXIT: Final = 70
@@ -90,9 +90,10 @@ class KeptTask(Task):  # type: ignore[misc] # Celery has no types
         return f"{self.name} cannot be called with its arguments: {str(exc).splitlines()[0]}"
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401, ARG002 - as above
-        """Return whether the ledger also contains the work that these arguments describe.
+        """Return whether the ledger contains the work that these arguments describe.
 
-        If so, the message needs no dead letter. This class uses no ledger, so it returns false.
+        If the ledger contains the work, the message needs no dead letter. This class uses no ledger, so this
+        method returns false.
         """
         return False
 
@@ -114,7 +115,7 @@ class LedgerTask(KeptTask):
         raise NotImplementedError
 
     def is_elsewhere(self, args: Any) -> bool:  # noqa: ANN401 - as above
-        """Return whether the ledger contains the entry as open.
+        """Return whether the ledger contains the entry, and the entry is open.
 
         If so, the message needs no dead letter: the sweep sends the entry again.
         """
@@ -141,7 +142,7 @@ class LedgerTask(KeptTask):
         arguments = [*(args or ()), *(kwargs or {}).values()]
         queue = str(options.pop("queue", None) or JOBS)
         if len(arguments) == 1 and isinstance(arguments[0], dict):
-            # Celery sends an earlier message again, so the argument is an entry already.
+            # Celery is sending an earlier message again. The argument of that message is an entry.
             entry: Entry = ENTRY.validate_python(arguments[0])
         else:
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
@@ -203,8 +204,8 @@ class LedgerTask(KeptTask):
             wiring.CeleryPublisher(self.app).publish(work.runner().run(entry))
         except (HungError, MemoryError) as error:
             # Python cannot end a thread, so end the process. Celery then publishes the message again. The
-            # ledger still records the attempts that did not end as started, so each of these jobs becomes a
-            # separate entry.
+            # attempts that did not end are still recorded as started in the ledger. So each of their jobs
+            # becomes a separate entry.
             log.critical("%s: this process ends itself", str(error) or "memory ran out")
             os._exit(HUNG_EXIT)
         except redis.RedisError as error:

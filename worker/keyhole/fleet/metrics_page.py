@@ -39,7 +39,8 @@ def metrics_served(app: Celery, settings: Settings, *, forks: bool = False) -> I
     Args:
         app: The configured Celery application.
         settings: The settings, which name a Redis.
-        forks: Whether this process is a worker, whose pool processes count, too.
+        forks: Whether this process is a worker. The page of a worker also contains the metrics of its pool
+            processes.
 
     Raises:
         MetricsPortError: The address cannot be used.

@@ -166,8 +166,8 @@ def _begin_task(**_: object) -> None:
             # The task has not begun, so no attempt is lost. Celery gives the task to another process.
             log.warning("this process ends itself: %s was replaced, and the new one is not allowed", replaced)
             os._exit(OUTDATED_EXIT)
-        # This is the CPU time of a task that uses all cores until its time limit. So a task within its time
-        # limit never reaches this limit.
+        # The limit is the CPU time of a task that uses all cores until its time limit. So a task that
+        # observes its time limit never reaches the limit of the CPU time.
         limit_cpu(float(current_app.conf.task_time_limit) * (os.cpu_count() or 1))
     if _stuck is not None:
         _stuck.begin()
@@ -175,7 +175,7 @@ def _begin_task(**_: object) -> None:
 
 def _end_task(**_: object) -> None:
     if _allowed is not None:
-        # While the process has no task, its threads still send events.
+        # Remove the limit, because the threads of the process also send events between two tasks.
         limit_cpu(None)
     if _stuck is not None:
         _stuck.end()

@@ -262,7 +262,7 @@ class Channel(kombu_redis.Channel):
         Wait for the thread for at most `LAST_SECONDS`. The queues that the thread has not deleted by then
         expire later.
         """
-        client = self.__dict__.get("client")  # this property is cached, and unset if nothing was sent
+        client = self.__dict__.get("client")  # a cached property, which is not set if nothing was sent
         own = [queue for queue in self._fanout_queues if queue in self.auto_delete_queues]
         if client is None or not own:
             return

@@ -79,8 +79,9 @@ def why_unusable(endpoint_url: str | None, region: str | None, *, attempts: int 
     """Return a sentence that states why this host cannot use S3; `None` if it can use S3.
 
     The function sends a ListBuckets request. If S3 answers, the host can use S3, even if the answer is that
-    access is denied. The function creates its own client, because this process can fork later, and a process
-    must not fork after it has used the client that all its scans share.
+    access is denied. The function creates its own client. It must not use the client that all scans of a
+    process share, because a process must not fork after it has used that client, and this process may fork
+    later.
 
     Args:
         endpoint_url: The URL of the S3 endpoint; `None` for AWS.

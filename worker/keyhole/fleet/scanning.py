@@ -116,7 +116,10 @@ class ScanWork:
         return steps
 
     def record_unscanned(self, report: Report, job_id: str) -> None:
-        """Write a verdict to Redis, if it is a sink, and record its event. The object gets no tags."""
+        """Write a verdict to Redis, if Redis is a sink, and record the verdict's event.
+
+        The object gets no tags.
+        """
         services = self._services
         if "redis" in services.settings.sinks:
             services.store.write(report, job_id=job_id, sequencer=None)

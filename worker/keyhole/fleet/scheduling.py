@@ -58,8 +58,8 @@ LOOK_SECONDS: Final = 1
 #: scheduler tries again at its next check.
 ANSWER_SECONDS, RETRIES = 5.0, 2
 #: The number of times that publishing a message is retried, and the pauses in seconds. The first attempt
-#: often fails, because brokers close idle connections, and an audit may be due only once a day. All pauses
-#: together take about 3 s.
+#: often fails, because brokers close idle connections, and the connection is idle while no audit is due, for
+#: example for a day. All pauses together take about 3 s.
 PUBLISHING: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 1, "interval_max": 2}
 
 
@@ -79,8 +79,8 @@ def configuration(
         "redbeat_key_prefix": keys.BEAT_PREFIX,
         "redbeat_lock_key": keys.BEAT_LOCK,
         "redbeat_lock_timeout": lock_seconds,
-        # Keyhole's tasks have no results. Without this setting, beat would publish a task every night that
-        # deletes old results.
+        # Keyhole's tasks have no results. Without this setting, beat would publish a task every night to
+        # delete old results.
         "result_expires": None,
     }
 
@@ -203,7 +203,7 @@ def run(
     app.conf.update(configuration(redis_url, audits, lock_seconds))
     service = Service(app, scheduler_cls=partial(Scheduler, on_look=on_look))
     try:
-        _ = service.scheduler  # creating it writes the schedules to Redis
+        _ = service.scheduler  # Creating the scheduler writes the schedules to Redis.
         log.info("schedules: %s", ", ".join(app.conf.beat_schedule))
         if get_redis(app).exists(keys.BEAT_LOCK):
             log.info(

@@ -18,8 +18,8 @@ def stop_in_time(**_: object) -> None:
     the broker does not answer. Then the second timer kills the worker.
 
     Celery can limit a warm shutdown itself (it calls this a soft shutdown), but this does not suit Keyhole:
-    Celery then sleeps in the signal handler until the limit, even if all tasks end sooner, and does not
-    acknowledge tasks that end while it sleeps.
+    Celery would then sleep in the signal handler until the limit, even if all tasks end sooner. It would not
+    acknowledge the tasks that end while it sleeps.
     """
     for seconds, action, arguments in (
         (SHUTDOWN, os.kill, (os.getpid(), signal.SIGQUIT)),

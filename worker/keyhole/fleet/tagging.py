@@ -179,9 +179,9 @@ class TagWork:
         tags_requested(self._services, None, asked)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
             # No recorded verdict states which tags are correct, so this attempt removed all of Keyhole's
-            # tags. But a scan can have written these tags just before, and can record its verdict just
-            # afterwards. So set `unanswered`, which makes the debt due once more. By then the verdict is
-            # recorded, and the tags are written again.
+            # tags. But a scan may have written these tags just before this attempt, and may record its
+            # verdict just afterwards. So set `unanswered`, which makes the debt due once more. By then the
+            # verdict is recorded, and the tags are written again.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 
@@ -191,7 +191,7 @@ class TagWork:
         The debt usually contains the tags of the new report's verdict. If the scan could not read the object,
         an earlier verdict on the same object remains the recorded verdict, so the debt contains the tags of
         the earlier verdict. If there is no earlier verdict, the debt removes Keyhole's tags, because an
-        uploader can have set the tag `keyhole-status` to `safe` on an object that Keyhole cannot read.
+        uploader may have set the tag `keyhole-status` to `safe` on an object that Keyhole cannot read.
         """
         if report.status in _UNREAD:
             kept = self._kept(str(report.bucket), str(report.key), report.version_id)
@@ -305,7 +305,7 @@ def _name(debt: TagDebt) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Return whether the error is temporary, so that the worker tries again at once."""
+    """Return whether the error may be temporary. If it may be, the worker tries again at once."""
     return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
 
 

@@ -73,8 +73,9 @@ def publish_page(app: Celery, claim: Claim) -> None:
 def queue_length(app: Celery, queue: str) -> int:
     """Return the number of messages that wait in a queue.
 
-    The function declares the queue, because the answer contains this number. It does not use a passive
-    declaration, because kombu's Redis transport does not find the queue that way if the keys have a prefix.
+    The function declares the queue, because the broker's answer to a declaration contains this number. It
+    does not use a passive declaration, because kombu's Redis transport does not find the queue that way if
+    the keys have a prefix.
     """
     with _channel(app) as channel:
         return int(app.amqp.queues[queue].bind(channel).queue_declare().message_count)

@@ -7,7 +7,7 @@ over the nodes.
 
 - The first connection of a client asks the server for its mode with `HELLO`, which every user is allowed to
   run. In a cluster, the connection then asks for the owner with `CLUSTER SLOTS`. If this server is not the
-  owner, the connection leaves it, and connects to the owner.
+  owner, the connection closes its socket, and connects to the owner.
 - If a node is no longer the owner, it answers commands with `MOVED` and the address of the new owner. If the
   cluster currently does not serve the slot, nodes answer `CLUSTERDOWN`. The connection then closes and raises
   `SlotUnavailableError`. The client treats this error like a broken connection: it connects again and repeats
@@ -50,7 +50,10 @@ class Node(NamedTuple):
 
 
 class Slot:
-    """What the connections of one client know about the slot's owner. Threads share this object."""
+    """The slot's owner and the other nodes, as far as the connections of one client have found them.
+
+    Threads share this object.
+    """
 
     def __init__(self, host: str, port: int = 6379) -> None:
         self._named = Node(host, port)
@@ -60,7 +63,7 @@ class Slot:
         self._asks = True
 
     def nodes(self) -> list[Node]:
-        """Return the nodes to which a connection can connect, the best first."""
+        """Return the nodes to try when a client connects: the owner first, if it is known."""
         first = [] if self._owner is None else [self._owner]
         return list(dict.fromkeys([*first, self._named, *self._known]))
 
@@ -80,8 +83,9 @@ class Slot:
                 return node
             ranges = _ask(connection, "CLUSTER", "SLOTS")
         except redis.ResponseError as error:
-            # A server that is busy with a script refuses all commands. Otherwise, the user lacks the
-            # permission. If this node is not the owner, it answers the next command with MOVED.
+            # Either the server is busy with a script and refuses all commands, or the user lacks the
+            # permission. Ask again later only if the server is busy. If this node is not the owner, it
+            # answers the next command with MOVED.
             self._asks = str(error).startswith("BUSY ")
             return node
         self._known = tuple(dict.fromkeys(_node(found, node) for part in ranges for found in part[2:]))
@@ -92,18 +96,18 @@ class Slot:
         return self._owner
 
     def failed(self, node: Node, error: redis.RedisError) -> redis.RedisError:
-        """Return the error to raise if a node does not respond. It says so if the node is the owner."""
+        """Return the error to raise if a node does not respond. The error states whether the node is the owner."""
         if node != self._owner:
             return error
         return SlotUnavailableError(f"the node {node.host}:{node.port} does not answer: {error}")
 
     def has_moved(self, owner: Node | None) -> None:
-        """Record that the slot has another owner, which may be unknown."""
+        """Record that the slot has another owner. `owner` is `None` if the new owner is unknown."""
         self._owner, self._asks = owner, True
 
 
 def _ask(connection: Any, *command: str) -> list[Any]:  # noqa: ANN401 - redis-py's
-    """Send a command on a connection that has no other command to answer, and return the response."""
+    """Send a command and return the response. No other response may be outstanding on the connection."""
     connection.send_command(*command, check_health=False)
     answer: list[Any] = connection.read_response()
     return answer
@@ -173,7 +177,7 @@ class InSlot(redis.Connection):
 
         Raises:
             SlotUnavailableError: The node does not serve the slot. The connection is closed.
-            redis.RedisError: As redis-py's method raises it.
+            redis.RedisError: The errors of redis-py's own method.
         """
         try:
             return super().read_response(*args, **options)
@@ -191,7 +195,7 @@ class InSlot(redis.Connection):
             raise self._closed(error) from error
 
     def _closed(self, error: redis.RedisError) -> SlotUnavailableError:
-        """Close the connection, because it can have more responses, and return the error to raise."""
+        """Close the connection, because more responses may arrive on it, and return the error to raise."""
         told = SlotUnavailableError(f"{self.host}:{self.port} does not serve Keyhole's hash slot: {error}")
         self.disconnect()  # type: ignore[no-untyped-call] # redis-py's
         return told

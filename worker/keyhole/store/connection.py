@@ -34,7 +34,7 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 #: `_POOL_WAIT_SECONDS` for a free connection.
 _POOL_SIZE: Final = 32
 _POOL_WAIT_SECONDS: Final = 20.0
-#: The port of a URL that names none.
+#: The port if the URL names no port.
 _PORT: Final = 6379
 
 
@@ -60,7 +60,7 @@ class SlotConnection(InSlot):
 
 
 class TlsSlotConnection(InSlot, TlsConnection):
-    """The same with TLS. The host name in the certificate of each node is verified."""
+    """A `SlotConnection` with TLS. The host name in the certificate of each node is verified."""
 
 
 _KINDS: Final = {
@@ -80,8 +80,8 @@ _OUTAGES: Final = (
     redis.ReadOnlyError,
     MasterDownError,
 )
-#: The error codes of other outages, for which redis-py has no error classes. They mean that the server cannot
-#: write to its disk, has too few replicas, or is still running a script.
+#: The error codes of other outages, for which redis-py has no error classes. These codes mean that the server
+#: cannot write to its disk, has too few replicas, or is still running a script.
 _OUTAGE_CODES: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 
 
@@ -147,7 +147,7 @@ def connect(
 
     The client connects at the first command. Threads can share the client. It returns responses as bytes and
     does not decode them. One reason is that reports are parsed from bytes. The other is that another program
-    can have written a value that is not valid UTF-8.
+    may have written a value that is not valid UTF-8.
 
     The client sends a failed command again, up to five times by default, so every command must be safe to
     repeat. If the command still fails, the client raises one of `redis.exceptions`. If the caller must not

@@ -47,7 +47,7 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     hash. For each open entry, by its id: the time when it was recorded, a space, the entry (JSON). Removed
     when the entry is complete.
 `ledger:begun`
-    hash. For each queue: the latest recording time among the entries that workers have begun.
+    hash. For each queue: the time at which the latest of the entries that workers have begun was recorded.
 `ledger:resent`
     hash. For each open entry, by its id: the number of resends without progress, a space, and the number of
     jobs in the entry that had verdicts at the last resend. Removed when the entry is complete.
@@ -100,7 +100,7 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     string. The number of times that listeners received a message and could not parse it. When this number
     reaches the setting `dead_after`, the message becomes a dead letter. Expires.
 `listening:<list>:listeners`
-    set. Ids of the listeners of this list that can have unacknowledged messages. This key and the next two
+    set. Ids of the listeners of this list that may have unacknowledged messages. This key and the next two
     keys are on the Redis server that contains the list.
 `listening:<list>:alive:<listener id>`
     string. A listener's heartbeat. Expires.
@@ -159,11 +159,12 @@ from typing import Final
 
 _PREFIX: Final = "keyhole:{v1}"
 
-#: A key in the hash slot of all keys. Keyhole never writes it.
+#: A text with the same hash tag as all keys, from which the hash slot is computed. Keyhole never writes a key
+#: with this name.
 IN_SLOT: Final = f"{_PREFIX}:"
 
-#: Encodes text as JSON. To encode a whole list takes three times as long, and audits need the id of every
-#: object.
+#: Encodes text as JSON. The encoder is called once for each text, because encoding a list of three texts
+#: takes three times as long, and audits need the id of every object.
 _as_json: Final = json.JSONEncoder().encode
 #: 128 bits. The probability that two of a billion objects have the same id is 1 in 10**21.
 _OBJECT_ID_BYTES: Final = 16
@@ -187,7 +188,7 @@ BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
 BEAT_NAMES: Final = f"{BEAT_PREFIX}:statics"
 BEAT_LOCK: Final = f"{BEAT_PREFIX}:lock"
 
-#: Prefixes of keys. A script appends an id that is known only when the script runs.
+#: Prefixes of keys. A script appends an id to the prefix, because the id is known only when the script runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
 STATUS_INDEX_PREFIX: Final = f"{_PREFIX}:idx:status:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"

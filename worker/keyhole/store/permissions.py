@@ -143,7 +143,7 @@ def _refusal(connection: Any, *command: str) -> str | None:  # noqa: ANN401 - re
     except redis.exceptions.NoPermissionError as error:
         return str(error)
     except redis.ResponseError:
-        pass  # not a matter of permissions: an old server lacks the command, or refuses it in a transaction
+        pass  # The user has the permission. An old server lacks the command, or refuses it in a transaction.
     return None
 
 
