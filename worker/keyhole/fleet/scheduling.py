@@ -233,7 +233,7 @@ class BeatEntry:
 def beat_entry(client: redis.Redis, name: str) -> BeatEntry | None:
     """Return a schedule from Redis; `None` if no scheduler has stored it yet."""
     found = client.hmget(keys.beat_entry(name), ["definition", "meta"])
-    definition, meta = cast("list[bytes | None]", found)  # clients of `connect` return bytes
+    definition, meta = cast("list[bytes | None]", found)  # the client does not decode responses
     if definition is None or meta is None:
         return None
     return BeatEntry(

@@ -36,8 +36,8 @@ elseif redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('ZREM', KEYS[4], ARGV[1])
     return nil
 end
--- The previous writer was lost. Its last write may still take effect, so what it wrote is checked once more
--- later.
+-- The previous writer was lost. Its last write may still take effect, so the result of this write is checked
+-- once more later.
 if before[2] then redis.call('HSET', KEYS[1], 'late_until', text(at + ARGV[5])) end
 redis.call('HSET', KEYS[1], 'holder', ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -64,8 +64,8 @@ RECORD: Final = f"""
 -- ARGV[1]  the debt's id
 -- ARGV[2]  token of the process that records the debt
 -- ARGV[3]  the debt (JSON), which replaces the recorded debt
--- The new debt is due at once. A writer that holds the older debt continues; when it releases the debt, the
--- script finds the new debt and leaves it owed.
+-- The new debt is due at once. A writer that holds the older debt continues. When this writer settles or
+-- postpones the older debt, the script finds the new debt, and the new debt stays owed.
 {NOW}
 local before = redis.call('HMGET', KEYS[1], 'late_until', 'holder')
 redis.call('DEL', KEYS[1])
@@ -106,7 +106,7 @@ if redis.call('HGET', KEYS[1], 'noted') ~= ARGV[3] then return end
 
 SETTLE: Final = f"""
 {_RELEASE}
--- If an unanswered write may still take effect, what was written is checked once more.
+-- If an unanswered write may still take effect, its result is checked once more later.
 local late_until = redis.call('HGET', KEYS[1], 'late_until')
 if late_until and tonumber(late_until) > at then
     redis.call('HDEL', KEYS[1], 'times', 'since')

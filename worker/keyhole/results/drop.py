@@ -19,7 +19,8 @@ from keyhole.reasons import Status
 from keyhole.results.lookup import Name
 from keyhole.store import keys
 
-#: The most records in one request. A report has a few kilobytes, so Redis's answer stays below a megabyte.
+#: The maximum number of records in one request. A report has a few kilobytes, so Redis's answer stays below a
+#: megabyte.
 _PAGE: Final = 100
 _SEQUENCER: Final = re.compile(r"[0-9a-fA-F]{1,128}")
 
@@ -81,7 +82,7 @@ class Drops:
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]
             values = self._client.mget([keys.record(keys.object_id(*name)) for name in page])
-            # clients of `connect` return bytes
+            # the client does not decode responses
             for name, value in zip(page, cast("list[bytes | None]", values), strict=True):
                 found.append(None if value is None else Standing(name, value.partition(b"\n")[0]))
         return found

@@ -9,8 +9,8 @@ from keyhole.results.record import CorruptRecordError, Record
 from keyhole.scan.report import Report
 from keyhole.store import keys
 
-#: The most keys in one request. S3's keys have at most 1024 bytes, so Redis's answer has about a megabyte at
-#: most.
+#: The maximum number of keys in one request. S3's keys have at most 1024 bytes, so Redis's answer has about a
+#: megabyte at most.
 _PAGE: Final = 1000
 
 
@@ -57,7 +57,7 @@ class Lookup:
         last = b"[" + until.encode() if until is not None else b"+"
         while True:
             found = self._client.zrange(keys.key_index(bucket), first, last, bylex=True, offset=0, num=_PAGE)
-            page = cast("list[bytes]", found)  # clients of `connect` return bytes
+            page = cast("list[bytes]", found)  # the client does not decode responses
             for name in page:
                 key = name.decode()
                 if not key.startswith(prefix):
@@ -68,7 +68,10 @@ class Lookup:
             first = b"(" + page[-1]
 
     def count_keys(self, bucket: str, prefix: str, after: str | None, until: str | None) -> int:
-        """Return the number of keys that `keys_between` yields. The time does not depend on the number."""
+        """Return the number of keys that `keys_between` yields.
+
+        The call takes the same time for few keys as for many keys.
+        """
         first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
         # No text in UTF-8 contains the byte 255, so this bound is greater than all keys with the prefix.
         last = b"[" + until.encode() if until is not None else b"(" + prefix.encode() + b"\xff"
@@ -83,7 +86,7 @@ class Lookup:
         if not object_ids:
             return []
         found = self._client.mget([keys.record(object_id) for object_id in object_ids])
-        # clients of `connect` return bytes
+        # the client does not decode responses
         return [_parsed(value) for value in cast("list[bytes | None]", found)]
 
 

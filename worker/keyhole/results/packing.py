@@ -78,7 +78,7 @@ def pack(report: bytes) -> bytes:
 
 
 def unpack(report: bytes) -> bytes:
-    """Return a report's JSON from its packed form. Return a text in another form unchanged.
+    """Return a report's JSON from its packed form. If `report` is not packed, return it unchanged.
 
     Raises:
         UnpackError: The packed form is damaged.

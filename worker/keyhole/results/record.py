@@ -40,7 +40,7 @@ Known limits:
 - Rule 2 depends on the clocks of the hosts.
 - If a scan reads an older object than an earlier scan did, rules 1 and 2 can contradict each other, so that
   the order of arrival decides.
-- The sequencer belongs to the event that requested the scan, but the scan can have read a newer object than
+- The sequencer belongs to the event that requested the scan, but the scan may have read a newer object than
   this event is about.
 """
 
@@ -68,7 +68,7 @@ _WRITE: Final = r"""
 -- KEYS[2]   record of the bare key; equal to KEYS[1] if the object has no version
 -- KEYS[3]   stream of verdicts
 -- KEYS[4]   index of the bucket's keys
--- KEYS[5…]  as for the function `owe`, to which the clock is the first key; missing if no sink gets an event
+-- KEYS[5…]  the keys of the function `owe`, of which the clock is the first; none if no sink gets an event
 -- ARGV[1]   object id
 -- ARGV[2]   object id of the bare key
 -- ARGV[3]   header line, without its line feed
@@ -181,7 +181,7 @@ if old and old.body then
 end
 store(KEYS[1], ARGV[3] .. '\n' .. ARGV[4] .. with(attempt))
 local is_new_key = redis.call('ZADD', KEYS[4], 0, ARGV[9]) == 1
--- A missing record can have expired if records expire now. It can also have expired if the index of the
+-- A missing record may have expired if records expire now. It may also have expired if the index of the
 -- bucket's keys already contains the key, because records may have expired under an earlier setting.
 local may_have_expired = ARGV[7] ~= '0' or not is_new_key
 if not old or old.status ~= new.status then unindex(ARGV[1], old, may_have_expired) end
@@ -272,8 +272,8 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 def is_fixed(report: Report) -> bool:
     """Return whether a report's version id identifies exactly one object.
 
-    The version `null` does not, because S3 can replace its object. The id of a missing object does not
-    either, because that version no longer exists.
+    The version id `null` does not identify one object, because S3 can replace the object of this version. The
+    version id of a missing object does not identify an object either, because that version no longer exists.
     """
     return report.version_id not in {None, "null"} and MISSING.isdisjoint(report.reasons)
 

@@ -34,8 +34,8 @@ STREAM_START: Final = "0-0"
 #: The longest time, in milliseconds, for which one command waits for new entries of the stream. It is shorter
 #: than the connection's timeout.
 LONGEST_BLOCK_MS: Final = 10_000
-#: The most records, index members or stream entries in one request. A report has a few kilobytes, so Redis's
-#: answer stays below a megabyte.
+#: The maximum number of records, index members or stream entries in one request. A report has a few
+#: kilobytes, so Redis's answer stays below a megabyte.
 _PAGE: Final = 100
 
 _PRUNE_SCRIPT: Final = """
@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
 class StreamPage(NamedTuple):
     """Some verdicts of the stream, oldest first, and the position after which the next page begins.
 
-    `position` is that of the last entry read, even if Keyhole did not write that entry.
+    `position` is the position of the last entry that was read, even if Keyhole did not write that entry.
     """
 
     position: str
@@ -123,7 +123,10 @@ class RedisStore:
         return int(self._write_script(keys=step.keys, args=step.args)) == 1
 
     def writing(self, report: Report, *, job_id: str, sequencer: str | None) -> Step:
-        """Return the script call of `write` as a step, which the caller can run together with other steps."""
+        """Return a step that does the same as `write`.
+
+        The caller can run the step together with other steps.
+        """
         if report.bucket is None or report.key is None:
             raise ValueError(f"{report.target} is not an object in a bucket, so it has no record")
         object_id = keys.object_id(report.bucket, report.key, report.version_id)
@@ -229,7 +232,7 @@ class RedisStore:
         return entries[0][0].decode() if entries else STREAM_START
 
     def _record(self, object_id: str) -> Record | None:
-        # clients of `connect` return bytes
+        # the client does not decode responses
         value = cast("bytes | None", self._client.get(keys.record(object_id)))
         return None if value is None else Record.parse(value)
 
@@ -239,7 +242,7 @@ class RedisStore:
         members = heapq.merge(*indexes, key=lambda member: member.scanned_at, reverse=True)
         while page := list(islice(members, _PAGE)):
             found = self._client.mget([keys.record(member.object_id) for member in page])
-            values = cast("list[bytes | None]", found)  # clients of `connect` return bytes
+            values = cast("list[bytes | None]", found)  # the client does not decode responses
             for member, value in zip(page, values, strict=True):
                 if value is None:
                     orphans.append(member)
@@ -274,7 +277,10 @@ class RedisStore:
             ceiling = lowest
 
     def _prune_expired(self, index: str) -> None:
-        """Remove the index members whose record has expired. Check only members that can have expired."""
+        """Remove the index members whose record has expired.
+
+        Check only members that are old enough to have expired.
+        """
         if self._expiry_seconds is None:
             return
         now, _ = self._client.time()

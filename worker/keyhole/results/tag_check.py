@@ -27,7 +27,7 @@ class TagCheck:
     """Compares the tags of objects with their verdicts.
 
     Args:
-        s3: A client that threads may share.
+        s3: An S3 client, which several threads use at the same time.
         expected: Whether Keyhole writes tags. If so, an object without Keyhole's tags is a finding, too.
         threads: The number of parallel requests.
         rate_limiter: Called before every request; it may sleep.

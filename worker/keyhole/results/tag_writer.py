@@ -16,7 +16,8 @@ reads are correct:
 - If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If there
   is no verdict on it yet, Keyhole's tags are removed: either they came with the upload, or this writer wrote
   them to the new object.
-- A version cannot be replaced, so the writer does not read its ETag. The version `null` is an exception.
+- A version cannot be replaced, so the writer does not read its ETag. The version `null` is an exception,
+  because S3 can replace its object.
 
 Known limits: if somebody replaces the object after the writer has read the ETag and before it writes, the
 new object has the old tags until the writer's next round. If somebody else writes tags after the writer has
@@ -162,8 +163,8 @@ class _Writing:
     def _look(self) -> str | None:
         """Return the ETag of the current object; `None` if it was deleted.
 
-        For a version, which cannot be replaced, and for an object that the scan could not read, return the
-        debt's ETag without a request.
+        Send no request and return the debt's ETag in two cases: for a version, because a version cannot be
+        replaced, and for an object that the scan could not read.
         """
         if not self.debt.etag or self.debt.version_id not in {None, "", "null"}:
             return self.debt.etag

@@ -34,7 +34,7 @@ _VALUE_LIMIT: Final = 256
 #: All characters except those that Keyhole writes into a value. AWS accepts letters of all scripts in a tag,
 #: but some other S3 servers accept only the characters in this expression.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
-#: Characters that another spelling of Keyhole's names can have in place of the hyphen.
+#: Characters that replace the hyphen in other spellings of the names of Keyhole's tags.
 _SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
 
 

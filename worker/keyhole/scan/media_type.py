@@ -26,7 +26,7 @@ def unrecognized_reason(facts: Facts) -> Reason:
 
 
 def details(facts: Facts) -> Mapping[str, object]:
-    """Return the report details for an object that is not an image: its `mime_type`, or none if unknown."""
+    """Return the report details for an object that is not an image: its `mime_type`; empty if unknown."""
     kind = media_type(facts.first_bytes) if facts.format is None else None
     return {"mime_type": kind} if kind else {}
 

@@ -13,7 +13,7 @@ def merge(wanted: Iterable[ByteRange], gap: int) -> list[ByteRange]:
     """Return ranges, in ascending order, that cover all wanted ranges.
 
     Two ranges are merged if the gap between them has at most `gap` bytes, and the merged range has at most
-    `MAX_MERGED` bytes. A range inside the range before it is always merged.
+    `MAX_MERGED` bytes. A range that lies inside the previous range is always merged.
     """
     merged: list[ByteRange] = []
     for part in sorted(wanted):

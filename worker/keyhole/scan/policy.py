@@ -70,7 +70,9 @@ PRECEDENCE = (Status.UNSAFE, Status.DAMAGED, Status.REJECTED, Status.INCONCLUSIV
 
 
 def apply(rule: Rule, facts: Facts, declared: Declared, around: Sequence[str] = ()) -> Facts:
-    """Apply a rule of the policy to facts. Return a copy with other findings, and with the reader's size.
+    """Apply a rule of the policy to facts, and return a changed copy of the facts.
+
+    The findings and the virtual size are changed.
 
     The rule adds a finding for each property that it forbids. A check in the rule's table `severity` gets the
     severity from this table. The rule also names the readers, the programs that will read the disk. A finding
@@ -169,7 +171,8 @@ def judge(
     elif facts.format in CONTAINER_FORMATS and not facts.members:
         other = Reason.NO_KNOWN_FORMAT
     elif not grounds and facts.format not in CONTAINER_FORMATS and not facts.virtual_size:
-        # No rule can allow an image of unknown size, because the other checks prove nothing without the size.
+        # A rule cannot allow an image of unknown size, because the other checks prove nothing if the size is
+        # unknown.
         other = Reason.SIZE_UNKNOWN
     elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
         other = Reason.WHOLENESS_UNCHECKED

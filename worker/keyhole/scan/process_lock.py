@@ -19,7 +19,8 @@ LOOK_SECONDS: Final = 0.05
 class ProcessLock:
     """A lock between processes, not between threads: a process that holds it can acquire it again.
 
-    Create it before forking. The threads of one process need a lock of their own in addition.
+    Create it before forking. The threads of one process need an additional lock, which excludes other
+    threads.
     """
 
     def __init__(self) -> None:

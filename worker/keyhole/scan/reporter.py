@@ -29,7 +29,11 @@ class Target(NamedTuple):
 
 
 class _Enclosing(NamedTuple):
-    """The containers that enclose a member: the name of the innermost, and all formats, outermost first."""
+    """The containers that enclose a member.
+
+    `name` is the name of the innermost container. `formats` are the formats of all containers, outermost
+    first.
+    """
 
     name: str
     formats: tuple[str, ...]
@@ -84,7 +88,8 @@ class Reporter:
         spend(CALL)
         facts = apply(rule, member.facts, Declared(member.name, None, ()), enclosing.formats)
         within = _Enclosing(f"{enclosing.name}!/{member.name}", (*enclosing.formats, str(facts.format)))
-        # If bytes of this member were not read, the members inside it can be incomplete for the same reason.
+        # If bytes of this member were not read, the inspections of the members inside it may be incomplete
+        # for the same reason.
         unseen = facts.unseen or unfinished
         members = tuple(self._member(inner, rule, unseen, within) for inner in facts.members)
         # A complete member gets its verdict, even if the scan's budget ran out before the container's end.
@@ -102,7 +107,7 @@ class Reporter:
             with watched(self._meter.work):
                 return self.judged(inspection.facts(), identity, error.reason)
         except BudgetExhaustedError:
-            # Even the report on the known facts takes too much CPU time.
+            # Building the report on the known facts also takes too much CPU time.
             return self.unread(error, source)
 
     def unread(self, error: SourceError, source: Source | None) -> Report:

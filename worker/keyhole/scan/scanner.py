@@ -203,7 +203,7 @@ def _inspect(
 
 
 def _extended(missing: list[ByteRange], size: int, settings: ScanSettings) -> list[ByteRange]:
-    """Return the ranges to fetch from a container, each `head_bytes` long or longer.
+    """Return the ranges to fetch from a container, each at least `head_bytes` long.
 
     A range is shorter only at the end of the object.
 

@@ -7,8 +7,8 @@ from keyhole.inspectors.compression.limits import MOST_PIECE
 from keyhole.scan.rules import Policy, Rule, load_policy
 from keyhole.sources.meter import Budget
 
-#: The maximum duration, in seconds, of a scan for which the policy sets `decompress`. The scan and the
-#: writing of its tags together take less than the time limit of a message (`keyhole.limits`).
+#: The maximum duration, in seconds, of a scan for which the policy sets `decompress`. The limit ensures that
+#: scanning an object and writing its tags together take less time than a message may take (`keyhole.limits`).
 FULL_SECONDS: Final = 400.0
 #: The output of the slowest decoder in bytes per second: bzip2 with incompressible data.
 MIN_DECODER_RATE: Final = 8 * 1024 * 1024

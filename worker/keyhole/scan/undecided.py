@@ -5,8 +5,8 @@ from typing import Final
 from keyhole.reasons import Reason, Status
 from keyhole.scan.report import Report
 
-#: The reasons of `failed` reports that another attempt can change. `request` is not among them: S3 would
-#: refuse the same request again, so a report with that reason is final.
+#: The reasons of `failed` reports after which another attempt may reach a verdict. `request` is not among
+#: them: S3 would refuse the same request again, so a report with that reason is final.
 UNDECIDED: Final = frozenset(
     {
         Reason.NETWORK,

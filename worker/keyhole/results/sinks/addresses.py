@@ -17,7 +17,10 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether an address is a public one. An IPv6 address must not contain a private IPv4 address."""
+    """Return whether an address is public.
+
+    An IPv6 address that contains a private IPv4 address is not public.
+    """
     if isinstance(address, IPv6Address):
         contained = address.ipv4_mapped or address.sixtofour
         if contained is None and address in _NAT64:

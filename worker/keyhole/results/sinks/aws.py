@@ -40,7 +40,10 @@ _UNTRIED: Final = "only a real event shows whether Keyhole has the permission"
 
 
 class _Aws:
-    """What the three sinks have in common: a client that is created at the first use, and its errors."""
+    """The base class of the three sinks.
+
+    It creates the client at the first use, and translates the client's errors.
+    """
 
     def __init__(self, service: _Service, *, region: str | None, endpoint_url: str | None = None) -> None:
         self._service = service

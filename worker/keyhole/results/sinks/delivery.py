@@ -1,4 +1,4 @@
-"""What all sinks have in common: a method that sends an event, and the error if that fails."""
+"""The interface of all sinks, and the error that a sink raises if an event cannot be sent."""
 
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ class DeliveryError(KeyholeError):
     Args:
         reason: A code for the cause.
         message: What failed, and what to do.
-        is_final: Whether another attempt would fail in the same way, so that Keyhole makes none.
+        is_final: Whether another attempt would fail in the same way. If so, Keyhole does not try again.
         retry_after: The receiver requests that the next attempt begins only after this many seconds.
     """
 
@@ -33,12 +33,16 @@ class Sink(Protocol):
         """Send an event, and return when the receiver has confirmed it.
 
         Raises:
-            DeliveryError: The receiver did not confirm the event. It can have received it nevertheless.
+            DeliveryError: The receiver did not confirm the event. The receiver may nevertheless have received
+                the event.
         """
 
     def check(self) -> str:
-        """Check as far as possible without sending an event that events can be sent. Return what was found.
+        """Check whether events can be sent, as far as this is possible without sending an event.
+
+        Return what was found.
 
         Raises:
-            DeliveryError: Events cannot be sent. If its reason is `unchecked`, this could not be found out.
+            DeliveryError: Events cannot be sent. If the reason is `unchecked`, the check itself was denied,
+                and events may be accepted.
         """

@@ -2,7 +2,7 @@
 
 All sinks get the same event. Its size is bounded, because SNS, SQS and EventBridge accept at most 256 KiB:
 the event leaves out the members and the details of the report, and all findings after the first
-`MOST_FINDINGS`. It contains only ASCII characters, because SQS refuses some others.
+`MOST_FINDINGS`. It contains only ASCII characters, because SQS refuses some other characters.
 
 Source: CloudEvents 1.0.2, sections 2 and 3, and its JSON event format.
 """
@@ -20,13 +20,13 @@ SOURCE: Final = "keyhole"
 TYPE: Final = "keyhole.verdict.v1"
 #: The media type of an event in structured mode.
 MEDIA_TYPE: Final = "application/cloudevents+json"
-#: The most findings in an event, and the most characters of a finding's message.
+#: The maximum number of findings in an event, and the maximum number of characters of a finding's message.
 MOST_FINDINGS, LONGEST_MESSAGE = 20, 500
-#: The most names in `content` and codes in `reasons`.
+#: The maximum number of names in `content`, and of codes in `reasons`.
 _MOST_NAMES: Final = 50
 #: The size of an event's id, 128 bits. Among a billion events, two have the same id with probability 1e-21.
 _ID_BYTES: Final = 16
-#: The fields that an event takes over from the report.
+#: The fields that are copied from the report to the event.
 _FIELDS: Final = (
     *("target", "bucket", "key", "version_id", "etag", "size", "last_modified"),
     *("format", "subformat", "virtual_size", "actual_size", "content"),

@@ -1,7 +1,7 @@
-"""Records with a verdict that its event is still owed to the sinks.
+"""Records, together with a verdict, the event that Keyhole must send to the sinks.
 
-A script records the event in the same step in which it records the verdict. So a worker that is killed right
-after it cannot lose the event: another worker finds it and sends it (`keyhole.jobs.deliveries`).
+A script records the event in the same step in which it records the verdict. So no event is lost if the worker
+is killed right after this step: another worker finds it and sends it (`keyhole.jobs.deliveries`).
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ class Notifier(NamedTuple):
     statuses: Sequence[Status] = ()
 
     def owing(self, report: Report, *, job_id: str) -> Owing:
-        """Return what a script must record so that the event for a verdict is sent."""
+        """Return the keys and arguments with which `owe` records the event for a verdict."""
         if not self.sinks or report.status not in self.statuses:
             return Owing()
         event = Event.of(report, job_id=job_id)
@@ -80,7 +80,10 @@ class Notifier(NamedTuple):
         return Owing(named, event.id, event.body)
 
     def recording(self, report: Report, *, job_id: str) -> list[Step]:
-        """Return a step that records the event for a verdict that is not recorded itself, or no step."""
+        """Return a step that records the event for a verdict but not the verdict itself.
+
+        Return no step if no sink gets an event.
+        """
         owing = self.owing(report, job_id=job_id)
         return [Step(_OWE_ONLY, owing.keys, [owing.event_id, owing.event])] if owing.keys else []
 

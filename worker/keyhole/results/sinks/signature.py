@@ -1,7 +1,8 @@
 """Signs webhooks as the Standard Webhooks specification describes.
 
 The signature is an HMAC-SHA256 over the event's id, the time of the attempt and the body, separated by full
-stops. During a change of the secret there are two secrets, and a request has a signature by each of them.
+stops. While an operator changes the secret, there are two secrets, and each request has two signatures, one
+with each secret.
 
 Source: Standard Webhooks 1.0.0, section "Verifying webhook authenticity".
 """
@@ -23,7 +24,7 @@ def parse_secrets(text: str) -> list[bytes]:
     """Return the keys of one or two secrets, which a comma separates.
 
     Raises:
-        ValueError: A secret is malformed. The message contains no part of it.
+        ValueError: A secret is malformed. The error message contains no part of the secret.
     """
     secrets = [_key(part.strip()) for part in text.split(",")]
     if len(secrets) > 2:

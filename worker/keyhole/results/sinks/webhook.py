@@ -34,9 +34,10 @@ from keyhole.sources.deadline import HeedsDeadlines, deadline
 
 #: Seconds for a whole request, and for each wait for a connection or for bytes.
 SECONDS, WAIT_SECONDS = 15.0, 5.0
-#: The most addresses of the host that are tried.
+#: The maximum number of addresses of the host that Keyhole tries.
 MOST_ADDRESSES: Final = 3
-#: The most bytes of an answer's body that Keyhole reads. Error messages show the beginning.
+#: The maximum number of bytes of an answer's body that Keyhole reads. Error messages show the beginning of
+#: the body.
 MOST_OF_ANSWER: Final = 2048
 _SHOWN_OF_ANSWER: Final = 200
 #: The longest time in seconds that a webhook can postpone the next attempt with `Retry-After`.
@@ -56,14 +57,14 @@ class _SecureConnection(HeedsDeadlines, HTTPSConnection):
 
 
 class Webhook:
-    """A webhook. Threads can share it.
+    """A webhook. Threads can share this object.
 
     Args:
         url: The URL to which events are sent.
         secrets: One or two secrets with which requests are signed (`results.sinks.signature`).
         private: Whether the host may have an address that is not public.
         certificates: The file of trusted CA certificates.
-        seconds: How long a request can take.
+        seconds: The maximum number of seconds for a request.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class Webhook:
         raise failure or DeliveryError("dns", f"the host {self._host} has no address")
 
     def _judge(self, answer: BaseHTTPResponse) -> None:
-        """Return if the status confirms the event."""
+        """Return normally if the status of the answer confirms the event."""
         status = answer.status
         if 200 <= status < 300:
             return
