@@ -3,7 +3,7 @@
 On RabbitMQ these queues are always classic queues, even if the virtual host turns other queues into quorum
 queues. Their messages are needed only for seconds, so the queues need not survive the loss of a server. In
 addition, if RabbitMQ 3.10 is killed right after it has declared a quorum queue, this queue never works again.
-A worker whose command queue is such a queue could never connect under its name again.
+If the command queue of a worker stops working in this way, no worker with the same name can connect again.
 """
 
 from typing import Any, Final

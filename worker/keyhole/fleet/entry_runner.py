@@ -8,7 +8,7 @@ The glossary in `keyhole.jobs.ledger` defines the terms. An attempt at a job can
 | undecided, for example because S3, the network or the credentials failed | the entry is postponed, with a growing delay; after the first such attempt, `on_undecided` is called |
 | undecided for longer than `retry_seconds`, or `MAX_INTERNAL_ERRORS` times because of an error in Keyhole | the job gets the verdict `failed`, and becomes a dead letter |
 | its worker was lost | the entry is split: this job gets its own entry; the jobs that were not begun are distributed to up to `PARTS` new entries |
-| it used more CPU time than every budget allows, or memory ran out | this process ends itself, and the ledger counts it as a lost worker |
+| it used more CPU time than the largest budget allows, or memory ran out | this process ends itself, and the ledger counts it as a lost worker |
 | `MAX_LOST` workers were lost during attempts at the job | the job gets the verdict `failed` with the reason `poison`, and becomes a dead letter |
 | not begun, because the time for the entry was over | the entry is sent again, for the remaining jobs |
 | it reached a verdict, but then Redis was restarted | the entry is sent again, because Redis may have lost the verdict |

@@ -27,7 +27,7 @@ class WorkerHeartbeat:
     def __init__(self) -> None:
         #: The text of the heartbeat file while the worker is healthy, for example that S3 does not answer.
         self.status = ""
-        #: The time when `_hanging` first saw each of the requests (Celery's name for received tasks).
+        #: The time when `_hanging` first saw each request. Celery calls a received task a request.
         self._held_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     @cached_property

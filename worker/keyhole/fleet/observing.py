@@ -1,4 +1,4 @@
-"""Logs one line for each verdict, and passes the figures of the work to the metrics."""
+"""Logs one line for each verdict, and updates the metrics of scans, tags and audits."""
 
 import logging
 from collections.abc import Sequence

@@ -147,8 +147,8 @@ class QoS(kombu_redis.QoS):
     def __init__(self, channel: Any, *args: Any) -> None:  # noqa: ANN401 - kombu has no types
         self._backlog = Backlog()
         self._rests_until = 0.0
-        # The backlog has its own connection pool, because the channel closes the channel's pool when the
-        # channel closes, and the backlog can still need connections then.
+        # The backlog has its own connection pool. When the channel closes, it closes its own pool, but the
+        # backlog may still need connections.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
         # Create `_client` before this call, because kombu's method registers `restore_unacked_once` to be
         # called when the process ends, and `restore_unacked_once` needs `_client`. If the connection is

@@ -77,7 +77,10 @@ class Breaker:
             return tuple(name for name, state in self._buckets.items() if state.opened_at is not None)
 
     def record(self, bucket: str, *, decided: bool, reason: str = "") -> None:
-        """Record whether a scan of the bucket led to a verdict. If not, log `reason`, an error message."""
+        """Record whether a scan of the bucket led to a verdict.
+
+        If it led to no verdict, log `reason`, which is an error message.
+        """
         with self._lock:
             state = self._buckets.setdefault(bucket, _Bucket())
             state.decided.append(decided)

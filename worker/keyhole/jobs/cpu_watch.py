@@ -52,7 +52,11 @@ class CpuWatch:
             self._running[job_id] = attempt
 
     def end(self, job_id: str, *, known: bool) -> None:
-        """Record that an attempt ended. If `known` is false, its outcome is unknown; see `unfinished`."""
+        """Record that an attempt ended.
+
+        If `known` is false, the outcome of the attempt is unknown, and `unfinished` still contains the job's
+        id.
+        """
         with self._lock:
             del self._running[job_id]
             if not known:

@@ -1,4 +1,4 @@
-"""Debts: for each object or event, what Keyhole still has to write or send after it has a verdict.
+"""Debts: the tags and events that Keyhole still has to write or send after it has reached a verdict.
 
 A debt is recorded before the first attempt to pay it, and removed when it is paid. A *writer* is a thread
 that pays a debt: it writes tags (`jobs.tag_debts`), or sends an event to a sink (`jobs.deliveries`). There is

@@ -1,4 +1,6 @@
-"""Records which workers take messages from their queues. Each worker renews its record every few seconds.
+"""Records which workers take work, which means that they receive messages from queues.
+
+Each worker renews its record every few seconds.
 
 A worker whose connection to the broker is broken, or that cannot use S3, does not renew its record.
 """

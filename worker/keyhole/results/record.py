@@ -38,8 +38,8 @@ failed.
 Known limits:
 
 - Rule 2 depends on the clocks of the hosts.
-- If a scan reads an older object than an earlier scan did, rules 1 and 2 can contradict each other, so that
-  the order of arrival decides.
+- A scan may read an older object than an earlier scan. Rules 1 and 2 can then contradict each other, and the
+  order of arrival decides.
 - The sequencer belongs to the event that requested the scan, but the scan may have read a newer object than
   this event is about.
 """

@@ -86,7 +86,7 @@ class RedisStore:
     Args:
         client: A client from `keyhole.store.connection.connect`.
         expiry_seconds: Seconds after which Redis deletes a record; `None` for never.
-        stream_length: The approximate number of verdicts that the stream keeps.
+        stream_length: The approximate maximum number of verdicts in the stream.
         notifier: Decides which sinks get an event about a verdict.
     """
 

@@ -55,8 +55,8 @@ class TagOutcome(StrEnum):
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
-    #: The object was deleted or replaced. A new object has the tags of its own verdict, or no tags of
-    #: Keyhole.
+    #: The object was deleted or replaced. If there is a new object, it has the tags of its own verdict, or no
+    #: tags of Keyhole.
     SKIPPED_CHANGED = "skipped_changed"
     #: The object already has ten tags of other programs, and S3 allows no more.
     SKIPPED_FULL = "skipped_full"

@@ -130,7 +130,8 @@ def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]
 def disagreement(report: Report, tags: Mapping[str, str], *, expected: bool) -> str | None:
     """Return a sentence that states how an object's tags contradict its verdict; `None` if they do not.
 
-    `expected` states that Keyhole is configured to write tags. Missing tags are then a contradiction, too.
+    `expected` is true if Keyhole is configured to write tags. In this case, missing tags are a contradiction,
+    too.
     """
     wanted = merged(tags, own_tags(report))
     if wanted is not None and without_time(wanted) == without_time(tags):

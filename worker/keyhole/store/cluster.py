@@ -18,8 +18,9 @@ over the nodes.
 While a slot moves from one node to another key by key, the old owner answers `ASK` for keys that it no longer
 has. The client then fails, and repeats the command until the move is over. It does not use the other node,
 because a script would see only some of the keys on each of the two nodes. A script can also fail between two
-of its commands, because the first key is still there and the second is not. So Keyhole must not run while its
-slot moves key by key. Valkey 9 can move a slot in one atomic step (`CLUSTER MIGRATESLOTS`).
+of its commands, because the key of the first command is still on this node, and the key of the second command
+is not. So Keyhole must not run while its slot moves key by key. Valkey 9 can move a slot in one atomic step
+(`CLUSTER MIGRATESLOTS`).
 
 Source: redis.io and valkey.io, "Cluster specification", "CLUSTER SLOTS", "HELLO".
 """
@@ -96,7 +97,10 @@ class Slot:
         return self._owner
 
     def failed(self, node: Node, error: redis.RedisError) -> redis.RedisError:
-        """Return the error to raise if a node does not respond. The error states whether the node is the owner."""
+        """Return the error to raise if a node does not respond.
+
+        If the node is the owner, the error states this.
+        """
         if node != self._owner:
             return error
         return SlotUnavailableError(f"the node {node.host}:{node.port} does not answer: {error}")

@@ -121,8 +121,8 @@ def options(
     # Unix sockets have no keepalive, and redis-py refuses this option for them.
     if not url.startswith("unix:"):
         found["socket_keepalive"] = True
-    # A broker needs longer timeouts than a store. `Settings` has already checked them in the broker's URL, so
-    # check only the store's minimum here.
+    # A broker needs longer timeouts than a store. `Settings` has already checked the timeouts in the broker's
+    # URL, so check only the store's minimum here.
     found |= redis_options(url, least_seconds=SECONDS)
     if answer_seconds is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):

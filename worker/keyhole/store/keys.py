@@ -68,8 +68,8 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     hash. For each reason and bucket, separated by a space: the number of undecided attempts in this minute.
     Minutes are counted since 1970 by the ledger's clock. Expires.
 `workers`
-    zset. Names of the workers that take work, scored by the time at which they last recorded this. A worker
-    removes the names whose time is too old.
+    zset. Names of the workers that take work, scored by the time at which each worker last recorded that it
+    takes work. A worker removes the names whose time is too old.
 `ledger:split`
     set. Ids of open entries that were split: new entries, each with some of the jobs, replace the original
     entry.
