@@ -1,5 +1,6 @@
 """Runs the command as a user types it, and returns what it prints."""
 
+import json
 import logging
 import os
 import signal
@@ -29,8 +30,12 @@ class Printed:
 
     @property
     def error(self) -> str:
-        """The error message, which must be one line."""
+        """The error message, which must be one line. A worker, a listener and a scheduler log it as JSON."""
         (line,) = self.err.splitlines()
+        if line.startswith("{"):
+            logged = json.loads(line)
+            assert (logged["level"], logged["logger"]) == ("critical", "keyhole.cli.service")
+            return str(logged["event"])
         assert line.startswith("Error: ")
         return line.removeprefix("Error: ")
 
