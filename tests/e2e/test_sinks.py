@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from threading import Event as Flag
 
 import pytest
@@ -17,6 +18,7 @@ from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.e2e.deeds import submit
 from tests.jobs.clock import pass_seconds
+from tests.servers.certificates import Authority, make_authority
 from tests.servers.webhook_server import Handler, WebhookServer, status, webhook_server
 
 pytestmark = pytest.mark.slow
@@ -27,20 +29,26 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture
-def server() -> Iterator[WebhookServer]:
-    with webhook_server() as server:
+def authority(tmp_path: Path) -> Authority:
+    return make_authority(tmp_path)
+
+
+@pytest.fixture
+def server(authority: Authority) -> Iterator[WebhookServer]:
+    with webhook_server(authority.sign("127.0.0.1")) as server:
         yield server
 
 
 @pytest.fixture
-def site(faulty_site: Site, server: WebhookServer) -> Site:
-    """A site whose verdicts go to Redis and to the server."""
+def site(faulty_site: Site, server: WebhookServer, authority: Authority) -> Site:
+    """A site whose verdicts go to Redis and to the server, which uses TLS."""
     faulty_site.held.release()
     settings = {
         "KEYHOLE_SINKS": "redis,webhook",
         "KEYHOLE_WEBHOOK_URL": server.url,
         "KEYHOLE_WEBHOOK_SECRET": SECRET,
         "KEYHOLE_WEBHOOK_PRIVATE": "true",
+        "AWS_CA_BUNDLE": str(authority.file),
     }
     return replace(faulty_site, env=faulty_site.env | settings)
 
