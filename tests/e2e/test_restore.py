@@ -58,10 +58,15 @@ def restore(server: RedisServer, copy: Path) -> None:
     server.start("--appendonly", "no")
     with server.client() as client:
         client.config_set("appendonly", "yes")
-        commands.until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+        commands.until(lambda: _is_rewritten(client))
     # The next start reads the append-only file.
     server.kill()
     server.start("--appendonly", "yes")
+
+
+def _is_rewritten(client: redis.Redis) -> bool:
+    told = client.info("persistence")
+    return not told["aof_rewrite_in_progress"] and not told["aof_rewrite_scheduled"]
 
 
 def snapshot(client: redis.Redis, server: RedisServer, copy: Path) -> None:

@@ -15,7 +15,9 @@ from redbeat.schedulers import get_redis
 from keyhole.app import configuration
 from keyhole.fleet import scheduling
 from keyhole.settings import Settings
+from keyhole.store.cluster import SlotUnavailableError
 from keyhole.store.connection import connect
+from tests.ports import free_port
 from tests.servers.certificates import make_authority
 from tests.servers.redis_server import RedisServer, redis_server
 
@@ -145,3 +147,21 @@ def test_all_options_mean_the_same(server: RedisServer, ask: Ask, scheme: str) -
                 break
     assert any(line["command"] == "CLIENT SETNAME me" for line in seen)
     assert {line["db"] for line in seen if line["command"] == "PING"} == {3}
+
+
+@pytest.mark.parametrize(("announced", "is_verified"), [("127.0.0.1", True), ("127.0.0.2", False)])
+def test_the_certificate_of_a_clusters_node_is_verified(announced: str, is_verified: bool) -> None:
+    """The client connects to the TLS port of the node, at the address that the cluster states."""
+    with redis_server(
+        *("--bind", "127.0.0.1 127.0.0.2", "--cluster-port", str(free_port())),
+        *("--cluster-enabled", "yes", "--tls-cluster", "yes", "--tls-ca-cert-dir", "/etc"),
+        *("--cluster-announce-ip", announced),
+    ) as server:
+        with server.client() as admin:
+            admin.execute_command("CLUSTER ADDSLOTS", *range(16384))
+        url = server.url(scheme="rediss", query=f"?ssl_ca_certs={server.ca}")
+        if is_verified:
+            by_store(url)
+            return
+        with pytest.raises(SlotUnavailableError, match=f"{announced}:{server.tls_port} does not answer.*SSL"):
+            by_store(url)

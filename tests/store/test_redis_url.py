@@ -59,7 +59,7 @@ def test_tls_is_verified_unless_the_url_says_otherwise(query: str, expected: dic
         ("redis://h/verdicts", "must be a number"),
         ("redis://h?db=-1", "must be a number"),
         ("sentinel://h:26379", "does not use Redis Sentinel"),
-        ("redis+cluster://h", "cannot use a cluster"),
+        ("redis+cluster://h", "the URL of one of its nodes"),
         ("valkeys://h", "rediss://"),
         ("http://h", "not a Redis URL"),
     ],

@@ -86,7 +86,7 @@ def _wrong_scheme(scheme: str) -> str:
             "to the primary, such as redis://:password@host:6379/0"
         )
     if "cluster" in scheme:
-        return "Keyhole cannot use a cluster; write the URL of a single Redis, redis://:password@host:6379/0"
+        return "for a cluster, write the URL of one of its nodes, redis://:password@host:6379/0 or rediss://"
     if scheme in {"valkey", "valkeys"}:
         known = f"redis{scheme[6:]}://"
         return f"write {known} instead of {scheme}://, as in {known}:password@host:6379/0"
