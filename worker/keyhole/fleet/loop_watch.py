@@ -45,7 +45,7 @@ class WorkerHeartbeat:
         self._file.beat(self._hanging() or self.status)
 
     def _hanging(self) -> str:
-        """Return a text about a task that has exceeded the hard time limit; otherwise an empty text."""
+        """Return a text about a task that has exceeded the hard time limit; empty if there is none."""
         now = time.monotonic()
         began = [self._held_since.setdefault(request, now) for request in state.reserved_requests]
         held, limit = now - min(began, default=now), current_app.conf.task_time_limit

@@ -82,8 +82,8 @@ class Backlog:
 
     def __init__(self) -> None:
         self._actions: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        # Several connections of this process can be closed at the same time. The lock ensures that only one
-        # of them ends the thread.
+        # Several connections of this process can be closed at the same time. The lock ensures that the thread
+        # is ended only once.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 

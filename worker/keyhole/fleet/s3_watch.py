@@ -1,8 +1,9 @@
 """Checks whether this worker can use S3: when the worker starts, and when its scans fail.
 
-If a worker's network is broken or its credentials are wrong, all its scans fail. They fail faster than the
-scans of other workers succeed, so this worker would take most of the jobs. Therefore a worker that cannot use
-S3 does not start. A running worker that cannot use S3 stops consuming its queues until it can use S3 again:
+If a worker's network is broken or its credentials are wrong, all its scans fail. A scan that fails ends
+sooner than a scan that succeeds, so this worker would take most of the jobs. Therefore a worker that cannot
+use S3 does not start. A running worker that cannot use S3 stops consuming its queues until it can use S3
+again:
 
     a pool process: a circuit breaker opens ──► it sets a mark in shared memory
     the main process, every few seconds: the mark is new ──► a thread sends one request to S3

@@ -28,8 +28,8 @@ __all__ = ["LATE_SECONDS", "LOST_SECONDS", "RENEW_SECONDS", "Hold", "Owed", "Tag
 #: never.
 LATE_SECONDS: Final = 60.0
 #: How long a writer waits for another writer of the same object, and how often it checks whether the other
-#: writer has finished, in seconds. 15 seconds are enough for most writers, because a writer sends only about
-#: five requests to S3.
+#: writer has finished, in seconds. The wait is long enough for most writers, because a writer sends only
+#: about five requests to S3.
 _WAIT_SECONDS, _POLL_SECONDS = 15.0, 0.05
 
 

@@ -22,9 +22,9 @@ with the stored one, and stores the newer one. The first rule that decides appli
 0. The report of a failed scan does not judge the object. It does not replace a verdict, and every verdict
    replaces it. There is one exception: if the two scans found different ETags or different modification
    times, they read different objects, and rules 1 to 3 decide. A scan that found the object unreadable is
-   treated like a failed scan if both scans certainly tried the same object, because their ETags are equal or
-   they name the same version. A scan that does not replace the verdict because of this rule is called an
-   *attempt*. The record stores the latest attempt, if it is later than the verdict.
+   treated like a failed scan if both scans certainly tried the same object. This is certain if their ETags
+   are equal, or if they name the same version. A scan that does not replace the verdict because of this rule
+   is called an *attempt*. The record stores the latest attempt, if it is later than the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal or missing, the
    later scan wins.

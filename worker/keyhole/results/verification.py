@@ -42,7 +42,7 @@ class Code(StrEnum):
     TAGS_OWED = "tags_owed"
 
 
-#: The codes for missing information. They do not prove a difference.
+#: The codes for missing information. These codes do not prove a difference.
 _UNKNOWN: Final = frozenset({Code.NO_OBJECT, Code.OBJECT_UNREADABLE, Code.TAGS_UNREADABLE, Code.NO_VERDICT})
 
 

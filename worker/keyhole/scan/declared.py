@@ -52,7 +52,7 @@ class Declared(NamedTuple):
 class Statement(NamedTuple):
     """One declaration: its source, such as a content type, and the formats that it allows.
 
-    If it allows several formats, findings name the first one.
+    If it allows several formats, findings name the first format.
     """
 
     source: str
@@ -90,9 +90,9 @@ def _by_encoding(declared: Declared, facts: Facts) -> Iterator[Finding]:
     """Yield a finding if the object's formats differ from its `Content-Encoding`.
 
     The last coding in that header is the outermost one. S3 clients read the stored bytes and ignore the
-    header. Browsers and HTTP libraries decode the bytes, and fail if the header is wrong. They ignore unknown
-    codings, such as `aws-chunked`, which some upload clients leave in the header. So Keyhole ignores all
-    codings that are not in `CODINGS`.
+    header. Browsers and HTTP libraries decode the bytes, and fail if the header is wrong. Unknown codings do
+    no harm: browsers and HTTP libraries ignore them. An example is `aws-chunked`, which some upload clients
+    leave in the header. So Keyhole ignores all codings that are not in `CODINGS`.
     """
     stated = [coding.strip().lower() for coding in (declared.content_encoding or "").split(",")]
     layer: Facts | None = facts

@@ -12,9 +12,9 @@ memory is waiting for more, the pool refuses the latest request. The refused sca
 the other scans get its memory. The worker scans the object of the refused scan again later. By then, more
 memory may be free.
 
-A scan that needs more than the whole pool gets the whole pool, and the pool does not count the memory that
-the scan uses beyond this. To use more than `SLACK_BYTES` beyond the pool, the scan also needs a lock that all
-processes of a worker share. So only one process at a time uses so much memory.
+A scan that needs more memory than the whole pool gets the whole pool. The scan may use more memory than that,
+and the pool does not count the additional memory. To use more than `SLACK_BYTES` beyond the pool, the scan
+also needs a lock that all processes of a worker share. So only one process at a time uses so much memory.
 """
 
 import threading
@@ -85,7 +85,8 @@ class MemoryPool:
     def scan_ended(self) -> None:
         """Return freed memory to the operating system if a large scan has ended.
 
-        Call this once the scan's inspection is no longer referenced; before that, its memory is not free.
+        Call this when nothing refers to the scan's inspection any more, because the inspection's memory is
+        not free before.
         """
         if self._trim_needed.is_set():
             self._trim_needed.clear()

@@ -27,5 +27,6 @@ def _bytes(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
-#: The type of a field that holds a number of bytes. Its input can be a number, or a text such as `2 TiB`.
+#: The type of a field that holds a number of bytes. The input of the field can be a number, or a text such as
+#: `2 TiB`.
 Size = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]

@@ -12,15 +12,15 @@ over the nodes.
   cluster currently does not serve the slot, nodes answer `CLUSTERDOWN`. The connection then closes and raises
   `SlotUnavailableError`. The client treats this error like a broken connection: it connects again and repeats
   the command.
-- If the owner does not answer, a connection asks the other nodes for the owner. They know the new owner as
-  soon as the cluster has promoted a replica.
+- If the owner does not answer, a connection asks the other nodes for the owner. The other nodes know the new
+  owner as soon as the cluster has promoted a replica.
 
 While a slot moves from one node to another key by key, the old owner answers `ASK` for keys that it no longer
-has. The client then fails, and repeats the command until the move is over. It does not use the other node,
-because a script would see only some of the keys on each of the two nodes. A script can also fail between two
-of its commands, because the key of the first command is still on this node, and the key of the second command
-is not. So Keyhole must not run while its slot moves key by key. Valkey 9 can move a slot in one atomic step
-(`CLUSTER MIGRATESLOTS`).
+has. The client then fails, and repeats the command until the move is over. The client does not follow `ASK`
+to the new node, because a script would see only some of the keys on each of the two nodes. A script can also
+fail between two of its commands, because the key of the first command is still on this node, and the key of
+the second command is not. So Keyhole must not run while its slot moves key by key. Valkey 9 can move a slot
+in one atomic step (`CLUSTER MIGRATESLOTS`).
 
 Source: redis.io and valkey.io, "Cluster specification", "CLUSTER SLOTS", "HELLO".
 """

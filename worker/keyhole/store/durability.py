@@ -45,7 +45,7 @@ class Durability:
         self._told = False
 
     def execute(self, pipe: redis.client.Pipeline) -> list[Any]:  # the types depend on the commands
-        """Execute a pipeline that is not a transaction. Return its responses once the data are on disk.
+        """Execute a pipeline that is not a transaction. Return the responses when the data are on disk.
 
         Raises:
             NotDurableError: The wait timed out. The data may be only in the server's memory.

@@ -201,8 +201,8 @@ LEDGER_OPEN_PREFIX: Final = f"{_PREFIX}:ledger:open:"
 def object_id(bucket: str, key: str, version_id: str | None) -> str:
     """Return the id of an object: 32 hexadecimal digits.
 
-    The function hashes a JSON array of bucket, key and version. It does not simply join them, because
-    different objects can have the same joined text: `a` + `bc` and `ab` + `c`.
+    The function hashes a JSON array of bucket, key and version. Joining the three texts would not be enough,
+    because different objects can have the same joined text: `a` + `bc` and `ab` + `c`.
     """
     return _hash(f"[{_as_json(bucket)}, {_as_json(key)}, {_as_json(version_id or '')}]")
 

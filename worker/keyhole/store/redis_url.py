@@ -32,8 +32,8 @@ OPTIONS: Final = (
 _CERT_REQS: Final = ("required", "optional", "none")
 #: The shortest timeouts, in seconds, that a URL can set. `BROKER_SECONDS` applies to KEYHOLE_BROKER_URL and
 #: KEYHOLE_REDIS_URL, because both can name the broker: a worker's request for a message blocks for up to one
-#: second, so the broker's timeouts must be longer. `SECONDS` applies to other URLs, such as the events
-#: queue's.
+#: second, so the broker's timeouts must be longer. `SECONDS` applies to other URLs, such as the URL of the
+#: events queue.
 BROKER_SECONDS: Final = 2.0
 SECONDS: Final = 0.1
 _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -42,7 +42,9 @@ _SWITCH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": Fa
 def redis_options(
     url: str, *, least_seconds: float = BROKER_SECONDS
 ) -> dict[str, Any]:  # the options of redis-py have many types
-    """Return the options in a URL under redis-py's names. They always include `db`, and `host` or `path`.
+    """Return the options in a URL under redis-py's names.
+
+    The options always include `db`, and `host` or `path`.
 
     For `rediss://`, this function reads all files that the URL names, to detect wrong paths early.
 

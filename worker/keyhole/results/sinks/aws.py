@@ -3,8 +3,8 @@
 - boto3 finds the credentials, and the endpoints of other servers (`AWS_ENDPOINT_URL_SNS` and so on), in its
   usual places. Requests to S3 and these requests use the same credentials, proxies and certificates.
 - Each event is one request, which takes at most `SECONDS`. Keyhole repeats failed requests itself.
-- If the name of the topic or queue ends in `.fifo`, the events of an object stay in order, and AWS drops an
-  event with the same id that arrives within five minutes.
+- If the name of the topic or queue ends in `.fifo`, the events of an object stay in order. AWS then drops an
+  event that arrives within five minutes after another event with the same id.
 """
 
 import os
@@ -117,7 +117,10 @@ class SnsTopic(_Aws):
         self._arn = arn
 
     def send(self, event: Event) -> None:
-        """Publish an event. Its status and its bucket are message attributes, for filter policies."""
+        """Publish an event.
+
+        The event's status and bucket are message attributes, so that filter policies can use them.
+        """
         data = event.data
         attributes = {
             name: {"DataType": "String", "StringValue": str(data[name])} for name in ("status", "bucket")

@@ -14,7 +14,7 @@ class DeliveryError(KeyholeError):
 
     Args:
         reason: A code for the cause.
-        message: What failed, and what to do.
+        message: The error message: what failed, and what to do.
         is_final: Whether another attempt would fail in the same way. If so, Keyhole does not try again.
         retry_after: The receiver requests that the next attempt begins only after this many seconds.
     """
@@ -27,7 +27,7 @@ class DeliveryError(KeyholeError):
 
 
 class Sink(Protocol):
-    """A receiver of events. Its methods can be called by several threads."""
+    """A receiver of events. Several threads can call its methods at the same time."""
 
     def send(self, event: Event) -> None:
         """Send an event, and return when the receiver has confirmed it.

@@ -1,8 +1,8 @@
 """The event that tells other programs about a verdict: a CloudEvent in JSON (structured mode).
 
-All sinks get the same event. Its size is bounded, because SNS, SQS and EventBridge accept at most 256 KiB:
-the event leaves out the members and the details of the report, and all findings after the first
-`MOST_FINDINGS`. It contains only ASCII characters, because SQS refuses some other characters.
+All sinks get the same event. The size of an event is bounded, because SNS, SQS and EventBridge accept at most
+256 KiB. So the event leaves out the members and the details of the report, and all findings after the first
+`MOST_FINDINGS`. An event contains only ASCII characters, because SQS refuses some other characters.
 
 Source: CloudEvents 1.0.2, sections 2 and 3, and its JSON event format.
 """
