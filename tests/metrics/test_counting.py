@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from keyhole.metrics import table
+from keyhole.metrics.counting import Known
 from keyhole.metrics.gauges import StoreGauges
 from keyhole.metrics.page import metrics_page
 from keyhole.metrics.recorder import Outcome, Phase, Recorder, recorder
@@ -75,6 +76,15 @@ def test_a_page_has_the_counts(port: int) -> None:
     assert value(page, "keyhole_audit_objects_total", outcome="queued") == 5
     assert value(page, "keyhole_queue_messages", queue="keyhole.jobs") == 7
     assert value(page, "keyhole_build_info", version="1.2") == 1
+
+
+def test_what_alerts_watch_is_there_before_it_happens() -> None:
+    known = Known(("vmdk",), ("sqs",))
+    with metrics_page(("127.0.0.1", 0), gauges(), version="1", guard=nullcontext, known=known) as port:
+        page = fetched(port)
+
+    assert value(page, "keyhole_verdicts_total", status="unsafe", format="vmdk") == 0
+    assert value(page, "keyhole_sink_deliveries_total", sink="sqs", outcome="dead") == 0
 
 
 def test_prometheus_finds_no_fault_in_the_page(port: int) -> None:

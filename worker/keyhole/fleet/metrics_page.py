@@ -49,6 +49,7 @@ def metrics_served(app: Celery, settings: Settings, *, forks: bool = False) -> I
         yield
         return
     # Import prometheus_client only if metrics are on.
+    from keyhole.metrics.counting import Known  # noqa: PLC0415
     from keyhole.metrics.page import metrics_page  # noqa: PLC0415
 
     page = metrics_page(
@@ -56,7 +57,7 @@ def metrics_served(app: Celery, settings: Settings, *, forks: bool = False) -> I
         _gauges(app, settings),
         version=__version__,
         guard=GATE.working,
-        formats=NAMES,
+        known=Known(NAMES, tuple(sink for sink in settings.sinks if sink != "redis")),
         slot=_slot if forks else None,
     )
     with ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -19,23 +19,33 @@ SCAN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 
 NO_FORMAT: Final = "none"
 
 
+class Known(NamedTuple):
+    """The formats and the sinks of a process, which are values of labels."""
+
+    formats: tuple[str, ...] = ()
+    sinks: tuple[str, ...] = ()
+
+
+NOTHING_KNOWN: Final = Known()
+
+
 class CountingRecorder(Recorder):
     """Counts in memory, or in files that several processes share (`keyhole.metrics.processes`).
 
     Args:
         registry: The registry for the metrics; `None` if the counts are in files, because the page then reads
             the files.
-        formats: The formats for which the count of the status `unsafe` exists from the start, with the value
-            0. Prometheus sees no increase if a counter appears with the value 1, so an alert would miss the
-            first unsafe object.
+        known: The counts that exist from the start, with the value 0. Prometheus sees no increase if a count
+            appears with the value 1, so an alert would miss the first unsafe object of a format, or the first
+            delivery to a sink that was given up.
     """
 
     counts = True
 
-    def __init__(self, registry: CollectorRegistry | None, formats: tuple[str, ...] = ()) -> None:
+    def __init__(self, registry: CollectorRegistry | None, known: Known = NOTHING_KNOWN) -> None:
         self._registry = registry
         self._verdicts = self._counter(table.VERDICTS)
-        for name in (*formats, NO_FORMAT):
+        for name in (*known.formats, NO_FORMAT):
             self._verdicts.labels(Status.UNSAFE.value, name)
         self._waits = self._histogram(table.QUEUE_WAIT, WAIT_BUCKETS)
         scans = self._histogram(table.SCAN, SCAN_BUCKETS)
@@ -53,6 +63,9 @@ class CountingRecorder(Recorder):
         )
         self._events = self._counter(table.EVENTS)
         self._deliveries = self._counter(table.DELIVERIES)
+        for sink in known.sinks:
+            for outcome in Outcome:
+                self._deliveries.labels(sink, outcome.value)
         self._audited = self._counter(table.AUDIT_OBJECTS)
 
     def _counter(self, metric: Metric) -> Counter:

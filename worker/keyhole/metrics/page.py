@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from keyhole.metrics import table
-from keyhole.metrics.counting import CountingRecorder
+from keyhole.metrics.counting import NOTHING_KNOWN, CountingRecorder, Known
 from keyhole.metrics.gauges import StoreGauges
 from keyhole.metrics.processes import FileRecorder, FilesCollector, process_files
 from keyhole.metrics.recorder import Recorder, use_recorder
@@ -32,7 +32,7 @@ def metrics_page(
     *,
     version: str,
     guard: Callable[[], AbstractContextManager[None]],
-    formats: tuple[str, ...] = (),
+    known: Known = NOTHING_KNOWN,
     slot: Callable[[], str] | None = None,
 ) -> Iterator[int]:
     """Count the metrics of this process, and serve them, during the `with` block. Yield the port.
@@ -42,7 +42,7 @@ def metrics_page(
         gauges: The gauges that are read from Redis.
         version: The version of Keyhole.
         guard: See `keyhole.metrics.server.served`.
-        formats: See `CountingRecorder`.
+        known: See `CountingRecorder`.
         slot: Returns the slot of the calling process, if this process forks processes that also count;
             otherwise `None`.
 
@@ -57,12 +57,12 @@ def metrics_page(
     counting: Recorder
     with ExitStack() as stack:
         if slot is None:
-            counting = CountingRecorder(registry, formats)
+            counting = CountingRecorder(registry, known)
         else:
             before = values.ValueClass
             files = stack.enter_context(process_files(slot))
             stack.callback(setattr, values, "ValueClass", before)
-            counting = FileRecorder(files, formats)
+            counting = FileRecorder(files, known)
             registry.register(FilesCollector(files))
         port = stack.enter_context(served(*place, registry, guard))
         use_recorder(counting)

@@ -21,10 +21,12 @@ from prometheus_client import Metric, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from keyhole.health import start_of
-from keyhole.metrics.counting import CountingRecorder
+from keyhole.metrics.counting import CountingRecorder, Known
 
 #: The variable in which `prometheus_client` expects the folder.
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+#: The reserved bytes of each file. A file of counters needs up to 60 KiB, with all statuses and formats.
+RESERVED: Final = 128 * 1024
 _PREFIX: Final = f"keyhole-metrics-{os.getuid()}-"
 
 
@@ -50,7 +52,7 @@ class ProcessFiles:
         (self.folder / f"{slot}.pid").write_text(_process(os.getpid()), encoding="ascii")
         for path in self.folder.glob(f"*_{slot}.db"):
             with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+                os.posix_fallocate(file.fileno(), 0, RESERVED)
 
     def readable(self) -> list[str]:
         """Return the files to read: all files of counters, and those gauges whose process is running."""
@@ -72,8 +74,8 @@ class ProcessFiles:
 class FileRecorder(CountingRecorder):
     """Counts in the files of this process. A forked process counts in its own files."""
 
-    def __init__(self, files: ProcessFiles, formats: tuple[str, ...]) -> None:
-        super().__init__(None, formats)
+    def __init__(self, files: ProcessFiles, known: Known) -> None:
+        super().__init__(None, known)
         self._files = files
         self._files.claim()
 
