@@ -7,8 +7,9 @@ import pytest
 
 from keyhole.store.cluster import SLOT
 from tests.cli.conftest import Keyhole
+from tests.e2e.commands import until
 from tests.ports import free_port
-from tests.servers.redis_server import redis_server
+from tests.servers.redis_server import USER, redis_server
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,25 @@ def test_the_doctor_says_it(keyhole: Keyhole, cluster_url: str, monkeypatch: pyt
     assert printed.code == 3
     role = next(one for one in found if one["what"] == "redis role")
     assert (role["state"], role["message"].partition(",")[0]) == ("bad", "this Redis belongs to a cluster")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rules", "state"), [((), "advice"), (("+cluster|slots",), "ok")])
+def test_the_doctor_says_whether_keyhole_finds_all_nodes(
+    keyhole: Keyhole, valkey_url: str, monkeypatch: pytest.MonkeyPatch, rules: tuple[str, ...], state: str
+) -> None:
+    monkeypatch.setattr("keyhole.cli.doctor_broker.PING_SECONDS", 0.05)
+    with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
+        with server.client() as client:
+            client.execute_command("CLUSTER ADDSLOTS", *range(16384))
+            until(lambda: client.cluster("INFO")["cluster_state"] == "ok")
+        server.add_user(*rules)
+
+        printed = keyhole(
+            "doctor", "--json", KEYHOLE_REDIS_URL=server.url(user=USER), KEYHOLE_BROKER_URL=valkey_url
+        )
+
+    found = {one["what"]: one for one in map(json.loads, printed.lines)}
+    assert found["redis cluster"]["state"] == state
+    assert found["redis role"]["state"] == "ok"
+    assert found["redis user"]["state"] != "bad"

@@ -108,13 +108,7 @@ def _answering(
 def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str) -> Iterator[Finding]:
     """Yield findings on whether the Redis accepts writes."""
     if info.get("cluster_enabled"):
-        try:
-            client.exists(IN_SLOT)
-        except redis.RedisError as error:
-            yield Finding(f"{what} cluster", BAD, redis_trouble(error, setting))
-        else:
-            told = f"the node of hash slot {SLOT} has all of Keyhole's keys"
-            yield Finding(f"{what} cluster", GOOD, told)
+        yield _in_cluster(what, client, setting)
     replica = replica_of(info, setting)
     if replica is not None:
         yield Finding(f"{what} role", BAD, replica)
@@ -144,6 +138,19 @@ def _writing(what: str, client: redis.Redis, info: dict[str, Any], setting: str)
                 BAD,
                 f"{failure} failed, so Redis may refuse writes; check its disk and its log",
             )
+
+
+def _in_cluster(what: str, client: redis.Redis, setting: str) -> Finding:
+    """Return a finding on whether the cluster serves Keyhole's keys, and whether Keyhole finds its nodes."""
+    try:
+        client.exists(IN_SLOT)
+        client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call] # redis-py's
+    except redis.exceptions.NoPermissionError:
+        advice = "allow +cluster|slots, so that Keyhole finds the other nodes if the node in the URL fails"
+        return Finding(f"{what} cluster", ADVICE, advice)
+    except redis.RedisError as error:
+        return Finding(f"{what} cluster", BAD, redis_trouble(error, setting))
+    return Finding(f"{what} cluster", GOOD, f"the node of hash slot {SLOT} has all of Keyhole's keys")
 
 
 def _memory(what: str, info: dict[str, Any]) -> Iterator[Finding]:
