@@ -15,10 +15,12 @@ from keyhole.fleet import scheduling
 from keyhole.intake.schedules import Schedule
 from keyhole.jobs.queues import HOUSEKEEPING
 from keyhole.store import keys
+from keyhole.store.connection import connect
 from keyhole.tasks import audit_due
 from tests.e2e.commands import until
-from tests.fleet.beat import Scheduling
+from tests.fleet.beat import QUEUE, Scheduling
 from tests.ports import free_port
+from tests.servers.cluster import valkey_cluster
 from tests.servers.rabbitmq import RabbitMQ
 
 NIGHTLY = Schedule(name="nightly", bucket="images", crontab="15 3 * * *")
@@ -339,3 +341,19 @@ def test_every_url_that_verdicts_take_is_one_that_schedules_take(url: str, kind:
 
     assert pool.connection_class.__name__ == kind
     assert pool.connection_kwargs["retry"]._retries == scheduling.RETRIES
+
+
+@pytest.mark.slow
+def test_a_schedule_in_a_cluster_is_told_of_by_another_broker(valkey: redis.Redis, valkey_url: str) -> None:
+    """RedBeat's connections also lead to the node that has the keys."""
+    with valkey_cluster() as cluster, connect(cluster.others[0].url) as client:
+        beat = Scheduling(client, cluster.others[0].url)
+        beat.broker = valkey_url
+        scheduler = beat.scheduler(OFTEN)
+        beat.make_due("often")
+
+        scheduler.tick()
+
+        assert valkey.llen(QUEUE) == 1
+        assert client.exists(keys.BEAT_LOCK)
+        beat.close()
