@@ -92,7 +92,8 @@ class AttemptPool:
         round_trips: Sends the chains of the attempts to Redis.
         worker: The name of this process.
         threads: The number of attempts that run in parallel.
-        begin_seconds: Attempts begin only during this many seconds from now. The first attempt always begins.
+        begin_seconds: Attempts begin only during this many seconds after the pool was created. The first
+        attempt always begins.
         cpu_seconds: A CPU time in seconds that is longer than every attempt's budget. An attempt that uses
             more CPU time is treated as hanging.
     """
@@ -218,7 +219,8 @@ class AttemptPool:
         Args:
             futures: The futures of all attempts.
             working: The futures of the threads. If a thread fails outside an attempt, raise its error.
-                Otherwise this method would wait forever, because the thread does not finish its attempts.
+                Otherwise this method would wait forever, because a thread that failed does not finish its
+                attempts.
         """
         left = set(futures)
         while left:

@@ -186,8 +186,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc] # Celery has no types
 def note_types(connection: Any, queues: Iterable[Any]) -> None:  # noqa: ANN401 - kombu has no types
     """Find out which queues are quorum queues, and set their arguments accordingly.
 
-    Quorum queues do not support global QoS, so Celery must know which queues are quorum queues to set their
-    prefetch count in another way. A virtual host can turn every queue into a quorum queue
+    Quorum queues do not support global QoS. So Celery must know which queues are quorum queues, and set the
+    prefetch count without global QoS. A virtual host can turn every queue into a quorum queue
     (`default_queue_type`). An AMQP client cannot ask for the type of a queue. So this function declares each
     queue, and declares it a second time as a quorum queue. RabbitMQ refuses the second declaration if the
     queue has another type.

@@ -1,8 +1,8 @@
 """Sends events to the sinks in separate threads, so that scans do not wait for the sinks.
 
-Each pool process of a worker has one thread for each sink. Once a second, the thread takes events that are
-due from Redis, and sends them with `THREADS` further threads. A sink that answers slowly or not at all
-therefore delays neither a scan nor another sink. Every request has a time limit (`results.sinks`).
+Each pool process of a worker has one thread for each sink. Once a second, the thread takes due events from
+Redis, and sends them with `THREADS` further threads. A sink that answers slowly or not at all therefore
+delays neither a scan nor another sink. Every request has a time limit (`results.sinks`).
 
 An event that cannot be sent is sent again after a growing delay (`jobs.deliveries`). It becomes a dead letter
 if the receiver refuses it for good, or if it could not be sent for `retry_seconds` seconds.

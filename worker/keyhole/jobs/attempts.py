@@ -2,13 +2,14 @@
 
 - A worker records the start of an attempt before it scans, because a scan that kills its worker leaves no
   other trace. The worker that starts the next attempt checks whether the end of the previous attempt is
-  recorded. If it is not recorded, and the previous worker is dead, the previous worker is counted as lost.
+  recorded. If the end is not recorded, and the previous worker is dead, the previous worker is counted as
+  lost.
 - An attempt that ends without a verdict is *released* or *undecided*; its worker is not counted as lost. The
   attempt is released if it was interrupted, for example by a time limit or by the shutdown of the worker. It
   is undecided if S3, the network or the scanner failed.
 
 What it can't do: `start` first records the new worker, and then counts the lost worker. If the new worker is
-killed in between, the lost worker is never counted.
+killed between these two steps, the lost worker is never counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ class Start(NamedTuple):
     """The start of an attempt at a job.
 
     `lost` is the number of workers that were lost so far while they scanned the job. `run` is the `run_id` of
-    the Redis server, which changes whenever the server restarts. `Ledger.marking` compares it with the
+    the Redis server, which changes whenever the server restarts. `Ledger.marking` compares `run` with the
     server's current `run_id`, and so detects a restart during the attempt.
     """
 
@@ -99,7 +100,7 @@ class Attempts:
     def starting(self, job_id: str, worker: str) -> Step:
         """Return a step (`store.round_trips`) that records the start of an attempt.
 
-        Pass its answer to `started`.
+        Pass the answer of Redis to `started`.
         """
         return Step(ledger_scripts.START, [keys.attempts(job_id)], [worker, self._seconds])
 

@@ -1,9 +1,9 @@
 """Watches running attempts, and finds the attempts that use more CPU time than the largest budget allows.
 
-A scan normally checks its own budget and ends in time. If a library loops forever, or the scan has a bug, the
-scan does not check its budget any more, and the CPU time of its thread exceeds the budget. This module does
-not find an attempt that waits forever, because waiting uses no CPU time. The time limit of the attempt's
-message ends such an attempt.
+A scan normally checks its own budget, and ends when the budget is used up. If a library loops forever, or the
+scan has a bug, the scan does not check its budget any more, and the CPU time of its thread exceeds the
+budget. This module does not find an attempt that waits forever, because waiting uses no CPU time. The time
+limit of the attempt's message ends such an attempt.
 
 On systems without a CPU clock per thread (macOS), this module finds no attempts.
 """

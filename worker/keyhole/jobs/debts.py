@@ -128,8 +128,8 @@ class Debts(Generic[DebtT]):
     def settle(self, hold: Hold[DebtT], *, unanswered: bool = False) -> None:
         """Settle a debt that is paid.
 
-        If S3 has not answered a write, which can therefore still take effect, keep the debt, and make it due
-        once more later.
+        A write that S3 has not answered can still take effect. If there is such a write, keep the debt, and
+        make it due once more later.
         """
         self._settle(keys=self._keys_of(hold), args=self._args(hold, unanswered=unanswered))
 
@@ -154,7 +154,7 @@ class Debts(Generic[DebtT]):
     def take_due(self, limit: int) -> list[str]:
         """Return the ids of up to `limit` debts that are due.
 
-        The debts are not due again for 120 seconds, so that other callers do not get the same ids.
+        For 120 seconds, these debts are not due again, so that other callers do not get the same ids.
         """
         due = self._take_due(keys=[*self._sets, keys.LEDGER_CLOCK], args=[limit, _TAKEN_SECONDS])
         return [bytes(debt_id).decode() for debt_id in due]

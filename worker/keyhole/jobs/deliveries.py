@@ -1,8 +1,8 @@
 """The events that Keyhole still has to send to a sink (see `jobs.debts`).
 
-The script that records a verdict also records its events (`results.sinks.notifier`). A worker sends them
-(`fleet.delivering`). A worker can be killed after it has sent an event and before it settles the debt.
-Another worker then sends the event again, with the same id.
+The script that records a verdict also records the verdict's events (`results.sinks.notifier`). A worker sends
+the events (`fleet.delivering`). A worker can be killed after it has sent an event and before it settles the
+debt. Another worker then sends the event again, with the same id.
 """
 
 from typing import Final

@@ -39,8 +39,8 @@ class Heartbeat:
         self._held: dict[str, dict[str, float]] = {}
         self._unreleased: list[tuple[Entry, str, list[str]]] = []
         # A thread holds this lock while it repeats releases that failed (see `release`). Without this lock,
-        # another thread could acquire the lease on one of the entries just before the release is repeated,
-        # and the release would end the new lease.
+        # another thread could acquire the lease on an entry just before the failed release of this entry is
+        # repeated. The repeated release would then end the new lease.
         self._releasing = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -66,8 +66,8 @@ class Heartbeat:
         Redis responds again.
 
         The release also postpones the entry by a few seconds, so that the sweep sends the entry again when it
-        is due. This is necessary because the entry may have no message any more: while this worker still had
-        the lease, another worker may have received the message and dropped it.
+        is due. The sweep must send the entry again, because the entry may have no message any more. While
+        this worker still had the lease, another worker may have received the message and dropped it.
         """
         try:
             self._release(entry, worker, job_ids)

@@ -12,7 +12,7 @@ Glossary:
   (`leases`).
 - *Attempt*: one scan of one job (`attempts`).
 - *Undecided*: an attempt that failed without a verdict, for example because of S3, the network or Redis.
-- *Postponed*: an entry with undecided or interrupted jobs, which a worker will try again later.
+- *Postponed*: an entry with undecided or interrupted jobs. A worker will try these jobs again later.
 - *Complete*: all verdicts of the entry are written. A marker with the entry's id remains in Redis for a
   while, so that workers recognise a late delivery of the same entry and drop it.
 - *Activity*: recording or resending an entry, or acquiring, renewing or releasing its lease. An entry is
@@ -37,8 +37,8 @@ The life of an entry:
   sets the server's clock.
 - Queues are first in, first out. If a worker begins an entry that was recorded after the last activity of an
   idle entry, the idle entry was *overtaken*: the broker must have lost the idle entry's message.
-- An entry that was resent too often without progress is discarded: it becomes a dead letter and is neither
-  open nor complete.
+- An entry that was resent too often without progress is discarded: it becomes a dead letter, and its record
+  is removed from the ledger.
 - If the Redis server crashes, it can lose verdicts that workers have just written, while the workers continue
   to run. So a worker marks a job as done only after it has written the verdict, and only if the server has
   not restarted since the attempt began. If Redis contains a job's marker, it therefore also contains the
@@ -155,8 +155,8 @@ class Ledger:
     def split(self, entry: Entry, parts: Sequence[Entry]) -> list[Entry]:
         """Record the parts that replace an entry, and return the parts that the caller must publish.
 
-        The entry stays open until all of its jobs are done, unless it is itself a part of another entry. A
-        part becomes complete at once, and its new parts become parts of that other entry.
+        The entry stays open until all of its jobs are done. There is one exception: if the entry is itself a
+        part, it becomes complete at once, and the new parts become parts of the original entry.
         """
         with self._client.pipeline(transaction=True) as pipe:
             for part in parts:
