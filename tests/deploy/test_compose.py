@@ -317,7 +317,7 @@ def test_without_a_password_there_is_nothing(files: tuple[str, ...]) -> None:
         services(*files)
 
 
-@pytest.mark.parametrize("name", [*FILES, "deploy/Dockerfile"])
+@pytest.mark.parametrize("name", [*FILES, "deploy/Dockerfile", "deploy/try.py", "deploy/trial/compose.yml"])
 def test_every_setting_that_is_named_exists(name: str) -> None:
     named = set(re.findall(r"\bKEYHOLE_[A-Z0-9_]+", (ROOT / name).read_text()))
     assert named - {PASSWORD_NAME, CONFIG_DIR_NAME} <= {
