@@ -134,10 +134,15 @@ def secrets(tmp_path: Path) -> Path:
     return folder
 
 
+def without_metrics(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which a role serves no metrics, because all roles would use the same port."""
+    return {name: value for name, value in environment.items() if not name.startswith("KEYHOLE_METRICS_")}
+
+
 def environment(valkey: Valkey, service: Service, moto_url: str, **host: str) -> dict[str, str]:
     """A service's environment, with a local S3 and the host's other variables."""
     given = {**commands.S3_CREDENTIALS, "KEYHOLE_S3_ENDPOINT_URL": moto_url, "KEYHOLE_SINKS": "redis,tags"}
-    found = valkey.environment_of(service, **given, **host)
+    found = without_metrics(valkey.environment_of(service, **given, **host))
     # A folder with only this service's heartbeats.
     return commands.environment(**found, XDG_RUNTIME_DIR=valkey.log.parent)
 
@@ -192,11 +197,17 @@ class Site:
     def started(self, name: str, env: Mapping[str, str]) -> Iterator[None]:
         """A service that is healthy according to its health check."""
         service = self.services[name]
-        _, program, *check = service["healthcheck"]["test"]
-        assert program == "keyhole"
+        kind, *check = service["healthcheck"]["test"]
+        check = ["sh", "-c", *check] if kind == "CMD-SHELL" else check
+        # The command `keyhole` of this environment.
+        with_keyhole = {**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
         with commands.started(*service["command"], env=env, log=self.folder / f"{name}.log") as process:
             commands.until(
-                lambda: process.poll() is not None or commands.keyhole(*check, env=env).returncode == 0
+                lambda: (
+                    process.poll() is not None
+                    or subprocess.run(check, env=with_keyhole, capture_output=True, check=False).returncode
+                    == 0
+                )
             )
             assert process.poll() is None, (self.folder / f"{name}.log").read_text()
             yield
@@ -278,18 +289,11 @@ def test_the_demo_scans_every_sample_because_of_its_events(tmp_path: Path) -> No
     found = services(MAIN, **variables)
     port = str(free_port())
     valkey = Valkey(found["valkey"], tmp_path, server=get_binary_path(), secrets=NO_SECRETS)
-    envs = {
-        name: commands.environment(
-            **{
-                variable: value.replace("s3:9000", f"127.0.0.1:{port}")
-                for variable, value in valkey.environment_of(found[name], **variables).items()
-                # Both roles would serve metrics at the same port.
-                if not variable.startswith("KEYHOLE_METRICS_")
-            },
-            XDG_RUNTIME_DIR=tmp_path,
-        )
-        for name in ("worker", "listener")
-    }
+    envs = {}
+    for name in ("worker", "listener"):
+        given = without_metrics(valkey.environment_of(found[name], **variables))
+        here = {key: value.replace("s3:9000", f"127.0.0.1:{port}") for key, value in given.items()}
+        envs[name] = commands.environment(**here, XDG_RUNTIME_DIR=tmp_path)
     s3 = [*found["s3"]["entrypoint"][1:], *found["s3"]["command"], "--host", "127.0.0.1", "--port", port]
     _, _, *check = [part.replace("9000", port) for part in found["s3"]["healthcheck"]["test"]]
 
