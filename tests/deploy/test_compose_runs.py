@@ -6,6 +6,7 @@ Valkey has no TLS, so Debian's Redis replaces it for TLS.
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -193,14 +194,21 @@ class Site:
         """The environment of a service."""
         return environment(self.valkey, self.services[name], self.moto_url, **host)
 
+    def _commands(self) -> Path:
+        """A folder with the command `keyhole`."""
+        command = self.folder / "commands" / "keyhole"
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(commands.KEYHOLE)} "$@"\n')
+        command.chmod(0o755)
+        return command.parent
+
     @contextmanager
     def started(self, name: str, env: Mapping[str, str]) -> Iterator[None]:
         """A service that is healthy according to its health check."""
         service = self.services[name]
         kind, *check = service["healthcheck"]["test"]
         check = ["sh", "-c", *check] if kind == "CMD-SHELL" else check
-        # The command `keyhole` of this environment.
-        with_keyhole = {**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
+        with_keyhole = {**env, "PATH": f"{self._commands()}:{env['PATH']}"}
         with commands.started(*service["command"], env=env, log=self.folder / f"{name}.log") as process:
             commands.until(
                 lambda: (
