@@ -60,6 +60,9 @@ COMMANDS = {
         "List the schedules of KEYHOLE_SCHEDULES, with their next run and their last audit.",
     ),
     "show": _Command("results", "Show the verdict on one object, with all findings."),
+    "status": _Command(
+        "status", "Show the queues, the workers and their work, audits, dead letters, and what is owed."
+    ),
     "submit": _Command("submit", "Queue objects for the workers to scan."),
     "verify": _Command("verify", "Compare objects with their verdicts and their tags."),
     "worker": _Command("worker", "Scan queued objects, until stopped."),

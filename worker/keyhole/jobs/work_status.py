@@ -27,12 +27,14 @@ class Busy:
         entries: The number of leases that it holds.
         silent_seconds: The time since its last heartbeat.
         busy_seconds: The age of its oldest lease; `None` if its liveness marker has expired.
+        entry_ids: The ids of the entries whose leases it holds, sorted.
     """
 
     name: str
     entries: int
     silent_seconds: float
     busy_seconds: float | None
+    entry_ids: tuple[str, ...] = ()
 
 
 class WorkStatus:
@@ -66,8 +68,8 @@ class WorkStatus:
             found = self._client.zrange(keys.ledger_held(queue), 0, -1, withscores=True)
             beats.update(cast("list[tuple[bytes, float]]", found))
         # LEDGER_HOLDERS also names lost workers, whose leases were reclaimed. Leave these workers out.
-        held = [(holders[entry], beat) for entry, beat in beats.items() if entry in holders]
-        names = sorted({name for name, _ in held})
+        held = [(holders[entry], entry, beat) for entry, beat in beats.items() if entry in holders]
+        names = sorted({name for name, _, _ in held})
         if not names:
             return []
         now = self._now()
@@ -75,9 +77,10 @@ class WorkStatus:
         return [
             Busy(
                 name.decode(errors="replace"),
-                sum(holder == name for holder, _ in held),
-                max(0.0, now - max(beat for holder, beat in held if holder == name)),
+                sum(holder == name for holder, _, _ in held),
+                max(0.0, now - max(beat for holder, _, beat in held if holder == name)),
                 None if seconds is None else float(seconds),
+                tuple(sorted(entry.decode(errors="replace") for holder, entry, _ in held if holder == name)),
             )
             for name, seconds in zip(names, markers, strict=True)
         ]

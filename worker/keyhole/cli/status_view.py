@@ -1,0 +1,300 @@
+"""Formats the status of a fleet: as one screen, or as a JSON object."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from keyhole.inspectors.text import shown
+from keyhole.intake.audits.audit import AuditState
+from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.jobs.queues import QUEUES
+from keyhole.jobs.work_now import EntryNow, ProcessNow
+from keyhole.metrics.reading import AuditProgress, Reading
+from keyhole.reports.figures import counted, duration, share
+
+#: The most lines of each part are tried in this order until the page fits on the screen.
+_LIMITS: Final = (1000, 50, 20, 12, 8, 6, 4, 3, 2, 1, 0)
+#: Ages above this many seconds are shown in yellow.
+_OLD_SECONDS: Final = 60.0
+#: The rate of an audit is the average over this many seconds. An audit counts the objects of a batch when the
+#: whole batch is done, so a shorter time would show large jumps.
+RATE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The status at one time: the reading that the metrics also use, and the work of each busy process."""
+
+    reading: Reading
+    work: tuple[ProcessNow, ...]
+
+
+class Rates:
+    """Computes how many objects per second each audit handles.
+
+    After the first reading, the rate is the average since the audit's start. Later, it is the average over
+    the last `RATE_SECONDS`.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
+        self._rates: dict[str, float] = {}
+
+    def see(self, snapshot: Snapshot) -> None:
+        """Update the rates."""
+        at = snapshot.reading.at
+        for audit in snapshot.reading.audits:
+            # Before the first reading, the only known time is that of the start, when nothing was handled.
+            seen = self._seen.setdefault(audit.id, deque([(at - audit.seconds, 0)]))
+            seen.append((at, audit.handled))
+            while len(seen) > 2 and seen[1][0] <= at - RATE_SECONDS:
+                seen.popleft()
+            since, handled = seen[0]
+            self._rates[audit.id] = max(0.0, (audit.handled - handled) / (at - since)) if at > since else 0.0
+
+    def of(self, audit: AuditProgress) -> float:
+        """Return the rate of an audit in objects per second; 0 while it is paused."""
+        return self._rates.get(audit.id, 0.0) if audit.state is AuditState.RUNNING else 0.0
+
+
+def as_json_object(snapshot: Snapshot, rates: Rates) -> dict[str, Any]:
+    """Return everything that is known, for `json.dumps`. Values that are unknown are `None`."""
+    reading = snapshot.reading
+    return {
+        "at": datetime.fromtimestamp(reading.at, UTC).isoformat(timespec="milliseconds"),
+        "queues": [
+            {
+                "queue": queue,
+                "messages": reading.messages.get(queue),
+                "unacknowledged": reading.unacknowledged[queue],
+                "oldest_seconds": reading.oldest.get(queue),
+            }
+            for queue in QUEUES
+        ],
+        "workers": {"count": reading.workers, "names": list(reading.worker_names)},
+        "busy_processes": [_process_json(process) for process in snapshot.work],
+        "undecided_objects": reading.undecided,
+        "dead_letters": dict(reading.dead),
+        "owed": dict(reading.owed),
+        "audits_running": reading.audits_running,
+        "audits": [
+            {
+                "id": audit.id,
+                "state": audit.state.value,
+                "bucket": audit.bucket,
+                "prefix": audit.prefix,
+                "listed": audit.listed,
+                "listed_all": audit.listed_all,
+                "handled": audit.handled,
+                "progress_ratio": round(audit.ratio, 4),
+                "objects_per_second": round(rates.of(audit), 3),
+                "seconds": audit.seconds,
+                "reason": audit.reason or None,
+            }
+            for audit in reading.audits
+        ],
+    }
+
+
+def _process_json(now: ProcessNow) -> dict[str, Any]:
+    return {
+        "name": now.process.name,
+        "busy_seconds": now.process.busy_seconds,
+        "silent_seconds": now.process.silent_seconds,
+        "entries": [
+            {
+                "id": entry.entry.id,
+                "queue": entry.entry.queue,
+                "audit": entry.entry.audit,
+                "objects": len(entry.entry.jobs),
+                "done": entry.done,
+                "scanned_now": None
+                if entry.scanned_now is None
+                else [_uri(job.bucket, job.key) for job in entry.scanned_now],
+            }
+            for entry in now.entries
+        ],
+    }
+
+
+def page(
+    snapshot: Snapshot,
+    rates: Rates,
+    console: Console,
+    *,
+    height: int | None = None,
+    trouble: str | None = None,
+) -> RenderableType:
+    """Return the status as text.
+
+    Args:
+        snapshot: The status.
+        rates: The rates of the audits.
+        console: The console for which the page is made.
+        height: If given, processes, workers and audits are left out until the page has at most this many
+            lines; the page states how many are left out.
+        trouble: Why the status could not be read again since this snapshot.
+    """
+    made: RenderableType = Text()
+    for limit in _LIMITS:
+        made = _page(snapshot, rates, limit, trouble)
+        # The cursor needs the last line of the screen.
+        if height is None or len(console.render_lines(made, pad=False)) < height:
+            break
+    return made
+
+
+def _page(snapshot: Snapshot, rates: Rates, limit: int, trouble: str | None) -> RenderableType:
+    reading = snapshot.reading
+    at = datetime.fromtimestamp(reading.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    parts: list[RenderableType] = [Text.assemble(("Keyhole ", "bold"), at)]
+    if trouble is not None:
+        parts.append(Text(f"this is old, trying again: {shown(trouble)}", style="red"))
+    parts += [Text(), _queues(reading), Text(), _facts(reading)]
+    parts += _workers(reading, limit)
+    parts += _processes(snapshot.work, limit)
+    parts += _audits(reading, rates, limit)
+    return Group(*parts)
+
+
+def _queues(reading: Reading) -> Table:
+    table = _table(("queue", False), ("messages", True), ("unacknowledged", True), ("oldest", True))
+    for queue in QUEUES:
+        messages, oldest = reading.messages.get(queue), reading.oldest.get(queue)
+        table.add_row(
+            queue,
+            "unknown" if messages is None else f"{messages:,}",
+            f"{reading.unacknowledged[queue]:,}",
+            "unknown" if oldest is None else _age(oldest if messages else None),
+        )
+    return table
+
+
+def _facts(reading: Reading) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(
+        "workers",
+        Text(counted(reading.workers, "worker takes work", "workers take work"))
+        if reading.workers
+        else Text("none takes work; start one with `keyhole worker`", style="red"),
+    )
+    table.add_row(
+        "undecided", counted(reading.undecided, "message", "messages") + " to be scanned again later"
+    )
+    dead = {kind: count for kind, count in reading.dead.items() if count}
+    table.add_row(
+        "dead letters",
+        Text(f"{_sum(dead)}; see `keyhole dead list`", style="yellow") if dead else Text("none"),
+    )
+    owed = {kind: count for kind, count in reading.owed.items() if count}
+    table.add_row("owed", Text(f"{_sum(owed)}; workers retry", style="yellow") if owed else Text("nothing"))
+    return table
+
+
+def _sum(counts: dict[str, int]) -> str:
+    return (
+        f"{sum(counts.values()):,} (" + ", ".join(f"{shown(kind)} {n:,}" for kind, n in counts.items()) + ")"
+    )
+
+
+def _workers(reading: Reading, limit: int) -> list[RenderableType]:
+    names = reading.worker_names[:limit]
+    if not names:
+        return []
+    parts: list[RenderableType] = [Text(), Text("workers that take work", style="bold")]
+    parts += [Text(shown(name), overflow="fold") for name in names]
+    return parts + _left_out(reading.workers - len(names), "worker")
+
+
+def _processes(work: Sequence[ProcessNow], limit: int) -> list[RenderableType]:
+    if not work or not limit:
+        return [] if not work else _left_out(len(work), "busy process", "busy processes")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("busy process", overflow="fold", ratio=2)
+    table.add_column("for", justify="right", no_wrap=True)
+    table.add_column("works on", overflow="fold", ratio=3)
+    for now in work[:limit]:
+        process = now.process
+        silent = process.silent_seconds > LEASE_SECONDS
+        works = Text("\n").join(_works_on(entry) for entry in now.entries) or Text("ending")
+        if silent:
+            works.append(f"\nno heartbeat for {_plain_age(process.silent_seconds)}", style="red")
+        table.add_row(
+            Text(shown(process.name)),
+            "" if process.busy_seconds is None else _age(process.busy_seconds),
+            works,
+        )
+    return [Text(), table, *_left_out(len(work) - limit, "busy process", "busy processes")]
+
+
+def _works_on(now: EntryNow) -> Text:
+    jobs, entry = now.entry.jobs, now.entry
+    first = next(chain(now.scanned_now or (), jobs), None)
+    text = Text("" if first is None else shown(_uri(first.bucket, first.key)))
+    if len(jobs) > 1:
+        more = len(now.scanned_now or ()) - 1
+        text.append(f" and {more:,} more" if more > 0 else "", style="dim")
+        done = f"{len(jobs):,} objects" if now.done is None else f"{now.done:,} of {len(jobs):,} objects done"
+        of_audit = "" if entry.audit is None else f", audit {shown(entry.audit)}"
+        text.append(f" ({done}{of_audit})", style="dim")
+    return text
+
+
+def _audits(reading: Reading, rates: Rates, limit: int) -> list[RenderableType]:
+    if not reading.audits or not limit:
+        return _left_out(len(reading.audits), "audit")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("audit", no_wrap=True)
+    table.add_column("of", overflow="fold", ratio=1)
+    for name in ("state", "done", "listed", "share", "objects/s"):
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    for audit in reading.audits[:limit]:
+        target = Text(shown(f"s3://{audit.bucket}/{audit.prefix}"))
+        if audit.reason:
+            target.append(f"\n{shown(audit.reason)}", style="yellow")
+        table.add_row(
+            Text(shown(audit.id)),
+            target,
+            audit.state.value,
+            f"{audit.handled:,}",
+            f"{audit.listed:,}" + ("" if audit.listed_all else "+"),
+            share(audit.handled, audit.listed),
+            f"{rates.of(audit):,.1f}",
+        )
+    return [Text(), table, *_left_out(len(reading.audits) - limit, "audit")]
+
+
+def _left_out(count: int, noun: str, nouns: str | None = None) -> list[RenderableType]:
+    return [Text(f"and {counted(count, 'more ' + noun, 'more ' + (nouns or noun + 's'))}", style="dim")] * (
+        count > 0
+    )
+
+
+def _table(*columns: tuple[str, bool]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name, right in columns:
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+def _age(seconds: float | None) -> Text:
+    if seconds is None:
+        return Text("-")
+    return Text(_plain_age(seconds), style="yellow" if seconds > _OLD_SECONDS else "")
+
+
+def _plain_age(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else duration(timedelta(seconds=seconds))
+
+
+def _uri(bucket: str, key: str) -> str:
+    return f"s3://{bucket}/{key}"
