@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from keyhole.jobs.tag_debts import TagDebts
 from keyhole.jobs.work_now import EntryNow, ProcessNow, read_work
 from keyhole.jobs.work_status import Busy
 from keyhole.metrics.gauges import StoreGauges
-from keyhole.metrics.reading import AuditProgress, StoreReader
+from keyhole.metrics.store_reader import AuditProgress, Backlog, StoreReader
 from keyhole.results.tags import TagDebt
 from keyhole.store import keys
 from tests.cli.conftest import Keyhole
@@ -182,28 +183,29 @@ def test_contradicting_options_are_wrong_usage(keyhole: Keyhole, redis_url: str)
 
 @pytest.mark.usefixtures("busy")
 def test_the_page_fits_on_the_screen(valkey: redis.Redis) -> None:
-    reading = StoreReader(valkey, prefix="keyhole:broker:").read()
     now = EntryNow(entry(1, "a" * 300, "b"), 0, None)
     work = tuple(ProcessNow(Busy(f"host/1:{number}:3", 1, 0.0, 1.0), (now,)) for number in range(200))
-    reading.audits = [progress(f"{number:012}", "p/" * 60, 10, 5, 9.0) for number in range(90)]
+    progresses = [progress(f"{number:012}", "p/" * 60, 10, 5, 9.0) for number in range(90)]
+    reading = replace(StoreReader(valkey, prefix=None).read(), progresses=progresses)
     console = Console(width=80, height=24)
-    lines = console.render_lines(page(Snapshot(reading, work), Rates(), console, height=24), pad=False)
+    snapshot = Snapshot(reading, Backlog({}, {}), work)
+    lines = console.render_lines(page(snapshot, Rates(), console, height=24), pad=False)
     text = "\n".join("".join(segment.text for segment in line) for line in lines)
     assert len(lines) < 24
     assert "and 199 more busy processes" in text or "and 200 more busy processes" in text
-    whole = console.render_lines(page(Snapshot(reading, work), Rates(), console), pad=False)
+    whole = console.render_lines(page(snapshot, Rates(), console), pad=False)
     assert "more busy processes" not in str(whole)
 
 
 def test_the_rate_is_first_the_average_since_the_start_and_then_the_latest(
     valkey: redis.Redis,
 ) -> None:
-    reading, rates = StoreReader(valkey, prefix="").read(), Rates()
+    reading, rates = StoreReader(valkey, prefix=None).read(), Rates()
 
     def at(seconds: float, handled: int) -> AuditProgress:
         audit = progress("x", "", 5000, handled, seconds)
-        reading.at, reading.audits = 1e9 + seconds, [audit]
-        rates.see(Snapshot(reading, ()))
+        now = replace(reading, at=1e9 + seconds, progresses=[audit])
+        rates.see(Snapshot(now, Backlog({}, {}), ()))
         return audit
 
     assert rates.of(at(100.0, 50)) == 0.5
@@ -232,5 +234,5 @@ def test_a_terminal_shows_it_again_until_ctrl_c(busy: str, env: dict[str, str], 
         until(lambda: "1 worker takes work" in screen.text)
         Presence(valkey).beat("second@host")
         until(lambda: "2 workers take work" in screen.text)
-        screen.type("\x03")
+        screen.process.send_signal(signal.SIGINT)
         assert screen.ended() == 0

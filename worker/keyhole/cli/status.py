@@ -74,14 +74,27 @@ def status_command(*, seconds: float | None, once: bool, as_json: bool) -> None:
 
 def _reader(settings: "Settings") -> Callable[[], Snapshot]:
     """Return a function that reads the status from Redis and the broker."""
+    from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
+    from kombu.exceptions import KombuError, OperationalError
+
     from keyhole.app import configure
-    from keyhole.fleet.gauge_sources import store_reader
+    from keyhole.fleet.gauge_sources import gauge_sources
     from keyhole.jobs.work_now import read_work
+    from keyhole.metrics.store_reader import Backlog
     from keyhole.store.connection import connect
 
-    gauges = store_reader(configure(settings), settings, answer_seconds=ANSWER_SECONDS)
+    store, broker = gauge_sources(configure(settings), settings, answer_seconds=ANSWER_SECONDS)
     client = connect(str(settings.redis_url), answer_seconds=ANSWER_SECONDS, retries=0)
-    return lambda: Snapshot(gauges.read(), tuple(read_work(client)))
+
+    def read() -> Snapshot:
+        reading = store()
+        try:
+            backlog = reading.backlog if broker is None else broker()
+        except (redis.RedisError, KombuError, OperationalError, AMQPError, OSError):
+            backlog = None  # the page states that the lengths are unknown
+        return Snapshot(reading, backlog or Backlog({}, {}), tuple(read_work(client)))
+
+    return read
 
 
 def _repeat(

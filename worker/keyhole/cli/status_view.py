@@ -16,7 +16,7 @@ from keyhole.intake.audits.audit import AuditState
 from keyhole.jobs.entry import LEASE_SECONDS
 from keyhole.jobs.queues import QUEUES
 from keyhole.jobs.work_now import EntryNow, ProcessNow
-from keyhole.metrics.reading import AuditProgress, Reading
+from keyhole.metrics.store_reader import AuditProgress, Backlog, Reading, oldest_seconds
 from keyhole.reports.figures import counted, duration, share
 
 #: The most lines of each part are tried in this order until the page fits on the screen.
@@ -30,9 +30,16 @@ RATE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The status at one time: the reading that the metrics also use, and the work of each busy process."""
+    """The status at one time.
+
+    Args:
+        reading: The reading from Redis that the metrics also use.
+        backlog: The waiting messages; empty if they are unknown.
+        work: The work of each busy process.
+    """
 
     reading: Reading
+    backlog: Backlog
     work: tuple[ProcessNow, ...]
 
 
@@ -50,7 +57,7 @@ class Rates:
     def see(self, snapshot: Snapshot) -> None:
         """Update the rates."""
         at = snapshot.reading.at
-        for audit in snapshot.reading.audits:
+        for audit in snapshot.reading.progresses:
             # Before the first reading, the only known time is that of the start, when nothing was handled.
             seen = self._seen.setdefault(audit.id, deque([(at - audit.seconds, 0)]))
             seen.append((at, audit.handled))
@@ -67,23 +74,24 @@ class Rates:
 def as_json_object(snapshot: Snapshot, rates: Rates) -> dict[str, Any]:
     """Return everything that is known, for `json.dumps`. Values that are unknown are `None`."""
     reading = snapshot.reading
+    oldest = oldest_seconds(snapshot.backlog, reading)
     return {
         "at": datetime.fromtimestamp(reading.at, UTC).isoformat(timespec="milliseconds"),
         "queues": [
             {
                 "queue": queue,
-                "messages": reading.messages.get(queue),
+                "messages": snapshot.backlog.messages.get(queue),
                 "unacknowledged": reading.unacknowledged[queue],
-                "oldest_seconds": reading.oldest.get(queue),
+                "oldest_seconds": oldest.get(queue),
             }
             for queue in QUEUES
         ],
-        "workers": {"count": reading.workers, "names": list(reading.worker_names)},
+        "workers": {"count": reading.workers, "names": list(reading.names)},
         "busy_processes": [_process_json(process) for process in snapshot.work],
         "undecided_objects": reading.undecided,
         "dead_letters": dict(reading.dead),
         "owed": dict(reading.owed),
-        "audits_running": reading.audits_running,
+        "audits_running": reading.audits,
         "audits": [
             {
                 "id": audit.id,
@@ -98,7 +106,7 @@ def as_json_object(snapshot: Snapshot, rates: Rates) -> dict[str, Any]:
                 "seconds": audit.seconds,
                 "reason": audit.reason or None,
             }
-            for audit in reading.audits
+            for audit in reading.progresses
         ],
     }
 
@@ -157,21 +165,22 @@ def _page(snapshot: Snapshot, rates: Rates, limit: int, trouble: str | None) -> 
     parts: list[RenderableType] = [Text.assemble(("Keyhole ", "bold"), at)]
     if trouble is not None:
         parts.append(Text(f"this is old, trying again: {shown(trouble)}", style="red"))
-    parts += [Text(), _queues(reading), Text(), _facts(reading)]
+    parts += [Text(), _queues(snapshot), Text(), _facts(reading)]
     parts += _workers(reading, limit)
     parts += _processes(snapshot.work, limit)
     parts += _audits(reading, rates, limit)
     return Group(*parts)
 
 
-def _queues(reading: Reading) -> Table:
+def _queues(snapshot: Snapshot) -> Table:
     table = _table(("queue", False), ("messages", True), ("unacknowledged", True), ("oldest", True))
+    ages = oldest_seconds(snapshot.backlog, snapshot.reading)
     for queue in QUEUES:
-        messages, oldest = reading.messages.get(queue), reading.oldest.get(queue)
+        messages, oldest = snapshot.backlog.messages.get(queue), ages.get(queue)
         table.add_row(
             queue,
             "unknown" if messages is None else f"{messages:,}",
-            f"{reading.unacknowledged[queue]:,}",
+            f"{snapshot.reading.unacknowledged[queue]:,}",
             "unknown" if oldest is None else _age(oldest if messages else None),
         )
     return table
@@ -187,9 +196,8 @@ def _facts(reading: Reading) -> Table:
         if reading.workers
         else Text("none takes work; start one with `keyhole worker`", style="red"),
     )
-    table.add_row(
-        "undecided", counted(reading.undecided, "message", "messages") + " to be scanned again later"
-    )
+    again = f"{counted(reading.undecided, 'message')} postponed; workers will scan again"
+    table.add_row("undecided", again if reading.undecided else "none")
     dead = {kind: count for kind, count in reading.dead.items() if count}
     table.add_row(
         "dead letters",
@@ -207,7 +215,7 @@ def _sum(counts: dict[str, int]) -> str:
 
 
 def _workers(reading: Reading, limit: int) -> list[RenderableType]:
-    names = reading.worker_names[:limit]
+    names = reading.names[:limit]
     if not names:
         return []
     parts: list[RenderableType] = [Text(), Text("workers that take work", style="bold")]
@@ -250,14 +258,14 @@ def _works_on(now: EntryNow) -> Text:
 
 
 def _audits(reading: Reading, rates: Rates, limit: int) -> list[RenderableType]:
-    if not reading.audits or not limit:
-        return _left_out(len(reading.audits), "audit")
+    if not reading.progresses or not limit:
+        return _left_out(len(reading.progresses), "audit")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("audit", no_wrap=True)
     table.add_column("of", overflow="fold", ratio=1)
     for name in ("state", "done", "listed", "share", "objects/s"):
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
-    for audit in reading.audits[:limit]:
+    for audit in reading.progresses[:limit]:
         target = Text(shown(f"s3://{audit.bucket}/{audit.prefix}"))
         if audit.reason:
             target.append(f"\n{shown(audit.reason)}", style="yellow")
@@ -270,7 +278,7 @@ def _audits(reading: Reading, rates: Rates, limit: int) -> list[RenderableType]:
             share(audit.handled, audit.listed),
             f"{rates.of(audit):,.1f}",
         )
-    return [Text(), table, *_left_out(len(reading.audits) - limit, "audit")]
+    return [Text(), table, *_left_out(len(reading.progresses) - limit, "audit")]
 
 
 def _left_out(count: int, noun: str, nouns: str | None = None) -> list[RenderableType]:

@@ -1,20 +1,27 @@
-"""Returns the reader of the gauges that fits the store and the broker of the settings."""
+"""Returns the readers of the gauges that fit the store and the broker of the settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
 
 from keyhole.fleet.broker import is_redis, with_timeout
 from keyhole.jobs.queues import QUEUES
-from keyhole.metrics.reading import StoreReader, lengths_in_redis
+from keyhole.metrics.store_reader import Backlog, BrokerReader, Reading, StoreReader
 from keyhole.settings import Settings
 from keyhole.store.connection import connect
 
 
-def store_reader(app: Celery, settings: Settings, *, answer_seconds: float) -> StoreReader:
-    """Return a reader of the gauges.
+class Sources(NamedTuple):
+    """The functions that read the gauges; `broker` is `None` if the broker is the store's server."""
+
+    store: Callable[[], Reading]
+    broker: Callable[[], Backlog] | None
+
+
+def gauge_sources(app: Celery, settings: Settings, *, answer_seconds: float) -> Sources:
+    """Return the functions that read the gauges.
 
     Args:
         app: The configured Celery application.
@@ -25,29 +32,25 @@ def store_reader(app: Celery, settings: Settings, *, answer_seconds: float) -> S
     client = connect(store, answer_seconds=answer_seconds, retries=0)
     prefix = str(app.conf.broker_transport_options.get("global_keyprefix", ""))
     if broker == store:
-        return StoreReader(client, prefix=prefix)
+        return Sources(StoreReader(client, prefix=prefix).read, None)
+    read = StoreReader(client, prefix=None).read
     if is_redis(broker):
         other = connect(broker, answer_seconds=answer_seconds, retries=0)
-        return StoreReader(client, prefix=None, lengths=lengths_in_redis(other, prefix))
-    return StoreReader(client, prefix=None, lengths=lambda: (_lengths(app, answer_seconds), {}))
+        return Sources(read, BrokerReader(other, prefix=prefix).read)
+    return Sources(read, lambda: Backlog(_lengths(app, answer_seconds), {}))
 
 
 def _lengths(app: Celery, answer_seconds: float) -> Mapping[str, int]:
-    """Return how many messages wait in each queue of RabbitMQ or SQS; nothing if the broker fails."""
+    """Return how many messages wait in each queue of RabbitMQ or SQS."""
     options = with_timeout(app.conf.broker_transport_options, answer_seconds)
     found: dict[str, int] = {}
-    try:
-        with app.connection_for_write(
-            connect_timeout=answer_seconds, transport_options=options
-        ) as connection:
-            for queue in QUEUES:
-                with connection.channel() as channel:
-                    try:
-                        declared = app.amqp.queues[queue].bind(channel).queue_declare(passive=True)
-                    except amqp.NotFound:  # no worker or publisher has declared the queue yet
-                        found[queue] = 0
-                    else:
-                        found[queue] = int(declared.message_count)
-    except (KombuError, OperationalError, amqp.AMQPError, OSError):
-        return {}
+    with app.connection_for_write(connect_timeout=answer_seconds, transport_options=options) as connection:
+        for queue in QUEUES:
+            with connection.channel() as channel:
+                try:
+                    declared = app.amqp.queues[queue].bind(channel).queue_declare(passive=True)
+                except amqp.NotFound:  # no worker or publisher has declared the queue yet
+                    found[queue] = 0
+                else:
+                    found[queue] = int(declared.message_count)
     return found

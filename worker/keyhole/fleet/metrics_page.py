@@ -1,21 +1,17 @@
 """Serves the page of metrics of a worker, a listener or a scheduler, if the settings name a port."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
-import amqp  # type: ignore[import-untyped] # kombu's driver; it has no types
 from billiard.process import current_process
 from celery import Celery
 
 from keyhole import __version__
 from keyhole.errors import KeyholeError
-from keyhole.fleet.broker import is_redis, with_timeout
 from keyhole.fleet.forking import GATE
 from keyhole.inspectors.catalogue import NAMES
-from keyhole.jobs.queues import QUEUES
 from keyhole.settings import Settings
-from keyhole.store.connection import connect
 
 if TYPE_CHECKING:
     from keyhole.metrics.gauges import StoreGauges
@@ -78,32 +74,8 @@ def _slot() -> str:
 
 
 def _gauges(app: Celery, settings: Settings) -> "StoreGauges":
+    from keyhole.fleet.gauge_sources import gauge_sources  # noqa: PLC0415 - as above
     from keyhole.metrics.gauges import StoreGauges  # noqa: PLC0415 - as above
-    from keyhole.metrics.store_reader import Backlog, BrokerReader, StoreReader  # noqa: PLC0415 - as above
 
-    store, broker = str(settings.redis_url), str(settings.broker_url or settings.redis_url)
-    client = connect(store, answer_seconds=ANSWER_SECONDS, retries=0)
-    prefix = str(app.conf.broker_transport_options.get("global_keyprefix", ""))
-    if broker == store:
-        return StoreGauges(StoreReader(client, prefix=prefix).read, GATE.working)
-    read = StoreReader(client, prefix=None).read
-    if is_redis(broker):
-        other = connect(broker, answer_seconds=ANSWER_SECONDS, retries=0)
-        return StoreGauges(read, GATE.working, BrokerReader(other, prefix=prefix).read)
-    return StoreGauges(read, GATE.working, lambda: Backlog(_lengths(app), {}))
-
-
-def _lengths(app: Celery) -> Mapping[str, int]:
-    """Return how many messages wait in each queue of RabbitMQ or SQS."""
-    options = with_timeout(app.conf.broker_transport_options, ANSWER_SECONDS)
-    found: dict[str, int] = {}
-    with app.connection_for_write(connect_timeout=ANSWER_SECONDS, transport_options=options) as connection:
-        for queue in QUEUES:
-            with connection.channel() as channel:
-                try:
-                    declared = app.amqp.queues[queue].bind(channel).queue_declare(passive=True)
-                except amqp.NotFound:  # no worker or publisher has declared the queue yet
-                    found[queue] = 0
-                else:
-                    found[queue] = int(declared.message_count)
-    return found
+    read, read_broker = gauge_sources(app, settings, answer_seconds=ANSWER_SECONDS)
+    return StoreGauges(read, GATE.working, read_broker)

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from keyhole.metrics import table
 from keyhole.metrics.background import Background
-from keyhole.metrics.store_reader import Backlog, Reading
+from keyhole.metrics.store_reader import Backlog, Reading, oldest_seconds
 from keyhole.metrics.table import Metric
 
 #: The longest time, in seconds, for which a page waits for the gauges.
@@ -53,25 +53,13 @@ class StoreGauges(Collector):
         backlog = reading.backlog if self._broker is None else self._broker.value(until)
         if backlog is not None:
             yield _gauge(table.QUEUE_MESSAGES, _by_label(backlog.messages))
-            yield _gauge(table.QUEUE_OLDEST, _by_label(_oldest(backlog, reading)))
+            yield _gauge(table.QUEUE_OLDEST, _by_label(oldest_seconds(backlog, reading)))
         yield _gauge(table.QUEUE_UNACKNOWLEDGED, _by_label(reading.unacknowledged))
         yield _gauge(table.UNDECIDED, {(): reading.undecided})
         yield _gauge(table.DEAD, _by_label(reading.dead))
         yield _gauge(table.WORKERS, {(): reading.workers})
         yield _gauge(table.AUDITS, {(): reading.audits})
         yield _gauge(table.AUDIT_PROGRESS, _by_label(reading.progress))
-
-
-def _oldest(backlog: Backlog, reading: Reading) -> dict[str, float]:
-    """Return the age of the oldest message of each queue.
-
-    RabbitMQ and SQS do not report the age of a message. Instead, use the time since a worker last worked on
-    the entry of the queue that has been idle longest.
-    """
-    return {
-        queue: backlog.oldest.get(queue, reading.idle.get(queue, 0.0) if length else 0.0)
-        for queue, length in backlog.messages.items()
-    }
 
 
 def _by_label(values: Mapping[str, float]) -> dict[tuple[str, ...], float]:
