@@ -1,6 +1,8 @@
 """`keyhole status`: one screen with the queues, the workers and their work, and what is owed."""
 
 import json
+import re
+import signal
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -162,15 +164,10 @@ def test_without_redis_it_is_one_line(keyhole: Keyhole) -> None:
 
 
 def test_the_lengths_are_unknown_if_the_broker_does_not_answer(keyhole: Keyhole, busy: str) -> None:
-    printed = keyhole(
-        "status", "--json", KEYHOLE_REDIS_URL=busy, KEYHOLE_BROKER_URL="amqp://guest:guest@127.0.0.1:1//"
-    )
+    nowhere = "amqp://guest:guest@127.0.0.1:1//"
+    printed = keyhole("status", KEYHOLE_REDIS_URL=busy, KEYHOLE_BROKER_URL=nowhere)
     assert printed.code == 0
-    assert json.loads(printed.out)["queues"][0]["messages"] is None
-    page_of_it = keyhole(
-        "status", KEYHOLE_REDIS_URL=busy, KEYHOLE_BROKER_URL="amqp://guest:guest@127.0.0.1:1//"
-    )
-    assert "unknown" in page_of_it.out
+    assert re.search(r"keyhole.events +unknown +0 +unknown", printed.out)
 
 
 def test_contradicting_options_are_wrong_usage(keyhole: Keyhole, redis_url: str) -> None:

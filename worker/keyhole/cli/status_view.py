@@ -19,8 +19,8 @@ from keyhole.jobs.work_now import EntryNow, ProcessNow
 from keyhole.metrics.store_reader import AuditProgress, Backlog, Reading, oldest_seconds
 from keyhole.reports.figures import counted, duration, share
 
-#: The most lines of each part are tried in this order until the page fits on the screen.
-_LIMITS: Final = (1000, 50, 20, 12, 8, 6, 4, 3, 2, 1, 0)
+#: On a screen, each part has at most this many rows. The values are tried in this order until the page fits.
+_LIMITS: Final = (50, 20, 12, 8, 6, 4, 3, 2, 1, 0)
 #: Ages above this many seconds are shown in yellow.
 _OLD_SECONDS: Final = 60.0
 #: The rate of an audit is the average over this many seconds. An audit counts the objects of a batch when the
@@ -150,16 +150,19 @@ def page(
             lines; the page states how many are left out.
         trouble: Why the status could not be read again since this snapshot.
     """
+    if height is None:
+        return _page(snapshot, rates, None, trouble)
     made: RenderableType = Text()
-    for limit in _LIMITS:
+    # A part has at least one line for each row, so do not try values that cannot fit.
+    for limit in (limit for limit in _LIMITS if limit < height):
         made = _page(snapshot, rates, limit, trouble)
         # The cursor needs the last line of the screen.
-        if height is None or len(console.render_lines(made, pad=False)) < height:
+        if len(console.render_lines(made, pad=False)) < height:
             break
     return made
 
 
-def _page(snapshot: Snapshot, rates: Rates, limit: int, trouble: str | None) -> RenderableType:
+def _page(snapshot: Snapshot, rates: Rates, limit: int | None, trouble: str | None) -> RenderableType:
     reading = snapshot.reading
     at = datetime.fromtimestamp(reading.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     parts: list[RenderableType] = [Text.assemble(("Keyhole ", "bold"), at)]
@@ -214,7 +217,7 @@ def _sum(counts: dict[str, int]) -> str:
     )
 
 
-def _workers(reading: Reading, limit: int) -> list[RenderableType]:
+def _workers(reading: Reading, limit: int | None) -> list[RenderableType]:
     names = reading.names[:limit]
     if not names:
         return []
@@ -223,8 +226,8 @@ def _workers(reading: Reading, limit: int) -> list[RenderableType]:
     return parts + _left_out(reading.workers - len(names), "worker")
 
 
-def _processes(work: Sequence[ProcessNow], limit: int) -> list[RenderableType]:
-    if not work or not limit:
+def _processes(work: Sequence[ProcessNow], limit: int | None) -> list[RenderableType]:
+    if not work or limit == 0:
         return [] if not work else _left_out(len(work), "busy process", "busy processes")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("busy process", overflow="fold", ratio=2)
@@ -241,7 +244,7 @@ def _processes(work: Sequence[ProcessNow], limit: int) -> list[RenderableType]:
             "" if process.busy_seconds is None else _age(process.busy_seconds),
             works,
         )
-    return [Text(), table, *_left_out(len(work) - limit, "busy process", "busy processes")]
+    return [Text(), table, *_left_out(len(work[limit:]) if limit else 0, "busy process", "busy processes")]
 
 
 def _works_on(now: EntryNow) -> Text:
@@ -257,8 +260,8 @@ def _works_on(now: EntryNow) -> Text:
     return text
 
 
-def _audits(reading: Reading, rates: Rates, limit: int) -> list[RenderableType]:
-    if not reading.progresses or not limit:
+def _audits(reading: Reading, rates: Rates, limit: int | None) -> list[RenderableType]:
+    if not reading.progresses or limit == 0:
         return _left_out(len(reading.progresses), "audit")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("audit", no_wrap=True)
@@ -278,7 +281,7 @@ def _audits(reading: Reading, rates: Rates, limit: int) -> list[RenderableType]:
             share(audit.handled, audit.listed),
             f"{rates.of(audit):,.1f}",
         )
-    return [Text(), table, *_left_out(len(reading.progresses) - limit, "audit")]
+    return [Text(), table, *_left_out(len(reading.progresses[limit:]) if limit else 0, "audit")]
 
 
 def _left_out(count: int, noun: str, nouns: str | None = None) -> list[RenderableType]:
