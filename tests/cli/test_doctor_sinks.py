@@ -120,3 +120,11 @@ def test_a_dead_event_is_listed_shown_and_retried(keyhole: Keyhole, valkey: redi
     assert hold is not None
     assert hold.debt == EVENT
     assert keyhole("dead", "list").lines == ["no dead letters"]
+
+
+def test_a_malformed_secret_is_not_printed(keyhole: Keyhole) -> None:
+    printed = keyhole("doctor", KEYHOLE_WEBHOOK_SECRET="my-secret")
+
+    assert printed.code == 2
+    assert printed.error.startswith("KEYHOLE_WEBHOOK_SECRET is wrong: a secret is whsec_")
+    assert "my-secret" not in printed.err

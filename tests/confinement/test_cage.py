@@ -1,5 +1,6 @@
 """A confined process can do what its work needs, and nothing else."""
 
+import resource
 import signal
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from keyhole.confinement import cage
 from keyhole.confinement.cage import UnconfinedError, confine, why_unconfined
+from keyhole.confinement.limits import limit_cpu
 from keyhole.confinement.needs import Needs
 from tests.confinement.confined import answer, run, with_landlock
 
@@ -191,3 +193,14 @@ class TestWhereFilesCannotBeConfined:
     def test_and_refused_where_that_is_required(self) -> None:
         with pytest.raises(UnconfinedError, match="no Landlock"):
             confine(Needs((), None, ()), threads=1, memory=0, required=True)
+
+
+def test_after_a_task_the_cpu_time_is_not_limited() -> None:
+    """Otherwise the threads that send events would end an idle process after some days."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit_cpu(1_000_000)
+    assert resource.getrlimit(resource.RLIMIT_CPU)[0] != hard
+
+    limit_cpu(None)
+
+    assert resource.getrlimit(resource.RLIMIT_CPU) == (hard, hard)

@@ -150,3 +150,19 @@ def test_it_has_the_settings_of_the_command(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, value)
 
     assert Settings() == settings
+
+
+def test_a_worker_gets_the_settings_of_the_sinks_with_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Settings.model_validate(
+        {
+            "sinks": "redis,webhook",
+            "notify_statuses": "unsafe,failed",
+            "webhook_url": "https://hooks.example/",
+            "webhook_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "webhook_private": True,
+        }
+    )
+    for name, value in environment(given).items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings() == given

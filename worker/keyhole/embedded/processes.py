@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from keyhole.embedded.interrupts import defer_signals
 from keyhole.settings import Settings
 
@@ -68,6 +70,8 @@ def worker_process(
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables that give a process these settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
+    # In JSON, pydantic hides secrets.
+    values |= {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     return {
         f"KEYHOLE_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
         for name, value in values.items()
