@@ -93,7 +93,7 @@ class AttemptPool:
         worker: The name of this process.
         threads: The number of attempts that run in parallel.
         begin_seconds: Attempts begin only during this many seconds after the pool was created. The first
-        attempt always begins.
+            attempt always begins.
         cpu_seconds: A CPU time in seconds that is longer than every attempt's budget. An attempt that uses
             more CPU time is treated as hanging.
     """

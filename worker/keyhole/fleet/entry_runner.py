@@ -148,11 +148,11 @@ class EntryRunner:
     def close(self, entry: Entry) -> bool:
         """Complete an entry if all its jobs are done.
 
-        If it is the last part of a split entry, complete the split entry, too.
+        If the entry is the last part of a split entry, complete the split entry, too.
 
         Returns:
-            Whether the entry is complete. The entry stays open if Redis was restarted and lost the record
-            that some jobs are done.
+            Whether the entry is complete. The entry stays open if Redis was restarted and lost the markers of
+            some jobs.
         """
         if len(self.ledger.jobs_done(entry)) < len(entry.jobs):
             return False

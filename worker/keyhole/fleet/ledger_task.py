@@ -102,7 +102,7 @@ class LedgerTask(KeptTask):
     """A task that records its work in the ledger before it publishes a message.
 
     `delay`, signatures and Celery's retries all call `apply_async`, which records the work. `app.send_task`
-    does not call it, and bypasses the ledger.
+    does not call `apply_async`, and bypasses the ledger.
     """
 
     abstract = True

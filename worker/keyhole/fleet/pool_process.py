@@ -4,8 +4,8 @@ A pool process is confined before its first task, which means that the kernel li
 resources that the process can use. When a pool process ends, Celery starts another one in its place.
 
 The worker's main process is not confined: it reads no content of images, it starts the pool processes, and it
-needs access to more files than they do. A pool that runs in the main process (`--pool solo`, `--pool
-threads`) is not confined either.
+needs access to more files than the pool processes. A pool that runs in the main process (`--pool solo`,
+`--pool threads`) is not confined either.
 
 The threads send events to sinks (`keyhole.fleet.delivering`).
 
@@ -49,7 +49,7 @@ UNCONFINED_EXIT, OUTDATED_EXIT = 71, 72
 
 #: `_allowed` describes the files that this pool process can access; it is `None` if the process is not
 #: confined. `_stuck` ends this process if no Python thread of the process could run for `LEASE_SECONDS`. By
-#: then, the process's leases have expired, and other workers consider it lost.
+#: then, the process's leases have expired, and other workers consider this process lost.
 _allowed: Needs | None = None
 _stuck: StuckWatch | None = None
 #: Sends events from this process; `None` if no sink receives events.
@@ -110,7 +110,8 @@ def _begin_process(**_: object) -> None:
     _begin_to_count()
     if services().settings.confine != "off":
         _confine()
-    # Start the threads last, because a restriction applies only to threads that start after it.
+    # Start the threads last, because a restriction applies only to threads that start after the restriction
+    # was set.
     _begin_delivering()
 
 
@@ -150,7 +151,10 @@ def _confine() -> None:
 
 
 def _begin_to_count() -> None:
-    """Open the files of the metrics, because a confined process cannot. If this fails, count nothing."""
+    """Open the files of the metrics now, because a confined process cannot open them.
+
+    If this fails, count nothing.
+    """
     try:
         recorder().begin_process()
     except OSError:

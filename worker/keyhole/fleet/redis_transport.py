@@ -150,9 +150,9 @@ class QoS(kombu_redis.QoS):
         # The backlog has its own connection pool. When the channel closes, it closes its own pool, but the
         # backlog may still need connections.
         self._client = channel.Client(connection_pool=channel._get_pool())  # noqa: SLF001 - no public equivalent
-        # Create `_client` before this call, because kombu's method registers `restore_unacked_once` to be
-        # called when the process ends, and `restore_unacked_once` needs `_client`. If the connection is
-        # closed, creating `_client` raises an error, and `restore_unacked_once` is not registered.
+        # Create `_client` before this call. kombu's method registers `restore_unacked_once`, which needs
+        # `_client`, to be called when the process ends. If the connection is closed, creating `_client`
+        # raises an error, and `restore_unacked_once` is not registered.
         super().__init__(channel, *args)  # type: ignore[no-untyped-call] # as above
 
     def can_consume(self) -> bool:
@@ -257,7 +257,7 @@ class Channel(kombu_redis.Channel):
         super().close()  # type: ignore[no-untyped-call] # kombu has no types
 
     def _delete_own_queues(self) -> None:
-        """Delete the queues that only this channel uses, in a thread.
+        """In a thread, delete the queues that only this channel uses.
 
         Wait for the thread for at most `LAST_SECONDS`. The queues that the thread has not deleted by then
         expire later.

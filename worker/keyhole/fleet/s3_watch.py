@@ -148,9 +148,9 @@ class S3WatchStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has n
             self._timer = None
 
     def look(self) -> None:
-        """Act on the answer to the last request, and send another request if there was trouble.
+        """Stop or resume consuming, depending on the result of the last request to S3.
 
-        This runs on the worker's event loop.
+        If there was trouble, send another request. This method runs on the worker's event loop.
         """
         if self._answer:
             self._act(self._answer.pop())

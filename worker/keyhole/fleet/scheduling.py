@@ -11,8 +11,8 @@ scheduler publishes one message for it, even if several runs were missed.
 This module changes RedBeat's behaviour in three ways:
 
 - The scheduler publishes a run before it records the run in Redis, so no run is lost if the scheduler or the
-  broker fails. The scheduler can therefore publish a run twice. The message's id is derived from the
-  schedule's name and its last due time. So both messages have the same id, and start only one audit.
+  broker fails. The scheduler can therefore publish a run twice. The message's id is derived from the name and
+  the last due time of the schedule. So both messages have the same id, and start only one audit.
 - The message of a run expires when the schedule is due again. So if no worker runs for a long time, the next
   worker starts one audit, not many.
 - If the crontab or interval of a schedule changes, the new one applies at once. Runs that were due before the
@@ -169,8 +169,8 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         return True
 
 
-# RedBeat would wait for the lock when beat starts, without a call of `on_look`, so the heartbeat of this
-# process would become stale. In this module, `tick` acquires the lock instead.
+# When beat starts, RedBeat would wait for the lock without calling `on_look`. The heartbeat of this process
+# would then become stale. In this module, `tick` acquires the lock instead.
 beat_init.disconnect(acquire_distributed_beat_lock)
 
 

@@ -57,7 +57,7 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no 
 
 
 def publish_sweep() -> None:
-    """Publish a sweep, unless another worker has published one in the last seconds."""
+    """Publish a sweep, unless another worker has published a sweep within the last few seconds."""
     try:
         with GATE.working():
             if services().ledger.claim_sweep(EVERY - 1):

@@ -89,7 +89,7 @@ class TagWork:
         rate: float,
         asked: Callable[[TagRequest], object],
     ) -> None:
-        """Write the tags of a verdict, then record it.
+        """Write the tags of a verdict, then record the verdict.
 
         Args:
             report: The report with the verdict.

@@ -330,7 +330,7 @@ class Ledger:
         )
 
     def resend_count(self, entry: Entry) -> int:
-        """Return how many resends of an open entry `count_resend` has counted; 0 for none."""
+        """Return the result of the last `count_resend` for an open entry; 0 if there was none."""
         value = cast("bytes | None", self._client.hget(keys.LEDGER_RESENT, entry.id))
         return int(value.partition(b" ")[0]) if value else 0
 
