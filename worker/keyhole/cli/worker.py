@@ -25,10 +25,11 @@ from keyhole.logs.service import say
     help="The number of processes; by default one for each core.",
 )
 @click.option("--queue", "queues", multiple=True, help="Take work only from this queue; can be repeated.")
+@click.option("--events", is_flag=True, help="Send Celery's task events, which Flower shows.")
 @click.option("--check", is_flag=True, help="Check the health of this host's workers.")
 @click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop when stdin ends, as on SIGTERM.")
 def worker_command(
-    *, concurrency: int | None, queues: tuple[str, ...], check: bool, until_stdin_ends: bool
+    *, concurrency: int | None, queues: tuple[str, ...], events: bool, check: bool, until_stdin_ends: bool
 ) -> None:
     """Scan queued objects, until stopped.
 
@@ -37,6 +38,7 @@ def worker_command(
     \b
     keyhole worker
     keyhole worker --concurrency 4 --queue keyhole.events --queue keyhole.jobs
+    keyhole worker --events                    for Flower; see `keyhole docs operations`
     keyhole worker --check                     exit code 0: healthy, 1: unhealthy
 
     Exit code: 2 wrong usage or settings, 3 the worker could not use S3 or another server when it started, 70
@@ -95,7 +97,9 @@ def worker_command(
             # Keyhole does not use Celery's messages between workers.
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,
+            # The heartbeats are events, which Keyhole itself does not use.
+            task_events=events,
+            without_heartbeat=not events,
         )
         celery_worker.safe_say = say
         told_to_stop = threading.Event()
