@@ -340,7 +340,8 @@ def trial(site: Site) -> None:
     alerts = wait(
         "the alert about unsafe images fires", lambda: site.python("query", site.prometheus_url, firing)
     )
-    print("alert:", json.dumps(alerts))
+    formats = ", ".join(each["labels"]["format"] for each in alerts)
+    print(f"alert: KeyholeUnsafeImage for {formats}")
     for expression in (
         "sum by (status) (keyhole_verdicts_total)",
         "sum(keyhole_s3_requests_total)",

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 KEY = base64.b64decode(os.environ["KEYHOLE_WEBHOOK_SECRET"].removeprefix("whsec_"))
 #: A request whose signature is older than this, in seconds, can be a copy of an earlier request.
@@ -40,4 +40,5 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Receiver).serve_forever()
+    # One request at a time, so that no two lines mix.
+    HTTPServer((sys.argv[1], int(sys.argv[2])), Receiver).serve_forever()
