@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 
+from keyhole.store.connection import connect
 from keyhole.store.permissions import CHANNEL, KEYS, lacking, rules
 from tests.pages import block
 from tests.servers.redis_server import USER, RedisServer, redis_server, valkey_server
@@ -32,7 +33,8 @@ def test_the_documented_rules_are_enough(server: RedisServer) -> None:
 
 
 def test_nothing_is_refused_that_a_client_says_when_it_connects(server: RedisServer) -> None:
-    with user(server) as client:
+    server.add_user()
+    with connect(server.url(user=USER)) as client:
         client.ping()
     assert server.refused() == set()
 
