@@ -33,6 +33,10 @@ class Authority(NamedTuple):
             _begun(names[0], self.certificate.subject, key)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            # Since Python 3.13, clients refuse a certificate that does not identify its CA's key.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
             .sign(self.key, hashes.SHA256())
         )
         file = self.file.with_name(f"{names[0].replace('*', 'any')}.pem")
@@ -50,6 +54,7 @@ def make_authority(folder: Path, name: str = "ca") -> Authority:
     certificate = (
         _begun(f"{name} of a test", subject, key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     file = folder / f"{name}.pem"
