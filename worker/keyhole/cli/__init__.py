@@ -35,7 +35,9 @@ COMMANDS = {
         "audit", "Scan all objects of a bucket, or below a prefix, that have no valid verdict."
     ),
     "audits": _Command("audit", "List audits, the latest first."),
-    "dead": _Command("dead", "Show, retry or drop dead letters: messages, jobs and tags that failed."),
+    "dead": _Command(
+        "dead", "Show, retry or drop dead letters: messages, jobs, tags and events that failed."
+    ),
     "demo": _Command("demo", "Scan sample images, some of them hostile, with real workers."),
     "docs": _Command(
         "docs", "Print a page of the reference: formats, checks, policies, settings, operations and others."
