@@ -181,6 +181,8 @@ class TestARoleWithoutItsSetting:
             assert process.poll() is None
             process.terminate()
             assert process.wait(timeout=5) == 0
+            # `sleep` also writes to this pipe, so the pipe ends only if `sleep` has ended, too.
+            assert process.stdout.read() == b""
         assert line == f"{setting} is not set, so `keyhole {service['command'][0]}` is not started\n"
 
     @pytest.mark.parametrize("name", ["listener", "scheduler"])
