@@ -20,11 +20,11 @@ from keyhole.inspectors.effort import CALL, spend
 
 #: An array of at most this many numbers is sorted as a list, which takes less than 3 MiB.
 FEW = 65536
-#: `rises` packs at most this many numbers into one long integer. The integers for more numbers would not fit
-#: into the processor's cache.
+#: `rises` packs at most this many numbers into one long integer. An integer that contains more numbers would
+#: not fit into the processor's cache.
 COMPARED = 4096
-#: The numbers of an array that is no longer than this are compared one by one. Building long integers from
-#: them would take longer.
+#: If an array has at most this many numbers, `rises` compares them one by one, because building long integers
+#: from so few numbers would take longer.
 SHORT = 64
 #: The number of bits that one pass of the radix sort sorts by.
 DIGIT_BITS = 11
@@ -65,7 +65,7 @@ def largest(numbers: "array[int]") -> int:
 
 
 def is_range(numbers: "array[int]", start: int, step: int) -> bool:
-    """Return whether the numbers begin with `start` and each is larger by `step` than the one before it."""
+    """Return whether the numbers begin with `start` and rise by exactly `step` from each to the next."""
     if not numbers:
         return True
     ends = (start, start + step * (len(numbers) - 1))
@@ -98,7 +98,7 @@ def _part_rises(numbers: "array[int]", step: int) -> bool:
     larger than the first number.
 
     The two highest bits of every number must be zero, so that the subtraction in one lane does not borrow
-    from the next lane. Otherwise the numbers are compared one by one.
+    from the next lane. If a number has one of these bits set, the numbers are compared one by one.
     """
     if len(numbers) <= SHORT:
         return _rises_one_by_one(numbers, step)

@@ -38,9 +38,9 @@ HEADER_BYTES = 512
 
 #: At most this many bytes are read from the beginning of the catalog: 24,576 entries.
 MAX_CATALOG_BYTES = 96 * 1024
-#: If the catalog is longer, at most this many bytes are read from its end. `MAX_CATALOG_BYTES` and
-#: `MAX_CATALOG_END_BYTES` together are as long as the catalog that Bochs' tool bximage writes for a disk of 8
-#: GiB.
+#: If the catalog is longer than `MAX_CATALOG_BYTES`, at most this many bytes are read from its end.
+#: `MAX_CATALOG_BYTES` and `MAX_CATALOG_END_BYTES` together are as long as the catalog that Bochs' tool
+#: bximage writes for a disk of 8 GiB.
 MAX_CATALOG_END_BYTES = 32 * 1024
 #: QEMU's limits (bochs_open). A disk of this many extents has 8 TiB if an extent has 8 MiB.
 MAX_CATALOG_ENTRIES = 0x100000
@@ -165,7 +165,7 @@ class BochsInspector(HeaderInspector):
     def _usable(self) -> bool:
         """Whether the header has been read and its sizes are within QEMU's limits.
 
-        Only then are its offsets used.
+        If not, Keyhole does not use the header's offsets.
         """
         return (
             self.format_match

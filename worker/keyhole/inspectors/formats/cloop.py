@@ -37,7 +37,8 @@ HEADER_BYTES = 136
 #: At most this many bytes are read from the beginning of the offset table: 16,384 entries, which map 1 GiB
 #: of the disk with blocks of 64 KiB.
 MAX_TABLE_BYTES = 128 * 1024
-#: If the table is longer, at most this many bytes are read from its end. The last entry decides wholeness.
+#: If the table is longer than `MAX_TABLE_BYTES`, at most this many bytes are read from its end. The last
+#: entry decides wholeness.
 MAX_TABLE_END_BYTES = 64 * 1024
 #: QEMU's limits (cloop_open).
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
@@ -90,8 +91,8 @@ class CloopInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """`PROVEN` if the object contains all data up to the offset in the table's last entry.
 
-        But for a thorough inspector, which must check the order of all entries, it is `SAMPLED` if only a
-        part of the table was read.
+        A thorough inspector must also check the order of all entries. If it read only a part of the table,
+        the result is `SAMPLED`.
         """
         if self._size is None or not self._table_filled or self._end > self._size:
             return Wholeness.UNCHECKED
@@ -124,7 +125,7 @@ class CloopInspector(HeaderInspector):
             yield found("structure", "the offsets of the blocks are not in ascending order")
         # A block's length is the difference between its offset and the next offset. If only the beginning and
         # the end of the table were read, the last offset of the beginning and the first offset of the end do
-        # not belong to adjacent blocks. So the lengths are then computed for each part separately.
+        # not belong to adjacent blocks. In this case, the lengths are computed for each part separately.
         gap = end and len(offsets) <= self._blocks
         if any(
             _longest(part, in_order) > MAX_COMPRESSED_BYTES for part in ((begin, end) if gap else (offsets,))
@@ -137,7 +138,7 @@ class CloopInspector(HeaderInspector):
     def _usable(self) -> bool:
         """Whether the header has been read and its sizes are within QEMU's limits.
 
-        Only then is the offset table read.
+        If not, Keyhole does not read the offset table.
         """
         return (
             self.format_match

@@ -15,23 +15,23 @@ from keyhole.inspectors.volumes.view import RegionsView
 #: How many bytes at the disk's front are kept in memory (held) and searched for superblocks. By default, the
 #: first GET of a scan fetches these bytes.
 FRONT: Final = volumes.FRONT
-#: If the object begins with the header of another format, only this many first bytes are searched for
-#: superblocks. They include the place of btrfs' superblock, which is at 64 KiB.
+#: If the object begins with the header of another format, Keyhole searches only the first bytes of the
+#: object, up to this offset, for superblocks. btrfs' superblock, which is at 64 KiB, is before this offset.
 HEADERS: Final = 68 * 1024
 #: The magic of a sparse VMDK. A sparse VMDK begins with its metadata, the "overhead". Guest data can follow
-#: after the overhead, within the first 68 KiB. So only the overhead is searched for superblocks, but at least
-#: `LEAST_OVERHEAD` bytes. The field `VMDK_OVERHEAD` of the header states the length of the overhead in
-#: sectors.
+#: after the overhead, within the first 68 KiB. So Keyhole searches only the overhead for superblocks. If the
+#: overhead is shorter than `LEAST_OVERHEAD` bytes, Keyhole searches that many bytes. The field
+#: `VMDK_OVERHEAD` of the header states the length of the overhead in sectors.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 LEAST_OVERHEAD: Final = 8192
 #: How many bytes at the object's end are searched for superblocks. The superblock of Linux RAID 0.90 is up to
 #: 128 KiB before the end.
 END_BYTES: Final = 128 * 1024
-#: A length in bytes that is large enough for every type of volume. It is used instead of the object's length
-#: where that length can still be unknown.
+#: A length in bytes that is large enough for every type of volume. Some methods use this length instead of
+#: the object's length, because the object's length may still be unknown.
 LONGEST: Final = 2**63
-#: The ranges of a disk where superblocks can be, apart from the disk's front and end.
+#: The ranges of a disk that can contain superblocks, except the ranges at the disk's front and end.
 BEHIND: Final = volumes.far(None)
 #: The prefix of the names of the regions that capture the ranges in `BEHIND`.
 BETWEEN: Final = "volume_between_"
@@ -60,14 +60,15 @@ class DiskVolume:
         self._regions: list[CaptureRegion] = []
         # The places at the front that contain magic numbers; `None` until the front is held.
         self._in_front: list[volumes.Marked] | None = None
-        # The object's length and the number of held bytes at the last search, and the volumes found then.
+        # The object's length and the number of held bytes at the last search, and the volumes that this
+        # search found.
         self._found: tuple[tuple[int | None, int], tuple[str, ...]] | None = None
         self._declare("volume", CaptureRegion(0, FRONT if everywhere else HEADERS))
 
     def look_behind(self) -> None:
-        """Declare the regions at the end, and between the front and the end.
+        """Declare the regions at the end of the disk, and between its front and its end.
 
-        Do nothing until the front is held, or if the front contains a volume or an optical disc.
+        Do nothing if the front is not held yet, or if the front contains a volume or an optical disc.
         """
         if not self._regions[0].complete or self._disk.has_region("volume_end") or self._explained:
             return
@@ -111,7 +112,7 @@ class DiskVolume:
     def view(self, size: int | None) -> RegionsView:
         """Return the whole disk as one volume.
 
-        If the object has another format, the view contains only bytes without guest data.
+        If the object has another format, the view contains only the bytes that cannot contain guest data.
         """
         front = b"" if self._everywhere else self._regions[0].data
         if front.startswith(VMDK):
@@ -130,7 +131,7 @@ class DiskVolume:
     def _explained(self) -> bool:
         """Whether the front contains a volume, or an optical disc's descriptor, which is at 32 KiB.
 
-        If so, the rest of the disk is not searched. The object's length is not used, because it can still be
+        If so, the rest of the disk is not searched. The object's length is not used, because it may still be
         unknown.
         """
         if self._regions[0].at(DISC_AT, 5) in DISCS:

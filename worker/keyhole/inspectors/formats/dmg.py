@@ -45,8 +45,8 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 
 SIGNATURE = b"koly"
 VERSION = 4
-#: The first bytes of a trailer: signature, version and size. Keyhole recognises a trailer that is cut off
-#: only if all of these bytes are there, because the four letters of the signature can occur by chance.
+#: The first bytes of a trailer: signature, version and size. If the trailer is cut off, Keyhole recognises it
+#: only if all of these bytes are present, because the four letters of the signature can occur by chance.
 TRAILER_START = SIGNATURE + VERSION.to_bytes(4, "big") + DMG_TRAILER_BYTES.to_bytes(4, "big")
 #: QEMU stores a disk's size in bytes as a signed 64-bit integer.
 MAX_SECTORS = (2**63 - 1) // SECTOR
@@ -67,7 +67,7 @@ class Trailer(NamedTuple):
         return int.from_bytes(self.data[at : at + length], "big")
 
     def part(self, at: int) -> ByteRange:
-        """Return the range of a part of the file, whose offset and length the trailer states at `at`."""
+        """Return the range of a part of the file. The trailer states the part's offset and length at `at`."""
         return ByteRange(self.number(at), self.number(at + 8))
 
 
@@ -135,7 +135,7 @@ class DMGInspector(FileInspector):
         return not self.stands and (other.IS_CONTAINER or self.is_cut)
 
     def defers(self, other: FileInspector) -> bool:
-        """Return whether the compressed stream that `other` recognises can be the disk's first data.
+        """Return whether the compressed stream that `other` recognises may be the disk's first data.
 
         Until the map has been read, the result is true for every compressed stream.
         """
@@ -254,7 +254,7 @@ class DMGInspector(FileInspector):
 
     @Remembered
     def _trailer(self) -> Trailer | None:
-        """The first complete trailer in the tail, which QEMU uses, or else a trailer that is cut off."""
+        """The first complete trailer in the tail, as in QEMU. If there is none, a trailer that is cut off."""
         tail = self.captured("tail")
         at = tail.find(SIGNATURE, 0, max(0, len(tail) - DMG_TRAILER_BYTES) + len(SIGNATURE))
         if at < 0 or len(tail) < DMG_TRAILER_BYTES:

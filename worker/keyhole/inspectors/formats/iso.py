@@ -59,8 +59,8 @@ ROCK_RIDGE = b"SP\x07\x01\xbe\xef"
 #: The length of a directory's first record in bytes, up to the end of the entry `SP`.
 ROOT_BYTES = 34 + len(ROCK_RIDGE)
 #: By default, the first range request for an object fetches at least this many bytes. The root directory and
-#: the UDF structures in this part need no further request. The UDF structures are captured before they are
-#: known to be needed, because in a stream they arrive before the anchor that points to them.
+#: the UDF structures in this part need no further request. In a stream, the UDF structures arrive before the
+#: anchor that points to them. So Keyhole captures these structures before it knows whether it needs them.
 FRONT_BYTES = 256 * 1024
 
 
@@ -263,7 +263,7 @@ class ISOInspector(FileInspector):
 
     @property
     def _root_offset(self) -> int:
-        """The offset of the root directory if it is after byte 32768 and near the front, else zero."""
+        """The offset of the root directory; zero unless it is after byte 32768 and near the front."""
         if self._primary is None or self._volume_size is None:
             return 0
         offset = int.from_bytes(self._primary[158:162], "little") * self._volume_size.block_size

@@ -4,7 +4,7 @@ A reader such as QEMU writes a block of the disk to the offset that the map stat
 stored there. If a map entry points to a header or a table, the guest can overwrite that header or table. The
 guest can then change the name of a backing file, or the offsets of other blocks. If two map entries point to
 the same offset, a write to one block changes the other block. If the reader then frees one of the two blocks,
-it reuses the space for other data, although the map still points to this space for the other block.
+it can reuse the space for other data, although the other block is still stored in this space.
 
 Maps have hundreds of thousands of entries. So each map is sorted once, and then searched by bisection.
 """
@@ -38,7 +38,8 @@ class Blocks:
 
     Args:
         name: The name of one block in findings, such as `a grain`.
-        places: The position of the first byte of each block, counted in units from `base`, in any order.
+        places: The position of each block's first byte, in units from `base`. The positions can be in any
+            order.
         length: The length of each block in bytes.
         unit: The length of a unit in bytes.
         base: The offset of position 0 in bytes.

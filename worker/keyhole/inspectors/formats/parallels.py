@@ -43,7 +43,8 @@ VERSION = 2
 #: At most this many bytes are read from the beginning of the BAT: 24,576 entries, which map 24 GiB of the
 #: disk with the usual cluster size of 1 MiB.
 MAX_BAT_BYTES = 96 * 1024
-#: If the BAT is longer, at most this many bytes are read from its end. They map 8 GiB of the disk.
+#: If the BAT is longer than `MAX_BAT_BYTES`, at most this many bytes are read from its end. They map 8 GiB of
+#: the disk.
 MAX_BAT_END_BYTES = 32 * 1024
 #: QEMU's limits (parallels_open).
 MAX_CLUSTER_SECTORS = (2**31 - 1) // 513
@@ -163,7 +164,8 @@ class ParallelsInspector(HeaderInspector):
     def _overlaps(self) -> list[Finding]:
         """Return findings on clusters that overlap the header, the BAT, the extension or another cluster."""
         # QEMU can write a cluster to the beginning of the data area and would then overwrite a header or BAT
-        # that extends into this area. So compare them with the area's first cluster, even if it is unused.
+        # that extends into this area. So compare the header and the BAT with the area's first cluster, even
+        # if this cluster is unused.
         data, extension = self._data_sector * SECTOR, self._u64(56) * SECTOR
         parts = [
             Part(0, HEADER_BYTES, "the header"),
@@ -191,7 +193,7 @@ class ParallelsInspector(HeaderInspector):
     def _usable(self) -> bool:
         """Whether the header has been read and its sizes are within QEMU's limits.
 
-        Only then are its offsets used.
+        If not, Keyhole does not use the header's offsets.
         """
         return (
             self.format_match

@@ -18,8 +18,8 @@ Source: QEMU, block/qcow.c, struct QCowHeader, qcow_open, get_cluster_offset, de
 Entries of both tables have 8 bytes. An L1 entry is the offset of an L2 table, or 0 if there is no L2 table.
 An L2 entry is the offset of a cluster, or 0 if the cluster is not allocated. If bit 63 of an L2 entry is set,
 the cluster is compressed. The entry then also contains the length of the compressed data in bytes. If the
-field "cluster bits" is n, the length has the n bits below bit 63. The remaining bits are the offset of the
-compressed data.
+field "cluster bits" is n, the n bits below bit 63 contain the length. The remaining bits are the offset of
+the compressed data.
 
 Wholeness: QEMU appends clusters and tables to the file. So the L2 table at the highest offset most probably
 points to the last cluster of the file. Keyhole reads only this L2 table. If the image has no other L2
@@ -46,11 +46,12 @@ MAX_NAME_END = 64 * 1024
 #: At most this many bytes are read from the beginning of the L1 table: 16,384 entries, which map 32 GiB of
 #: the disk in QEMU's layout.
 MAX_L1_BYTES = 128 * 1024
-#: If the L1 table is longer, at most this many bytes are read from its end. They map 16 GiB of the disk.
+#: If the L1 table is longer than `MAX_L1_BYTES`, at most this many bytes are read from its end. They map 16
+#: GiB of the disk.
 MAX_L1_END_BYTES = 64 * 1024
 #: The end of the L1 table is read only if the table begins at or before this offset. A table that begins
-#: later is unusual, because QEMU writes the table right after the backing file's name, and its end would need
-#: an additional range request.
+#: later is unusual, because QEMU writes the table right after the backing file's name. Reading the end of
+#: such a table would need an additional range request.
 MAX_L1_START = 64 * 1024
 #: QEMU's limit for the L1 table (qcow_open: INT_MAX bytes).
 MAX_L1_ENTRIES = (2**31 - 1) // 8
@@ -189,7 +190,7 @@ class QcowV1Inspector(HeaderInspector):
     def _usable(self) -> bool:
         """Whether the header has been read and its sizes are within QEMU's limits.
 
-        Only then are its offsets used.
+        If not, Keyhole does not use the header's offsets.
         """
         return (
             self.format_match
@@ -224,7 +225,10 @@ class QcowV1Inspector(HeaderInspector):
 
     @property
     def _name_followed(self) -> bool:
-        """Whether the backing file's name has a valid offset and length. Only then is the name read."""
+        """Whether the backing file's name has a valid offset and length.
+
+        If not, Keyhole does not read the name.
+        """
         offset, length = self._u64(8), self._u32(16)
         in_place = offset >= HEADER_BYTES and offset + length <= MAX_NAME_END
         return 0 < length <= MAX_NAME_BYTES and in_place

@@ -58,7 +58,7 @@ BACKING_FILE, NEED_CHECK, NO_PROBE = 1, 2, 4
 FEATURE_NAMES = {BACKING_FILE: "backing_file", NEED_CHECK: "need_check", NO_PROBE: "backing_format_no_probe"}
 CLUSTER_SIZES = frozenset(1 << bits for bits in range(12, 27))
 TABLE_SIZES = frozenset({1, 2, 4, 8, 16})
-#: The L2 entry that means a cluster of zeros.
+#: The value of an L2 entry for a cluster of zeros.
 ZEROS = 1
 
 
@@ -190,7 +190,10 @@ class QEDInspector(HeaderInspector):
 
     @property
     def _usable(self) -> bool:
-        """Whether the header has been read and its sizes are valid. Only then are its offsets used."""
+        """Whether the header has been read and its sizes are valid.
+
+        If not, Keyhole does not use the header's offsets.
+        """
         return (
             self.format_match
             and len(self.captured("header")) == HEADER_BYTES
@@ -226,7 +229,7 @@ class QEDInspector(HeaderInspector):
     def _name_followed(self) -> bool:
         """Whether there is a backing file, and its name has a valid offset and length.
 
-        Only then is the name read.
+        If not, Keyhole does not read the name.
         """
         offset, length = self._u32(56), self._u32(60)
         in_place = offset >= HEADER_BYTES and offset + length <= min(self._header_bytes, MAX_NAME_END)
@@ -239,7 +242,7 @@ class QEDInspector(HeaderInspector):
     # The tables
 
     def _read_l1(self) -> list[tuple[int, int]]:
-        """Return the value of `_l2_tables` for the L2 tables that the captured L1 table points to."""
+        """Return the L2 tables that the captured L1 table points to, in the form of `_l2_tables`."""
         most = self._table_bytes // 8
         clusters = -(-self._u64(48) // self._cluster_bytes)
         return [

@@ -30,10 +30,10 @@ from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.view import RegionsView
 
-#: Two sectors of 4,096 bytes. They contain the headers of all types of partition tables, except the headers
-#: of some Apple partition maps.
+#: The length of two sectors of 4,096 bytes. Two such sectors contain the headers of all types of partition
+#: tables, except the headers of some Apple partition maps.
 TABLES_BYTES: Final = 8192
-#: How many first bytes of an unrecognised object are reported.
+#: The report on an unrecognised object contains this many of its first bytes.
 FRONT_REPORTED: Final = 4096
 #: The tables of an object whose first bytes have not all been read yet.
 UNKNOWN: Final = DiskFront()
@@ -116,7 +116,10 @@ class RawDiskInspector(FileInspector):
         return first if used_bytes(first) else b"" if used_bytes(held) else held
 
     def missing_but_between(self) -> list[ByteRange]:
-        """Return the missing ranges, except the ranges between front and end. Superblocks are rare there."""
+        """Return the missing ranges, except the ranges between front and end.
+
+        Disks with a superblock in those ranges are rare.
+        """
         return [gap for name in self._but_between for gap in self.region(name).gaps(self._size)]
 
     @property

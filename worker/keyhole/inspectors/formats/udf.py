@@ -53,8 +53,8 @@ APART = 2048
 LARGEST_BLOCK = 32_768
 #: Groups of block sizes, in the order in which Keyhole tries them. All sizes of a group are tried at once,
 #: because reading all their anchors needs no more requests than reading one anchor. If a disc also has ISO
-#: 9660, `BRIDGE_BLOCK_SIZES` is used, which tries 2,048 bytes before 1,024, because such discs usually have
-#: blocks of 2,048 bytes.
+#: 9660, Keyhole uses `BRIDGE_BLOCK_SIZES` instead. These groups contain 2,048 bytes before 1,024, because
+#: discs with ISO 9660 usually have blocks of 2,048 bytes.
 BLOCK_SIZES = ((512,), (1024, 2048))
 BRIDGE_BLOCK_SIZES = ((512,), (2048,), (1024,))
 

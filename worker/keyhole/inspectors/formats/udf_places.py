@@ -4,7 +4,7 @@ The anchor is the descriptor that points to the other descriptors. It is usually
 states the block size. The recognition sequence (the first descriptors of the disc) shows which block sizes
 are possible. Keyhole searches block 256 for each of these block sizes. If no anchor is found, Keyhole
 searches the last block N, and the block N - 256. All tools write an anchor to block 256, but on a rewritable
-disc, other data can have overwritten this anchor.
+disc, other data may have overwritten this anchor.
 """
 
 from collections.abc import Iterator, Sequence

@@ -156,9 +156,10 @@ class VDIInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """Proven once the header and the object's length are known.
 
-        The block map is not needed, because the header states how many blocks the object contains. Sampled if
-        a thorough inspection has read only a part of the block map. If the object is too short for the
-        blocks, `checks` reports this, and `Inspection` then does not report the image as whole.
+        The block map is not needed, because the header states how many blocks the object contains. But a
+        thorough inspection must read the whole block map. If it read only a part of the map, the result is
+        sampled. If the object is too short for the blocks, `checks` reports this, and `Inspection` then does
+        not report the image as whole.
         """
         header = self._header
         if not self._read or self._size is None or header.variant:

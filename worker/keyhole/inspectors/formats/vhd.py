@@ -21,9 +21,9 @@ A dynamic or differencing image has a dynamic header, 1,024 bytes, at the offset
 The block table has a u32 for each block: the sector of the block's bitmap, or all ones if the block is not
 allocated. The data of the block follow the bitmap.
 
-Wholeness: programs that create a VHD write the footer at its end after everything else. A fixed image is
-whole if the number of bytes before the footer is the size that the footer states. A dynamic or differencing
-image is whole if the footer equals its copy at offset 0, and no block ends after the beginning of the footer,
+Wholeness: programs that create a VHD write the footer last, at the end of the file. A fixed image is whole if
+the number of bytes before the footer is the size that the footer states. A dynamic or differencing image is
+whole if the footer equals its copy at offset 0, and no block ends after the beginning of the footer,
 according to the part of the block table that has been read.
 """
 
@@ -104,7 +104,7 @@ class VHDInspector(FileInspector):
         return self._sizes_by_reader.get(READERS[0], 0)
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the virtual sizes for the readers that use another size than `virtual_size`; see `Facts`."""
+        """Return the virtual size of each reader that uses a size other than `virtual_size`; see `Facts`."""
         usual = self.virtual_size
         return {reader: size for reader, size in self._sizes_by_reader.items() if size != usual}
 
@@ -269,7 +269,7 @@ class VHDInspector(FileInspector):
         ]
         if self._end_footer and table.blocks_end <= self.actual_size:
             # If a block ends after the object's end, the object is truncated, and the finding above reports
-            # this. Only in other objects, compare the blocks with the footer.
+            # this. So compare the blocks with the footer only if the object is not truncated.
             parts.append(Part(self._end_offset, self.actual_size, "the footer"))
         yield from overlaps(parts, table.blocks)
 

@@ -63,7 +63,7 @@ class Footer(NamedTuple):
     def whole(self) -> bool:
         """Whether the footer has been read.
 
-        Its last byte can be missing, because old versions of Virtual PC left it out.
+        The footer's last byte may be missing, because old versions of Virtual PC did not write this byte.
         """
         return len(self.raw) >= FOOTER_BYTES - 1
 

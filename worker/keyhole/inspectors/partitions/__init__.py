@@ -1,1 +1,4 @@
-"""Parsers for the partition tables in an object's first sectors. The tables have libblkid's names."""
+"""Parsers for the partition tables in an object's first sectors.
+
+Keyhole uses libblkid's names for the types of tables.
+"""

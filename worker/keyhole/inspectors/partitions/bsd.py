@@ -26,7 +26,7 @@ from keyhole.inspectors.partitions.table import Partition, Table
 MAGIC = (0x82564557).to_bytes(4, "little")
 PLACES = (512, 64, 128)
 LABEL_BYTES, ENTRY_BYTES = 148, 16
-#: The largest number of partitions that a BSD system writes.
+#: The largest number of partitions in the labels that BSD systems write.
 MOST_PARTITIONS = 22
 SECTORS = (512, 1024, 2048, 4096)
 
@@ -69,7 +69,7 @@ def _entries(label: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
 def _end(label: bytes) -> int:
     """Return the length of the disk in bytes.
 
-    This is the stated length, or the end of the last partition if that is larger.
+    Usually the label states this length. If a partition ends later, the disk ends with that partition.
     """
     counted: int = unpack_from("<I", label, 60)[0]
     whole = [first + sectors for sectors, first, *_ in _entries(label) if sectors]

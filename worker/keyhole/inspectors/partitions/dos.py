@@ -22,7 +22,7 @@ Readers treat unusual entries as follows, and Keyhole reports these findings:
 | type EE | assume a GPT; Linux and UEFI require that the entry begins at sector 1 | `structure` if no entry of this type begins at sector 1 |
 | partitions overlap | parted rejects the entries, all other readers accept them | `structure`, as information |
 
-libblkid also recognises a table without partitions. A table is named `PMBR` if an entry has type EE. The
+libblkid recognises a table even if it has no partitions. A table is named `PMBR` if an entry has type EE. The
 module `gpt` decides whether there is a GPT. The boot sectors of FAT, NTFS and exFAT end with 55 AA, too, so
 the caller must check whether the sector belongs to a volume of these types.
 """  # noqa: E501 - the rows of the table are one line each
@@ -37,7 +37,7 @@ from keyhole.inspectors.partitions.table import Partition, Table, odd, overlappi
 MBR_BYTES = SECTOR = 512
 ENTRY_BYTES = 16
 PLACES = range(446, 510, ENTRY_BYTES)
-#: The types of the four entries in an MBR.
+#: The slice of the MBR that contains the types of the four entries.
 KINDS = slice(PLACES.start + 4, PLACES.stop, ENTRY_BYTES)
 #: An entry that is all zeros.
 EMPTY = bytes(ENTRY_BYTES)
@@ -73,8 +73,8 @@ def parse(front: bytes) -> Table | None:
     if entries is None:
         return None
     long = [entry for entry in entries if entry.sectors and entry[2:] != FREEBSD_FAKE]
-    # sfdisk treats an entry of type 0 as deleted, but Linux ignores the types. So leave out the entries of
-    # type 0, unless all entries have this type.
+    # sfdisk treats an entry of type 0 as deleted, but Linux uses entries of every type. So leave out the
+    # entries of type 0 if there is an entry of another type.
     used = [entry for entry in long if entry.kind] or long
     partitions = tuple(Partition(entry.first * SECTOR, entry.sectors * SECTOR) for entry in used)
     return Table(

@@ -9,9 +9,10 @@ Source: UEFI Specification 2.10, section 5.3. All fields are little-endian.
 | last sector | 92 … sector | backup header: like the primary header, but the fields for its own sector and for the backup's sector are exchanged |
 
 A sector has 512 or 4,096 bytes. The offset of the header shows the sector size. A disk can have one table for
-each sector size. The disk's content then depends on the sector size with which the disk is attached, and
-Keyhole uses the first intact table. Keyhole reads the backup header from the sector that the primary header
-states. After a disk has grown, this sector is no longer the object's last sector.
+each sector size. Which table is used then depends on the sector size with which the disk is attached. Keyhole
+uses an intact table, and prefers the table for sectors of 512 bytes if both tables are intact. Keyhole reads
+the backup header from the sector that the primary header states. After a disk has grown, this sector is no
+longer the object's last sector.
 
 Linux and libblkid accept only entries of 128 bytes. sgdisk accepts a header without a protective MBR.
 """  # noqa: E501 - the rows of the table are one line each
@@ -72,7 +73,10 @@ class GPTHeader(NamedTuple):
 
     @classmethod
     def parse(cls, sector: int, data: bytes) -> "GPTHeader":
-        """Return the header in `data`, the content of a sector. Without a signature, it is not `intact`."""
+        """Return the header in `data`, the content of a sector.
+
+        If the sector does not have the signature of a header, `intact` is false.
+        """
         size, checksum, *fields = FIELDS.unpack_from(data.ljust(FIELDS.size, b"\0"))
         intact = (
             data.startswith(SIGNATURE)
@@ -122,7 +126,7 @@ class GPTHeader(NamedTuple):
         """
         if not self.in_bounds or len(entries) < self.entries_bytes:
             return Table("gpt", self.sector, ())
-        # Usually most entries are not in use and all zeros. They are at the end, so leave them out.
+        # Usually most entries are unused, all zeros, and at the end. So leave out the zeros at the end.
         places = range(0, used_bytes(entries[: self.entries_bytes]), self.entry_bytes)
         used = [at for at in places if not entries.startswith(UNUSED, at)]
         spans = [unpack_from("<QQ", entries, at + 32) for at in used]
@@ -184,8 +188,9 @@ def parse(front: bytes, *, protected: bool) -> GPTHeader | None:
 
     Args:
         front: The object's first 8,192 bytes: two sectors of 4,096 bytes.
-        protected: Whether the MBR announces a GPT. If it does not, only an intact header for sectors of 512
-            bytes is returned, because sgdisk accepts this header without a protective MBR.
+        protected: Whether the MBR announces a GPT. If the MBR does not announce a GPT, the function returns
+            only an intact header for sectors of 512 bytes, because sgdisk accepts such a header without a
+            protective MBR.
     """
     headers = [
         GPTHeader.parse(sector, front[sector : 2 * sector])

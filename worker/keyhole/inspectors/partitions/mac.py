@@ -36,7 +36,7 @@ REACH = 2 * 65536 + ENTRY_BYTES
 
 
 def reaches(front: bytes) -> bool:
-    """Return whether the object can have a map whose second entry ends after `front`."""
+    """Return whether the object can have a map whose second entry ends after the end of `front`."""
     return front.startswith(SIGNATURE) and int.from_bytes(front[2:4], "big") > len(front) // 2 - ENTRY_BYTES
 
 

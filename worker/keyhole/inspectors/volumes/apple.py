@@ -16,8 +16,9 @@ Format" (volume header, HFS wrapper); "Apple File System Reference", nx_superblo
 
 Keyhole checks the same fields as libblkid 2.41, with these exceptions:
 
-- In an HFS+, libblkid checks only the two bytes of the magic number and that the block size is at least 512.
-  About one in 30,000 random sectors passes these checks, so Keyhole also checks the version, like Linux.
+- In an HFS+, libblkid checks only the magic number, which has two bytes, and whether the block size is at
+  least 512. About one in 30,000 random sectors passes these checks, so Keyhole also checks the version, like
+  Linux.
 - In a wrapped HFS+, libblkid also reads the volume header inside the wrapper, at the place that the wrapper
   states. Keyhole reads only the wrapper.
 - Some versions of libblkid do not check the checksum of apfs. Keyhole recognises an apfs with a wrong

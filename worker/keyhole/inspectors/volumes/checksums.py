@@ -1,4 +1,4 @@
-"""The checksums of superblocks that neither Python's library nor google-crc32c provides."""
+"""Computes checksums of superblocks for which neither Python's library nor google-crc32c has a function."""
 
 from itertools import accumulate
 from struct import unpack_from

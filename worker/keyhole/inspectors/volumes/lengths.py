@@ -50,7 +50,7 @@ from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 
 KIB, MIB = 1024, 1024**2
-#: A sector, block or cluster has at most two to the power of this many bytes.
+#: The largest valid binary logarithm of a size in bytes, for sectors, blocks and clusters.
 LARGEST_LOG = 32
 
 
@@ -250,8 +250,8 @@ def _bluestore(_superblock: Superblock, _place: Place, view: View) -> int:
     return Superblock(view.read(82, 8)).le(0, 8)
 
 
-#: The beginning of the pair for `asize` in a label's list: the name's length, the name, the type (a 64-bit
-#: number), and how many numbers follow (one).
+#: The bytes before the value of `asize` in a ZFS label, which contains a list of names and values: the name's
+#: length, the name, the value's type (a 64-bit number), and how many numbers follow (one).
 ZFS_ASIZE = b"\0\0\0\5asize\0\0\0\0\0\0\x08\0\0\0\1"
 ZFS_LABEL, ZFS_LABEL_BYTES = 16 * KIB, 112 * KIB
 ZFS_AROUND = 4 * MIB + 512 * KIB

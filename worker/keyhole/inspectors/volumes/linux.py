@@ -84,9 +84,9 @@ def _is_test(superblock: Superblock) -> bool:
 
 
 def _known(superblock: Superblock, incompatible: int) -> bool:
-    """Return whether a file system (ext2 or ext3) supports all features that are set.
+    """Return whether a file system, ext2 or ext3, supports all features that the superblock sets.
 
-    `incompatible` has the incompatible features that this file system supports.
+    `incompatible` contains the incompatible features that this file system supports.
     """
     return not superblock.le(96, 4) & ~incompatible and not superblock.le(100, 4) & ~EXT3_READ_ONLY
 

@@ -21,10 +21,10 @@ sections 3.1 and 3.4; for NTFS and HPFS, Linux's fs/ntfs3/ntfs.h and fs/hpfs/hpf
 Encryption (BDE) format", sections 2.1 to 2.3.
 
 Keyhole checks the same fields as libblkid 2.41, but it does not read the structures that the boot sector
-points to. These are the MFT, which Windows places 3 GiB after the beginning of the volume, BitLocker's
-metadata, and the sector that states the free space of a FAT32. Linux also mounts a FAT32 without that sector.
-Keyhole recognises an exFAT even if the bytes @0 or the checksum of the boot region are wrong, and reports it
-as damaged.
+points to: the MFT, which Windows places 3 GiB after the beginning of the volume, BitLocker's metadata, and
+the sector that states the free space of a FAT32. Linux also mounts a FAT32 without that sector. Keyhole
+recognises an exFAT even if the bytes @0 or the checksum of the boot region are wrong, and reports it as
+damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from struct import unpack_from
@@ -160,7 +160,8 @@ NTFS = Signature("ntfs", (Place(0, SECTOR, b"NTFS    ", 3),), _ntfs_sound)
 HPFS_SPARE = ByteRange(8704, 4)
 BITLOCKER_NAME = b"-FVE-FS-"
 BITLOCKER_VISTA = b"\xeb\x52\x90-FVE-FS-"
-#: Maps the first bytes of the volume to the offset of the GUID. The metadata's offset follows the GUID.
+#: Maps the first bytes of a BitLocker volume to the offset of its GUID. The metadata's offset follows the
+#: GUID.
 BITLOCKER_GUIDS_AT = {b"\xeb\x58\x90-FVE-FS-": 160, b"\xeb\x58\x90MSWIN4.1": 424}
 #: The GUID is 4967D63B-2E29-4AD8-8399-F6A339E3D001, or 92A84D3B-DD80-4D0E-9E4E-B1E3284EAED8 if BitLocker
 #: encrypts only the used space.

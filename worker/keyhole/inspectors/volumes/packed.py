@@ -1,4 +1,4 @@
-"""The signatures of read-only file systems, which a tool packs once.
+"""The signatures of read-only file systems, which are written once and not changed later.
 
 Offsets and lengths are in bytes. A superblock's offset counts from the beginning of the volume, a field's
 offset (after `@`) from the beginning of the superblock. All fields are little-endian, except those of romfs
@@ -16,10 +16,10 @@ Sources: the Linux kernel's headers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_f
 erofs_superblock_csum_verify), include/uapi/linux/cramfs_fs.h, include/uapi/linux/romfs_fs.h; "The squashfs
 format" for version 3.
 
-Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid recognises only a cramfs of up to
-64 KiB, and checks the CRC of all of it. Keyhole checks instead that the superblock contains the text that
-mkfs writes, or that its root is a directory, which Linux requires. Keyhole recognises an erofs or a romfs
-with a wrong checksum, like libblkid up to 2.39, and reports it as damaged.
+Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid recognises a cramfs only if it
+has at most 64 KiB, and checks the CRC of the whole file system. Keyhole checks instead that the superblock
+contains the text that mkfs writes, or that its root is a directory, which Linux requires. Keyhole recognises
+an erofs or a romfs with a wrong checksum, like libblkid up to 2.39, and reports it as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.volumes.checksums import big_endian_sum, inverted_crc32c

@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 def _nothing_more(_superblock: Superblock, _place: Place, _view: View) -> bool:
-    """Accept every superblock, for types of which only the magic number is checked."""
+    """Return true for every superblock. Types use this function if only their magic number is checked."""
     return True
 
 
@@ -55,16 +55,16 @@ class Signature:
         sound: Returns whether the fields of a superblock with the magic number are consistent. It checks each
             field that a version of libblkid checks, or that the operating system of this file system checks.
             The function reads only the superblock, the ranges in `reads`, and the number of bytes in
-            `behind`. It must return false if it needs bytes that are not known.
-        intact: Returns whether a sound superblock also has the correct checksum. Some readers check this, and
-            some do not.
+            `behind`. It must return false if it needs bytes that have not been read yet.
+        intact: Returns whether a sound superblock also has the correct checksum. Some readers check the
+            checksum, and some do not.
         tail: Returns the places near the end of a volume of the given size in bytes. It is not called for
             volumes that are smaller than `smallest`.
         smallest: The minimum size of a volume of this type in bytes.
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
         possible: A test that every volume of this type passes and that takes less time than reading the
-            superblock. A type without a magic number needs this test. Without the test, Keyhole would examine
-            the superblock in every volume.
+            superblock. A type without a magic number needs this test. Without the test, Keyhole would read
+            the fields of a possible superblock in every volume.
         behind: The number of bytes, from a place's offset on, that `sound` and `intact` read. It is zero if
             they read no more than the superblock.
     """
@@ -86,7 +86,7 @@ class Signature:
     def holds(self, place: Place, view: View) -> bool:
         """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
-            return False  # if the size is unknown, the volume can be too small
+            return False  # if the size is unknown, the volume may be too small
         if self.possible is not None and not self.possible(view):
             return False
         superblock = Superblock(view.read(place.offset, place.length))

@@ -7,7 +7,7 @@ page. The page size depends on the machine: 4, 8, 16, 32 or 64 KiB. Numbers have
 |---|---|---|
 | swap | `SWAP-SPACE` | none: this is version 0 |
 | swap | `SWAPSPACE2` | the version u32@1024 is 1 in one of the two byte orders; the last page u32@1028 is not zero |
-| swsuspend | `S1SUSPEND`, `S2SUSPEND`, `ULSUSPEND`, `LINHIB0001` | none: suspending replaces the magic number of the swap space by this one, and stores the replaced number elsewhere |
+| swsuspend | `S1SUSPEND`, `S2SUSPEND`, `ULSUSPEND`, `LINHIB0001` | none: when Linux suspends, it replaces the magic number of the swap space by this magic number, and stores the replaced number elsewhere |
 | swsuspend | ED C3 02 E9 98 56 E5 0C @0 | none: TuxOnIce does not replace the magic number of the swap space |
 
 Sources: the Linux kernel's include/linux/swap.h (union swap_header) and kernel/power/swap.c (HIBERNATE_SIG);

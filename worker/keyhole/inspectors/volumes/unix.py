@@ -16,8 +16,8 @@ Sources: FreeBSD's sys/ufs/ffs/fs.h and Linux's fs/ufs/ufs_fs.h; Linux's include
 bfs_fs.h, fs/befs/befs_fs_types.h; "Practical File System Design with the Be File System", chapter 4.
 
 Keyhole checks the same fields as libblkid 2.41, except for befs. libblkid also reads the inode of the root
-directory, at the place that the superblock states. Keyhole does not, and checks instead that the sizes in the
-superblock are consistent.
+directory, at the place that the superblock states. Keyhole does not read this inode. Instead, it checks that
+the sizes in the superblock are consistent.
 """  # noqa: E501 - the rows of the table are one line each
 
 from typing import NamedTuple
@@ -62,7 +62,10 @@ EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
 
 
 class MinixSizes(NamedTuple):
-    """The sizes in a superblock. All are in blocks, except `inodes` (a number of inodes) and `zone_size`."""
+    """The sizes in a superblock.
+
+    All sizes are in blocks, except `inodes` (a number of inodes) and `zone_size`.
+    """
 
     inodes: int
     blocks: int

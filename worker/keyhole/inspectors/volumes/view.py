@@ -16,7 +16,7 @@ class View(Protocol):
 
     @property
     def front(self) -> bytes:
-        """The first bytes of the volume, without a copy. More bytes can have been read."""
+        """The first bytes of the volume, without a copy. Other bytes may also have been read."""
         ...
 
     def read(self, offset: int, length: int) -> bytes:

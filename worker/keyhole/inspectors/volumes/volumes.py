@@ -138,7 +138,7 @@ def marked(front: bytes) -> list[Marked]:
 
 
 def damaged(view: View) -> tuple[str, ...]:
-    """Return those types of a volume for which no superblock has a correct checksum."""
+    """Return each type for which all superblocks in a volume have a wrong checksum."""
     if not _is_large_enough(view):
         return ()
     found = _found(view)
@@ -190,12 +190,12 @@ def far(size: int | None) -> tuple[ByteRange, ...]:
 
 
 def _within_front(front: bytes) -> int:
-    """Return for how many of the offsets in `_FIXED` all magic numbers end within `front`."""
+    """Return the number of offsets in `_FIXED` whose magic numbers all end within `front`."""
     return bisect_right(_ENDS_OF_MAGICS, len(front))
 
 
 def _marked_elsewhere(view: View) -> Iterator[Marked]:
-    """Yield each place that `marked(view.front)` does not search and that contains the magic number."""
+    """Yield the places that contain a magic number, except the places that `marked(view.front)` searches."""
     for at, magics, longest, candidates in _FIXED[_within_front(view.front) :]:
         held = view.read(at, longest)
         if held.startswith(magics):

@@ -1,4 +1,4 @@
-"""Parses the JSON metadata of LUKS version 2, which an attacker can have written.
+"""Parses the JSON metadata of LUKS version 2, which an attacker may have written.
 
 Source: "LUKS2 On-Disk Format Specification" 1.1.1, chapter 3 "JSON Metadata". LUKS2 stores numbers of bytes
 as strings of decimal digits, because some JSON parsers cannot represent large numbers exactly.
@@ -18,9 +18,9 @@ from keyhole.inspectors.text import printable
 MAX_KEYSLOTS = MAX_SEGMENTS = 32
 #: At most this many requirements are reported. LUKS2 defines four requirements.
 MAX_REQUIREMENTS = 8
-#: The largest number of commas in the JSON text, as a measure for the number of values. A volume with as many
-#: key slots, segments, digests and tokens as cryptsetup allows has about two thousand values. Without this
-#: limit, parsing the values that fit into 256 KiB would take more than 10 ms.
+#: The largest number of commas in the JSON text. The number of commas shows roughly how many values the text
+#: contains. A volume with as many key slots, segments, digests and tokens as cryptsetup allows has about two
+#: thousand values. Without this limit, parsing the values that fit into 256 KiB would take more than 10 ms.
 MAX_VALUES = 10_000
 #: The number of digits of the largest 64-bit number.
 MAX_DIGITS = 20
@@ -41,7 +41,8 @@ class Segment:
     size: int | None
     encryption: str
     sector_size: int
-    #: Whether integrity tags are stored between the data, so that the disk is smaller than the segment.
+    #: Whether integrity tags are stored between the data, which means that the disk is smaller than the
+    #: segment.
     has_integrity: bool
     #: Whether the segment is only a backup, which LUKS2 needs to recover an interrupted re-encryption.
     is_backup: bool

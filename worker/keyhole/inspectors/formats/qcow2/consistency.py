@@ -34,8 +34,8 @@ def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
         return
     tables = ascending(maps.l2_tables)
     counted = _counted(tables)
-    # If n L1 entries point to an L2 table, each entry of this table counts as n references to a cluster. So
-    # the clusters are grouped by n.
+    # If n L1 entries point to the same L2 table, each entry of this table adds n references to its cluster.
+    # So the clusters are grouped by n.
     groups = {
         times: maps.mapped_by(offset for offset, count in counted if count == times)
         for times in sorted({count for _, count in counted})

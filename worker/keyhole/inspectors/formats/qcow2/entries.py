@@ -1,4 +1,4 @@
-"""The entries of a qcow2's L2 tables, and the clusters that they point to.
+"""The entries of a qcow2's L2 tables, and the clusters that the entries point to.
 
 Source: QEMU, docs/interop/qcow2.txt, sections "Cluster mapping", "Extended L2 Entries".
 
@@ -97,7 +97,7 @@ def mapped(tables: Iterable[bytes], cluster_bits: int, *, extended: bool, versio
 
 
 def _in_place(entries: "array[int]", cluster_bits: int) -> bool:
-    """Return whether two entries point to the same cluster and one states that the refcount is one."""
+    """Return whether entries share a cluster although one of them states that the refcount is one."""
     spend(CALL)
     # Each value consists of the cluster's number and, as the lowest bit, bit 63 of the entry.
     marked = ascending(

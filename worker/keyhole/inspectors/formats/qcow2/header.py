@@ -44,8 +44,9 @@ FIELDS_IN_V2 = (0, 0, 0, 4, HEADER_BYTES_V2)
 
 #: The specification's limit for the length of a backing file's name.
 MAX_NAME_BYTES = 1023
-#: At most this many bytes of header extensions are read. The extensions are between the header and the
-#: backing file's name or the end of the first cluster. QEMU writes less than 1 KiB of extensions.
+#: At most this many bytes of header extensions are read. The area for extensions begins after the header. It
+#: ends where the backing file's name begins, or at the end of the first cluster if the name is not in this
+#: cluster. QEMU writes less than 1 KiB of extensions.
 MAX_EXTENSION_BYTES = 16 * 1024
 #: At most this many extensions are read. QEMU writes at most six kinds of extension, each kind once.
 MAX_EXTENSIONS = 32
@@ -192,6 +193,7 @@ class Extensions(NamedTuple):
                 return cls(tuple(entries), ended=True)
             entries.append((kind, area[position : position + size]))
             position += -(-size // 8) * 8
-        # If the object ends within the area, another check reports this, so it is not an error here.
+        # If the object ends within the area, another check reports this, so the missing bytes are not an
+        # error here.
         short = len(area) < length and len(entries) < MAX_EXTENSIONS
         return cls(tuple(entries), short or length <= position < MAX_EXTENSION_BYTES)

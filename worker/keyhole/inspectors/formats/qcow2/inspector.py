@@ -4,7 +4,7 @@ Source: QEMU, docs/interop/qcow2.txt, sections "Header", "Header extensions", "H
 
 Wholeness: the last refcount block shows which cluster is the last one in use, because the block's last
 nonzero refcount belongs to this cluster. The last cluster in use must begin inside the object. The end of
-this cluster can be missing, because QEMU does not pad a file to whole clusters. The module `maps` states
+this cluster may be missing, because QEMU does not pad a file to whole clusters. The module `maps` states
 which other tables are read.
 """
 
@@ -128,7 +128,7 @@ class QcowInspector(HeaderInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """`PROVEN` if the refcount table and its last block were read completely, `SAMPLED` if only in part.
+        """`PROVEN` if the refcount table and its last block were read completely, `SAMPLED` if only partly.
 
         For a thorough inspector, it is `PROVEN` only if all tables were read.
         """

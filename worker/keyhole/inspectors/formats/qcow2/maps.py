@@ -53,7 +53,10 @@ SNAPSHOT_BYTES = 40
 
 
 class Snapshot(NamedTuple):
-    """A snapshot's L1 table, and the size of its disk in bytes, or `None` if the entry does not state it."""
+    """The L1 table of a snapshot, and the size of the snapshot's disk in bytes.
+
+    The size is `None` if the entry does not state it.
+    """
 
     l1: ByteRange
     disk_bytes: int | None
@@ -78,7 +81,8 @@ class QcowMaps:
         self.header = header
         self.remembered = inspector.remembered
         self._inspector = inspector
-        # The names of the regions that have been selected. A region without bytes is not declared.
+        # The names of the regions that have been selected. If a table has no bytes, the name of its region is
+        # in this set, but the region is not declared.
         self._selected: set[str] = set()
 
     # Declaring what is read
@@ -247,7 +251,7 @@ class QcowMaps:
 
     @Remembered
     def l2_tables(self) -> "array[int]":
-        """The offset of an L2 table for each L1 entry that points to an L2 table."""
+        """For each L1 entry that points to an L2 table, the offset of this L2 table."""
         offsets = array("Q")
         for table in self._l1_tables:
             offsets.extend([entry & L1_OFFSET for entry in table if entry & L1_OFFSET])

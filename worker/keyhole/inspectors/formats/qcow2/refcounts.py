@@ -33,7 +33,7 @@ class Refcounts:
         bits: The width of a refcount in bits.
         per_block: The number of refcounts in a block.
         table: The entries of the refcount table that have been read: offsets of blocks, or zero for no block.
-            Zeros at the end can be left out.
+            Callers may leave out the zeros at the end.
         blocks: The blocks that have been read completely, by their offset.
         known: The number of blocks whose entries in the refcount table have been read; `ALL_BLOCKS` if the
             whole table has been read.

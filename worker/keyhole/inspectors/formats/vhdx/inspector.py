@@ -143,7 +143,7 @@ class VHDXInspector(FileInspector):
             self.new_region("bat", CaptureRegion(bat.offset, min(bat.length, most)))
 
     def _intact_region_table(self) -> bytes | None:
-        """Return the first intact region table, or `None` until it is read or if the object ends before it.
+        """Return the first intact region table, or `None` if it has not been read.
 
         Raises:
             ImageFormatError: Both region tables are read, and neither is intact.

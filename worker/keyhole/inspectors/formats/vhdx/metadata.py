@@ -49,7 +49,10 @@ FIXED, DYNAMIC, DIFFERENCING = "fixed", "dynamic", "differencing"
 
 
 class Disk(NamedTuple):
-    """The disk that the metadata describe. Sizes are in bytes. A size of zero is unknown or out of bounds."""
+    """The disk that the metadata describe.
+
+    Sizes are in bytes. A size is zero if it is unknown or out of bounds.
+    """
 
     size: int
     stated_block_size: int

@@ -29,7 +29,7 @@ sector number of 4 bytes, or 0 if there is no table or grain.
 
 The descriptor of the disk is another object. In newer disks only the descriptor names the parent, so an
 extent can have a parent that the extent does not name. Nevertheless, QEMU searches the 20 sectors after the
-first sector of the extent for a descriptor, and opens the parent that is named there.
+first sector of the extent for a descriptor, and opens the parent that this descriptor names.
 
 Wholeness: the object must contain the grains that the table at the highest sector points to. Writers append
 tables and grains, so this table most probably points to the last grain. The wholeness is proven if the extent
@@ -71,8 +71,8 @@ TABLE_BYTES = 4 * TABLE_ENTRIES
 MAX_GRAIN_SECTORS = 0x200000
 #: The largest number of entries in a grain directory that QEMU accepts (block/vmdk.c, vmdk_add_extent).
 MAX_ENTRIES = 32 * 1024 * 1024
-#: How many bytes of the grain directory are read: 16,384 entries, which are 32 GiB of disk at the usual grain
-#: size of one sector.
+#: How many bytes of the grain directory are read: 16,384 entries, which map 32 GiB of the disk at the usual
+#: grain size of one sector.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 #: The entry of a table or a grain that does not exist.
@@ -214,7 +214,7 @@ class COWDInspector(HeaderInspector):
 
     @property
     def _parent(self) -> str | None:
-        """The parent's name, which can be empty; `None` if a root extent contains only its geometry there."""
+        """The parent's name, which can be empty; `None` if a root extent contains only its geometry here."""
         area = self.captured("header")[NAME_AT:NAME_END]
         if self._u32(8) & ROOT:
             # A root extent has a geometry here, followed by zeros. If there are other bytes after the

@@ -10,8 +10,9 @@ that at least one reader would use:
 - Readers in C stop at the first NUL, but readers that search the bytes do not. So Keyhole also reads the text
   after a NUL.
 - Some readers distinguish upper and lower case in names, others do not. So Keyhole ignores case.
-- QEMU opens the parent that follows the first `parentFileNameHint`, even in a comment. Glance reads the type
-  after the first `createType="`. So Keyhole records every mention of these names, and not only settings.
+- QEMU opens the parent that follows the first `parentFileNameHint`, even if this name is in a comment. Glance
+  reads the type after the first `createType="`. So Keyhole records every mention of these names, and not only
+  settings.
 - Keyhole treats every line that begins like an extent as an extent, even if its type is unknown.
 """
 
@@ -46,7 +47,7 @@ UNKNOWN = "?"
 #: disk into smaller extents.
 MAX_EXTENTS = 16 * 1024
 #: At most this many mentions of a setting are read. Tools do not repeat a setting so often. If the limit is
-#: reached, the setting is also recorded as misplaced, because one of the mentions that are not read can be
+#: reached, the setting is also recorded as misplaced, because one of the mentions that are not read may be
 #: misplaced.
 MAX_VALUES = 16
 #: Findings show at most this many characters of a file name, which is as many as QEMU reads (block/vmdk.c,
@@ -146,7 +147,7 @@ def _without_padding(raw: bytes) -> bytes:
 
 
 def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:
-    """Yield the value at each of the first mentions of a name, or `None` if a mention is not a setting.
+    """Yield the value for each of the first `MAX_VALUES` mentions of a name; `None` if it is not a setting.
 
     `lowered` is `text` in lower case. `name` must be in lower case.
     """

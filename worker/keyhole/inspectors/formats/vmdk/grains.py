@@ -196,7 +196,10 @@ class GrainMapInspector(HeaderInspector):
 
     @property
     def _map_whole(self) -> bool:
-        """Whether all tables of the grain directory are held and, if thorough, all redundant tables."""
+        """Whether all tables of the grain directory are held.
+
+        A thorough inspector must also hold all redundant tables.
+        """
         directories = self._directories if self.thorough else self._directories[:1]
         return bool(directories) and self._map_seen and all(map(self._held_whole, directories))
 
@@ -285,7 +288,7 @@ class GrainMapInspector(HeaderInspector):
 
     @Remembered
     def _redundant_grains(self) -> "list[array[int]]":
-        """The grains of the held redundant tables; empty if they equal the first directory's tables."""
+        """The grains of the held redundant tables; empty if both directories have the same tables."""
         tables = list(self._held_tables.values())
         return [self._allocated(other) for other in tables[1:] if not tables[0].startswith(other)]
 

@@ -115,8 +115,8 @@ class SparseHeader(NamedTuple):
     def least_grain(self) -> int:
         """The lowest value of a grain table entry that is the sector of a grain.
 
-        If the flag for grains of zeros is set, an entry of 1 means a grain of zeros, and QEMU reads it in
-        this way, too.
+        If the flag for grains of zeros is set, an entry of 1 means a grain of zeros. QEMU treats the entry in
+        the same way.
         """
         return 2 if self.flags & ZERO_GRAINS else 1
 

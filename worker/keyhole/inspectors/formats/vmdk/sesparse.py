@@ -42,7 +42,8 @@ The descriptor of the disk is another object, and names the parent.
 
 Wholeness: the object must contain all structures, and the grains that the highest-numbered grain table points
 to. The wholeness is proven if the extent has only one grain table, and sampled if it has more tables. The
-area for grains can end after the object, because it has room for all grains that the extent can ever have.
+area for grains may end after the object's end, because it has room for all grains that the extent can ever
+have.
 """
 
 from array import array
@@ -74,7 +75,7 @@ MAX_CAPACITY = (64 << 40) // SECTOR
 #: A volatile header that ends after this offset is not read. ESXi puts the volatile header into the second
 #: sector.
 MAX_VOLATILE_END = 256 * 1024
-#: How many bytes of the grain directory are read: 8,192 entries, which are 128 GiB of disk.
+#: How many bytes of the grain directory are read: 8,192 entries, which map 128 GiB of the disk.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
 VOLATILE = Struct("<4Q480s")
@@ -219,7 +220,7 @@ class SESparseInspector(HeaderInspector):
             yield found("structure", "the grain table has an entry of type 0 that is not zero")
 
     def _misplaced(self) -> Iterator[Finding]:
-        """Yield findings about short or overlapping areas, and tables and grains outside their areas."""
+        """Yield findings about areas that are short or overlap, and about misplaced tables and grains."""
         if self._area("grain directory").sectors * SECTOR < 8 * self._tables_needed:
             yield found("structure", "the grain directory is too short for the capacity")
         areas = ((name, self._area(name)) for name in AREAS)
@@ -337,10 +338,10 @@ class SESparseInspector(HeaderInspector):
 
     @property
     def _table_end(self) -> int:
-        """The end of the highest-numbered grain table in bytes; without tables, the start of their area."""
+        """The end of the highest-numbered grain table in bytes; the area's start if there is no table."""
         return self._area("grain tables").start * SECTOR + (max(self._tables, default=-1) + 1) * TABLE_BYTES
 
     @property
     def _grain_end(self) -> int:
-        """The end of the highest-numbered grain in bytes; without grains, the start of their area."""
+        """The end of the highest-numbered grain in bytes; the area's start if there is no grain."""
         return self._area("grains").start * SECTOR + (max(self._grains, default=-1) + 1) * GRAIN_BYTES

@@ -21,16 +21,16 @@ Readers that detect the format recognise a descriptor in two ways: by `version=`
 lines, or by the usual first line, which has several spellings. Keyhole skips a UTF-8 byte order mark at the
 front, because editors write it.
 
-QEMU with `-f vmdk` requires neither of these lines. It reads the C string at the start of the object, up to
-the first NUL. In this string it searches for `createType` at every position, and for extents at the
+QEMU with `-f vmdk` requires neither of these lines. In this mode, QEMU reads the C string at the start of the
+object, up to the first NUL. It searches the string for `createType` at every position, and for extents at the
 beginnings of lines. So Keyhole reads every object up to its first NUL, piece by piece (`STEPS`). The object
 is a descriptor if the string contains `createType` and names an extent or a parent, even if the object also
 has another format.
 
-If an object begins like a descriptor, Keyhole does not stop at the first NUL, because padding with NULs can
-stand between two lines. The virtual size is the sum of the sizes of all extents. As in VMware, the sum
-includes extents of type ZERO and read-only extents, although QEMU skips these extents. Keyhole does not read
-the extents, so their wholeness is unknown.
+If an object begins like a descriptor, Keyhole does not stop at the first NUL, because a descriptor can have
+padding of NULs between two lines. The virtual size is the sum of the sizes of all extents. As in VMware, the
+sum includes extents of type ZERO and read-only extents, although QEMU skips these extents. Keyhole does not
+read the extents, so their wholeness is unknown.
 """  # noqa: E501 - the rows of the table are one line each
 
 import re
@@ -53,11 +53,11 @@ from keyhole.inspectors.formats.vmdk.descriptor import (
 from keyhole.inspectors.readers import VMDK_TEXT_BYTES
 from keyhole.inspectors.region import CaptureRegion
 
-#: How many first bytes a reader uses to detect the format (QEMU, BLOCK_PROBE_BUF_SIZE).
+#: A reader uses this many of the object's first bytes to detect the format (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
 #: The ends of the pieces that are read, one after the other, until a piece contains a NUL. In nearly every
-#: format, the first piece contains a NUL. In compressed or encrypted data, the second piece contains one. By
-#: default, the first GET fetches the first three pieces.
+#: format, the first piece contains a NUL. In compressed or encrypted data, the second piece usually contains
+#: a NUL. By default, the first GET fetches the first three pieces.
 STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
 #: The byte order mark in UTF-8.
 UTF8_MARK = b"\xef\xbb\xbf"
