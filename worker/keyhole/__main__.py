@@ -1,6 +1,7 @@
 """The command `keyhole`, also as `python -m keyhole`.
 
-A health check runs every few seconds, so it does not import the command line, which is slow to import.
+A health check runs every few seconds, so this module imports the command line, which is slow to import, only
+for other commands.
 """
 
 import atexit
@@ -16,8 +17,9 @@ def main() -> None:
     match sys.argv[1:]:
         case [("worker" | "scheduler") as role, "--check"]:
             sys.exit(check(role))
-    # At exit, Python would search the objects of all modules for cycles, to free memory that the system frees
-    # anyway. Frozen objects are not searched. This saves a tenth of the CPU time of `keyhole inspect FILE`.
+    # At exit, Python would search the objects of all modules for reference cycles to free their memory. The
+    # operating system frees this memory anyway. Frozen objects are not searched. This saves a tenth of the
+    # CPU time of `keyhole inspect FILE`.
     atexit.register(gc.freeze)
     # To find plugins, pydantic would read the metadata of all installed packages. Keyhole needs no plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -121,8 +121,8 @@ def inspect_stream(fileobj: BinaryIO, *, name: str = "-", settings: Settings | N
     If the file object can seek, Keyhole reads only the ranges that it needs. Otherwise it reads the whole
     content as a stream.
 
-    In a stream, a range can pass before the inspection finds out that it needs the range. The status is then
-    `inconclusive`, with the reason `missed`.
+    If the inspection needs a range that the stream has already passed, the status is `inconclusive`, with the
+    reason `missed`.
     """
     settings = settings or Settings()
     if getattr(fileobj, "seekable", bool)():

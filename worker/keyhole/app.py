@@ -1,8 +1,9 @@
 """The Celery application: its broker, its queues and its settings for delivery.
 
 A worker acknowledges a message only after the work is done, so the broker delivers the message again if the
-worker dies. The ledger (`keyhole.jobs.ledger`) recognises finished work, and can repeat the work of messages
-that a broker loses. A comment beside each setting gives its reason.
+worker dies. The ledger (`keyhole.jobs.ledger`) is a list of the work in Redis. It tells workers which work is
+finished, and Keyhole uses it to repeat work whose message the broker lost. A comment beside each setting
+gives its reason.
 """
 
 import logging
@@ -31,8 +32,8 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ha
         "broker_url": kombu_url(url) if url else None,
         "broker_transport_options": transport_options(url, limits.visibility),
         "broker_use_ssl": tls(url),
-        # Seconds between heartbeats (AMQP only). If a host misses two heartbeats, the broker delivers its
-        # messages again.
+        # Seconds between heartbeats (AMQP only). If a host misses two heartbeats, the broker delivers the
+        # host's unacknowledged messages again.
         "broker_heartbeat": 30,
         # If the broker is unreachable, workers try to connect without a limit, both at the start and later.
         "broker_connection_max_retries": None,

@@ -9,7 +9,8 @@ class KeyholeError(Exception):
     """An error whose message tells the user what failed, why, and what to do.
 
     Args:
-        message: A sentence. Secrets in URLs are masked, because messages of libraries can contain URLs.
+        message: A sentence. The message can quote an error of a library, which can contain a URL, so secrets
+            in URLs are masked.
     """
 
     #: Whether the user's input is wrong: a file, a setting or an argument. Commands then exit with code 2.

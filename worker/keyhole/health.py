@@ -90,7 +90,7 @@ class HeartbeatFile:
                 self._text = text
             else:
                 self._touch()
-        if text.startswith(UNHEALTHY_PREFIX):  # without a sign of life, systemd restarts the process
+        if text.startswith(UNHEALTHY_PREFIX):  # send no heartbeat, so that systemd restarts the process
             service_manager.tell(status=text.removeprefix(UNHEALTHY_PREFIX))
         else:
             service_manager.tell(service_manager.ALIVE, status=text)
@@ -119,7 +119,7 @@ class HeartbeatFile:
 
 def _opened(path: Path) -> int:
     """Open the file for writing. Links are not followed, because other users can write to `/tmp`."""
-    # The last process that ended may have removed the folder.
+    # Another process may have removed the folder when it ended.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 

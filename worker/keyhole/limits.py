@@ -24,7 +24,7 @@ from keyhole.scan.settings import ScanSettings
 
 #: Seconds during which a batch starts scans: the default, and the minimum that the settings must allow.
 BEGIN, LEAST_BEGIN = 90, 10
-#: Seconds that recording an object's verdict and writing its tags may take.
+#: Seconds allowed for recording an object's verdict and writing its tags.
 TAG_SECONDS: Final = 45.0
 #: Seconds between the end of the longest scan of a batch and the soft limit.
 SLACK: Final = 5

@@ -1,8 +1,8 @@
 """Masks secrets in URLs as `***`, and refuses URLs in which a password is not URL-encoded.
 
-If a password contains one of the characters `/ @ : # ? %` and is not URL-encoded, a parser finds a part of
-the password in the host, the port or the path. Masking therefore does not parse the URL. It masks everything
-between `://` and the last `@`, and the value of every option whose name suggests a secret.
+If a password contains one of the characters `/ @ : # ? %` and is not URL-encoded, a URL parser treats a part
+of the password as the host, the port or the path. Masking therefore does not parse the URL. It masks
+everything between `://` and the last `@`, and the value of every option whose name suggests a secret.
 """
 
 import re

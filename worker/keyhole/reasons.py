@@ -170,5 +170,5 @@ _SENTENCES: Final = {
 
 
 def meaning(code: str) -> str:
-    """Return the meaning of a reason's code; the code itself if this version does not have the reason."""
+    """Return the meaning of a reason's code; the code itself if this version does not define the reason."""
     return _SENTENCES.get(code, code)

@@ -84,7 +84,7 @@ def audit_due(self: Task, name: str, spec: dict[str, Any]) -> None:
 
 @app.task(name="keyhole.sweep", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def sweep() -> None:
-    """Send lost and due entries again, resume audits, and publish tasks that write tags not yet written."""
+    """Send lost and due entries again, resume audits, and publish tasks that write the missing tags."""
     sweeper = Sweeper(
         services().ledger,
         publisher(),

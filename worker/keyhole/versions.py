@@ -6,8 +6,8 @@ does not guess: it leaves the work to newer workers, or reports the record as wr
 
 Rules for a change:
 
-- Raise a version if an older reader would misread or must not ignore the new content. For example, a job with
-  a new field can require a scan that an older worker cannot do.
+- Raise a version if an older reader would misread the new content, or must not ignore it. For example, a job
+  with a new field can require a scan that an older worker cannot do.
 - If the new content is optional, continue to write the lower version when the content is absent. Then older
   workers can do all work that does not need the new content.
 - A new field in a report does not need a new version, because readers ignore unknown fields of a report.

@@ -8,7 +8,7 @@ An inspector does no I/O and uses neither a clock nor settings. It works accordi
 - The facts depend only on the regions and on the object's length, never on the order or size of the pieces
   that the caller passed. So two runs that end with nothing `missing()` report the same facts. To ensure this,
   `post_process` decides whether to declare a region only from the content of filled regions and from the
-  length. It never decides from the fact that the length is not known *yet*.
+  length. If a decision needs the length, it waits until the length is known.
 - The inspector drops bytes outside the declared regions. A stream can therefore pass a region before the
   inspector declares the region. The region then stays `missing()`, and the facts that need it stay unknown.
 - The only exception that an image can make an inspector raise is `ImageFormatError`.
@@ -80,7 +80,7 @@ class Remembered(Generic[Value]):
 
 
 class Layer(Enum):
-    """The kind of a format: one of the criteria by which `FileInspector.explains` decides."""
+    """The kind of a format, which `FileInspector.explains` takes into account."""
 
     IMAGE = auto()
     DISC = auto()
@@ -101,8 +101,9 @@ class FileInspector:
 
     #: The name of the format, which `get_inspector` accepts.
     NAME = "raw"
-    #: The kind of the format. An image of one format can begin with the bytes of a disk, an optical disc or a
-    #: compressed stream; `explains` of that image's inspector then checks the kind.
+    #: The kind of the format. If an image begins with the bytes of a disk, an optical disc or a compressed
+    #: stream, a second inspector matches, too. The `explains` method of the image's inspector then decides by
+    #: the kind of the second inspector's format.
     LAYER = Layer.IMAGE
     #: Whether objects of this format contain members, which are inspected separately.
     IS_CONTAINER = False
@@ -313,11 +314,11 @@ class FileInspector:
         return False
 
     def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether this format's mark is only a leftover in the data of an object of `other`'s format."""
+        """Whether the object has `other`'s format, and this format's mark is only left over in its data."""
         return False
 
     def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether to fetch nothing for `other` now. True if `explains(other)` is true or can become true."""
+        """Whether to postpone all reads for `other`. True if `explains(other)` is true or can become true."""
         return False
 
     @property

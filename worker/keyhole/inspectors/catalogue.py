@@ -91,7 +91,7 @@ class Format:
     def matches_prefix(self, front: bytes) -> bool:
         """Return whether the inspector recognises an object by its first `FRONT_BYTES` bytes, `front`.
 
-        The inspector is imported only if an object of its format can begin like this.
+        The inspector is imported only if its format allows these first bytes.
         """
         begins = self.begins
         possible = front.startswith(begins) if isinstance(begins, tuple) else begins(front)

@@ -10,10 +10,11 @@ passes the bytes that arrive to the member's inspection.
   member's inspection, and keeps the member's facts if `keeps` returns true.
 - A container can be a member of another container, up to a depth of `inside.MAX_DEPTH`.
 - To bound the memory, the number of members that are inspected at once is limited (`busy`), and so is the
-  number of members that are kept (`full`). Deferring an inspection does not change its result.
-- The container's inspector passes the member's length to the member's inspection as soon as it knows that the
-  whole member lies inside the object, or it knows the object's length. If the object ends within the member,
-  the inspection receives only the part inside the object, and the length of this part.
+  number of members that are kept (`full`). An inspection that waits because of these limits has the same
+  result.
+- The container's inspector passes the member's length to the member's inspection once it knows the object's
+  length, or knows that the object contains the whole member. If the object ends within the member, the
+  inspection receives only the part inside the object, and the length of this part.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +38,7 @@ MAX_OPEN = 32
 FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
 #: The number of first bytes that are kept of a member that was not recognised.
 FRONT_BYTES = 4096
-#: The largest total size of all disks in bytes, because the sum must fit into 64 bits.
+#: The largest total size of all disks in bytes. The total must fit into 64 bits.
 MAX_VIRTUAL_SIZE = 2**64 - 1
 
 

@@ -2,7 +2,7 @@
 
 
 class ImageFormatError(Exception):
-    """The image violates its format so that it cannot be inspected further.
+    """The image violates its format in a way that prevents further inspection.
 
     Every other exception that an inspector raises is a bug in Keyhole, not an error in the image.
     """

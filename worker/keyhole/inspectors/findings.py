@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row of the table of checks: the usual severity, and one line about the problem that it finds."""
+    """One row of the table of checks: the usual severity, and one line about the problem."""
 
     severity: Severity
     looks_for: str

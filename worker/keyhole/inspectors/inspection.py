@@ -10,9 +10,9 @@ place where a reader searches for a format, even if the format is already known 
 - An optical disc, a partition table or a volume can lie in the object.
 - The first and last bytes can contain marks of formats that Keyhole does not inspect (`unsupported`).
 
-An object with two formats gets a finding. But the content of a disk does not count as a second format.
-Examples of such content are a partition table or an optical disc on a fixed VHD or in a DMG, and a partition
-table on a hybrid ISO.
+An object with two formats gets a finding. The content of a disk is not a second format. Examples of such
+content are a partition table or an optical disc on a fixed VHD or in a DMG, and a partition table on a hybrid
+ISO.
 """
 
 from collections.abc import Callable
@@ -256,8 +256,8 @@ class Inspection:
         ]
         known = {type(inspector) for inspector in self._by_front}
         self._by_end = [self._new(kind) for kind in AT_END if kind not in known]
-        # If the first bytes are the header of an image, search for superblocks of volumes only near the
-        # object's beginning, because the guest's data follow the header.
+        # If the first bytes are the header of an image, the guest's data follow the header, and superblocks
+        # in them belong to the guest. So search for superblocks of volumes only near the object's beginning.
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         self._candidates = [
             *self._by_front,

@@ -55,7 +55,7 @@ class Held:
         self._holder: Holder | None = None
 
     def raise_to(self, length: int) -> None:
-        """Increase the reservation to `length` bytes. Do nothing if it is already as large.
+        """Increase the reservation to `length` bytes. Do nothing if it is already at least that large.
 
         Raises:
             Exception: The exception that the holder raises to end the inspection.

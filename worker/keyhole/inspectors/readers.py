@@ -126,7 +126,7 @@ MODEL: Final[tuple[Reader, ...]] = (
 )  # fmt: skip
 
 QEMU, QEMU_9, HYPER_V = "qemu-10", "qemu-9", "hyper-v"
-#: The readers that a policy can name. If a policy names none, the first reader decides.
+#: The readers that a policy can name. If a policy names no reader, the verdict applies to the first reader.
 READERS: Final = (QEMU, QEMU_9, HYPER_V)
 
 #: The names of creators in a VHD's footer for which QEMU from 10.0 on uses the geometry.

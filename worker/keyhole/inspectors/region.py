@@ -34,8 +34,8 @@ class CaptureRegion:
         self.offset = offset
         self.length = length
         # The captured pieces as pairs of start and data, in ascending order. The pieces neither touch nor
-        # overlap, and nearly always there is only one. A growing piece is a bytearray. The property `data`
-        # replaces it with bytes, so that later reads of `data` do not copy it again.
+        # overlap, and nearly always there is only one piece. A growing piece is a bytearray. The property
+        # `data` replaces it with bytes, so that later reads of `data` do not copy it again.
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:

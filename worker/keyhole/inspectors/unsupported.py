@@ -201,7 +201,7 @@ def _is_arj(front: bytes) -> bool:
 def _is_cloop(front: bytes) -> bool:
     """Return whether QEMU with `-f cloop` would open the object.
 
-    QEMU then does not check the mark, but the block size, the number of blocks, and whether the offsets of
+    QEMU then ignores the mark, and checks the block size, the number of blocks, and whether the offsets of
     the blocks ascend.
     """
     if len(front) < 152:

@@ -21,7 +21,7 @@ from keyhole.settings.sinks import SinkSettings
 from keyhole.sources.meter import Budget
 
 
-# In the reference's table of settings, those of the last base class come first.
+# The table of settings in the reference lists the settings of the last base class first.
 class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
     """All settings of Keyhole. Sizes are in bytes, times in seconds.
 
@@ -114,7 +114,7 @@ class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
     memory_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=24 * 1024 * 1024,
-        # Half of the reserve in the limit on a confined process's address space (`confinement.limits`).
+        # At most half of the address space that `confinement.limits` reserves for a confined process.
         le=256 * 1024 * 1024,
         description="The most memory of a process for decoders and large maps, not counting 2 MiB a scan",
     )
@@ -132,7 +132,8 @@ class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
         default="info", description="How much a worker logs: debug, info, warning or error"
     )
 
-    # The package pydantic-settings offers this, too, but its import takes a tenth of a second of CPU time.
+    # The package pydantic-settings also reads environment variables, but importing it takes a tenth of a
+    # second of CPU time.
     @model_validator(mode="before")
     @classmethod
     def _with_environment(cls, passed: Mapping[str, object]) -> Mapping[str, object]:

@@ -121,7 +121,7 @@ _current = _Local()
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[Deadline]:
-    """Limit this thread's requests to `seconds` seconds from now, or not at all with `inf`.
+    """Limit this thread's requests to `seconds` seconds from now; `inf` means no limit.
 
     The limit applies only to clients that were passed to `add_deadlines`.
     """

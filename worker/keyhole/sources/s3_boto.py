@@ -73,8 +73,8 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
     meter.repeated(redirects(response))
     size = response.get("ContentLength")
     if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
-        # Some servers ignore ranges from the end and support all others. So request the same bytes by their
-        # offset.
+        # Some servers ignore ranges that are counted from the object's end, and support all other ranges. So
+        # request the same bytes by their offset.
         response["Body"].close()
         return get(client, pin, Span(*span.placed(size)), meter)
     return _read(client, response, pin, span, meter)

@@ -46,8 +46,9 @@ class S3Options:
 
     Args:
         endpoint_url: The URL of a server that is not AWS.
-        region: The region of the requests. If not given, Keyhole uses the region that boto3 finds, or else
-            the region in `AWS_REGION`, which boto3 does not read, or else `us-east-1`.
+        region: The region of the requests. If not given, Keyhole uses the region that boto3 finds. If boto3
+            finds none, Keyhole uses the region in `AWS_REGION`, which boto3 does not read, and otherwise
+            `us-east-1`.
         connections: How many threads may send requests at the same time.
         addressing_style: Whether requests name the bucket in the path or in the host name. If not given,
             boto3 decides.
@@ -124,7 +125,7 @@ def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, tr
     hooks.register("before-call.s3.HeadBucket", _refuse_head)
     hooks.register("before-call.s3.GetObject", _answer_a_look)
     # botocore's own handler of `before-parse.s3.*` parses the whole body as well. botocore calls handlers of
-    # `*.ListObjectsV2` earlier, so the body is already short then.
+    # `*.ListObjectsV2` earlier, so the body is already short when botocore's own handler parses it.
     hooks.register("before-parse.*.ListObjectsV2", parse_objects)
     hooks.register("before-call.s3", _stating(options.headers))
     hooks.register("after-call.s3", _noting(options.headers))

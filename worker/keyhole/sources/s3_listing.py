@@ -57,7 +57,7 @@ def _objects(xml: bytes) -> list[dict[str, Any]]:
     """Return the objects, each as the dictionary that botocore would return.
 
     Raises:
-        ValueError: The XML contains anything else than objects of the known form.
+        ValueError: The XML contains something other than objects of the known form.
     """
     text = xml.decode("ascii").replace("&quot;", '"')
     if "&" in text or "]]>" in text or not text.isprintable():

@@ -2,11 +2,11 @@
 
 Each process finds the route once. botocore's rules determine the bucket's URL from the region, FIPS, dual
 stack, acceleration, access points, the addressing style and the rest of AWS's configuration. obstore gets
-this URL, so both clients always use the same one. Only boto3 reads the objects of a bucket if one of these
+this URL, so both clients always use the same URL. Only boto3 reads the objects of a bucket if one of these
 conditions is true:
 
 - The signature is not SigV4 for `s3`: directory buckets, Outposts, Object Lambda, multi-region access points.
-- There are no credentials. boto3's error explains this.
+- There are no credentials. boto3 then reports an error that explains the problem.
 - The proxy's URL begins with `https://`. obstore does not verify a proxy with the same certificates as boto3.
 - obstore would trust more certificates than boto3 (see `trust`).
 - obstore failed for `STRIKES` objects in a row, and boto3 could read them.

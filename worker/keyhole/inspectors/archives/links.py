@@ -7,7 +7,7 @@ extraction folder itself, so a reader that opens `disk` opens `secret` in the fo
 - Keyhole records all links in the archive's order and then follows them together, because an earlier link can
   lead through a later link. If two links have the same name, GNU tar, libarchive, Python, BusyBox and npm's
   tar replace the earlier link with the later one, and 7-Zip keeps the earlier link. In such an archive,
-  Keyhole follows all links once with the later link in place and once with the earlier link.
+  Keyhole follows all links twice: once with the later link, and once with the earlier link.
 - Extractors resolve the target of a hard link when they extract the hard link. So this target can lead only
   through links that precede the hard link in the archive. A hard link to a symbolic link is a second symbolic
   link with the same target text. If the two links are in different folders, the same relative target leads to

@@ -44,8 +44,8 @@ class Manifests:
     def __init__(self) -> None:
         self._root_names: set[bytes] = set()
         self._read: set[bytes] = set()
-        # For each manifest, by its path: the paths of the files that it names and, for each of these files,
-        # whether it is a layer.
+        # Maps the path of each manifest to the paths of the files that the manifest names. The inner mapping
+        # states for each of these files whether it is a layer.
         self._named: dict[bytes, Mapping[bytes, bool]] = {}
         self._room = MAX_NAMED
 

@@ -11,7 +11,7 @@ Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_
 |---|---|
 | APFS, HFS+ | case, composed and decomposed accents; HFS+ also characters without width |
 | NTFS, FAT | case, dots and spaces at the end of a name; `\` and `/` both separate folders |
-| NTFS and FAT, written by libarchive | `:*?"<>|`, because libarchive on Windows replaces each with `_` |
+| NTFS and FAT, written by libarchive | `:*?"<>|`, because libarchive on Windows replaces each of them with `_` |
 
 To save memory, Keyhole stores digests of the names and not the names.
 """
@@ -32,7 +32,7 @@ ENDS_IGNORED_BY_WINDOWS = ". "
 
 
 def folded(name: bytes) -> bytes:
-    """Return the folded form of a name: equal for names that one of these file systems treats as the same."""
+    """Return the folded form of a name, which is the same for all names that one of these systems equates."""
     text = IGNORED.sub("", name.decode(errors="surrogateescape").translate(FORBIDDEN_BY_WINDOWS))
     alike = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
     parts = (part.rstrip(ENDS_IGNORED_BY_WINDOWS) for part in SEPARATORS.split(alike))
@@ -51,7 +51,8 @@ class Namesakes:
         # form.
         self._folded: dict[bytes, bytes] = {}
         self._alike: set[bytes] = set()
-        # For each file, by its number: the digests of its names, and the digest of its folded name.
+        # The digests of each file's names, and the digest of the file's folded name. The index is the file's
+        # number.
         self._known: list[tuple[list[bytes], bytes]] = []
 
     def give(self, name: bytes, number: int | None, also: bytes = b"") -> None:

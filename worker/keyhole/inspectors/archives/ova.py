@@ -45,7 +45,8 @@ class OVAInspector(TarInspector):
     def looks_at(self, name: bytes, extents: ExtentMap) -> Generator[ByteRange | None, bytes, bool]:
         """Return whether to inspect the archive's next file as a possible member.
 
-        If `Machine.read` needs a part of the file, the generator requests this part first.
+        This method is a generator: if `Machine.read` needs a part of the file, it first yields the range of
+        this part.
         """
         if self._xva.takes(name):
             return False
@@ -103,5 +104,5 @@ class OVAInspector(TarInspector):
         ]
 
     def _numbered(self) -> dict[int, Member]:
-        """The members by number, with all disks that the descriptor names and without the chunks of disks."""
+        """The members by number. All disks that the descriptor names are included; chunks are not."""
         return self._machine.members(super()._numbered(), self._open)

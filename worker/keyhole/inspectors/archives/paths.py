@@ -51,7 +51,7 @@ class Paths:
             yield f"{shown(name)} is a file with the name of a link, so some readers write through the link"
 
     def findings(self) -> Iterator[Finding]:
-        """Yield findings on links that lead outside through other links, or one on too many links.
+        """Yield findings on links that lead outside through other links, or one finding on too many links.
 
         Call this after the last member.
         """

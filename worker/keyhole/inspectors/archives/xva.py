@@ -7,8 +7,8 @@ of 1 MiB, `00000000`, `00000001` and so on. A file with the chunk's name and the
 `.xxhash` has the chunk's digest. The archive leaves out chunks that contain only zeros, except the first and
 the last chunk of a disk. In releases before 5, the chunks are called `xvda/chunk-000000000.gz` and so on.
 
-Keyhole does not inspect the chunks, because a chunk is only a part of a disk, and Keyhole does not read the
-description, which states how the chunks form disks. It reports the finding `unsupported_subformat`.
+Keyhole does not inspect the chunks, because each chunk is only a part of a disk. The description states how
+the chunks form disks, but Keyhole does not read it. Keyhole reports the finding `unsupported_subformat`.
 """
 
 import re

@@ -15,8 +15,8 @@ the object was decompressed to its end.
 
 The object's length can be unknown at first: the caller sets it before or after decompression begins. So if
 the member's inspection needs no more bytes while the length is unknown, the inspector stores the member's
-result and continues to decompress. If the caller then sets a length that exceeds the limit on input, the
-inspector reports the stored result, because it would have stopped there if it had known the length.
+result and continues to decompress. The caller can then set a length that exceeds the limit on input. In this
+case the inspector reports the stored result: if it had known the length, it would have stopped at that point.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -78,8 +78,8 @@ class CompressedInspector(ContainerInspector):
         self._replay: Replay | None = None
         self._piece = ""
         self._header: Mapping[str, object] = {}
-        # `_looked` is the outcome when the member's inspection first needed no more bytes. `_ended` is the
-        # outcome when decompression ended.
+        # `_looked` is the outcome at the moment when the member's inspection first needed no more bytes.
+        # `_ended` is the outcome when decompression ended.
         self._looked: Outcome | None = None
         self._ended: Outcome | None = None
         self.new_region("front", CaptureRegion(0, FRONT_BYTES))

@@ -5,11 +5,12 @@ ratio alone does not prove a bomb: a harmless disk of 10 GiB that is mostly zero
 gzip, 2 MiB of xz or 320 KiB of zstd. Keyhole reports a bomb (`decompression_bomb`, unsafe) if one of these
 conditions is true:
 
-- The output exceeds the limit, or is compressed data itself. It is also more than a hundred times as long as
-  the input, and contains no disk image that would explain the ratio.
+- The output exceeds the limit or is itself compressed data, is more than a hundred times as long as the
+  input, and contains no disk image that would explain the ratio.
 - Decompression needs more memory than `MAX_WINDOW` bytes.
 - The object consists of thousands of streams that contain almost no data.
-- The data are compressed three times or more. This serves only to multiply the compression ratios.
+- The data are compressed three times or more. Repeated compression serves only to multiply the compression
+  ratios.
 
 If an object contains a disk image and its output exceeds the limit, the verdict is inconclusive
 (`decompression_limit`). A higher limit makes a verdict possible.

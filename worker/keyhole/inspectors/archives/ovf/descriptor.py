@@ -63,7 +63,7 @@ PROPERTY = re.compile(r"\$\{([^}]*)\}")
 #: In version 0.9, these elements state their kind in the attribute `type`. Every kind has the suffix `TYPED`.
 SECTIONS = frozenset({"Section", "Content"})
 TYPED = "_Type"
-#: The elements that Keyhole reads. Where there are two names, the first is that of the enclosing element.
+#: The elements that Keyhole reads. If an entry has two names, the first is the name of the enclosing element.
 FILE, PROPERTY_PATH = ("References", "File"), ("ProductSection", "Property")
 DISKS = frozenset({("DiskSection", "Disk"), ("SharedDiskSection", "SharedDisk")})
 SETTINGS = frozenset({"Config", "ExtraConfig"})
@@ -137,7 +137,7 @@ class Descriptor:
     note: str | None = None
 
     def referred_to(self) -> dict[str, File]:
-        """Return the files, by the names with which disks refer to files: ids or, in oVirt, paths."""
+        """Return the files by the texts that disks use to refer to them: ids or, in oVirt, paths."""
         return {**{file.href: file for file in self.files}, **{file.id: file for file in self.files}}
 
 

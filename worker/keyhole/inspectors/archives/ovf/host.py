@@ -1,8 +1,8 @@
 """Finds the files and devices of the host, outside the archive, that an OVF names.
 
 Source: DMTF DSP0243 2.1.1, section 8.3, for `HostResource`; VMware, "OVF Tool User's Guide", for
-`ExtraConfig`, the entries of which VMware copies into the machine's VMX file; VirtualBox,
-ApplianceImplImport.cpp, `i_importVBoxMachine`, which uses a `vbox:Machine` element unchanged.
+`ExtraConfig`, whose entries VMware copies into the machine's VMX file; VirtualBox, ApplianceImplImport.cpp,
+`i_importVBoxMachine`, which uses a `vbox:Machine` element unchanged.
 
 | place in the OVF | value that names nothing outside the archive |
 |---|---|

@@ -7,8 +7,8 @@ chunk, Keyhole inspects only the chunk's first bytes. They matter because older 
 last chunk as the disk, and QEMU then chooses the disk's format by the magic number in this chunk.
 
 Chunks can be anywhere in the archive. So the machine waits until all files are added; then it chooses the
-descriptor and joins the files in chunks. If Keyhole inspects a stream, the chunks have passed by then, so it
-cannot inspect a disk in chunks.
+descriptor and joins the files in chunks. If Keyhole inspects a stream, the chunks have passed before this
+point, so it cannot inspect a disk in chunks.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -76,7 +76,7 @@ class Machine:
         self._left: list[File] = []
         self._joined: dict[str, int] = {}
 
-    # What goes in
+    # Input: files and their bytes
 
     def add(self, name: bytes, size: int, extents: ExtentMap | None) -> Look:
         """Add the archive's next file, and return how to inspect it.
@@ -148,7 +148,7 @@ class Machine:
             self._joined[file.id] = number
             self._places.append((extents.place, extents.size))
 
-    # What comes out
+    # Results, after `settle`
 
     @property
     def is_settled(self) -> bool:

@@ -56,8 +56,8 @@ STATELESS = re.compile(
 )
 #: The names of encodings that XML documents use but Python does not accept, with Python's names for them.
 ALIASES = {"windows-31j": "cp932", "x-sjis": "shift_jis", "windows-936": "gbk", "windows-949": "cp949"}
-#: Many readers replace these codecs by a codec for a larger character set. Maps the codec to the larger
-#: codec, which Keyhole uses if the declared codec cannot decode the text.
+#: Maps a codec to a codec for a larger character set, which many readers use instead. Keyhole uses the larger
+#: codec if the declared codec cannot decode the text.
 SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",

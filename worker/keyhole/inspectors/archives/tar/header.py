@@ -79,10 +79,10 @@ def ambiguous(message: str) -> TarError:
 class Header:
     """A header with a correct checksum.
 
-    `kind` is one character. For a NUL, which old archives use for files, it is `0`. `size` is how many bytes
-    of data follow, if no extended header overrides it. `also` is empty, unless the header has GNU's times:
-    Python reads them as ustar's prefix, which is a folder in front of the name, and `also` is that longer
-    name.
+    `kind` is one character. Old archives use a NUL for files; `kind` is then `0`. `size` is how many bytes of
+    data follow, if no extended header overrides it. `also` is empty unless Python reads a longer name. This
+    happens if the header has GNU's times: Python treats the times as ustar's prefix, which is a folder in
+    front of the name.
     """
 
     name: bytes

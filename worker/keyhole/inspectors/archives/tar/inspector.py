@@ -65,11 +65,12 @@ MAX_PADDING, PADDING_BYTES = MIB, 64 * 1024
 class End(Enum):
     """How the walk ended."""
 
-    #: At a block of zeros, the end mark.
+    #: The walk ended at a block of zeros, which is the end mark.
     MARKED = auto()
-    #: At the end of the object, after the last member's data and without a block of zeros.
+    #: The walk ended at the end of the object, after the last member's data and without a block of zeros.
     UNMARKED = auto()
-    #: Before the archive's end. A finding states the reason, unless the object is not an archive.
+    #: The walk ended before the archive's end. A finding states the reason, unless the object is not an
+    #: archive.
     REFUSED = auto()
 
 

@@ -15,8 +15,8 @@ libarchive 3.6.2, Python 3.11, Go 1.19, BusyBox 1.35, npm's tar 7 and tar-stream
 | 0x80, then a big-endian number; 0xFF, then a negative number | all read it, up to npm's largest integer |
 | a sign, `0o17`, `1_0`, base 64, all other text | some readers read a number, but not the same number |
 
-A checksum must have at least one digit, and its field must not end with a digit: npm's tar would then
-continue to read digits in the next field.
+A checksum must have at least one digit, and its field must not end with a digit, because npm's tar would
+otherwise continue to read digits in the next field.
 """
 
 import re
@@ -29,9 +29,8 @@ MOST_IN_JAVASCRIPT = 2**53 - 1
 
 SIZE = re.compile(rb" *([0-7]+)(?:[ \0]*|\0.*)", re.DOTALL)
 ZERO_SIZE = re.compile(rb" *\0[ \0]*(?:0+(?:[ \0]*|\0.*))?", re.DOTALL)
-#: The spellings of the numbers in all other fields, which matter only if files are extracted. A leading NUL
-#: is allowed, even though readers differ in whether they skip it, because it does not change which members
-#: they see.
+#: Matches the numbers in all other fields. These numbers matter only if files are extracted. A leading NUL is
+#: allowed: some readers skip it and others do not, but all of them see the same members.
 OTHER = re.compile(rb"[ \0]*(?:[0-7]+(?:[ \0]*|\0.*))?", re.DOTALL)
 CHECKSUM = re.compile(rb" *([0-7]+)(?:[ \0]+|\0[0-7 \0]*)")
 SOME_DIGITS = re.compile(rb"(?:0[oO])?([0-7]+)")

@@ -29,7 +29,7 @@ REAL_SIZE = b"SCHILY.realsize"
 #: The keys that change which members an archive has. Keyhole stores the values of these keys and of the keys
 #: for sparse files.
 DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
-#: The keys of numbers that matter only for extraction, with the form that GNU tar and Go accept.
+#: Maps the keys of numbers that matter only for extraction to the form that GNU tar and Go accept.
 NUMBERS = {
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
     **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),

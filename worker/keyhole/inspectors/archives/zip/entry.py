@@ -71,8 +71,8 @@ class Entry:
     def is_named_in_utf8(self) -> bool:
         """Whether the name is valid UTF-8.
 
-        A member with such a name needs no Unicode field, which contains a second name. If the field exists
-        nevertheless, some readers can use the second name, and other readers this name.
+        Such a member needs no Unicode field. That field contains a second name: if it exists nevertheless,
+        some readers use the second name, and other readers use this name.
         """
         try:
             self.name.decode()
@@ -94,7 +94,7 @@ class Entry:
     def is_link(self) -> bool:
         """Whether the member is a symbolic link according to its mode on Unix.
 
-        Keyhole ignores which system made the archive, because not all readers check that it was Unix.
+        Keyhole ignores which system made the archive, because not all readers check for Unix.
         """
         return stat.S_ISLNK(self.mode)
 
@@ -262,8 +262,8 @@ def _fields(extra: bytes) -> Mapping[int, bytes]:
 def _zip64(extra: Mapping[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
     """Return size, compressed size and offset.
 
-    If all bits of a value are set, the real value is in the ZIP64 field. That field contains only the real
-    values of such values: first the size, then the compressed size, then the offset.
+    If all bits of a value are set, the real value is in the ZIP64 field. The ZIP64 field contains only these
+    real values, in this order: size, compressed size, offset.
     """
     field, at = extra.get(ZIP64_FIELD, b""), 0
     numbers = []

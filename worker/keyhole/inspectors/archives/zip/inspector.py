@@ -9,7 +9,7 @@ stream go from local header to local header. Keyhole checks that all readers see
 
 - The archive has only one directory, and the end records follow it directly.
 - The members follow each other from the first byte to the directory, with only data descriptors between them.
-  So they do not overlap, as they do in a ZIP bomb, in which many members share the same data.
+  So they do not overlap. In a ZIP bomb they overlap: many members share the same data.
 - Both headers of a member agree.
 - No name occurs twice.
 
@@ -20,10 +20,10 @@ cannot decode, and does not inspect their content. If a file is the descriptor o
 compares the descriptor with the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
-first bytes (the front) and the last bytes of the archive in memory until the walk requests them. As a
-result, two reads are enough for an archive of one disk image, whatever its length, if the image's first bytes
-are all that the inspection of the image needs. From a stream, Keyhole cannot read the bytes that it did not
-keep, because they have passed.
+first bytes (the front) and the last bytes of the archive in memory until the walk requests them. As a result,
+two reads are enough for an archive of any length with one disk image, if the inspection of the image needs
+only the image's first bytes. From a stream, Keyhole cannot read the bytes that it did not keep, because they
+have passed.
 
 Wholeness: proven if the walk leads from the first member to the directory. Keyhole does not compare the
 checksums of stored members, because it would have to read every byte.
@@ -108,7 +108,7 @@ class ZipInspector(ContainerInspector):
         self._give()
 
     def _give(self) -> None:
-        """Pass the stored first and last bytes to the walk and the members' inspections, as far as needed.
+        """Pass the stored first and last bytes that are needed to the walk and to the members' inspections.
 
         After each piece, they can need further stored bytes, so repeat this until they need none.
         """

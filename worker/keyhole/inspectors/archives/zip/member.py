@@ -40,7 +40,7 @@ class Unpacking(CompressedInspector):
 
     @property
     def matches(self) -> list[FileInspector]:
-        """Empty, because a member's compression is part of the ZIP format, and not a format of its own."""
+        """Empty, because a member's compression is a part of the ZIP format, and not a separate format."""
         return []
 
     def facts(self) -> Facts:

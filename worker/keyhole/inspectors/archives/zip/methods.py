@@ -4,7 +4,7 @@ Source: APPNOTE.TXT 6.3.10, sections 4.4.5 (methods) and 5.8. According to 5.8, 
 of version, the length of the properties as u16, and the properties: one byte and the size of the dictionary.
 Keyhole does not decode Deflate64, PPMd and PKZIP's methods from the 1980s.
 
-The data of a member are one compressed stream. The directory states the length and the checksum of its
+The data of a member are one compressed stream. The directory states the length and the checksum of the
 output.
 """
 
@@ -140,7 +140,7 @@ def _lzma_member(entry: Entry) -> LzmaMember:
     return LzmaMember(UNKNOWN_SIZE if entry.flags & LZMA_HAS_END else entry.size.to_bytes(8, "little"))
 
 
-#: For each method that Keyhole decodes, the function that makes a member's decoder.
+#: Maps each method that Keyhole decodes to the function that creates a member's decoder.
 DECODERS: dict[int, Callable[[Entry], MemberDecoder]] = {
     8: lambda _: DeflateMember(),
     12: lambda _: Bzip2Member(),

@@ -42,7 +42,8 @@ MAX_COMMENT = 2**16 - 1
 #: How many bytes of an archive's end Keyhole captures: all end records, a directory of usual length before
 #: them, and the end of the last member, which the member's inspection reads.
 TAIL_BYTES = 2 * zip_end.TAIL_BYTES
-#: The fields of the end record, in their order: the value which means that the number is in the ZIP64 record.
+#: A field of the end record can have a value that means that the number is in the ZIP64 record. These are the
+#: values, in the order of the fields.
 IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
 
 
