@@ -1,4 +1,4 @@
-"""Limits the resources of a process that scans, even if code does not check the scan's budgets.
+"""Limits the resources of a scanning process, including those of code that does not check the scan's budgets.
 
 | limit | effect if the process exceeds the limit |
 |---|---|

@@ -107,7 +107,7 @@ class Needs:
     Args:
         rules: The accesses to allow.
         credential_process: The program that the AWS profile names as the source of credentials, or `None`.
-            Keyhole cannot tell which files this program needs.
+            Keyhole cannot find out which files this program needs.
         identities: For each path, the device and inode number of the file or folder; `None` if it is missing.
     """
 
@@ -201,7 +201,7 @@ def _profile(session: Session) -> Iterator[dict[str, Any]]:  # values of any typ
 def _places(path: Path) -> Iterator[Path]:
     """Yield the path to allow for a file or folder, and for the target if the path is a link."""
     for one in {path.absolute(), path.resolve()}:
-        # Allow the folder of a file unless it is shared with other programs.
+        # Allow the folder of a file unless the folder is shared with other programs.
         yield one if one.is_dir() or _is_shared(one.parent) else one.parent
 
 

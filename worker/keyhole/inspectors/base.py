@@ -101,9 +101,8 @@ class FileInspector:
 
     #: The name of the format, which `get_inspector` accepts.
     NAME = "raw"
-    #: The kind of the format. If an image begins with the bytes of a disk, an optical disc or a compressed
-    #: stream, a second inspector matches, too. The `explains` method of the image's inspector then decides by
-    #: the kind of the second inspector's format.
+    #: The kind of the format. An image can also match a second format, for example because it begins with the
+    #: bytes of a disk. `explains` of the image's inspector then checks the kind of the second format.
     LAYER = Layer.IMAGE
     #: Whether objects of this format contain members, which are inspected separately.
     IS_CONTAINER = False

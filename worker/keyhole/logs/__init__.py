@@ -4,8 +4,8 @@ import logging
 import sys
 from functools import cached_property
 
-#: The name of Keyhole's handler. A second call of `configure` replaces the handler with this name, and leaves
-#: other handlers alone.
+#: The name of Keyhole's handler. A second call of `configure` replaces the handler with this name, and does
+#: not change other handlers.
 HANDLER = "keyhole"
 #: Libraries that log every request at level info. For their loggers, the level is at least warning.
 CHATTY = ("botocore", "boto3", "urllib3", "werkzeug")

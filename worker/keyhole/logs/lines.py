@@ -13,7 +13,8 @@ import structlog
 from keyhole.inspectors.text import escaped, escaped_lines
 from keyhole.masking import masked
 
-#: The processors that add fields to every record, whether structlog or the standard library created it.
+#: The processors that add fields to every record, whether structlog or the standard library created the
+#: record.
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,

@@ -5,7 +5,7 @@ each line. But libraries also print text: warnings, uncaught exceptions, and mes
 shutdown". So this module logs warnings and uncaught exceptions, and replaces stdout and stderr by streams
 that write each printed line as JSON.
 
-What it can't do: text that libraries print without Python, such as the panic of a Rust library, is not JSON.
+Text that libraries print without Python, such as the panic of a Rust library, is still not JSON.
 """
 
 import io

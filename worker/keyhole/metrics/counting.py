@@ -11,8 +11,8 @@ from keyhole.metrics.recorder import Outcome, Phase, Recorder
 from keyhole.metrics.table import Metric
 from keyhole.reasons import Reason, Status
 
-#: The upper bounds of the histograms' buckets, in seconds. A message waits up to hours behind a backlog. A
-#: GET takes 10 to 100 ms, and a scan at most its budget.
+#: The upper bounds of the histograms' buckets, in seconds. If there is a backlog, a message can wait for
+#: hours. A GET takes 10 to 100 ms, and a scan at most its budget.
 WAIT_BUCKETS: Final = (0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14400)
 SCAN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 #: The value of the label `format` if no format was recognised.
@@ -37,7 +37,7 @@ class CountingRecorder(Recorder):
             the files.
         known: The counts that exist from the start, with the value 0. Prometheus sees no increase if a count
             appears with the value 1, so an alert would miss the first unsafe object of a format, or the first
-            delivery to a sink that was given up.
+            abandoned delivery to a sink.
     """
 
     counts = True
@@ -132,6 +132,6 @@ class CountingRecorder(Recorder):
     def begin_process(self) -> None:
         """Open the files of this process, and set its number of objects being scanned to 0.
 
-        A killed process leaves its number behind, and its successor uses the same files.
+        A killed process cannot reset this number, and the process that replaces it uses the same files.
         """
         self._in_flight.set(0)

@@ -55,7 +55,7 @@ class ProcessFiles:
                 os.posix_fallocate(file.fileno(), 0, RESERVED)
 
     def readable(self) -> list[str]:
-        """Return the files to read: all files of counters, and those gauges whose process is running."""
+        """Return the files to read: all files of counters, and the gauges of running processes."""
         return [
             str(path)
             for path in self.folder.glob("*.db")

@@ -1,4 +1,4 @@
-"""Reads the gauges about all of Keyhole from Redis, in one script and so in one round trip.
+"""Reads the gauges about all of Keyhole from Redis, with one script that takes one round trip.
 
 `keyhole status` shows the same reading.
 """
@@ -21,10 +21,11 @@ from keyhole.results.sinks.notifier import kind_of
 from keyhole.store import keys
 from keyhole.store.round_trips import RoundTrips, Step
 
-#: The most dead letters whose kind is read. The kind of older letters is counted as `OTHER`.
+#: The most dead letters whose kind is read. Older letters are counted as the kind `OTHER`.
 MOST_LETTERS: Final = 5000
 OTHER: Final = "other"
-#: The most audits that are read, latest first, and the most buckets with a progress.
+#: The most audits that are read, beginning with the latest audit, and the most buckets whose progress is
+#: reported.
 MOST_READ, MOST_AUDITS = 1000, 20
 #: The most audits whose progress is read, and the most names of workers.
 MOST_DETAILED, MOST_NAMES = 100, 100
@@ -154,9 +155,9 @@ class Reading:
     """The values of the gauges, and more details for `keyhole status`.
 
     `at` is the time in epoch seconds on the server's clock. `names` and `progresses` are limited
-    (`MOST_NAMES`, `MOST_DETAILED`), but `workers` and `audits` count all. `backlog` is `None` if the broker
-    is another server. `idle` contains, for each queue, the idle time in seconds of the ledger's entry that
-    has been idle longest.
+    (`MOST_NAMES`, `MOST_DETAILED`), but `workers` and `audits` count all workers and audits. `backlog` is
+    `None` if the broker is not this Redis. `idle` contains, for each queue, the idle time in seconds of the
+    ledger's entry that has been idle longest.
     """
 
     undecided: int
@@ -176,8 +177,8 @@ class Reading:
 def oldest_seconds(backlog: Backlog, reading: Reading) -> dict[str, float]:
     """Return the age of the oldest message of each queue.
 
-    RabbitMQ and SQS do not report the age of a message. Instead, use the time since a worker last worked on
-    the entry of the queue that has been idle longest.
+    RabbitMQ and SQS do not report the age of a message. Instead, use the idle time of the queue's entry that
+    has been idle longest, which is the time since a worker last worked on the entry.
     """
     return {
         queue: backlog.oldest.get(queue, reading.idle.get(queue, 0.0) if length else 0.0)

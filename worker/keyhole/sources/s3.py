@@ -1,7 +1,7 @@
 """Reads ranges of one object in S3 with obstore, or with boto3 if obstore cannot, and limits the retries.
 
 Keyhole normally sends no HEAD, because the first ranged GET returns size, ETag, version and last
-modification. Every later GET states the ETag in `If-Match` and the version. So all bytes come from the same
+modification. Every later GET states the version and, in `If-Match`, the ETag. So all bytes come from the same
 object, even if somebody replaces it. A 412 response means that the object was replaced.
 """
 
@@ -151,8 +151,8 @@ class S3Source:
     def _get_pinned(self, span: Span) -> Answer:
         """Make one GET of the pinned object.
 
-        If the version comes from the first response and S3 denies reading it, repeat the request without the
-        version. From then on, only the ETag pins the object.
+        If the version comes from the first response and S3 denies access to this version, repeat the request
+        without the version. From then on, only the ETag pins the object.
         """
         try:
             return self._get_once(span)

@@ -31,7 +31,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The object that all GETs of a source must read.
+    """The object that all GETs of a source must read (the pinned object).
 
     Args:
         version_id: The object's version; `None` until it is known.

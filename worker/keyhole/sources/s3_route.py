@@ -59,9 +59,10 @@ class Route:
         self.store = open_store(self._place)
         #: Whether the server supports `If-Match`. If not, Keyhole only compares the ETags of the responses.
         self.takes_if_match = True
-        #: Whether obstore has read a range of a pinned object of this bucket. Until then, Keyhole requests
-        #: only one range at a time. If the server does not support a feature that a pinned read needs, then
-        #: only one request fails, and not several at once.
+        #: Whether obstore has read a range of an object of this bucket whose version or ETag was already
+        #: known (a pinned read). Until then, Keyhole requests only one range at a time. If the server does
+        #: not support a feature that a pinned read needs, then only one request fails, and not several at
+        #: once.
         self.reads_pinned = False
         #: Whether at least one response had only the requested range.
         self.heeds_ranges = False

@@ -11,7 +11,7 @@ Microsoft, "Naming Files, Paths, and Namespaces"; libarchive, `cleanup_pathname_
 |---|---|
 | APFS, HFS+ | case, composed and decomposed accents; HFS+ also characters without width |
 | NTFS, FAT | case, dots and spaces at the end of a name; `\` and `/` both separate folders |
-| NTFS and FAT, written by libarchive | `:*?"<>|`, because libarchive on Windows replaces each of them with `_` |
+| NTFS and FAT, written by libarchive | `:*?"<>|`, because libarchive on Windows replaces them with `_` |
 
 To save memory, Keyhole stores digests of the names and not the names.
 """
