@@ -1,8 +1,8 @@
 """Read the allocated entries of a block map, and skip the free entries without a loop over all entries.
 
 In the map of a sparse image, nearly all entries are free, and most free entries are next to each other.
-Comparing a page of the map with a page of free entries takes as long as a few steps of a loop. So a map of
-32,768 free entries is read in 10 µs instead of 1 ms.
+Comparing a whole page of the map with a page of free entries takes only as long as a few steps of a loop over
+the entries. So a map of 32,768 free entries is read in 10 µs instead of 1 ms.
 """
 
 from array import array
@@ -43,7 +43,7 @@ def allocated(
 
 
 def _used(table: bytes, free: tuple[bytes, ...]) -> Iterator[bytes]:
-    """Yield the pieces of a table, without the pieces that only repeat one of the values in `free`."""
+    """Yield the pieces of a table, except the pieces in which all entries have the same free value."""
     pages = tuple(value * (PAGE_BYTES // len(value)) for value in free)
     pieces = tuple(value * (PIECE_BYTES // len(value)) for value in free)
     for page in range(0, len(table), PAGE_BYTES):

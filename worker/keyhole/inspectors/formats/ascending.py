@@ -123,7 +123,7 @@ class _Lanes(NamedTuple):
     Attributes:
         mask: All bits of each lane are set.
         highest: The highest bit of each lane is set.
-        added: Each lane contains its highest bit, minus the step.
+        added: Each lane contains the value of its highest bit minus the step.
         reserved: The two highest bits of each lane, and of one additional lane, are set.
     """
 

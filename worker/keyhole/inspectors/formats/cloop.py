@@ -38,7 +38,7 @@ HEADER_BYTES = 136
 #: of the disk with blocks of 64 KiB.
 MAX_TABLE_BYTES = 128 * 1024
 #: If the table is longer than `MAX_TABLE_BYTES`, at most this many bytes are read from its end. The last
-#: entry decides wholeness.
+#: entry states where the data end, so it is needed to determine the wholeness.
 MAX_TABLE_END_BYTES = 64 * 1024
 #: QEMU's limits (cloop_open).
 MAX_BLOCK_BYTES = 64 * 1024 * 1024

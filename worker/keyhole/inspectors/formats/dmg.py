@@ -57,7 +57,10 @@ PLIST_STARTS = (b"<?xml", b"<!DOC", b"<plis")
 
 
 class Trailer(NamedTuple):
-    """The trailer and its offset in the object. If the trailer is cut off, `data` is its beginning."""
+    """The trailer and its offset in the object.
+
+    If the trailer is cut off, `data` contains only the beginning of the trailer.
+    """
 
     offset: int
     data: bytes

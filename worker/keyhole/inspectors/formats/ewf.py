@@ -45,8 +45,8 @@ In version 2, the description of the medium is compressed. Keyhole does not deco
 contains the virtual size. So the size stays unknown.
 
 Wholeness: each segment ends with a descriptor `next` or `done`, which states its own offset (in version 2,
-the offset of the previous descriptor). `done` ends the last segment. Keyhole does not read the chunk tables
-in the middle, because they are hundreds of mebibytes apart, and each would need a range request.
+the offset of the previous descriptor). `done` ends the last segment. Keyhole does not read the chunk tables,
+because they are hundreds of mebibytes apart in the file, and each table would need a range request.
 """
 
 from collections.abc import Iterator, Mapping
@@ -77,7 +77,7 @@ MEDIA = {0x00: "removable", 0x01: "fixed", 0x03: "optical", 0x0E: "logical", 0x1
 #: segment. The sections after it are read only to check the chain.
 MAX_SECTIONS = 12
 #: The chain is followed up to this offset. By default, the first request of a scan fetches at least this many
-#: bytes, so these sections cost no further request.
+#: bytes, so the sections before this offset need no further request.
 CHAIN_END = 256 * 1024
 #: A virtual size must fit into a 64-bit number of bytes.
 MAX_VIRTUAL_SIZE = 2**64 - 1

@@ -220,7 +220,10 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _found_table(self) -> Table | None:
-        """The partition table that was found. `_table` then compares it with the object's length."""
+        """The partition table that was found.
+
+        It has not been compared with the object's length; see `_table`.
+        """
         table, header = self._tables.table, self._gpt
         if header is not None:
             return self._gpt_table

@@ -27,9 +27,9 @@ VirtualBox also reads version 0, which has a different header, and versions 1.x 
 only version 1.1. Some images have extra bytes before each block, which VirtualBox supports and QEMU does not.
 Keyhole reports these images as unsupported, and does not decide whether they are whole.
 
-Wholeness: VirtualBox appends a block to the data area when it allocates the block. So the number of blocks in
-the data area is the number of allocated blocks in the header. The object must contain all of this area, and
-the map must not point beyond this area. Keyhole checks the part of the map that it has read.
+Wholeness: VirtualBox appends a block to the data area when it allocates the block. So the data area has as
+many blocks as are allocated according to the header. The object must contain the whole data area, and the map
+must not point beyond this area. Keyhole checks the part of the map that it has read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ VERSION_1_1 = 0x00010001
 #: The major version whose header fields Keyhole uses. Higher major versions are unknown.
 MAJOR_VERSION = 1
 #: How many bytes of the block map are read and kept in memory (held). The map follows the header. This many
-#: bytes are the entries of 32,768 blocks, which are 32 GiB of disk at the usual block size of 1 MiB.
+#: bytes contain the entries of 32,768 blocks, which have 32 GiB at the usual block size of 1 MiB.
 MAX_MAP_BYTES = 128 * 1024
 #: Map entries of a free block, and of a block that contains only zeros (VDICore.h, VDI_IMAGE_BLOCK_FREE and
 #: _ZERO).

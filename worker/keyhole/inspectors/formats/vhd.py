@@ -57,7 +57,7 @@ DYNAMIC_HEADER_BYTES = 1024
 #: The largest virtual size, 2,040 GiB, according to QEMU (block/vpc.c, VHD_MAX_SECTORS) and Microsoft.
 MAX_SECTORS = 0xFF000000
 #: How many bytes of the block table are read and kept in memory (held). The table follows the dynamic header.
-#: This many bytes are 32,768 entries, which are 64 GiB of disk at the usual block size of 2 MiB.
+#: This many bytes contain 32,768 entries, which map 64 GiB of the disk at the usual block size of 2 MiB.
 MAX_TABLE_BYTES = 128 * 1024
 
 
@@ -94,7 +94,7 @@ class VHDInspector(FileInspector):
     def explains(self, other: FileInspector) -> bool:
         """Return whether `other` recognises the content of the VHD's disk.
 
-        Then `other` is not a second format of the object.
+        If so, `other` is not a second format of the object.
         """
         return self.is_bare and other.LAYER in {Layer.DISK, Layer.DISC}
 

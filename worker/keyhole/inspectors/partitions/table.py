@@ -32,7 +32,7 @@ class Table(NamedTuple):
         likely: Whether a doubtful table has a sign that it is a table: in an MBR, one of the four entries is
             all zeros. Without this sign, Keyhole accepts a doubtful table only if one of its partitions
             begins within the disk.
-        end: The length of the disk in bytes that the table states; zero if it states none.
+        end: The length of the disk in bytes that the table states; zero if the table states no length.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Reads the length of a volume from the volume's superblock, for the types that state a length.
 
-Offsets (after `@`) count from the beginning of the superblock. The module with the type's signature states
-where the superblock is. `2^n` is two to the power of n.
+Offsets (after `@`) count from the beginning of the superblock. The module that contains the signature of a
+type states where the superblock is. `2^n` is two to the power of n.
 
 | type | length in bytes | source |
 |---|---|---|

@@ -2,8 +2,8 @@
 
 Offsets and lengths are in bytes. A superblock's offset counts from the beginning of the volume, a field's
 offset (after `@`) from the beginning of the superblock. The fields of xfs and gfs2 are big-endian, all other
-fields are little-endian, except where the table says otherwise. A checksum is computed with its own field
-zero.
+fields are little-endian, except where the table says otherwise. Every checksum is computed as if the field of
+the checksum contained zeros.
 
 | name | superblock | magic | conditions |
 |---|---|---|---|
@@ -31,8 +31,8 @@ fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; for the meaning of the features, "ext4 
 Algorithms"; for reiser4, plugin/disk_format of reiser4progs.
 
 Keyhole checks the same fields as libblkid 2.41. In addition, it checks the sizes of ext, because the magic
-number of ext has only two bytes. Keyhole recognises an ext, xfs, btrfs, f2fs or zonefs with a wrong checksum,
-like libblkid up to 2.39, and reports it as damaged.
+number of ext has only two bytes and can occur by chance. Keyhole recognises an ext, xfs, btrfs, f2fs or
+zonefs with a wrong checksum, like libblkid up to 2.39, and reports it as damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@ Offsets are in bytes and count from the beginning of the volume. All fields are 
 
 | name | magic | conditions |
 |---|---|---|
-| vfat (FAT12, 16, 32) | one of: `MSWIN`, `FAT32   ` @82; `MSDOS`, `FAT16   `, `FAT12   `, `FAT     ` @54; EB or E9 @0; 55 AA @510 | the sector size u16@11 is a power of two from 512 to 4096; sectors per cluster u8@13 is a power of two; neither the number of reserved sectors u16@14 nor the number of FATs u8@16 is zero; the media type u8@21 is F0 or F8…FF; the number of clusters is not larger than the FAT's width allows. The clusters take all sectors (u16@19, or u32@32 if that is zero), except the reserved sectors, the FATs (each u16@22 sectors, or u32@36 if that is zero), and the root directory (u16@17 entries of 32 bytes). If only EB, E9 or 55 AA matched, also: 55 AA @510, and @54 is neither `HPFS    ` nor `JFS     ` |
+| vfat (FAT12, 16, 32) | one of: `MSWIN`, `FAT32   ` @82; `MSDOS`, `FAT16   `, `FAT12   `, `FAT     ` @54; EB or E9 @0; 55 AA @510 | the sector size u16@11 is a power of two from 512 to 4096; sectors per cluster u8@13 is a power of two; neither the number of reserved sectors u16@14 nor the number of FATs u8@16 is zero; the media type u8@21 is F0 or F8…FF; the number of clusters is not larger than the FAT's width allows. The clusters occupy all sectors (u16@19, or u32@32 if that is zero), except the reserved sectors, the FATs (each u16@22 sectors, or u32@36 if that is zero), and the root directory (u16@17 entries of 32 bytes). If only EB, E9 or 55 AA matched, also: 55 AA @510, and @54 is neither `HPFS    ` nor `JFS     ` |
 | exfat | `EXFAT   ` @3 | EB 76 90 @0, zeros @11…63, 55 AA @510; log2(sector size) u8@108 is 9 to 12; the sum of this logarithm and log2(sectors per cluster) u8@109 is at most 25; every u32 of the 12th sector is the checksum of the first 11 sectors, without the bytes 106, 107 and 112 |
 | ntfs | `NTFS    ` @3 | the sector size u16@11 is a power of two from 256 to 4096; sectors per cluster u8@13 is a power of two, or F0…F9, which means two to the power of 256 minus the field; a cluster has at most 2 MiB; these fields are zero: u16@14, u8@16, u16@17, u16@19, u16@22, u32@32; the record size u8@64 is a power of two up to 64 clusters, or E1…F7; the clusters of the MFT u64@48 and of its mirror u64@56 lie within the sectors u64@40 |
 | hpfs | 49 E8 95 F9 @8192 | 49 18 91 F9 @8704 |
@@ -21,7 +21,7 @@ sections 3.1 and 3.4; for NTFS and HPFS, Linux's fs/ntfs3/ntfs.h and fs/hpfs/hpf
 Encryption (BDE) format", sections 2.1 to 2.3.
 
 Keyhole checks the same fields as libblkid 2.41, but it does not read the structures that the boot sector
-points to: the MFT, which Windows places 3 GiB after the beginning of the volume, BitLocker's metadata, and
+points to: the MFT (which Windows places 3 GiB after the beginning of the volume), BitLocker's metadata, and
 the sector that states the free space of a FAT32. Linux also mounts a FAT32 without that sector. Keyhole
 recognises an exFAT even if the bytes @0 or the checksum of the boot region are wrong, and reports it as
 damaged.

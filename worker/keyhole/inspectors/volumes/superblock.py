@@ -52,10 +52,11 @@ class Signature:
     Attributes:
         name: libblkid's name for the type.
         places: The possible places whose offsets do not depend on the volume's size.
-        sound: Returns whether the fields of a superblock with the magic number are consistent. It checks each
-            field that a version of libblkid checks, or that the operating system of this file system checks.
-            The function reads only the superblock, the ranges in `reads`, and the number of bytes in
-            `behind`. It must return false if it needs bytes that have not been read yet.
+        sound: Returns whether the fields of a superblock with the magic number are consistent. It checks
+            every field that at least one version of libblkid checks, and every field that the operating
+            system with this file system checks. The function reads only the superblock, the ranges in
+            `reads`, and the number of bytes in `behind`. It must return false if it needs bytes that have not
+            been read yet.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check the
             checksum, and some do not.
         tail: Returns the places near the end of a volume of the given size in bytes. It is not called for

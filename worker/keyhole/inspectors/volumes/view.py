@@ -52,7 +52,7 @@ class RegionsView:
 
     @property
     def front(self) -> bytes:
-        """The bytes of the first region that was captured, if this region begins where the volume does."""
+        """The bytes of the first captured region if it begins where the volume begins; otherwise empty."""
         first = self._regions[0]
         if first.offset != self._base:
             return b""

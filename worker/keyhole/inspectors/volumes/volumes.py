@@ -163,7 +163,7 @@ def _found(view: View, in_front: list[Marked] | None = None) -> list[Marked]:
 
 
 def ambivalent(found: tuple[str, ...]) -> bool:
-    """Return whether libblkid reports a volume with these types as ambivalent.
+    """Return whether libblkid reports a volume with these types as ambivalent, that is, of several types.
 
     A member of an array or a volume group, or an encrypted volume, is not ambivalent if it contains the
     superblock of another type.

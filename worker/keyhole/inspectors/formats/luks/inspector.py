@@ -256,8 +256,8 @@ class LUKSInspector(HeaderInspector):
     def _areas(self, metadata: Metadata) -> Iterator[Finding]:
         """Yield findings about the areas of the key slots.
 
-        The space for key slots follows both headers, and the metadata state its length. Every area must be
-        inside this space.
+        The space for key slots follows both headers, and the metadata state the length of this space. Every
+        area must be inside this space.
         """
         first = 2 * self._header_size
         behind = first + (metadata.keyslots_size or 0)

@@ -34,8 +34,8 @@ def map_findings(maps: QcowMaps, others: Iterable[Part]) -> Iterator[Finding]:
         return
     tables = ascending(maps.l2_tables)
     counted = _counted(tables)
-    # If n L1 entries point to the same L2 table, each entry of this table adds n references to its cluster.
-    # So the clusters are grouped by n.
+    # If n L1 entries point to the same L2 table, each entry of this table adds n references to the cluster
+    # that the entry points to. So the clusters are grouped by n.
     groups = {
         times: maps.mapped_by(offset for offset, count in counted if count == times)
         for times in sorted({count for _, count in counted})
@@ -81,8 +81,8 @@ def _miscounted(maps: QcowMaps, parts: Iterable[Part], groups: dict[int, Mapped]
     Args:
         maps: The tables of the image.
         parts: The contiguous structures of the image.
-        groups: For each number n of L1 entries that point to the same L2 table, the clusters that such tables
-            point to.
+        groups: The clusters that L2 tables point to, grouped by the number of L1 entries that point to the L2
+            table.
     """
     bits, counts = maps.header.cluster_bits, _refcounts(maps)
     for part in parts:

@@ -109,7 +109,7 @@ class VHDXInspector(FileInspector):
         return self._disk.subformat
 
     def post_process(self) -> None:
-        """Declare regions for the headers, the tables, the BAT, and items that are far from their table.
+        """Declare regions for the headers, the tables, the BAT, and items far from the metadata table.
 
         Raises:
             ImageFormatError: The region table or the metadata table is missing, is damaged, or has more

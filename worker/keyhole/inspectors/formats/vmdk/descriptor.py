@@ -43,7 +43,7 @@ VERSION = re.compile(rb"^[^\S\n]*version[^\S\n]*=[^\S\n]*(\S{1,20})", re.IGNOREC
 #: The type of an extent whose line is malformed.
 UNKNOWN = "?"
 
-#: At most this many extents are read. They are enough for 32 TiB in extents of 2 GiB, and no tool splits a
+#: At most this many extents are read. This many extents of 2 GiB make a disk of 32 TiB, and no tool splits a
 #: disk into smaller extents.
 MAX_EXTENTS = 16 * 1024
 #: At most this many mentions of a setting are read. Tools do not repeat a setting so often. If the limit is

@@ -128,7 +128,8 @@ class SparseHeader(NamedTuple):
     def agrees(self, footer: "SparseHeader") -> bool:
         """Return whether the footer's header equals this header.
 
-        Fields that a writer knows only at the end are not compared. `VMDKInspector` compares the capacity.
+        Fields are not compared if a writer knows their values only after it has written the grains.
+        `VMDKInspector` compares the capacity.
         """
         late = footer._replace(
             capacity=self.capacity,

@@ -55,9 +55,9 @@ from keyhole.inspectors.region import CaptureRegion
 
 #: A reader uses this many of the object's first bytes to detect the format (QEMU, BLOCK_PROBE_BUF_SIZE).
 FRONT_BYTES = 512
-#: The ends of the pieces that are read, one after the other, until a piece contains a NUL. In nearly every
-#: format, the first piece contains a NUL. In compressed or encrypted data, the second piece usually contains
-#: a NUL. By default, the first GET fetches the first three pieces.
+#: The offsets where the pieces of the text end. Keyhole reads one piece after the other, until a piece
+#: contains a NUL. In nearly every format, the first piece contains a NUL. In compressed or encrypted data,
+#: the second piece usually contains a NUL. By default, the first GET fetches the first three pieces.
 STEPS = (FRONT_BYTES, 4096, 256 * 1024, VMDK_TEXT_BYTES)
 #: The byte order mark in UTF-8.
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -68,7 +68,7 @@ FRONT = re.compile(
     rb"|(?:#[^\n]*\n|[ \t]*\r?\n)*+[ \t]*version[ \t]*=[ \t]*[1-3][ \t]*\r?\n",
     re.IGNORECASE,
 )
-#: Matches the beginning of an extent. Readers use a string with a `createType` as a descriptor if this
+#: Matches the beginning of an extent. Readers treat a string with a `createType` as a descriptor if this
 #: pattern matches or if the string names a parent. An extent can span several lines, because QEMU's sscanf
 #: accepts line ends as white space.
 EXTENT_BEGINS = re.compile(
@@ -122,7 +122,7 @@ class VMDKTextInspector(HeaderInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` begins like a descriptor."""
+        """Return whether `prefix`, the object's first bytes, begins like a descriptor."""
         return FRONT.match(prefix.removeprefix(UTF8_MARK)) is not None
 
     @property
