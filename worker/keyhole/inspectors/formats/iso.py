@@ -90,13 +90,14 @@ class ISOInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:  # noqa: ARG003 - the base class has this parameter
-        """Return false, because the first 32 KiB of a disc do not belong to the format."""
+        """Return false, because ISO 9660 and UDF do not use the first 32 KiB of a disc."""
         return False
 
     def explains(self, other: FileInspector) -> bool:
         """Return whether `other` recognises a partition table or a volume.
 
-        Hybrid discs have both a disc's descriptors and a partition table, and Keyhole reports them as `iso`.
+        Hybrid discs have both a disc's descriptors and a partition table. Keyhole reports hybrid discs as
+        `iso`.
         """
         return other.LAYER is Layer.DISK
 

@@ -78,7 +78,7 @@ class VHDInspector(FileInspector):
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` begins with a copy of a footer."""
+        """Return whether `prefix`, the object's first bytes, begins with a copy of a footer."""
         return prefix.startswith(COOKIE)
 
     @property
@@ -100,7 +100,7 @@ class VHDInspector(FileInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The virtual size in bytes, as the first reader in `READERS` sees it; zero if unknown."""
+        """The virtual size in bytes that the first reader in `READERS` uses; zero if it is unknown."""
         return self._sizes_by_reader.get(READERS[0], 0)
 
     def other_sizes(self) -> Mapping[str, int]:
@@ -310,7 +310,7 @@ class VHDInspector(FileInspector):
     def _apart(self) -> bool:
         """Whether there is room for a dynamic header between the copy at the front and the footer at the end.
 
-        If there is no room, the footer at the end can be the copy at the front itself.
+        If there is no room, the footer found at the end may be the copy at the front.
         """
         return self._end_offset >= FOOTER_BYTES + DYNAMIC_HEADER_BYTES
 

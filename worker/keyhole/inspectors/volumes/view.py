@@ -20,7 +20,7 @@ class View(Protocol):
         ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset` in the volume; fewer, or none, if not all are known.
+        """Return up to `length` bytes from `offset` in the volume; fewer or none if some are not read yet.
 
         The offset is never negative, but it can be after the volume's end.
         """

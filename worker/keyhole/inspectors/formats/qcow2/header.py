@@ -44,9 +44,9 @@ FIELDS_IN_V2 = (0, 0, 0, 4, HEADER_BYTES_V2)
 
 #: The specification's limit for the length of a backing file's name.
 MAX_NAME_BYTES = 1023
-#: At most this many bytes of header extensions are read. The area for extensions begins after the header. It
-#: ends where the backing file's name begins, or at the end of the first cluster if the name is not in this
-#: cluster. QEMU writes less than 1 KiB of extensions.
+#: At most this many bytes of header extensions are read. The area for extensions begins after the header. The
+#: area ends where the backing file's name begins, or at the end of the first cluster if the name is not in
+#: this cluster. QEMU writes less than 1 KiB of extensions.
 MAX_EXTENSION_BYTES = 16 * 1024
 #: At most this many extensions are read. QEMU writes at most six kinds of extension, each kind once.
 MAX_EXTENSIONS = 32

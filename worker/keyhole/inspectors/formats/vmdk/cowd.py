@@ -75,7 +75,7 @@ MAX_ENTRIES = 32 * 1024 * 1024
 #: grain size of one sector.
 MAX_DIRECTORY_BYTES = 64 * 1024
 
-#: The entry of a table or a grain that does not exist.
+#: The value of an entry whose table or grain does not exist.
 FREE = (bytes(4),)
 VMFS_SPARSE = "vmfsSparse"
 

@@ -7,7 +7,7 @@ Every entry is a sector number of 4 bytes. A usual image has two sets of tables:
 with its tables, and after them the grain directory with its tables. QEMU reads only the grain directory, but
 writes both directories. Writers put the tables in order right after their directory. So Keyhole requests a
 directory and its tables as one range. If the directory points to tables elsewhere, Keyhole requests these
-after it has read the directory.
+tables after it has read the directory.
 
 The inspector keeps (holds) these tables in memory:
 
@@ -55,7 +55,7 @@ MAX_HELD_BYTES = 1400 * 1024
 MAX_SAMPLE_BYTES = 64 * 1024
 #: The regions of a directory; see `Directory`.
 PARTS = ("directory", "tables", "last_tables", "tables_apart")
-#: The entry of a table or a grain that does not exist.
+#: The value of an entry whose table or grain does not exist.
 FREE = (bytes(4),)
 
 
@@ -114,7 +114,7 @@ class GrainMapInspector(HeaderInspector):
         self.new_region(f"{directory.prefix}last_tables", CaptureRegion(start + whole - last, last))
 
     def _apart(self, directory: Directory, described: int) -> Iterable[ByteRange]:
-        """Return the ranges of a directory's tables if they are not in order right after the directory.
+        """Return the ranges of a directory's tables if these tables are not in order after the directory.
 
         If there are too many tables, return only the ranges of the tables with the highest sectors.
         """

@@ -92,7 +92,7 @@ AREAS = (
 )
 #: The places and sizes of the areas in the header.
 PLACES, PLACES_AT = Struct("<16Q"), 80
-#: The entry of a table or a grain that does not exist.
+#: The value of an entry whose table or grain does not exist.
 FREE = (bytes(8),)
 ALLOCATED_TABLE = 0x10000000
 EMPTY, GRAIN = 0, 3
