@@ -18,7 +18,7 @@ def main() -> None:
         case [("worker" | "scheduler") as role, "--check"]:
             sys.exit(check(role))
     # At exit, Python would search the objects of all modules for reference cycles to free their memory. The
-    # operating system frees this memory anyway. Frozen objects are not searched. This saves a tenth of the
+    # operating system frees this memory anyway. The search skips frozen objects. This saves a tenth of the
     # CPU time of `keyhole inspect FILE`.
     atexit.register(gc.freeze)
     # To find plugins, pydantic would read the metadata of all installed packages. Keyhole needs no plugins.

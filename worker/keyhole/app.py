@@ -1,4 +1,4 @@
-"""The Celery application: its broker, its queues and its settings for delivery.
+"""The Celery application: its broker, its queues and its settings for the delivery of messages.
 
 A worker acknowledges a message only after the work is done, so the broker delivers the message again if the
 worker dies. The ledger (`keyhole.jobs.ledger`) is a list of the work in Redis. It tells workers which work is
@@ -51,7 +51,7 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ha
         "task_default_exchange": JOBS,
         "task_default_routing_key": JOBS,
         "task_create_missing_queues": False,
-        # Accept only JSON, because a message in some other formats can make the worker run code.
+        # Accept only JSON, because a message in another format, such as pickle, can make the worker run code.
         "accept_content": ["json"],
         "task_serializer": "json",
         # A worker acknowledges a message after the work is done, so that the broker delivers the message of a
@@ -79,7 +79,7 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ha
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # In KiB. If a pool process uses more memory than this, Celery replaces it after its current task.
         "worker_max_memory_per_child": 512 * 1024,
-        # This consumer makes dead letters of messages that no task can process.
+        # This consumer stores messages that no task can process as dead letters.
         "worker_consumer": "keyhole.fleet.consumer:Consumer",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
@@ -96,7 +96,8 @@ TRANSPORT_ALIASES.update(
     amqp="keyhole.fleet.amqp_transport:Transport", amqps="keyhole.fleet.amqp_transport:SSLTransport"
 )
 
-# Celery imports the modules in `include` when a worker starts, and the module in `control` when it is needed.
+# Celery imports the modules in `include` when a worker starts, and the module in `control` when it needs this
+# module.
 app = Celery(
     "keyhole",
     include=["keyhole.tasks", "keyhole.fleet.pool_process"],

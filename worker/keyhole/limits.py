@@ -50,8 +50,8 @@ class Limits:
 
     Args:
         scan: The largest time budget of a scan.
-        cpu: A CPU time that is longer than the CPU budget of every scan. A scan that uses more is treated as
-            hanging.
+        cpu: The CPU time after which a scan is treated as hanging. It is longer than the CPU budget of every
+            scan.
         begin: How long a batch starts new scans.
         soft: The soft limit: the time at which the batch ends.
         hard: The hard limit: the time at which Celery kills the process.

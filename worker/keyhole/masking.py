@@ -66,7 +66,7 @@ def split_url(url: str, example: str) -> SplitResult:
 
 
 def check_redis_or_broker(url: str) -> None:
-    """Check the URL of a Redis or of a broker.
+    """Check the URL of a Redis server or of a broker.
 
     Raises:
         ValueError: The URL cannot be parsed reliably, or it has a user without a password. The message

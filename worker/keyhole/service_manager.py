@@ -31,7 +31,7 @@ def tell(*messages: str, status: str = "") -> None:
     import socket  # noqa: PLC0415
 
     lines = (*messages, f"STATUS={' '.join(status.split())}")
-    # An address that begins with `@` names an abstract socket, which the kernel writes with a NUL.
+    # An address that begins with `@` names an abstract socket. The kernel expects a NUL in place of the `@`.
     if address.startswith("@"):
         address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:

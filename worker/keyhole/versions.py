@@ -44,7 +44,7 @@ def why_unreadable(error: ValueError) -> str:
 
 
 def later(version: object, supported: int) -> str:
-    """Return the sentence for content of a later version than the supported one."""
+    """Return the sentence that states that content has a later version than the supported version."""
     return (
         f"a later version of Keyhole wrote it, in format {version}; "
         f"this version of Keyhole reads formats up to {supported}, so upgrade it"
@@ -52,6 +52,6 @@ def later(version: object, supported: int) -> str:
 
 
 def stated(content: object) -> int:
-    """Return the version that a JSON value states; 1 if it states none."""
+    """Return the version that a JSON value states; 1 if it states no version."""
     version = content.get("version", 1) if isinstance(content, dict) else 1
     return version if isinstance(version, int) else 1

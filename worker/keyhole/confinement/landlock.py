@@ -69,7 +69,7 @@ RUN: Final = Access.READ_FILE | Access.EXECUTE
 _FILE_ACCESS: Final = (
     Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
 )
-#: The kinds of access that were added after ABI 1, by the ABI that added them.
+#: The kinds of access that were added after ABI 1. The keys are the versions of the ABI that added them.
 _SINCE: Final = {2: Access.REFER, 3: Access.TRUNCATE, 5: Access.IOCTL_DEV}
 #: Since ABI 6, these bits forbid the process to connect to abstract Unix sockets of unrestricted processes,
 #: and to send signals to such processes.

@@ -33,8 +33,8 @@ MAX_MEMBERS = 1000
 #: The most members that are inspected at once. A scan usually needs two or three, because a request for the
 #: end of one disk also returns the front of the next disk.
 MAX_OPEN = 32
-#: More than `FEW_OPEN` members are inspected at once only while the open members together hold fewer than
-#: `MAX_OPEN_BYTES` bytes in memory.
+#: While at least `FEW_OPEN` members are open and hold at least `MAX_OPEN_BYTES` bytes in memory, the next
+#: inspection waits.
 FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
 #: The number of first bytes that are kept of a member that was not recognised.
 FRONT_BYTES = 4096

@@ -8,8 +8,8 @@ them.
     with held_by(share):
         inspection.feed(offset, data)
 
-The caller passes a `Holder`, which grants each reservation. To grant a reservation later, the holder blocks.
-To end the inspection, it raises an exception that is not an `ImageFormatError`.
+The caller passes a `Holder`, which grants each reservation. To grant a reservation later, the holder blocks
+until then. To end the inspection, it raises an exception that is not an `ImageFormatError`.
 """
 
 from collections.abc import Iterator

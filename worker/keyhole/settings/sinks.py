@@ -13,7 +13,7 @@ from keyhole.results.sinks.signature import HOW, parse_secrets
 from keyhole.settings.lists import split_list
 
 Sink = Literal["redis", "tags", "sns", "eventbridge", "sqs", "webhook"]
-#: The setting that each sink of events needs.
+#: Maps each sink of events to the setting that it needs.
 _PLACES: Final = {
     "sns": "sns_topic",
     "eventbridge": "eventbridge_bus",

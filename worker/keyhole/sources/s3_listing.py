@@ -7,7 +7,7 @@ other servers list objects with one regular expression, and leaves the rest of t
 It parses a page only if it recognises every byte from the first to the last object: elements in any order
 that contain printable ASCII text, without white space between them. It leaves every other page to botocore
 unchanged: for example pages with restored objects, pages of servers that indent their XML, and invalid pages.
-So a page has the same result in both ways, and only botocore reports errors.
+So both parsers return the same result for a page, and only botocore reports errors.
 """
 
 import re

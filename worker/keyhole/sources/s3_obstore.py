@@ -2,7 +2,7 @@
 
 S3 allows keys that obstore does not accept as paths. obstore strips `/` from both ends of a key, and so would
 read another object. It refuses empty, `.` and `..` segments and control characters. `can_name` accepts only
-keys that obstore does not change or refuse.
+keys that obstore neither changes nor refuses.
 
 obstore does not work after a fork. Create the store in the child process.
 """

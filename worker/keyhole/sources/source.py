@@ -32,7 +32,7 @@ class Source(Protocol):
         """Return the object's identity; `None` before the first read."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from the absolute `offset` on; fewer only if the object ends before."""
+        """Return `length` bytes from the absolute `offset` on; fewer only if the object ends earlier."""
 
     def read_all(self, parts: Iterable[ByteRange]) -> Iterator[bytes]:
         """Yield the bytes of each range, in order; several ranges may be fetched at once."""

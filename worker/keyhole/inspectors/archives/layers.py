@@ -25,7 +25,7 @@ OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_m
 
 
 def disks_of_layer(layer: Member) -> Member | None:
-    """Return a layer without the members that are neither disks nor have problems.
+    """Return a layer with only those members that are disks or have problems.
 
     Return `None` if the layer itself has no problems and no member is left. A layer whose format is not in
     `LAYERS` is returned unchanged.

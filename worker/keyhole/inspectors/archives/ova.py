@@ -3,11 +3,11 @@
 Source: DMTF DSP0243 2.1.1, section 6.4. The descriptor comes first, then an optional manifest and an optional
 certificate, then the files in the order in which the descriptor names them.
 
-The format of a tar archive is `ova` if the archive has a descriptor (see `ovf.appliance`), and else `tar`.
-Keyhole compares the files and disks that the descriptor names with the files in the archive. Keyhole reports
-every file that the descriptor names as a disk as a member, even a small file. If the archive stores a file in
-chunks, Keyhole reports the joined file and not its chunks. Keyhole also recognises the archives of XenServer
-(`xva`).
+The format of a tar archive is `ova` if the archive has a descriptor (see `ovf.appliance`), and otherwise
+`tar`. Keyhole compares the files and disks that the descriptor names with the files in the archive. Keyhole
+reports every file that the descriptor names as a disk as a member, even a small file. If the archive stores a
+file in chunks, Keyhole reports the joined file and not its chunks. Keyhole also recognises the archives of
+XenServer (`xva`).
 
 Keyhole does not check the digests in the manifest, because it would have to read every byte of the files.
 

@@ -26,9 +26,9 @@ KIB, MIB = 1024, 1024**2
 #: The most bytes of output in one step. Larger steps are not faster.
 STEP = MIB
 #: How many bytes of a stream a decoder passes to the library at once. Each portion of a stream is twice as
-#: long as the one before, up to `MOST_PORTION`. The first portion is short, because the library copies all
-#: bytes of a portion that follow the stream's end. With long portions, it would copy the same bytes many
-#: times in an object with thousands of short streams.
+#: long as the one before, up to `MOST_PORTION`. The first portion is short, because if a stream ends within a
+#: portion, the library copies the rest of the portion. With long portions, the library would copy the same
+#: bytes many times in an object with thousands of short streams.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
 #: How many of a stream's first bytes a decoder needs in order to recognise the stream and to determine how
 #: much memory decoding takes. The longest headers are those of xz streams with several filters.
@@ -81,7 +81,7 @@ class Decoder(ABC):
         #: The number of input bytes that were used, and the number of output bytes.
         self.taken, self.made = 0, 0
         #: The limit on the output in bytes. It also limits the memory that is reserved for the window,
-        #: because the decoder fills the window with output.
+        #: because the window contains only bytes of the output.
         self.most_output = MAX_WINDOW
         #: `held` is the memory that the decoder has reserved: memory for the window, and `beside` bytes for
         #: the caller's buffers.

@@ -299,8 +299,8 @@ class CompressedInspector(ContainerInspector):
 def holds_image(matches: Iterable[FileInspector]) -> bool:
     """Return whether data with these recognised formats contain an image.
 
-    If the data are compressed data, this is true only if their decompressed content has the format of an
-    image.
+    If one of these formats is a compressed format, it counts only if the decompressed content has the format
+    of an image.
     """
     return any(
         match.LAYER is not Layer.COMPRESSED

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from keyhole.inspectors.inside import Look
 from keyhole.inspectors.region import ByteRange
 
-#: How many bytes of the output's beginning are kept, and the least number of most recent bytes that are kept.
+#: How many bytes of the output's beginning are kept, and at least how many of the most recent bytes are kept.
 #: UDF's anchor at 512 KiB points to descriptors before it. A DMG's trailer and a VMDK's footer point to
 #: tables a short distance before them.
 KEPT_FIRST, KEPT_LAST = 1024**2, 1024**2

@@ -195,7 +195,7 @@ class Machine:
         return files - len(self._chunks) - sum(number not in self._joined.values() for number in members)
 
     def members(self, kept: Mapping[int, Member], open_numbers: Collection[int]) -> dict[int, Member]:
-        """Return the archive's members: those in `kept` and the files that the descriptor names as disks.
+        """Return the members in `kept`, and the files that the descriptor names as disks.
 
         Chunks are left out.
         """

@@ -1,7 +1,7 @@
 r"""Inspects ZIP archives: reads the directory at the end, and then each member's local header and data.
 
-Source: APPNOTE.TXT 6.3.10, section 4.3. `records` parses the records at the end, and `entry` a member's two
-headers. `methods` has the compression methods.
+Source: APPNOTE.TXT 6.3.10, section 4.3. The module `records` parses the records at the end, and the module
+`entry` parses a member's two headers. The module `methods` has the compression methods.
 
 An archive has a local header and data for each member, then the directory, which has another header for each
 member, then the end records. Readers that can seek start at the end and use the directory. Readers of a
@@ -13,11 +13,11 @@ stream go from local header to local header. Keyhole checks that all readers see
 - Both headers of a member agree.
 - No name occurs twice.
 
-Keyhole inspects every file on its own: a stored file in place, and a compressed file while it decompresses
-the file. `archives.member` decides which of these files are reported as members, each with its own report.
-The other files are only counted. Keyhole reports files that are encrypted, or compressed by a method that it
-cannot decode, and does not inspect their content. If a file is the descriptor of a virtual machine, Keyhole
-compares the descriptor with the other files (`appliance`).
+Keyhole inspects every file on its own: a stored file in place, and a compressed file during its
+decompression. `archives.member` decides which of these files are reported as members, each with its own
+report. The other files are only counted. Keyhole reports files that are encrypted, or compressed by a method
+that it cannot decode, and does not inspect their content. If a file is the descriptor of a virtual machine,
+Keyhole compares the descriptor with the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
 first bytes (the front) and the last bytes of the archive in memory until the walk requests them. As a result,
