@@ -65,7 +65,7 @@ def largest(numbers: "array[int]") -> int:
 
 
 def is_range(numbers: "array[int]", start: int, step: int) -> bool:
-    """Return whether the numbers begin with `start` and rise by exactly `step` from each to the next."""
+    """Return whether the numbers are `start`, `start + step`, `start + 2 * step`, and so on."""
     if not numbers:
         return True
     ends = (start, start + step * (len(numbers) - 1))

@@ -20,9 +20,9 @@ contains the table, or zero if there is no table. The directory with the higher 
 tables map the chunks of the disk to the chunks of the file.
 
 Wholeness: unchecked. The file stores chunks in any order, and only the tables show which chunk is the last
-one in the file. Keyhole does not read the tables, because they have about 1 MiB for each 100 GiB of the disk.
-If a file is too short for its directories, or for the tables that the directories point to, Keyhole reports
-the file as truncated. Keyhole cannot detect other missing chunks.
+one in the file. Keyhole does not read the tables, because the tables take about 1 MiB for each 100 GiB of the
+disk. If a file is too short for its directories, or for the tables that the directories point to, Keyhole
+reports the file as truncated. Keyhole cannot detect other missing chunks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ class ASIFInspector(HeaderInspector):
         return self._u64(48) * self._sector if self._sizes_make_sense else 0
 
     def post_process(self) -> None:
-        """Declare regions for both directories once the header has been read, if its sizes are valid."""
+        """If the header has been read and its sizes are valid, declare regions for both directories."""
         if self.has_region("directory_0") or not self._tables:
             return
         for number in range(DIRECTORIES):
@@ -132,7 +132,7 @@ class ASIFInspector(HeaderInspector):
     def _active(self) -> tuple[int, ...]:
         """The numbers of the chunks that contain tables, according to the directory in use.
 
-        It is empty until both directories have been read.
+        The result is empty until both directories have been read.
         """
         held = [self.captured(f"directory_{number}") for number in range(DIRECTORIES)]
         if any(len(data) < 8 for data in held):

@@ -14,7 +14,7 @@ Each block is a separate zlib stream. The virtual size is the number of blocks t
 
 Wholeness: the last entry of the offset table is the offset where the data end. The object must contain all
 data up to this offset. If the table is longer than `MAX_TABLE_BYTES`, only its beginning and its end are
-read. The order of the entries in between is then not checked.
+read. In this case, the order of the entries between these two parts is not checked.
 """
 
 from array import array

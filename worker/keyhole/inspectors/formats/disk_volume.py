@@ -20,8 +20,8 @@ FRONT: Final = volumes.FRONT
 HEADERS: Final = 68 * 1024
 #: The magic of a sparse VMDK. A sparse VMDK begins with its metadata, the "overhead". Guest data can follow
 #: after the overhead, within the first 68 KiB. So Keyhole searches only the overhead for superblocks. If the
-#: overhead is shorter than `LEAST_OVERHEAD` bytes, Keyhole searches that many bytes. The field
-#: `VMDK_OVERHEAD` of the header states the length of the overhead in sectors.
+#: overhead is shorter than `LEAST_OVERHEAD` bytes, Keyhole searches the first `LEAST_OVERHEAD` bytes. The
+#: field `VMDK_OVERHEAD` of the header states the length of the overhead in sectors.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 LEAST_OVERHEAD: Final = 8192
@@ -77,7 +77,7 @@ class DiskVolume:
             self._declare(f"{BETWEEN}{number}", CaptureRegion(*part))
 
     def names(self, size: int | None) -> tuple[str, ...]:
-        """Return the volumes that fill the whole disk, by libblkid's names."""
+        """Return the volumes that fill the whole disk: the names that libblkid has for their types."""
         if not self._disk.filled("volume"):
             return ()
         # Search again only if more bytes have been read since the last search, or the object's length has

@@ -3,8 +3,8 @@
 It maps the disk's sectors to chunks of data in the data fork, which is the part of the file that contains the
 disk's data.
 
-The map is stored in a property list, which is XML. It has one table (`blkx`) for each partition. A table is
-binary and encoded in base64. All numbers are big-endian. In the row for chunks, u64@8 means an unsigned
+The map is stored in a property list, which is XML. The map has one table (`blkx`) for each partition. A table
+is binary and encoded in base64. All numbers are big-endian. In the row for chunks, u64@8 means an unsigned
 number of 64 bits at byte 8 of the chunk.
 
 | offset | bytes | field of a table |
@@ -50,8 +50,8 @@ from keyhole.inspectors.findings import BoundedFindings, Finding, found
 from keyhole.inspectors.region import ByteRange
 from keyhole.inspectors.text import printable
 
-#: Keyhole does not read longer property lists. A property list of this length has room for 78,000 chunks,
-#: which map 20 GiB of the disk with the usual chunks of 256 KiB.
+#: Keyhole does not read property lists that are longer than this. A property list of this length has room for
+#: 78,000 chunks, which map 20 GiB of the disk with the usual chunks of 256 KiB.
 MAX_PLIST_BYTES: Final = 4 * 1024**2
 #: The maximum number of characters `=` in a property list. An attribute has one `=`, and a base64 text has up
 #: to two. The limit is needed because the XML parser parses all attributes of an element in one step, which
@@ -170,7 +170,7 @@ class BlockMap:
 def parse(plist: bytes, fork_offset: int) -> BlockMap:
     """Parse the block map in a property list. The data fork begins at `fork_offset`.
 
-    For each part that cannot be parsed, the map has a finding.
+    If a part cannot be parsed, the map contains a finding on this part.
     """
     findings = BoundedFindings()
     tables = _tables(plist, findings)
@@ -197,7 +197,7 @@ def parse(plist: bytes, fork_offset: int) -> BlockMap:
 def _chunks(
     table: bytes, first: int, sectors: int, offset: int, findings: BoundedFindings
 ) -> Iterator[Chunk]:
-    """Yield the chunks of one table, without comments and without the end of the table."""
+    """Yield the chunks of one table, except comments and the mark of the table's end."""
     (count,) = COUNT.unpack_from(table, COUNT_AT)
     if CHUNKS_AT + count * CHUNK.size > len(table):
         findings.add(

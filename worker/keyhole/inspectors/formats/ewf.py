@@ -96,7 +96,7 @@ class Section(NamedTuple):
 
     @property
     def ends_chain(self) -> bool:
-        """Whether the descriptor points to itself or, as SMART writes it, to its own end."""
+        """Whether the descriptor points to itself or, in files written by SMART, to the descriptor's end."""
         return self.next_offset - self.offset in {0, DESCRIPTOR_BYTES_1}
 
 

@@ -143,8 +143,8 @@ def _overlaps(parts: Sequence[Part], blocks: Sequence[Blocks]) -> Iterator[Findi
             yield found(CHECK, f"{some.name} at byte {at} overlaps another one")
         yield from over(some, parts)
     for some, others in combinations(blocks, 2):
-        # Usually all blocks of one map are before all blocks of the other map. Then they cannot overlap, and
-        # the search is skipped.
+        # Usually all blocks of one map are before all blocks of the other map. In this case, the blocks of
+        # the two maps cannot overlap, and the search is skipped.
         if some.end > others.start and others.end > some.start:
             few, many = sorted((some, others), key=len)
             yield from islice(over(many, few.parts()), 1)

@@ -16,7 +16,7 @@ parallels_open.
 | 52 | 4 | flags: bit 0 is set if the image is empty |
 | 56 | 8 | offset of the format extension in sectors, 0 if there is none |
 
-The BAT begins at byte 64. It has an entry of 4 bytes for each cluster of the disk: the position of the
+The BAT begins at byte 64. The BAT has an entry of 4 bytes for each cluster of the disk: the position of the
 cluster in the file, or 0 if the cluster is not allocated. With `WithoutFreeSpace` positions count sectors,
 with `WithouFreSpacExt` they count clusters. The format extension begins with 0xAB234CEF23DCEA87 and contains
 dirty bitmaps. A reader may ignore all other content of the extension, so Keyhole reads only this magic
@@ -43,8 +43,8 @@ VERSION = 2
 #: At most this many bytes are read from the beginning of the BAT: 24,576 entries, which map 24 GiB of the
 #: disk with the usual cluster size of 1 MiB.
 MAX_BAT_BYTES = 96 * 1024
-#: If the BAT is longer than `MAX_BAT_BYTES`, at most this many bytes are read from its end. They map 8 GiB of
-#: the disk.
+#: If the BAT is longer than `MAX_BAT_BYTES`, at most this many bytes are read from its end. This many bytes
+#: map 8 GiB of the disk.
 MAX_BAT_END_BYTES = 32 * 1024
 #: QEMU's limits (parallels_open).
 MAX_CLUSTER_SECTORS = (2**31 - 1) // 513

@@ -46,8 +46,8 @@ MAX_NAME_END = 64 * 1024
 #: At most this many bytes are read from the beginning of the L1 table: 16,384 entries, which map 32 GiB of
 #: the disk in QEMU's layout.
 MAX_L1_BYTES = 128 * 1024
-#: If the L1 table is longer than `MAX_L1_BYTES`, at most this many bytes are read from its end. They map 16
-#: GiB of the disk.
+#: If the L1 table is longer than `MAX_L1_BYTES`, at most this many bytes are read from its end. This many
+#: bytes map 16 GiB of the disk.
 MAX_L1_END_BYTES = 64 * 1024
 #: The end of the L1 table is read only if the table begins at or before this offset. A table that begins
 #: later is unusual, because QEMU writes the table right after the backing file's name. Reading the end of
@@ -162,7 +162,7 @@ class QcowV1Inspector(HeaderInspector):
         yield from self._overlaps()
         whole = self._cluster_bytes
         # The data of a compressed cluster can begin at any byte, and are shorter than a cluster. So the
-        # length shows which clusters are not compressed, and only these are checked.
+        # length shows which clusters are not compressed. Only uncompressed clusters are checked.
         if any(offset % SECTOR and length == whole for offset, length in self._clusters or ()):
             yield found("structure", "a cluster does not begin at a sector boundary")
 
@@ -180,7 +180,8 @@ class QcowV1Inspector(HeaderInspector):
             Blocks("an L2 table", self._l2_offsets, self._l2_bytes),
             Blocks("a cluster", (offset for offset, length in clusters if length == whole), whole),
             # Compressed clusters have different lengths, but all blocks of a `Blocks` object have the same
-            # length. With a length of 1, only overlaps of their first bytes are found.
+            # length. This length is 1 here, so only overlaps of the first bytes of compressed clusters are
+            # found.
             Blocks("a compressed cluster", (offset for offset, length in clusters if length != whole), 1),
         )
 

@@ -206,8 +206,8 @@ class RawDiskInspector(FileInspector):
     def _gpt(self) -> GPTHeader | None:
         """The primary GPT header.
 
-        If a volume fills the disk, a header that no MBR announces is left over from an earlier use, and is
-        ignored.
+        If a volume fills the disk and no MBR announces the header, the header is left over from an earlier
+        use of the disk, and Keyhole ignores it.
         """
         _, header, announced = self._tables
         return header if header is None or announced or not self._holds else None
@@ -244,7 +244,7 @@ class RawDiskInspector(FileInspector):
     def _yields_to_volume(self, table: Table) -> bool:
         """Return whether the sector that looks like an MBR belongs to a volume.
 
-        The disk then has no partition table.
+        If so, the disk has no partition table.
         """
         holds = self._holds
         return not BOOT_SECTORS.isdisjoint(holds) or bool(holds and table.doubtful)
@@ -284,5 +284,5 @@ class RawDiskInspector(FileInspector):
 
     @Remembered
     def _holds(self) -> tuple[str, ...]:
-        """The volumes that fill the whole disk, by libblkid's names."""
+        """The volumes that fill the whole disk: the names that libblkid has for their types."""
         return self._volume.names(self._size)

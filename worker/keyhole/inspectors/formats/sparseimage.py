@@ -107,7 +107,7 @@ class SparseImageInspector(FileInspector):
         return Wholeness.SAMPLED if len(nodes) == MAX_NODES else Wholeness.UNCHECKED
 
     def details(self) -> Mapping[str, object]:
-        """The band size, the number of bands that the disk has, and the number of bands in the nodes read."""
+        """The band size, the number of bands that the disk has, and the number of bands in the read nodes."""
         if not self._nodes:
             return {}
         return {

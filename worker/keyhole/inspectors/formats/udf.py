@@ -38,8 +38,8 @@ TAG_BYTES = 16
 ANCHOR_BLOCK = 256
 ANCHOR, POINTER, PARTITION, LOGICAL_VOLUME, TERMINATING = 2, 3, 5, 6, 8
 #: At most this many blocks and bytes of a sequence are read. UDF requires at least 16 blocks for a sequence,
-#: and tools write exactly 16. If blocks are large, the limit in bytes allows fewer blocks, which still
-#: contain all descriptors that tools write.
+#: and tools write exactly 16. If blocks are large, the limit in bytes allows fewer than 16 blocks. These
+#: blocks still contain all descriptors that tools write.
 MAX_SEQUENCE_BLOCKS, MAX_SEQUENCE_BYTES = 16, 256 * 1024
 
 BEGINS = b"BEA01"
@@ -97,7 +97,7 @@ class Volume:
 
 
 def block_sizes(identifiers: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
-    """Return the possible block sizes in bytes, in groups to try in this order.
+    """Return the possible block sizes in bytes, in groups. Keyhole tries the groups in this order.
 
     If the descriptors of the recognition sequence are more than 2,048 bytes apart, their distance is the only
     possible block size.

@@ -1,10 +1,10 @@
 """Find the anchor and the descriptors of a UDF volume on a disc.
 
-The anchor is the descriptor that points to the other descriptors. It is usually in block 256, but no field
-states the block size. The recognition sequence (the first descriptors of the disc) shows which block sizes
-are possible. Keyhole searches block 256 for each of these block sizes. If no anchor is found, Keyhole
-searches the last block N, and the block N - 256. All tools write an anchor to block 256, but on a rewritable
-disc, other data may have overwritten this anchor.
+The anchor is the descriptor that points to the other descriptors. The anchor is usually in block 256. But no
+field states the block size, so the offset of this block is unknown at first. The recognition sequence (the
+first descriptors of the disc) shows which block sizes are possible. Keyhole searches block 256 for each of
+these block sizes. If no anchor is found, Keyhole searches the last block N, and the block N - 256. All tools
+write an anchor to block 256, but on a rewritable disc, other data may have overwritten this anchor.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,8 +35,8 @@ class UDFPlaces:
     Args:
         disc: The disc's inspector, in which the regions for the structures are declared.
         begin: The offset where a region that `disc` declares begins. This region ends at `front_at`.
-        front_at: The offset where the region `front` begins, which this class declares. Its bytes cost no
-            additional range request.
+        front_at: The offset where the region `front` begins, which this class declares. The bytes of this
+            region cost no additional range request.
         end: The offset where the region `front` ends.
     """
 
