@@ -205,7 +205,7 @@ class TestErrors:
         ("name", "value"),
         [
             ("KEYHOLE_HEAD_BYTES", "many"),
-            ("KEYHOLE_SINKS", "sqs"),
+            ("KEYHOLE_SINKS", "nowhere"),
             ("KEYHOLE_SINKS", ","),
             ("KEYHOLE_LOG_LEVEL", "loud"),
             ("KEYHOLE_BUDGET_SECONDS", "-1"),
