@@ -30,10 +30,15 @@ class Replay:
         self._held_last = 0
         #: The ranges that the inspection needs after it received the bytes up to `position`.
         self._wanted = inspection.missing()
+        #: Whether the inspection has recognised a container.
+        self._takes_all = False
 
     def show(self, data: bytes) -> None:
-        """Pass the next bytes of output to the inspection, if it needs some of them."""
-        wanted = self.wants(self.position + len(data))
+        """Pass the next bytes of output to the inspection, if it needs some of them.
+
+        A container receives all bytes, because its members can need bytes that `missing` does not return yet.
+        """
+        wanted = self._takes_all or self.wants(self.position + len(data))
         if wanted:
             self.inspection.feed(self.position, data)
         self._keep(data)
@@ -69,6 +74,7 @@ class Replay:
         This is a loop, because the inspection can declare new regions when it receives bytes.
         """
         self._wanted = self.inspection.missing()
+        self._takes_all = any(one.IS_CONTAINER for one in self.inspection.matches)
         while parts := [part for gap in self._passed() for part in self._kept(gap)]:
             for offset, data in parts:
                 self.inspection.feed(offset, data)
