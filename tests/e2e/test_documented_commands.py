@@ -42,7 +42,13 @@ NOT_RUN = {
     "kubectl": "it needs a cluster; tests/deploy/test_kubernetes.py builds and checks the manifests",
     "rabbitmqctl": "tests/deploy/test_rabbitmq.py runs it",
     "export KEYHOLE_BROKER_URL=": "the same, with a server that has these certificates",
+    "keyhole worker --events": "it runs until it is stopped; test_task_events.py starts such a worker",
+    "celery -A keyhole.app flower": "Flower is not installed together with Keyhole",
 }
+#: The pages whose commands are not run here. tests/inspectors/test_documented_format.py runs the inspector of
+#: the first page. The commands of the second page need AWS and the reader's own webhook; the tests in
+#: tests/results/sinks run its programs.
+OTHER_PAGES = {"adding-a-format", "notifications"}
 #: Commands that run until they are stopped. They are stopped when their health check succeeds.
 ENDLESS = ("keyhole listen", "keyhole scheduler")
 #: Commands that can exit with 1, because some of the objects are not safe.
@@ -89,7 +95,7 @@ def shown(page: str) -> list[Command]:
 RUN = {
     name: [command for command in shown(page) if not command.reason]
     for name, page in PAGES.items()
-    if name != "adding-a-format"  # tests/inspectors/test_documented_format.py runs its inspector
+    if name not in OTHER_PAGES
 }
 
 
