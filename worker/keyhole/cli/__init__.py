@@ -1,4 +1,4 @@
-"""The command line of `keyhole`. Each subcommand has its own file, which is imported only if it runs."""
+"""The command line of `keyhole`. The file of a subcommand is imported only if the subcommand runs."""
 
 import importlib
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Command(NamedTuple):
-    """The module of a command, and its line in the help of `keyhole`.
+    """The module of a command, and the command's line in the help of `keyhole`.
 
     The command NAME is the object `keyhole.cli.MODULE.NAME_command`. `help` repeats the first sentence of the
     command's own help text, so that `keyhole --help` need not import the command.
@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
-        """Import and return the command with this name; `None` if there is none."""
+        """Import and return the command with this name; `None` if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"keyhole.cli.{COMMANDS[cmd_name].module}")
@@ -95,7 +95,7 @@ class LazyGroup(click.Group):
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one line for each command."""
+        """Write the list of commands in the help, one line for each command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
 

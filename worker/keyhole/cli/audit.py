@@ -1,4 +1,4 @@
-"""`keyhole audit` and `keyhole audits`: scan all objects of a bucket, and list such audits."""
+"""`keyhole audit` scans all objects of a bucket. `keyhole audits` lists the audits."""
 
 import sys
 import time
@@ -33,8 +33,8 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 #: Seconds between two reads of an audit from Redis while the command shows the audit's progress.
 LOOK_SECONDS = 0.25
-#: If an audit has listed nothing after this many seconds, the command prints a hint that no worker seems to
-#: run.
+#: If an audit has not listed any object after this many seconds, the command prints a hint that no worker
+#: seems to run.
 PATIENCE_SECONDS = 15.0
 #: The options that change the state of an audit, and the state that each option sets.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
@@ -210,8 +210,8 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
     from keyhole.tasks import audit_work
 
     if embedded:
-        # If an earlier command began this audit, the embedded worker of that command ended with the command,
-        # perhaps before it finished the audit's steps. Do the unfinished steps again.
+        # An earlier command may have begun this audit. The embedded worker of the earlier command ended with
+        # that command, and may have left steps of the audit unfinished. Do these steps again.
         audit_work().resume(audit_id)
     hint_at = time.monotonic() + PATIENCE_SECONDS
     try:

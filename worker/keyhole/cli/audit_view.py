@@ -18,7 +18,7 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState, Totals
 from keyhole.reports.figures import dollars, duration, size
 
-#: If standard error is not a terminal, the command prints a line about the audit once per this many seconds.
+#: The number of seconds between two lines about the audit, if standard error is not a terminal.
 LINE_SECONDS = 10.0
 STATE_STYLES = {
     AuditState.RUNNING: "cyan",
@@ -58,7 +58,7 @@ class Speed:
 
 
 def done_of(totals: Totals) -> int:
-    """Return how many of the listed objects the audit has finished: scanned, or found to need no scan."""
+    """Return how many listed objects are done: the scanned objects, and the objects that need no scan."""
     return totals.left_out + totals.unchanged + totals.archived + totals.scanned
 
 
@@ -96,7 +96,7 @@ def one_line(audit: Audit, speed: Speed | None = None) -> str:
 
 
 def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
-    """Return a table with all facts about an audit, which fits on a terminal with 80 columns."""
+    """Return a table with all facts about an audit. The table fits on a terminal with 80 columns."""
     totals = audit.totals
     head = Text.assemble(
         (f"audit {audit.id}  ", "bold"), target(audit), "  ", (audit.state.value, STATE_STYLES[audit.state])

@@ -1,7 +1,7 @@
 """Provides Redis and workers for a command.
 
-If no Redis is configured, a command starts an embedded Valkey and, if it queues jobs, an embedded worker.
-Both end together with the command.
+If no Redis is configured, a command starts an embedded Valkey and, if it queues jobs, an embedded worker. The
+Valkey and the worker end together with the command.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
 
     Args:
         settings: The settings from the environment.
-        work: Whether the command queues jobs and therefore needs a worker. If so, and if no Redis is
+        work: Whether the command queues jobs and therefore needs a worker. If this is true and no Redis is
             configured, an embedded worker runs in addition to the embedded Valkey.
         waits: Whether the command itself waits, without a time limit, until Redis and the broker can be
             reached.
@@ -67,8 +67,8 @@ def refuse_unusable(settings: Settings, *, work: bool, waits: bool) -> None:
     Args:
         settings: Settings that name a Redis.
         work: Whether the command writes to Redis and queues jobs.
-        waits: Whether the command itself waits until the servers can be reached. If not, a Redis that does
-            not answer within `ANSWER_SECONDS` ends the command, and RabbitMQ is not checked.
+        waits: Whether the command itself waits until the servers can be reached. Otherwise, the command ends
+            when Redis has not answered within `ANSWER_SECONDS`. RabbitMQ is checked only if `waits` is true.
 
     Raises:
         CommandError: Keyhole cannot use the Redis or the broker, or the server refuses the connection.
@@ -104,12 +104,12 @@ def refuse_powerless(settings: Settings) -> None:
 
 
 def _look_at_redis(url: str, setting: str, *, writes: bool, waits: bool, is_broker: bool) -> None:
-    """End the command if Keyhole cannot use a Redis, or if only one end of the connection uses TLS.
+    """End the command if Keyhole cannot use this Redis, or if only one end of the connection uses TLS.
 
-    A broker that belongs to a cluster is refused, even if the cluster does not serve Keyhole's keys.
+    Also end the command if `is_broker` is true and this Redis belongs to a cluster.
 
     If Redis does not answer in time, end the command unless `waits` is true. After every other connection
-    error, return: the command itself then waits for Redis or fails.
+    error, return. The command itself then waits for Redis, or fails when it uses Redis.
     """
     try:
         with connect(url, answer_seconds=ANSWER_SECONDS, retries=0, only_server=is_broker) as client:

@@ -1,7 +1,7 @@
 """`keyhole dead`: shows, retries and drops dead letters.
 
-A dead letter, or letter for short, is a record of work that Keyhole gave up. The body of a letter contains
-this work, for example a message.
+A dead letter, or letter for short, is a record of failed work that Keyhole no longer retries. The body of a
+letter contains this work, for example a message.
 """
 
 import sys
@@ -135,7 +135,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
         for letter_id in _chosen(dead, letter_ids, every=every):
             letter = dead.get(letter_id)
             if letter is None:
-                continue  # another command has removed it
+                continue  # another command has removed the letter
             try:
                 told = _retry(letter, handler, named=not every)
             except NotUnderstoodError as error:
@@ -143,8 +143,8 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
                 dead.add_again(letter_id, error.reason)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} stays: {shown(error.reason)}", err=True)
             else:
-                # If the same work has failed again since the letter was read, Keyhole has updated the letter,
-                # and this call does not remove it.
+                # If the same work has failed again since the letter was read, Keyhole has updated the letter.
+                # This call removes only a letter that has not been updated.
                 dead.drop_unchanged(letter)
                 click.echo(f"{shown(letter_id[:ID_CHARACTERS])} is removed: {told}")
     sys.exit(UNDECIDED if stay else ALL_SAFE)
@@ -237,7 +237,7 @@ def _send_event(letter: DeadLetter) -> str:
 
 
 def _send_again(body: bytes, *, named: bool) -> str:
-    """Send a message that a worker refused to its queue again, with a new signature.
+    """Give a new signature to a message that a worker refused, and send the message to its queue again.
 
     If the old signature is missing or wrong, send the message only if the user gave the letter's id
     (`named`).
@@ -283,7 +283,7 @@ def _letter(dead: DeadLetters, text: str) -> DeadLetter:
 
 
 def _chosen(dead: DeadLetters, texts: Sequence[str], *, every: bool) -> list[str]:
-    """Return the ids of the named letters; with `every`, the ids of all letters."""
+    """Return the full ids of the letters that the user named, or of all letters if `every` is true."""
     if bool(texts) == every:
         raise click.UsageError("name letters by their ids, or use --all")
     if every:

@@ -13,9 +13,10 @@ from keyhole.intake.dead_letters import DeadLetter
 from keyhole.masking import masked
 from keyhole.reports.figures import size
 
-#: `keyhole dead list` shows this many characters of each id. This is enough to distinguish a million letters.
+#: `keyhole dead list` shows this many characters of each id. Ids of this length are enough to distinguish a
+#: million letters.
 ID_CHARACTERS = 12
-#: How many bytes of a body `keyhole dead show` prints.
+#: `keyhole dead show` prints at most this many bytes of a body.
 SHOWN_BYTES = 4096
 
 

@@ -95,7 +95,8 @@ def _run(
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
         for told in (False, True):
             # First upload the objects that the demo will submit as jobs. Then configure the bucket to send
-            # events, and upload the other objects, so that there are events only for these.
+            # events, and upload the other objects. Thus the bucket sends events only about the objects that
+            # the demo does not submit.
             queue = notify(client) if told else ""
             for sample in SAMPLES:
                 if sample.key.startswith(UPLOADS) is told:
@@ -120,7 +121,7 @@ def _run(
 
 
 def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Iterator[Report | None]:
-    """Submit some samples, process the bucket's events about the others, and yield all verdicts.
+    """Submit some samples, process the bucket's events about the other samples, and yield all verdicts.
 
     Yield `None` whenever no verdict has arrived for `SILENCE_MS`.
     """

@@ -33,8 +33,8 @@ from keyhole.masking import masked
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
-#: If a finding on a Redis begins with one of these texts, Keyhole cannot use that Redis, so the doctor does
-#: not check it further.
+#: A finding that begins with one of these texts means that Keyhole cannot use the Redis, so the doctor runs
+#: no further checks of this Redis.
 OF_NO_USE = ("this is a sentinel", "this Redis belongs to a cluster")
 STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 
@@ -101,7 +101,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _services(settings: Settings) -> list[Finding]:
-    """Return findings on Redis, the broker and the work. If one check fails, the other checks still run."""
+    """Return findings on Redis, the broker and the jobs. If one check fails, the other checks still run."""
     findings = []
     if is_embedded(settings):
         findings.append(

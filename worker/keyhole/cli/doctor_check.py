@@ -1,9 +1,9 @@
-"""Runs the doctor's checks. A check that fails or hangs does not affect the others.
+"""Runs the doctor's checks. A check that fails or hangs does not affect other checks.
 
 A check can raise any exception, even a panic of a Rust library, and it can hang. Each check therefore runs in
 its own thread. If the check has not ended at its deadline, the doctor reports that the check took too long,
-and no longer waits for the thread. Independent checks run at the same time, so several slow checks take no
-longer than one slow check.
+and no longer waits for the thread. Independent checks run at the same time, so all of them together take only
+as long as the slowest check.
 """
 
 import queue
@@ -16,8 +16,8 @@ from keyhole.cli.findings import BAD, Finding
 
 #: Seconds that a check may take.
 DEADLINE: Final = 5.0
-#: Seconds for which a check waits for an answer or a connection. This is less than `DEADLINE`, so the check
-#: itself can report that a server did not answer.
+#: Seconds for which a check waits for an answer or a connection. This time is shorter than `DEADLINE`, so the
+#: check itself can report that a server did not answer.
 ANSWER_SECONDS: Final = 3.5
 #: If a check takes too long, the doctor prints the advice that `SLOW` contains for the check's subject. If
 #: `SLOW` does not contain the subject, the doctor prints `SLOW_SERVER`.

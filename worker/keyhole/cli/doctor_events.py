@@ -1,4 +1,4 @@
-"""The doctor's check of the event queue: whether it exists and can be read. The check receives no message."""
+"""The doctor's check that the event queue exists and can be read. The check receives no message."""
 
 from collections.abc import Iterator
 from contextlib import closing

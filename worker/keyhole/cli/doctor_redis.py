@@ -34,7 +34,8 @@ NEARLY_FULL: Final = 0.8
 def ask(url: str, *, is_broker: bool = False) -> redis.Redis:
     """Return a client that waits only `ANSWER_SECONDS` for an answer, and does not retry.
 
-    The client of a broker connects only to the server in the URL, because a cluster cannot be the broker.
+    If `is_broker` is true, the client connects only to the server in the URL, because a cluster cannot be the
+    broker.
     """
     return connect(url, answer_seconds=ANSWER_SECONDS, retries=0, only_server=is_broker)
 
@@ -42,7 +43,8 @@ def ask(url: str, *, is_broker: bool = False) -> redis.Redis:
 def of_redis(url: str, *, is_broker: bool) -> Iterator[Finding]:
     """Yield findings on the Redis that stores verdicts.
 
-    If Redis does not answer, the first finding is bad. `is_broker` states whether it is also the broker.
+    If Redis does not answer, the first finding is bad. `is_broker` states whether this Redis is also the
+    broker.
     """
     with ask(url, is_broker=is_broker) as client:
         info = yield from _answering("redis", client, url, SETTING, is_broker=is_broker)
@@ -232,15 +234,16 @@ def _config(client: redis.Redis, name: str) -> str | None:
 def _has_waitaof(client: redis.Redis) -> bool | None:
     """Return whether the server supports `WAITAOF`, or `None` if this is unknown.
 
-    It is unknown if the Redis user lacks the permission to run `WAITAOF`, or if Redis does not answer. The
-    check runs `WAITAOF 0 0 0`, which waits for no disk and no replica, and therefore returns immediately.
+    The answer is unknown if the Redis user lacks the permission to run `WAITAOF`, or if Redis does not
+    answer. The check runs `WAITAOF 0 0 0`, which waits for no disk and no replica, and therefore returns
+    immediately.
     """
     try:
         client.execute_command("WAITAOF", 0, 0, 0)  # type: ignore[no-untyped-call] # redis-py's
     except redis.exceptions.NoPermissionError:
         return None
     except redis.ResponseError as error:
-        # A replica supports WAITAOF, but refuses it with another error.
+        # Every other error means that the server supports WAITAOF. For example, a replica refuses to run it.
         return NO_COMMAND not in str(error).lower()
     except redis.RedisError:
         return None

@@ -79,7 +79,7 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
 def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
     """Yield a finding on whether an object can be read.
 
-    The check sends the same GET with which a scan begins.
+    The check sends the GET request that a scan sends first.
     """
     meter = Meter(Budget(seconds=ANSWER_SECONDS))
     try:
@@ -118,5 +118,5 @@ def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
 
 
 def told(error: SourceError) -> str:
-    """Return an error's message without the advice to run `keyhole doctor`, because it is already running."""
+    """Return an error's message without the advice to run `keyhole doctor`, because the doctor is running."""
     return str(error).removesuffix(_SEE_DOCTOR)

@@ -1,4 +1,4 @@
-"""The doctor's checks of the sinks that receive events. They send no event."""
+"""The doctor's checks of the sinks that receive events. The checks send no event."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,10 @@ def of_choice(settings: Settings) -> Iterator[Finding]:
 
 
 def of_sink(settings: Settings, name: str) -> Iterator[Finding]:
-    """Yield a finding on whether events can be sent to a sink, as far as this shows without an event."""
+    """Yield a finding on whether events can be sent to a sink.
+
+    The check sends no event, so it cannot find every problem.
+    """
     statuses = ", ".join(settings.notify_statuses)
     try:
         told = open_sink(name, settings).check()

@@ -96,7 +96,7 @@ def _busy(status: WorkStatus, limit: float) -> Iterator[Finding]:
 
 
 def _failures(status: WorkStatus) -> Iterator[Finding]:
-    """Yield a finding for each bucket with failed scans in the last minutes: the reasons, and how often."""
+    """Yield a finding for each bucket with recent failed scans: the number of failures for each reason."""
     failures = status.failures()
     for bucket, reasons in sorted(failures.items()):
         told = ", ".join(f"{times:,} times {reason}" for reason, times in reasons.most_common())

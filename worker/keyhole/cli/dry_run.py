@@ -22,7 +22,7 @@ from keyhole.reports.figures import dollars, size
 
 
 def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
-    """List the objects of an audit, and print an estimate of its requests and costs."""
+    """List the objects of an audit, and print an estimate of the audit's requests and costs."""
     ours = services()
     settings = ours.settings
     estimator = Estimator(

@@ -1,4 +1,4 @@
-"""Errors that end a command: a one-line message that says what to do, and an exit code."""
+"""Errors that end a command. Each error has an exit code and a one-line message that says what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,7 +6,10 @@ GOOD, ADVICE, BAD = "ok", "advice", "bad"
 
 
 class Finding(NamedTuple):
-    """One line of the doctor's output: what was checked, its state, and a message, often with advice."""
+    """One line of the doctor's output.
+
+    A finding states the subject of the check, the result, and a message, which often contains advice.
+    """
 
     what: str
     state: str

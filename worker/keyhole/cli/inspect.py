@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from keyhole.scan.report import Report
     from keyhole.settings import Settings
 
-#: The number of scans per thread that are running or waiting for a thread. The waiting scans keep all threads
-#: busy, and the limit bounds the memory even if millions of objects are listed.
+#: For each thread, at most this many scans are submitted at a time: the running scan, and scans that wait for
+#: the thread. A thread that has finished a scan can start a waiting scan immediately. The limit bounds the
+#: memory even if millions of objects are listed.
 WAITING = 4
 
 
@@ -66,13 +67,13 @@ def inspect_command(
     if not statuses:
         raise CommandError("there are no objects; check the prefix")
     if not as_json:
-        # Imported here, so that scripts, which use --json and call this command often, do not wait for these
+        # Imported here, because scripts often call this command with --json, and then it does not need these
         # imports.
         from keyhole.cli.render import report_page, report_table
         from keyhole.cli.terminal import SafeConsole
 
-        # A report contains no emoji codes, and the table of these codes takes long to import, so switch them
-        # off.
+        # Switch emoji codes off: a report contains no emoji codes, and the table of these codes takes long to
+        # import.
         console = SafeConsole(soft_wrap=False, emoji=False)
         console.print(report_table(table, console) if many else report_page(table[0]))
     sys.exit(exit_code(statuses))
@@ -131,7 +132,7 @@ def _parsed(target: str) -> S3Uri:
 
 
 def _at_once(scans: Iterator[Callable[[], "Report"]], threads: int) -> Iterator["Report"]:
-    """Run the scans in threads, and yield their reports in the order of the scans."""
+    """Run the scans in threads, and yield the reports in the order of the scans."""
     with ThreadPoolExecutor(threads) as pool:
         under_way: list[Future[Report]] = [pool.submit(scan) for scan in islice(scans, threads * WAITING)]
         try:

@@ -153,7 +153,7 @@ def _listen(
 
 
 class Pollers:
-    """Several listeners, each in its own thread. If one fails, all stop."""
+    """Several listeners, each in its own thread. If one listener fails, all listeners stop."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -174,7 +174,8 @@ class Pollers:
                 self._errors.append(error)
                 self._stop.set()
 
-        # A second signal must end the process without waiting for the threads, so the threads are daemons.
+        # The threads are daemons, because a second signal must end the process without waiting for the
+        # threads.
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -198,7 +199,10 @@ class Pollers:
 
 @contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
-    """Yield an event that the first signal of `ENDINGS` sets. A second signal raises `KeyboardInterrupt`."""
+    """Yield an event that is set when a signal in `ENDINGS` arrives.
+
+    A second signal raises `KeyboardInterrupt`.
+    """
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:

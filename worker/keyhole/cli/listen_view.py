@@ -32,7 +32,7 @@ from keyhole.intake.events.handling import (
 from keyhole.intake.events.listener import Poll
 from keyhole.logs.lines import get_structured_logger
 
-#: If standard error is not a terminal, the listener logs a line once per this many seconds.
+#: The number of seconds between two lines that the listener logs, if standard error is not a terminal.
 LINE_SECONDS: Final = 10.0
 #: Seconds between two calls of `View.tick`.
 LOOK_SECONDS: Final = 0.25
@@ -120,7 +120,7 @@ class View:
         """Show the tally during the `with` block, and its final state at the end.
 
         On a terminal, log lines appear above the tally. If standard error is not a terminal, the view logs
-        the tally at the start and at the end of the block, and `tick` logs it in between.
+        the tally at the start and at the end of the block. During the block, `tick` logs the tally.
         """
         if sys.stderr.isatty():
             with Live(console=SafeConsole(stderr=True), get_renderable=self.page, refresh_per_second=4):
@@ -158,7 +158,7 @@ class View:
         )
 
     def page(self) -> RenderableType:
-        """Return the whole display, which fits on a terminal with 80 columns."""
+        """Return the whole display. The display fits on a terminal with 80 columns."""
         counts = self._tally.counts
         head = Text.assemble(("listening to ", "bold"), shown(self._source))
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

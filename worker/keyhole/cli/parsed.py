@@ -7,7 +7,7 @@ import click
 
 
 def parsed(name: str, parse: Callable[[str], Any]) -> "click.types.FuncParamType[str, Any]":
-    """Return the type of an option whose value `parse` parses. A `ValueError` becomes a usage error."""
+    """Return an option type that parses values with `parse`. A `ValueError` becomes a usage error."""
 
     def convert(text: str) -> Any:  # noqa: ANN401 - `parse` can return any type
         try:

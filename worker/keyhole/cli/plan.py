@@ -223,7 +223,7 @@ def _speed(objects_per_second: float) -> str:
 
 def _length(seconds: float) -> str:
     years = seconds / YEAR_SECONDS
-    # A `timedelta` cannot represent the longest plans.
+    # A `timedelta` cannot represent the longest durations.
     return f"{years:,.0f} years" if years > 100 else duration(timedelta(seconds=seconds))
 
 

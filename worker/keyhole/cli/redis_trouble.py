@@ -76,7 +76,7 @@ def redis_trouble(error: redis.RedisError, setting: str = "KEYHOLE_REDIS_URL") -
 def is_refused(error: redis.RedisError) -> bool:
     """Return whether Redis refuses this client, for example because of a wrong password.
 
-    Waiting would then not help.
+    In this case, waiting does not help.
     """
     return (
         isinstance(error, redis.AuthenticationError)
@@ -92,7 +92,7 @@ def unusable(info: dict[str, Any], url: str, setting: str, *, is_broker: bool) -
         info: The response to `INFO`.
         url: The URL of this Redis.
         setting: The name of the setting that contains the URL.
-        is_broker: Whether this Redis is to be the broker, or the broker and the store.
+        is_broker: Whether this Redis is used as the broker, or as both the broker and the store.
     """
     if info.get("redis_mode") == "sentinel":
         return SENTINEL.format(setting=setting)

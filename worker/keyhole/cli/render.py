@@ -108,7 +108,7 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
 
 
 def _share_read(report: Report) -> str:
-    """Return the share of the object that was read. It is at most 100 %, even if parts were read twice."""
+    """Return the share of the object that was read: at most 100 %, even if parts were read twice."""
     whole = report.size or 0
     return share(min(report.bytes_read, whole), whole)
 

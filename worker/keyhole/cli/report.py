@@ -75,7 +75,7 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
 
 
 def _format_of(output: str | None) -> str:
-    """Return the format of a report, which follows from the suffix of its file's name."""
+    """Return the format of a report, according to the suffix of the file's name."""
     if output in {None, STDOUT}:
         return "html"
     for name, suffixes in SUFFIXES.items():
@@ -109,7 +109,7 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
 
 @contextmanager
 def _opened(output: str) -> Iterator[BinaryIO]:
-    """Yield the file to write the report to: standard output, a temporary file, or a device or pipe.
+    """Yield the file that receives the report: standard output, a temporary file, or a device or pipe.
 
     The temporary file replaces `output` when the `with` block ends without an error.
     """

@@ -31,8 +31,8 @@ class Standing:
     """The state of a schedule. Times are in UTC."""
 
     schedule: "Schedule"
-    #: The time of the next run. `None` if the schedule has an interval (`every`) and no scheduler has stored
-    #: this version of the schedule yet: the first interval begins when a scheduler stores the schedule.
+    #: The time of the next run. If the schedule has an interval (`every`), the first interval begins when a
+    #: scheduler stores this version of the schedule in Redis. Until then, the time is `None`.
     next_run: datetime | None
     #: The id of the last audit that this schedule started; `None` if the schedule has not started an audit.
     last_id: str | None

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def service(log_level: str) -> Iterator[None]:
-    """Write only log lines during the `with` block. If it ends with an error, log it, and exit.
+    """Write only log lines during the `with` block. If the block ends with an error, log the error, and exit.
 
     On a terminal, let the command print the error as other commands do.
     """
@@ -36,7 +36,7 @@ def service(log_level: str) -> Iterator[None]:
 
 
 def last_words(path: Path) -> str:
-    """Return the last event in the log of a service; empty if the log is empty."""
+    """Return the last event in the log of a service, or an empty text if the log is empty."""
     *_, last = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     try:
         return str(json.loads(last)["event"])

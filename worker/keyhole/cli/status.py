@@ -1,4 +1,4 @@
-"""`keyhole status`: shows the queues, the workers and their work, and what is owed, in one screen."""
+"""`keyhole status`: shows the queues, the workers, their work, and the unwritten tags and unsent events."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ from keyhole.cli.terminal import SafeConsole
 if TYPE_CHECKING:
     from keyhole.settings import Settings
 
-#: Seconds between two readings on a terminal, by default, and the shortest time that is allowed.
+#: The default and the minimum time between two readings on a terminal, in seconds.
 WATCH_SECONDS, SHORTEST_SECONDS = 2.0, 0.5
 #: The longest wait, in seconds, for one response of Redis or of the broker.
 ANSWER_SECONDS: Final = 5.0
@@ -124,7 +124,10 @@ def _repeat(
 def _shown(
     console: Console, rates: Rates, *, live: bool, as_json: bool
 ) -> Iterator[Callable[[Snapshot, str | None], None]]:
-    """Yield a function that shows a snapshot, and the error of a later reading that failed."""
+    """Yield a function that shows a snapshot.
+
+    On a live display, the function also shows the error of a later reading that failed.
+    """
     if not live:
         yield lambda snapshot, _: _print(snapshot, rates, console, as_json=as_json)
         return

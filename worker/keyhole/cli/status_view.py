@@ -46,8 +46,8 @@ class Snapshot:
 class Rates:
     """Computes how many objects per second each audit handles.
 
-    After the first reading, the rate is the average since the audit's start. Later, it is the average over
-    the last `RATE_SECONDS`.
+    After the first reading, the rate is the average since the audit's start. Later, the rate is the average
+    over the last `RATE_SECONDS`.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,8 @@ class Rates:
         """Update the rates."""
         at = snapshot.reading.at
         for audit in snapshot.reading.progresses:
-            # Before the first reading, the only known time is that of the start, when nothing was handled.
+            # If this is the first reading, compute the rate from the start of the audit, when 0 objects were
+            # handled.
             seen = self._seen.setdefault(audit.id, deque([(at - audit.seconds, 0)]))
             seen.append((at, audit.handled))
             while len(seen) > 2 and seen[1][0] <= at - RATE_SECONDS:
@@ -67,12 +68,12 @@ class Rates:
             self._rates[audit.id] = max(0.0, (audit.handled - handled) / (at - since)) if at > since else 0.0
 
     def of(self, audit: AuditProgress) -> float:
-        """Return the rate of an audit in objects per second; 0 while it is paused."""
+        """Return the rate of an audit in objects per second; 0 while the audit is paused."""
         return self._rates.get(audit.id, 0.0) if audit.state is AuditState.RUNNING else 0.0
 
 
 def as_json_object(snapshot: Snapshot, rates: Rates) -> dict[str, Any]:
-    """Return everything that is known, for `json.dumps`. Values that are unknown are `None`."""
+    """Return the whole status as an object for `json.dumps`. Unknown values are `None`."""
     reading = snapshot.reading
     oldest = oldest_seconds(snapshot.backlog, reading)
     return {
@@ -146,14 +147,14 @@ def page(
         snapshot: The status.
         rates: The rates of the audits.
         console: The console for which the page is made.
-        height: If given, processes, workers and audits are left out until the page has at most this many
-            lines; the page states how many are left out.
-        trouble: Why the status could not be read again since this snapshot.
+        height: The number of lines of the screen. If it is given, processes, workers and audits are left out
+            until the page has fewer lines than the screen. The page states how many are left out.
+        trouble: Why a later reading of the status failed.
     """
     if height is None:
         return _page(snapshot, rates, None, trouble)
     made: RenderableType = Text()
-    # A part has at least one line for each row, so do not try values that cannot fit.
+    # Each row takes at least one line, so skip values that cannot fit.
     for limit in (limit for limit in _LIMITS if limit < height):
         made = _page(snapshot, rates, limit, trouble)
         # The cursor needs the last line of the screen.

@@ -151,9 +151,9 @@ def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool)
 
 
 def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
-    """Print for how many objects the tags are not written yet, with one example.
+    """Print the number of objects whose tags could not be written yet, with one example.
 
-    Return whether such objects exist.
+    If there are no such objects, print nothing and return false. Otherwise return true.
     """
     from keyhole.fleet.services import services
 

@@ -33,8 +33,9 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.store.connection import connect
 
 STYLES = {Agreement.AGREE: "green", Agreement.DIFFER: "bold red", Agreement.UNKNOWN: "magenta"}
-#: How often the command compares an object that differs from its verdict or its tags. During the first
-#: comparison, a worker may have written the tags of a new verdict, but not yet recorded the verdict.
+#: If an object differs from its verdict or its tags, the command compares the object this many times. During
+#: the first comparison, a worker may have written the tags of a new verdict, but not yet recorded the
+#: verdict.
 READINGS = 2
 
 

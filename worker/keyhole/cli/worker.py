@@ -97,7 +97,7 @@ def worker_command(
             # Keyhole does not use Celery's messages between workers.
             without_gossip=True,
             without_mingle=True,
-            # The heartbeats are events, which Keyhole itself does not use.
+            # Heartbeats are one kind of Celery's events. Keyhole itself does not use these events.
             task_events=events,
             without_heartbeat=not events,
         )
@@ -117,9 +117,10 @@ def worker_command(
 
 @contextmanager
 def _stops_while_it_starts() -> Iterator[None]:
-    """Exit with 0 if SIGTERM arrives while the worker starts, as a running worker does.
+    """Exit with 0 if SIGTERM arrives while the worker starts.
 
-    Once the worker runs, Celery replaces this signal handler.
+    A running worker also exits with 0 after SIGTERM. Once the worker runs, Celery replaces this signal
+    handler.
     """
 
     def stop(_signal: int, _frame: object) -> None:
