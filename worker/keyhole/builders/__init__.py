@@ -2,7 +2,7 @@
 
 Every builder is a pure function that returns an `Image`. An `Image` stores only the bytes that are not zeros.
 The same arguments give the same bytes, because UUIDs and times are fixed. By default, the images are complete
-and valid. To get a damaged or hostile image, patch or truncate a valid one.
+and valid. To get a damaged or hostile image, patch or truncate a valid image.
 
 The docstring of each builder lists the fields of its format. The number before a field is the field's offset
 in bytes.

@@ -11,8 +11,8 @@ The file consists of chunks, which are numbered from 0. This builder puts the he
 chunk 0.
 
 A directory consists of a sequence number u64 and, for each table, the number of the chunk that contains the
-table, u64. The directory with the higher sequence number is valid. With chunks of 1 MiB, a table consists of
-63 groups. Each group has 2,048 entries u64 for data chunks and then one entry u64 for a bitmap chunk. The
+table, u64. Readers use the directory with the higher sequence number. With chunks of 1 MiB, a table consists
+of 63 groups. Each group has 2,048 entries u64 for data chunks and then one entry u64 for a bitmap chunk. The
 upper two bits of a data chunk's entry are flags (01: all sectors are written), and the other bits are the
 chunk's number.
 """

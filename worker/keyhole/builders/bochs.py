@@ -7,10 +7,10 @@ Header, at byte 0, 512 bytes (little-endian; QEMU `block/bochs.c`, struct bochs_
      72  catalog entries u32         76  bytes of an extent's bitmap u32     80  bytes of an extent u32
      84  version 1: virtual size u64; version 2: a time u32, then the virtual size u64
 
-The catalog follows the header. It contains a u32 for each extent of the disk: the index of the extent among
-the stored extents, or FFFFFFFF if the image does not store the extent. After the catalog come the stored
-extents. Each begins with a bitmap, which is padded to a sector. Each bit of the bitmap states whether one
-sector of the extent has data. The extent's data follow the bitmap.
+The catalog follows the header. The catalog contains a u32 for each extent of the disk: the index of the
+extent among the stored extents, or FFFFFFFF if the image does not store the extent. After the catalog come
+the stored extents. A stored extent begins with a bitmap, which is padded to a sector. Each bit of the bitmap
+states whether one sector of the extent has data. The extent's data follow the bitmap.
 """
 
 import struct
@@ -22,7 +22,7 @@ HEADER_SIZE = 512
 EXTENT_SIZE = 1 << 20
 FREE = 0xFFFFFFFF
 VERSIONS = {1: 0x00010000, 2: 0x00020000}
-#: The bitmap of a stored extent: only the first sector has data, the test pattern.
+#: The bitmap of each stored extent. It states that only the first sector has data, namely the test pattern.
 FIRST_SECTOR = b"\1"
 
 

@@ -1,4 +1,4 @@
-"""Builds cloop images, the compressed loopback images, of version 2.
+"""Builds cloop images (compressed loopback images) of version 2.
 
 Header, at byte 0 (big-endian; QEMU `block/cloop.c`)::
 

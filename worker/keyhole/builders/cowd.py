@@ -31,7 +31,7 @@ def cowd(
     """Return a COWD extent of `virtual_size` bytes that stores the `allocated` grains.
 
     The first sector of each stored grain contains a test pattern. Without `parent`, the extent is a root.
-    With `parent`, it is a child that names this parent.
+    With `parent`, the extent is a child that names this parent.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     numbers = block_numbers(allocated, ceil_div(capacity, grain_sectors))

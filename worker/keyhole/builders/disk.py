@@ -36,8 +36,8 @@ FIRST_PARTITION = 1 << 20
 DISK_GUID = UUID("4b657968-6f6c-4000-8000-6770742d3030")
 LINUX_DATA = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
-#: The type of the protective entry. It covers the whole disk, so that tools that support only MBR do not
-#: change the disk (section 5.2.3).
+#: The type of the protective entry. The protective entry covers the whole disk, so that tools that support
+#: only MBR do not change the disk (section 5.2.3).
 PROTECTIVE_TYPE = 0xEE
 
 
@@ -52,8 +52,8 @@ def mbr_disk(size: int, partitions: Sequence[tuple[int, int, int]] = ((0x83, 204
 def gpt_disk(size: int, *, partitions: int = 1, sector: int = SECTOR) -> Image:
     """Return a disk of `size` bytes with a protective MBR, both GPT headers and partitions of equal size.
 
-    `partitions` is the number of partitions. `size` is a multiple of `sector`, the size of a logical sector
-    in bytes, which is 512 or 4096.
+    `partitions` is the number of partitions. `sector` is the size of a logical sector in bytes: 512 or 4096.
+    `size` is a multiple of `sector`.
     """
     last = size // sector - 1
     table_sectors = GPT_ENTRIES * GPT_ENTRY_SIZE // sector

@@ -16,12 +16,13 @@ This builder writes these sections, in this order:
 - `sectors`: the chunks, each followed by its Adler-32.
 - `table`: number of entries u32; base offset u64 at 8; Adler-32 at 20; the chunks' offsets u32; Adler-32.
 - `table2`: a copy of `table`.
-- `done`, or `next` if another file follows. The section's descriptor states its own offset as the offset of
-  the next descriptor.
+- `done`, or `next` if another file follows. In the descriptor of this last section, the offset of the next
+  descriptor is the descriptor's own offset.
 
-A file of version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID.
-Its descriptors have 64 bytes each, and follow the data of their sections: type u32, flags u32, offset of the
-previous descriptor u64, size u64, size of the descriptor u32 = 64, padding u32, MD5, and Adler-32 at 60.
+A file of version 2 begins with "EVF2" 0D 0A 81 00, the version 2.1, compression u16, segment u32 and GUID. In
+version 2, the descriptor of a section has 64 bytes and follows the section's data: type u32, flags u32,
+offset of the previous descriptor u64, size u64, size of the descriptor u32 = 64, padding u32, MD5, and
+Adler-32 at 60.
 """
 
 import struct
@@ -43,10 +44,10 @@ def ewf(
     """Return an E01 file of `virtual_size` bytes, which stores all chunks.
 
     The first sector of each `allocated` chunk contains a test pattern, and all other sectors are zeros.
-    `virtual_size` is a multiple of 32 KiB. If an image is split into several files, `segment` is the number
-    of this file. `last` is the type of the last section: `done`, or `next` if another file follows. `first`
-    is the content of a section `header`, which precedes all other sections. If `first` is empty, the file has
-    no section `header`.
+    `virtual_size` is a multiple of 32 KiB. `segment` is the number of this file in an image that is split
+    into several files. `last` is the type of the last section: `done`, or `next` if another file follows.
+    `first` is the content of a section `header`, which precedes all other sections. If `first` is empty, the
+    file has no section `header`.
     """
     chunks = virtual_size // CHUNK_SIZE
     written = block_numbers(allocated, chunks)
@@ -98,9 +99,10 @@ def ewf2(*, segment: int = 1, last: int = DONE) -> Image:
 
 
 def _descriptor(kind: bytes, at: int, length: int | None) -> bytes:
-    """Return the descriptor at the offset `at` of a section with `length` bytes of data.
+    """Return the descriptor of a section that has `length` bytes of data.
 
-    `None` as `length` means that the section is the last section of the file.
+    `at` is the offset of the descriptor. `None` as `length` means that the section is the last section of the
+    file.
     """
     following, size = (at, 0) if length is None else (at + 76 + length, 76 + length)
     fields = struct.pack("<16sQQ40x", kind, following, size)

@@ -11,7 +11,7 @@ from keyhole.builders.image import Image, ceil_div
 
 SECTOR = 512
 
-#: Selects the allocated blocks. A number n selects the first n blocks of the disk. A sequence contains the
+#: States which blocks are allocated. A number n means the first n blocks of the disk. A sequence contains the
 #: numbers of the allocated blocks, in the order in which the image stores the blocks.
 Allocated = int | Sequence[int]
 

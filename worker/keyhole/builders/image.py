@@ -13,9 +13,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-#: The most bytes of a piece that `Image.of` makes when it joins adjacent pieces. The tables of an image are
-#: shorter than this, so each table becomes one piece. Longer runs of adjacent pieces, such as the content of
-#: a disk, are not copied into one large piece.
+#: `Image.of` joins adjacent pieces into one piece of at most this many bytes. The tables of an image are
+#: shorter than this limit, so each table becomes one piece. Longer runs of adjacent pieces, such as the
+#: content of a disk, are not copied into one large piece.
 JOINED_PIECE_LIMIT = 1 << 20
 
 
@@ -26,8 +26,8 @@ class Image:
     A piece is (offset, data). The pieces are in ascending order and do not overlap.
 
     Raises:
-        ValueError: A piece overlaps another or ends after the image's end, which means that the builder has a
-            bug.
+        ValueError: A piece overlaps another piece or ends after the image's end. This means that the builder
+            has a bug.
     """
 
     size: int

@@ -13,8 +13,8 @@ UDF (ECMA-167) has recognition descriptors with the identifiers `BEA01`, `NSR02`
 bytes (or in a block, if blocks are larger), from the offset 32768 on. Block 256 contains an anchor, which
 states where all other descriptors are. The anchor and each of these descriptors begin with a tag: identifier
 u16, version u16, sum u8, one unused byte, serial number u16, CRC u16, the number of bytes that the CRC covers
-u16, block u32. This builder writes descriptors of a partition (identifier 5), of a logical volume (6) and of
-the end of the sequence (8).
+u16, block u32. This builder writes a partition descriptor (identifier 5), a logical volume descriptor (6) and
+a terminating descriptor (8).
 """
 
 import struct
@@ -100,7 +100,7 @@ def _volume_descriptor(kind: int, blocks: int, name: str) -> bytes:
 
 
 def _record(identifier: bytes, system_use: bytes) -> bytes:
-    """Return a directory's record of the directory itself (identifier 00) or of its parent (01)."""
+    """Return the record in a directory for the directory itself (identifier 00) or for its parent (01)."""
     rest = (
         _both(ROOT_BLOCK, 4) + _both(SECTOR, 4) + bytes(7) + b"\x02\0\0" + _both(1, 2) + b"\x01" + identifier
     )

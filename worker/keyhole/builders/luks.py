@@ -105,7 +105,7 @@ def luks2(
 def luks2_metadata(header_size: int = HEADER_SIZE, size: int | None = None) -> dict[str, object]:
     """Return the metadata of a volume with one key slot and one segment.
 
-    The segment has `size` bytes; `None` means that it extends to the volume's end.
+    The segment has `size` bytes; `None` means that the segment extends to the volume's end.
     """
     cipher = {"encryption": "aes-xts-plain64"}
     kdf = {"type": "pbkdf2", "hash": "sha256", "iterations": 1000, "salt": b64encode(b"\x4b" * 32).decode()}

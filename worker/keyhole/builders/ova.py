@@ -1,4 +1,4 @@
-"""Builds OVA files: tar archives with a virtual machine.
+"""Builds OVA files: tar archives that contain a virtual machine.
 
 The first file in the archive is the machine's descriptor (DMTF DSP0243).
 """
@@ -30,8 +30,8 @@ ENVELOPE = """<?xml version="1.0" encoding="UTF-8"?>
 class OVADisk(NamedTuple):
     """A disk of the machine.
 
-    `name` is the name of the disk's file. `content` is the file's content or, if it is a text, the target of
-    a symbolic link. `capacity` is the size of the disk in bytes.
+    `name` is the name of the disk's file. `content` is an `Image`, which is the content of the file, or a
+    text, which is the target of a symbolic link. `capacity` is the size of the disk in bytes.
     """
 
     name: str
@@ -40,7 +40,7 @@ class OVADisk(NamedTuple):
 
 
 def ova(disks: Sequence[OVADisk], *, descriptor: str | None = None) -> Image:
-    """Return an OVA with these disks and this descriptor. The default descriptor names all disks."""
+    """Return an OVA with `disks` and the text `descriptor`. The default descriptor names all disks."""
     text = (ovf(disks) if descriptor is None else descriptor).encode()
     entries: list[Entry] = [("sample.ovf", Image.of(len(text), [(0, text)]))]
     return tar([*entries, *((disk.name, disk.content) for disk in disks)])

@@ -8,10 +8,10 @@ Header, at byte 0 (little-endian; QEMU `docs/interop/parallels`, "Header")::
      44  in use u32: 746F6E59 open, 312E3276 closed     48  data area's first sector u32
      52  flags u32: 1 empty    56  format extension's sector u64
 
-The BAT follows the header (section "BAT"). It contains a u32 for each cluster of the disk: 0 if the file does
-not store the cluster, otherwise the place of the cluster in the file. The unit of the place depends on the
-magic number: clusters with "WithouFreSpacExt", which is newer, and sectors with "WithoutFreeSpace", which is
-older.
+The BAT follows the header (section "BAT"). The BAT contains a u32 for each cluster of the disk: 0 if the file
+does not store the cluster, otherwise the place of the cluster in the file. With the newer magic number,
+"WithouFreSpacExt", the place is a number of clusters. With the older magic number, "WithoutFreeSpace", the
+place is a number of sectors.
 """
 
 import struct

@@ -11,7 +11,8 @@ Header, at byte 0 (big-endian; QEMU `block/qcow.c`, struct QCowHeader)::
 After the header come the name of the backing file, padded to 8 bytes, and the L1 table. Then come the L2
 tables and the guest clusters. The L2 tables, and the guest clusters that are not compressed, are aligned to
 clusters. An L2 entry is the offset of a guest cluster. If the cluster is compressed, bit 63 of the entry is
-set, and the bits from 63 - cluster bits to 62 contain the length of the compressed data in bytes.
+set. In this case, the n bits below bit 63 contain the length of the compressed data in bytes, where n is the
+value of the field "cluster bits".
 """
 
 import struct

@@ -13,13 +13,14 @@ Header, at byte 0 (big-endian; QEMU `docs/interop/qcow2`, "Header")::
      80  compatible u64         88  autoclear u64    96  refcount order u32 = 4 (16 bits)
     100  header length u32     104  compression u8: 0 zlib, 1 zstd
 
-After the header come the header extensions (section "Header extensions": type u32, length u32, data, padding
-to 8 bytes; type 0 ends them) and the name of the backing file, all in the first cluster. This builder then
-writes the refcount table, the refcount blocks, the L1 table, the L2 tables, the snapshots, the LUKS header
-and the guest clusters. All clusters of the file are in use, so the file does not end with a free cluster.
+After the header come the header extensions and the name of the backing file. The header, the extensions and
+the name are all in the first cluster. A header extension (section "Header extensions") is: type u32, length
+u32, data, padding to 8 bytes. An extension of type 0 is the last extension. This builder then writes the
+refcount table, the refcount blocks, the L1 table, the L2 tables, the snapshots, the LUKS header and the guest
+clusters. The file has no free clusters.
 
 An L1 entry contains the offset of an L2 table, and an L2 entry contains the offset of a guest cluster. Bit 63
-of an entry states whether the refcount of the cluster at the entry's offset is exactly one (section "Cluster
+of an entry is set if the refcount of the cluster at the entry's offset is exactly one (section "Cluster
 mapping").
 """
 
@@ -73,10 +74,11 @@ def qcow2(  # noqa: PLR0913 - each keyword is one independent fact of the header
     """Return a qcow2 image of `virtual_size` bytes that stores the `allocated` guest clusters.
 
     The first sector of each stored guest cluster contains a test pattern. With `data_file`, the image stores
-    no guest cluster, because the guest clusters belong in the data file, at the same offsets as on the
-    virtual disk (`guest_disk` returns such a file). `incompatible` is a set of feature bits. With the bit for
-    the compression type, the header states zstd. With the bit for extended L2 entries, the L2 entries have 16
-    bytes. `snapshots` is the number of snapshots. All snapshots share their clusters with the active disk.
+    no guest cluster, because the data file stores the guest clusters, at the same offsets as on the virtual
+    disk. `guest_disk` returns the content of such a data file. `incompatible` is a set of feature bits. If
+    the bit for the compression type is set, the header states zstd. If the bit for extended L2 entries is
+    set, the L2 entries have 16 bytes. `snapshots` is the number of snapshots. All snapshots share their
+    clusters with the active disk.
 
     Raises:
         ValueError: The image needs feature bits, which version 2 does not have, or the header does not fit
@@ -222,8 +224,8 @@ class _Clusters:
 class _Header:
     """The content of the file's first cluster.
 
-    `refcount_table` is the offset of the refcount table and its length in clusters. `snapshots` is the number
-    of snapshots and the offset of the snapshot table.
+    `refcount_table` is a pair: the offset of the refcount table, and the length of the table in clusters.
+    `snapshots` is also a pair: the number of snapshots, and the offset of the snapshot table.
     """
 
     version: int

@@ -12,9 +12,9 @@ The volatile header has 0xCAFECAFE u64, the number of the next free table u64, t
 transaction u64, and whether a reader must replay the journal u64.
 
 A table's number is its index in the area of grain tables, and a grain's number is its index in the area of
-grains. Both are assigned in the order of the first write. A directory entry u64 is 1 << 60 plus the table's
-number. A table entry u64 is 3 << 60, plus the lowest 12 bits of the grain's number << 48, plus the grain's
-number >> 12.
+grains. Both numbers are assigned in the order of the first write. A directory entry u64 is 1 << 60 plus the
+table's number. A table entry u64 is 3 << 60, plus the lowest 12 bits of the grain's number << 48, plus the
+grain's number >> 12.
 """
 
 import struct

@@ -28,7 +28,7 @@ Entry = tuple[str, Image | str]
 
 
 def tar(entries: Sequence[Entry]) -> Image:
-    """Return a tar archive of files and symbolic links, padded like GNU tar's archives."""
+    """Return a tar archive of files and symbolic links. The archive is padded as GNU tar pads archives."""
     end, pieces = 0, []
     for name, content in entries:
         if isinstance(content, str):
@@ -54,6 +54,6 @@ def tar_header(
 
 
 def summed(header: bytes) -> bytes:
-    """Return a header with the checksum filled in."""
+    """Return a copy of the header that contains the header's checksum."""
     total = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
     return header[:148] + b"%06o\0 " % total + header[156:]

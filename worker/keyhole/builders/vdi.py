@@ -1,4 +1,4 @@
-"""Builds images in VDI, VirtualBox's own format.
+"""Builds images in VDI, VirtualBox's native format.
 
 Header, at byte 0 (little-endian; VirtualBox `VDICore.h`, version 1.1)::
 
@@ -41,8 +41,8 @@ def vdi(
     """Return a VDI of `virtual_size` bytes that stores the `allocated` blocks of 1 MiB.
 
     The first sector of each allocated block contains a test pattern. With `image_type` 2 (fixed), the file
-    also stores all other blocks, as zeros. Use `parent_uuid` with `image_type` 4, a differencing image, which
-    QEMU refuses to open.
+    also stores all other blocks, as zeros. With `image_type` 4 (differencing), `parent_uuid` is the UUID of
+    the parent. QEMU refuses to open differencing images.
     """
     blocks = ceil_div(virtual_size, BLOCK_SIZE)
     written = block_numbers(allocated, blocks)

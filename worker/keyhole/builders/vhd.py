@@ -71,8 +71,9 @@ def vhd_dynamic(
     """Return a dynamic VHD, or a differencing VHD if `parent_name` names a parent in the same folder.
 
     The image stores the `allocated` blocks, and the first sector of each stored block contains a test
-    pattern. The footer states `virtual_size` as the current size, and the largest geometry that is not larger
-    than `virtual_size`. `creator` determines whether QEMU uses the size or the geometry.
+    pattern. In the footer, the current size is `virtual_size`, and the geometry is the largest geometry that
+    does not exceed `virtual_size`. QEMU takes the size of the disk from one of these two fields, depending on
+    `creator`.
     """
     blocks = ceil_div(virtual_size, block_size)
     written = block_numbers(allocated, blocks)
@@ -112,7 +113,7 @@ def vhd_dynamic(
 def vhd_geometry(sectors: int) -> tuple[int, int, int]:
     """Return cylinders, heads and sectors per track for a number of sectors (appendix "CHS Calculation").
 
-    The product of the three is at most the number of sectors.
+    The product of the three values is at most the number of sectors.
     """
     sectors = min(sectors, MAX_CHS_SECTORS)
     if sectors >= 65535 * 16 * 63:

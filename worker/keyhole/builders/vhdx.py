@@ -21,9 +21,9 @@ bytes from byte 32 on: item GUID, offset in the region u32, length u32, flags u3
 at 64 KiB.
 
 A BAT entry u64 contains the block's state in the lowest 3 bits (0 not present, 6 fully present), and the
-block's file offset in MiB from bit 20 on. A chunk is the part of the disk that one sector bitmap covers.
-After the entries for the blocks of a chunk comes one entry for its sector bitmap. A CRC-32C is computed while
-its own field contains zero.
+block's file offset in MiB from bit 20 on. A chunk is the part of the disk that one sector bitmap covers. In
+the BAT, the entry for the sector bitmap of a chunk follows the entries for the blocks of the chunk. The field
+of a CRC-32C contains zero while the CRC-32C is computed.
 """
 
 import struct
@@ -81,10 +81,11 @@ def vhdx(
 ) -> Image:
     """Return a dynamic VHDX of `virtual_size` bytes that stores the `allocated` blocks.
 
-    The first sector of each stored block contains a test pattern. With `parent`, the relative path of a
-    parent, the image is differencing. `metadata_offset` and `bat_offset` are multiples of 1 MiB. The log is
-    at the first free place, and the payload blocks follow the log, the metadata region and the BAT. A nonzero
-    `log_guid` states that a reader must replay the log, although this builder writes an empty log.
+    The first sector of each stored block contains a test pattern. `parent` is the relative path of a parent.
+    If `parent` is given, the image is a differencing image. `metadata_offset` and `bat_offset` are multiples
+    of 1 MiB. The log is at the first free place, and the payload blocks follow the log, the metadata region
+    and the BAT. If `log_guid` is not zero, the header states that a reader must replay the log, although this
+    builder writes an empty log.
 
     Raises:
         ValueError: The metadata region and the BAT overlap.
@@ -124,7 +125,7 @@ def vhdx(
 
 
 def _first_free(spans: list[tuple[int, int]]) -> int:
-    """Return the first offset from 1 MiB on at which the log does not overlap the regions in `spans`."""
+    """Return the lowest offset, at least 1 MiB, at which the log does not overlap the regions in `spans`."""
     candidate = MIB
     for offset, length in sorted(spans):
         if candidate + LOG_SIZE <= offset:

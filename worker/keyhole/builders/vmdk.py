@@ -15,13 +15,14 @@ A directory entry u32 is the sector of a grain table. A table entry u32 is the s
 the extent does not store the table or the grain.
 
 A stream-optimized extent (section "Stream-Optimized Compressed Sparse Extents") can be written in one pass.
-Its grains are compressed. Each grain follows its sector number and its length, and each grain table follows
-the grains that it maps. Then come the grain directory, the footer and the end of the stream.
+The grains of such an extent are compressed. The sector number and the length of a grain precede the grain. A
+grain table follows the grains that it maps. Then come the grain directory, the footer and the end of the
+stream.
 
-A marker of one sector precedes each table, the directory and the footer, and marks the end of the stream
-(length in sectors u64, 0 u32, type u32: 1 grain table, 2 grain directory, 3 footer, 0 end of stream). The
-footer is a copy of the header, except that it states the sector of the grain directory. It is in the last
-sector but one.
+A marker of one sector precedes each table, the directory and the footer. The last marker ends the stream. A
+marker is: length in sectors u64, 0 u32, type u32 (1 grain table, 2 grain directory, 3 footer, 0 end of
+stream). The footer is a copy of the header, except that it states the sector of the grain directory. The
+footer is in the second to last sector.
 """
 
 import struct
@@ -63,10 +64,10 @@ def vmdk_sparse(
     """Return a sparse extent of `virtual_size` bytes with an embedded descriptor.
 
     VMware's hosted products write such extents. The extent stores the `allocated` grains, and the first
-    sector of each stored grain contains a test pattern. `descriptor_sector` is the descriptor's place,
-    although QEMU always reads the descriptor at sector 1. `descriptor` replaces the whole text of the
-    descriptor. In the default text, `extent_line` replaces the only extent line, and `extra_lines` are added
-    at the end.
+    sector of each stored grain contains a test pattern. `descriptor_sector` is the sector of the descriptor.
+    QEMU ignores this field of the header, and always reads the descriptor at sector 1. `descriptor` replaces
+    the whole text of the descriptor. In the default text, `extent_line` replaces the only extent line, and
+    `extra_lines` are added at the end.
     """
     capacity = ceil_div(virtual_size, SECTOR)
     grains = block_numbers(allocated, ceil_div(virtual_size, GRAIN_SIZE))
@@ -103,7 +104,7 @@ def vmdk_sparse(
 
 
 def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Image:
-    """Return a stream-optimized extent of `virtual_size` bytes, as in an OVA.
+    """Return a stream-optimized extent of `virtual_size` bytes. OVA files contain such extents.
 
     The extent stores the `allocated` grains compressed. The first sector of each stored grain contains a test
     pattern.
@@ -137,7 +138,7 @@ def vmdk_stream_optimized(virtual_size: int, *, allocated: Allocated = 0) -> Ima
 
 
 def vmdk_flat_descriptor(text: str) -> Image:
-    """Return a separate text descriptor, as used for a disk with extents in other files."""
+    """Return a file that contains only the text descriptor of a disk, whose extents are in other files."""
     data = text.encode()
     return Image.of(len(data), [(0, data)])
 

@@ -1,4 +1,4 @@
-r"""Builds ZIP archives of members that are not compressed, as Info-ZIP writes them on Unix.
+r"""Builds ZIP archives like those that Info-ZIP writes on Unix. The members are not compressed.
 
 Source: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3. All fields are little-endian. A local header precedes each
 member's data::
@@ -48,7 +48,8 @@ class Numbers(NamedTuple):
 def zip_archive(entries: Sequence[Entry], *, comment: bytes = b"") -> Image:
     """Return a ZIP archive of files and symbolic links. No member is compressed."""
     end, pieces, directory = 0, list[tuple[int, bytes]](), b""
-    # Members can have the same content. The checksum of a disk with many pieces takes a second.
+    # If several members have the same content, compute its checksum only once, because the checksum of a disk
+    # with many pieces takes a second.
     checksums = dict[Image, int]()
     for name, content in entries:
         is_link = isinstance(content, str)

@@ -1,7 +1,7 @@
 """The local S3 of the demo: moto's server, which stores the sample images in memory.
 
 `python -m keyhole.demo.local_s3 --host 0.0.0.0 --port 9000` runs the server until SIGTERM or Ctrl-C. With
-`--events`, the server sends an event about every object, also about the samples, to an SQS queue on the same
+`--events`, the server sends an event about every object, including the samples, to an SQS queue on the same
 port. The path of the queue's URL is `/123456789012/demo-images`.
 """
 
@@ -60,7 +60,7 @@ def demo_client(endpoint_url: str) -> "S3Client":
 def fill(client: "S3Client", done: Callable[[Sample], object], *, events: bool = False) -> None:
     """Create the bucket and upload every sample. Call `done` after each upload.
 
-    If `events` is true, the bucket sends events about the samples and about later objects (`notify`).
+    If `events` is true, the bucket sends events about the samples and about later objects (see `notify`).
     """
     client.create_bucket(Bucket=BUCKET)
     if events:

@@ -1,10 +1,10 @@
-"""Defers signals while child processes start, so that no child process is left running."""
+"""Defers signals while child processes start, because a signal at this time could leave a child running."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: The signals that end a command. They come from Ctrl-C, a service manager, or a closed terminal.
+#: The signals that end a command. These signals come from Ctrl-C, a service manager, or a closed terminal.
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -12,8 +12,8 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def defer_signals() -> Iterator[None]:
     """Defer the signals that would end this process until the `with` block has ended.
 
-    A signal handler can raise an exception. An exception after the start of a child process, but before this
-    process has stored the child's handle, would leave the child running. Call this function only in the main
+    A signal handler can raise an exception. If this happens after a child process has started, but before
+    this process has stored the child's handle, nothing ends the child. Call this function only in the main
     thread, because Python sets signal handlers only there.
     """
     arrived: list[int] = []
@@ -34,7 +34,7 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def children_ignore_sigint() -> Iterator[None]:
-    """Block SIGINT during the `with` block, so that child processes that start in it never get SIGINT.
+    """Block SIGINT during the `with` block, so that child processes that start there never get SIGINT.
 
     A child process inherits the set of blocked signals.
     """

