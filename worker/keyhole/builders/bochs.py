@@ -22,7 +22,7 @@ HEADER_SIZE = 512
 EXTENT_SIZE = 1 << 20
 FREE = 0xFFFFFFFF
 VERSIONS = {1: 0x00010000, 2: 0x00020000}
-#: The bitmap of each stored extent. It states that only the first sector has data, namely the test pattern.
+#: The bitmap of each stored extent. The bitmap states that only the first sector has data.
 FIRST_SECTOR = b"\1"
 
 

@@ -63,9 +63,9 @@ PLIST = """<?xml version="1.0" encoding="UTF-8"?>
 def dmg(virtual_size: int, *, allocated: Allocated = 0, segments: int = 1) -> Image:
     """Return a DMG of `virtual_size` bytes, which stores the blocks in `allocated` without compression.
 
-    A block has 1 MiB, and `virtual_size` is a multiple of 1 MiB. The first sector of each stored block
-    contains a test pattern. If `segments` is more than 1, the trailer states that the image is split into
-    `segments` files, and that this file is the first.
+    The size of a block is 1 MiB, and `virtual_size` is a multiple of 1 MiB. The first sector of each stored
+    block contains a test pattern. If `segments` is more than 1, the trailer states that the image is split
+    into `segments` files, and that this file is the first.
     """
     blocks = virtual_size // BLOCK_SIZE
     written = block_numbers(allocated, blocks)

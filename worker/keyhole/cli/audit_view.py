@@ -138,7 +138,8 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
 def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
     """Yield a function that shows an audit.
 
-    Call the function several times per second while the audit runs, and once after the audit has ended.
+    The caller must call this function several times per second while the audit runs, and once more after the
+    audit has ended.
     """
     speed = Speed()
     console = SafeConsole(stderr=True)

@@ -39,10 +39,10 @@ class Check:
     """A check that starts to run when it is created.
 
     Args:
-        what: The subject of the check, for example "redis". A finding that the check fails or takes too long
-            has this subject.
+        what: The subject of the check, for example "redis". If the check fails or takes too long, the finding
+            about this has the same subject.
         check: A function that yields findings.
-        seconds: How long the check may take.
+        seconds: The seconds that the check may take.
     """
 
     def __init__(

@@ -210,7 +210,7 @@ def _told_to_stop() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    # A signal that is ignored, for example because of `nohup`, stays ignored.
+    # If the process ignores a signal, for example because of `nohup`, do not replace this signal's handler.
     before = {number: handler for number in ENDINGS if callable(handler := signal.getsignal(number))}
     for number in before:
         signal.signal(number, handle)

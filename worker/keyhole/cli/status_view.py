@@ -19,7 +19,8 @@ from keyhole.jobs.work_now import EntryNow, ProcessNow
 from keyhole.metrics.store_reader import AuditProgress, Backlog, Reading, oldest_seconds
 from keyhole.reports.figures import counted, duration, share
 
-#: On a screen, each part has at most this many rows. The values are tried in this order until the page fits.
+#: On a screen, the processes, the workers and the audits each take at most this many rows. The values are
+#: tried in this order until the page fits.
 _LIMITS: Final = (50, 20, 12, 8, 6, 4, 3, 2, 1, 0)
 #: Ages above this many seconds are shown in yellow.
 _OLD_SECONDS: Final = 60.0

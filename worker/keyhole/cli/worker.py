@@ -137,8 +137,8 @@ def _stops_while_it_starts() -> Iterator[None]:
 def _stop_with_stdin() -> None:
     """Stop the worker when stdin ends.
 
-    Stdin is a pipe whose other end the parent process holds open. If the parent ends or is killed, stdin
-    ends.
+    Stdin is a pipe, and the parent process holds the other end of the pipe open. If the parent ends or is
+    killed, stdin ends.
     """
     while os.read(sys.stdin.fileno(), 1024):
         pass
