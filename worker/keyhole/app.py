@@ -42,7 +42,7 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ha
         # If the broker is unreachable, publishing fails within seconds. The caller need not try again: the
         # ledger contains the job, and the sweep publishes it later.
         "task_publish_retry": False,
-        # Keyhole stores reports itself. Celery's results would cost Redis five more commands per task.
+        # Keyhole itself stores the reports. Celery's results would cost Redis five more commands per task.
         "task_ignore_result": True,
         "result_backend": None,
         # An unknown queue is an error, so that no job waits forever in a misspelt queue.
@@ -74,8 +74,8 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ha
         "control_queue_exclusive": not is_amqp(url),
         "control_queue_durable": is_amqp(url),
         # A worker that loses its connection finishes its tasks. The broker delivers the messages of these
-        # tasks to other workers. The ledger shows these workers that the entries are leased or complete, so
-        # they do not scan the objects again.
+        # tasks to other workers. The ledger shows these workers that a worker has begun or finished the work,
+        # so they do not scan the objects again.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # In KiB. If a pool process uses more memory than this, Celery replaces it after its current task.
         "worker_max_memory_per_child": 512 * 1024,

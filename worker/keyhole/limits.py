@@ -37,7 +37,8 @@ GRACE, LEAST_GRACE = 60, 15
 SHUTDOWN, LAST_SHUTDOWN = 30, 40
 #: The visibility timeout in seconds, unless the hard limit requires a longer timeout.
 VISIBILITY: Final = 1800
-#: Seconds after which RabbitMQ, by default, takes an unacknowledged message back (`consumer_timeout`).
+#: Seconds after which RabbitMQ, by default, returns an unacknowledged message to its queue
+#: (`consumer_timeout`).
 CONSUMER_TIMEOUT: Final = 1800
 #: A scan that uses more CPU time than `CPU_FACTOR` times its budget plus `CPU_SLACK` seconds does not obey
 #: its budget, and is treated as hanging.

@@ -112,7 +112,7 @@ def owed_tags() -> None:
 
 
 def give_up(entry: Entry, reason: str) -> None:
-    """Stop retrying an entry, and make a dead letter of it.
+    """Stop retrying an entry of the ledger, and store it as a dead letter.
 
     If the entry is a batch of an audit, its jobs get the verdict `failed` instead.
     """

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 ENTRY: Final = 1
 #: The version of reports, which records and the stream of verdicts contain (`keyhole.scan.report`).
 REPORT: Final = 1
-#: The version of tag debts (`keyhole.results.tags`).
+#: The version of tag debts, which record the tags that are not written yet (`keyhole.results.tags`).
 TAG_DEBT: Final = 1
 #: The version of the specifications of audits, which schedules also contain (`keyhole.intake.audits.audit`).
 AUDIT: Final = 1

@@ -1,4 +1,4 @@
-"""Limits the resources of a scanning process, including those of code that does not check the scan's budgets.
+"""Limits the resources of a scanning process, even if code in it does not check the scan's budgets.
 
 | limit | effect if the process exceeds the limit |
 |---|---|
@@ -10,7 +10,7 @@
 The limits on address space and CPU time are soft limits, so a program that this process starts can raise
 them. The size of files is not limited, because the log can be a file that grows without limit. The number of
 processes is not limited, because the kernel compares this limit with the number of all processes of the user,
-including those of other programs.
+including the processes of other programs.
 
 Source: getrlimit(2).
 """

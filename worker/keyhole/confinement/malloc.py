@@ -28,7 +28,7 @@ def trim() -> None:
 
 
 def give_back() -> None:
-    """Make this process and its forks keep little freed memory. Without glibc, this has no effect."""
+    """Limit how much freed memory this process and its forks keep. Without glibc, this has no effect."""
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((ARENA_MAX, ARENAS), (MMAP_THRESHOLD, LARGE), (TRIM_THRESHOLD, LARGE)):

@@ -60,8 +60,8 @@ class Remembers(Protocol):
 class Remembered(Generic[Value]):
     """A property whose value is cached until the inspector receives bytes, a region or the object's length.
 
-    Use it for facts that are costly to compute and requested often. The value must depend on nothing but the
-    bytes, the regions and the length.
+    Use it for facts that are costly to compute and requested often. The value must depend only on the bytes,
+    the regions and the length.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:
@@ -161,7 +161,7 @@ class FileInspector:
         took = True in [region.put(offset, data) for region in self._regions.values()]
         if self._size is None or took:
             self.remembered.clear()
-        # If no region took any of the bytes, `post_process` would find nothing new, so do not call it. In a
+        # If no region captured bytes, `post_process` would find nothing new, so do not call it. In a
         # container, call it nevertheless, because the container passes the bytes to its members, too.
         if not took and not self.IS_CONTAINER:
             return
@@ -289,7 +289,7 @@ class FileInspector:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """The names of the partition table and the volumes on the disk. The names are those of libblkid."""
+        """The names of the partition table and the volumes on the disk, as libblkid writes these names."""
         return ()
 
     def members(self) -> tuple[Member, ...]:

@@ -6,7 +6,7 @@ from sys import byteorder
 
 #: The length of a sector in bytes, unless a format states another length.
 SECTOR = 512
-#: Blocks of zeros, each half as long as the one before, down to one byte.
+#: Blocks of zeros. Each block is half as long as the block before it, and the last block has one byte.
 ZEROS = tuple(bytes(1 << power) for power in range(16, -1, -1))
 #: The length of the blocks that `used_blocks` yields, in bytes.
 BLOCK_BYTES = 4096
@@ -45,7 +45,7 @@ def used_bytes(table: bytes) -> int:
     """Return the length of a table in bytes without the zeros at its end."""
     end = len(table)
     # Comparing with a block of zeros is 30 times as fast as `rstrip`, which compares byte by byte. Each block
-    # is half as long as the one before. So once the longest block no longer matches, every shorter block
+    # is half as long as the block before it. So once the longest block no longer matches, every shorter block
     # matches at most once.
     for zeros in ZEROS:
         while table.endswith(zeros, 0, end):

@@ -13,10 +13,10 @@ format in one of four ways:
   Examples are importers, `zstd -d` and `bsdtar`.
 - The reader *extracts* an archive to a folder, so the names and links in the archive matter.
 
-The format names are those of `get_inspector`. A format that Keyhole does not inspect is named by its usual
-suffix. `front` is the number of bytes at the object's beginning in which a reader searches for the format's
-marks, and `end` is the number of bytes at the object's end. A value of 0 means that the reader does not
-search there.
+The format names are the names that `get_inspector` accepts. A format that Keyhole does not inspect is named
+by its usual suffix. `front` is the number of bytes at the object's beginning in which a reader searches for
+the format's marks, and `end` is the number of bytes at the object's end. A value of 0 means that the reader
+does not search there.
 
 A VHD states its size twice: as the current size and as a geometry of cylinders, heads and sectors. The table
 shows which size each reader uses. For QEMU, the size depends on the program that created the VHD. A policy

@@ -1,7 +1,7 @@
 """Regions, which are the byte ranges of an image that an inspector captures.
 
 A region receives bytes in any order. It keeps the bytes that lie inside its range and drops the rest. So the
-declared regions limit the memory of an inspection, whatever the length of the object.
+memory of an inspection depends on the declared regions, and not on the length of the object.
 """
 
 from bisect import bisect_left

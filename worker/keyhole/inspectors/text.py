@@ -5,7 +5,7 @@ zero-width characters, characters that change the direction of writing, unassign
 except the ordinary space.
 """
 
-#: The most characters of an image's text that are displayed. The longest file names are those of qcow2, with
+#: The most characters of an image's text that are displayed. The longest file names are in qcow2 images, with
 #: up to 1,023 bytes.
 SHOWN_CHARACTERS = 1023
 #: The most bytes of a text that are decoded. No encoding needs more than four bytes for a character.

@@ -129,8 +129,8 @@ class UnsupportedFormats(FileInspector):
         if not hops:
             return None
         head = self.captured(f"hop {hops}") if self.has_region(f"hop {hops}") else b""
-        # libarchive and file(1) report Zstandard for every skippable frame, whatever follows the frame, so
-        # this method does the same.
+        # If the next frame is not LZ4, report Zstandard, because libarchive and file(1) report Zstandard for
+        # every skippable frame.
         return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
     def _ends(self) -> tuple[str, ...]:

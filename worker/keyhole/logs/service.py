@@ -1,4 +1,4 @@
-"""Makes a service write nothing but log lines: JSON, unless standard error is a terminal.
+"""Makes a service write only log lines: JSON, unless standard error is a terminal.
 
 A service is a worker, a listener or a scheduler. Its log is read by programs, which expect one JSON object in
 each line. But libraries also print text: warnings, uncaught exceptions, and messages such as Celery's "Warm

@@ -29,7 +29,8 @@ OTHER: Final = "other"
 MOST_READ, MOST_AUDITS = 1000, 20
 #: The most audits whose progress is read, and the most names of workers.
 MOST_DETAILED, MOST_NAMES = 100, 100
-#: The kinds of debts (`keyhole.jobs.debts`), by the name under which `keyhole status` shows them.
+#: The kinds of debts (`keyhole.jobs.debts`): tags and events that are still to be written or sent. The keys
+#: are the names under which `keyhole status` shows them.
 DEBTS: Final = {"tags": "tags", **{sink: kind_of(sink) for sink in EVENT_SINKS}}
 
 _READ: Final = """

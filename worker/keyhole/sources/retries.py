@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def retried(request: Callable[[], Result]) -> Result:
     """Return the result of a request.
 
-    After a `TransientError`, wait and repeat the request. Each wait is longer than the one before.
+    After a `TransientError`, wait and repeat the request. Each wait is longer than the previous wait.
 
     Raises:
         TransientError: The last attempt failed, or the time is used up.

@@ -29,7 +29,7 @@ def parse_s3_uri(text: str) -> S3Uri:
     """Parse a URI.
 
     Raises:
-        ValueError: The text is not such a URI. The message shows the correct form.
+        ValueError: The text is not the URI of an object or of a prefix. The message shows the correct form.
     """
     rest = text.removeprefix("s3://")
     if rest == text:

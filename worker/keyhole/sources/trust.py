@@ -48,8 +48,8 @@ class Trust(NamedTuple):
     def told_to_obstore(self) -> Path | None:
         """Return the bundle; `None` if obstore finds the bundle itself.
 
-        If obstore finds the bundle itself, Keyhole does not pass it on, to save memory: an `S3Store` takes
-        0.7 MB with a bundle of usual length and 0.1 MB without a bundle.
+        If obstore finds the bundle itself, Keyhole does not pass the bundle to obstore. This saves memory: an
+        `S3Store` takes 0.7 MB with a bundle of usual length and 0.1 MB without a bundle.
         """
         return None if self.bundle in self.obstore_finds else self.bundle
 

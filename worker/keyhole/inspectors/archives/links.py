@@ -158,7 +158,7 @@ class Tree:
         self._steps = 0
 
     def leading_outside(self) -> Iterator[Link]:
-        """Simulate the extraction of the links; yield those that lead outside and have no finding yet.
+        """Simulate the extraction of the links; yield the links that lead outside and have no finding yet.
 
         Raises:
             UnfollowedError: There are too many places, or following the links takes too many steps.

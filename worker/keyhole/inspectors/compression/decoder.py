@@ -26,12 +26,12 @@ KIB, MIB = 1024, 1024**2
 #: The most bytes of output in one step. Larger steps are not faster.
 STEP = MIB
 #: How many bytes of a stream a decoder passes to the library at once. Each portion of a stream is twice as
-#: long as the one before, up to `MOST_PORTION`. The first portion is short, because if a stream ends within a
-#: portion, the library copies the rest of the portion. With long portions, the library would copy the same
-#: bytes many times in an object with thousands of short streams.
+#: long as the portion before it, up to `MOST_PORTION`. The first portion is short, because if a stream ends
+#: within a portion, the library copies the rest of the portion. With long portions, the library would copy
+#: the same bytes many times in an object with thousands of short streams.
 LEAST_PORTION, MOST_PORTION = 1 * KIB, 256 * KIB
 #: How many of a stream's first bytes a decoder needs in order to recognise the stream and to determine how
-#: much memory decoding takes. The longest headers are those of xz streams with several filters.
+#: much memory decoding takes. xz streams with several filters have the longest headers.
 HEAD_BYTES = 64
 #: The most zeros that are skipped as padding. If there are more, decoding ends.
 MAX_PADDING = 1 * MIB

@@ -1,9 +1,9 @@
 """Finds a virtual machine's descriptor among the files of an archive.
 
 Source for the behaviour of readers: virt-v2v, input/OVA.ml, `find_files`, accepts an `.ovf` file in every
-folder, but only one in the archive; VirtualBox, ApplianceImplImport.cpp, `i_readFSOVA`, uses the first `.ovf`
-file, in any folder and with the suffix in upper or lower case. VMware's ovftool and vSphere use the first
-`.ovf` file, too.
+folder, but only one `.ovf` file in the archive; VirtualBox, ApplianceImplImport.cpp, `i_readFSOVA`, uses the
+first `.ovf` file, in any folder and with the suffix in upper or lower case. VMware's ovftool and vSphere use
+the first `.ovf` file, too.
 
 Keyhole treats an `.ovf` file in the archive's root as the descriptor, unless the file is an AppleDouble file,
 which macOS adds beside another file. An `.ovf` file in a folder is the descriptor only if it also meets two
@@ -58,7 +58,7 @@ class Candidate:
     error: Finding | None = None
     #: `_paths` has the digests of all paths to which the descriptor's references can lead. `describes`
     #: compares these digests with the digests of the archive's file names. `_compared` is the number of file
-    #: names compared so far, and `_has_files` is whether a file name was equal to a path.
+    #: names compared so far, and `_has_files` is true if one of these names was equal to a path.
     _paths: frozenset[bytes] | None = None
     _compared: int = 0
     _has_files: bool = False

@@ -18,8 +18,8 @@ import codecs
 import re
 from typing import NamedTuple
 
-#: The byte order marks. UTF-32-LE must come before UTF-16-LE, because the mark of UTF-32-LE begins with that
-#: of UTF-16-LE.
+#: The byte order marks. UTF-32-LE must come before UTF-16-LE, because the mark of UTF-32-LE begins with the
+#: mark of UTF-16-LE.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),

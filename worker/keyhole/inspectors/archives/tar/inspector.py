@@ -16,7 +16,7 @@ separate members that describe the next member.
   1 MiB of them.
 
 Wholeness: proven if the walk finds a block of zeros, the end mark. An archive without an end mark can be
-whole, but its bytes do not prove it.
+whole, but its bytes do not prove that the archive is whole.
 """
 
 from collections.abc import Generator, Mapping

@@ -22,15 +22,16 @@ otherwise continue to read digits in the next field.
 import re
 
 #: GNU tar stores large and negative numbers in binary form. The first byte of the field marks this form: it
-#: is `NEGATIVE` for a negative number, and else `BINARY`.
+#: is `NEGATIVE` for a negative number, and otherwise `BINARY`.
 BINARY, NEGATIVE = 0x80, 0xFF
 #: The largest integer that JavaScript can represent exactly, which limits npm's tar.
 MOST_IN_JAVASCRIPT = 2**53 - 1
 
 SIZE = re.compile(rb" *([0-7]+)(?:[ \0]*|\0.*)", re.DOTALL)
 ZERO_SIZE = re.compile(rb" *\0[ \0]*(?:0+(?:[ \0]*|\0.*))?", re.DOTALL)
-#: Matches the numbers in all other fields. These numbers matter only if files are extracted. A leading NUL is
-#: allowed: some readers skip it and others do not, but all of them see the same members.
+#: Matches the numbers in the fields other than the size and the checksum. These numbers matter only if files
+#: are extracted. A leading NUL is allowed, because all readers see the same members, although only some of
+#: them skip the NUL.
 OTHER = re.compile(rb"[ \0]*(?:[0-7]+(?:[ \0]*|\0.*))?", re.DOTALL)
 CHECKSUM = re.compile(rb" *([0-7]+)(?:[ \0]+|\0[0-7 \0]*)")
 SOME_DIGITS = re.compile(rb"(?:0[oO])?([0-7]+)")

@@ -189,8 +189,8 @@ class ZipInspector(ContainerInspector):
     def _numbered(self) -> dict[int, Member]:
         """Return the members for the report, by number.
 
-        If the archive is an appliance, add the disks that its descriptor names but the archive lacks, and
-        omit the chunks, which are the pieces of a divided disk.
+        If the archive contains a virtual machine, add the disks that its descriptor names but the archive
+        lacks, and omit the chunks, which are the pieces of a divided disk.
         """
         members = super()._numbered()
         chunks = self._appliance.chunks()

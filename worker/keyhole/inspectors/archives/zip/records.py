@@ -20,8 +20,8 @@ comment ends at the object's end; otherwise they search for an earlier record. I
 offset and the shifted offset. Python uses every ZIP64 record that it finds, and Go uses a ZIP64 record only
 if the end record refers to it.
 
-So Keyhole requires that only zeros follow the last end record and its comment, that no earlier end record
-ends at the object's end, and that the end records directly follow the directory. Keyhole accepts the zeros
+So Keyhole requires three conditions: only zeros follow the last end record and its comment; no earlier end
+record ends at the object's end; and the end records directly follow the directory. Keyhole accepts the zeros
 because bsdtar pads an archive with zeros when it writes to a pipe.
 """
 
