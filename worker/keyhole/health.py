@@ -4,7 +4,7 @@
 |---|---|
 | `worker-PID-START` | a worker's event loop, every second |
 | `scheduler-PID-START` | a scheduler, whenever it checks for due schedules or tries to acquire the lock |
-| `listen-HASH` | all listeners of this user to one queue; HASH is the hash of its URL without the password |
+| all listeners of this user to one queue; HASH is the hash of the queue's URL, without the password |
 
 PID and START identify a process: START is the time when it started. The files are in
 `$XDG_RUNTIME_DIR/keyhole`. If that variable is not set, they are in `keyhole-UID` in the folder for temporary

@@ -4,8 +4,8 @@
     >>> scan.delay("s3://images/debian.qcow2")
 
 `delay` and `apply_async` of the scan tasks record the work in the ledger (`keyhole.jobs.ledger`) before they
-publish the message. Do not use `app.send_task`, which bypasses the ledger: a worker refuses the URI of an
-object as an argument, and if the broker loses the message, the work is lost.
+publish the message. Do not use `app.send_task`, because it bypasses the ledger. A worker refuses a message
+whose argument is the URI of an object. And if the broker loses the message, the work is lost.
 """
 
 import logging

@@ -78,7 +78,7 @@ def _addresses() -> int:
     """Return the size of this process's address space in bytes; 0 if it is unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except OSError:  # a system without /proc
+    except OSError:  # this system has no /proc
         return 0
     return pages * resource.getpagesize()
 

@@ -185,7 +185,7 @@ def _aws_caches() -> Iterator[Path]:
     return (_home() / ".aws" / cache for cache in _AWS_CACHES)
 
 
-def _profile(session: Session) -> Iterator[dict[str, Any]]:  # values of any type, as botocore parses them
+def _profile(session: Session) -> Iterator[dict[str, Any]]:  # botocore parses values of any type
     """Yield the profile in use, and the profiles from which it takes its credentials."""
     try:
         profiles = session.full_config["profiles"]

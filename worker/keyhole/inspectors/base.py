@@ -8,7 +8,7 @@ An inspector does no I/O and uses neither a clock nor settings. It works accordi
 - The facts depend only on the regions and on the object's length, never on the order or size of the pieces
   that the caller passed. So if two runs both end when `missing()` is empty, they report the same facts. To
   ensure this, `post_process` uses only the content of filled regions and the length to decide whether it
-  declares a region. If a decision needs the length, it waits until the length is known.
+  declares a region. If a decision needs the length, the decision waits until the length is known.
 - The inspector drops bytes outside the declared regions. A stream can therefore pass a region before the
   inspector declares the region. The region then stays `missing()`, and the facts that need it stay unknown.
 - The only exception that an image can make an inspector raise is `ImageFormatError`.

@@ -10,8 +10,8 @@ passes the bytes that arrive to the member's inspection.
   member's inspection, and keeps the member's facts if `keeps` returns true.
 - A container can be a member of another container, up to a depth of `inside.MAX_DEPTH`.
 - To bound the memory, the number of members that are inspected at once is limited (`busy`), and so is the
-  number of members that are kept (`full`). An inspection that waits because of these limits has the same
-  result.
+  number of members that are kept (`full`). Waiting because of these limits does not change the result of an
+  inspection.
 - The container's inspector passes the member's length to the member's inspection once it knows the object's
   length, or knows that the object contains the whole member. If the object ends within the member, the
   inspection receives only the part inside the object, and the length of this part.
@@ -27,8 +27,8 @@ from keyhole.inspectors.facts import Member, Wholeness
 from keyhole.inspectors.inside import Inside, Look
 from keyhole.inspectors.region import ByteRange
 
-#: The most members that are kept. An appliance has a handful of disks, and a container image a few dozen
-#: layers.
+#: The most members that are kept. A virtual machine has a handful of disks, and a container image has a few
+#: dozen layers.
 MAX_MEMBERS = 1000
 #: The most members that are inspected at once. A scan usually needs two or three, because a request for the
 #: end of one disk also returns the front of the next disk.
@@ -36,7 +36,7 @@ MAX_OPEN = 32
 #: While at least `FEW_OPEN` members are open and hold at least `MAX_OPEN_BYTES` bytes in memory, the next
 #: inspection waits.
 FEW_OPEN, MAX_OPEN_BYTES = 4, 2 * 1024**2
-#: The number of first bytes that are kept of a member that was not recognised.
+#: How many of the first bytes of an unrecognised member are kept.
 FRONT_BYTES = 4096
 #: The largest total size of all disks in bytes. The total must fit into 64 bits.
 MAX_VIRTUAL_SIZE = 2**64 - 1

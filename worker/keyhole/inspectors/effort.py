@@ -1,4 +1,4 @@
-"""Lets the caller of an inspection end it after a time limit, because an image can prolong it endlessly.
+"""Lets the caller end an inspection after a time limit, because an image can prolong an inspection endlessly.
 
 The inspectors do not read a clock. Instead, every loop whose length the image controls counts its steps by
 calling `spend`. Every `STEPS` steps, `spend` calls the function that the caller has set for its thread (the

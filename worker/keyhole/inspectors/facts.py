@@ -13,7 +13,7 @@ DECOMPRESSION_LIMIT: Final = "decompression_limit"
 
 
 class Wholeness(StrEnum):
-    """Whether the object contains the whole image, according to what Keyhole has read.
+    """Whether the object contains the whole image, as far as the bytes that Keyhole has read show it.
 
     `PROVEN`: the format states where its last data lie, and they lie inside the object. `SAMPLED`: Keyhole
     has read a part of the format's maps, and all data that this part points to lie inside the object.

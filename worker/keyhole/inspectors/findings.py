@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: The most findings with the same check and severity that are reported, so that a report stays readable.
+#: At most this many findings with the same check and severity are reported, so that a report stays readable.
 MAX_TOLD = 8
 
 
@@ -134,12 +134,12 @@ CHECKS: dict[str, Check] = {
 def found(
     check: str, message: str, severity: Severity | None = None, readers: tuple[str, ...] = ()
 ) -> Finding:
-    """Return a finding of a check in `CHECKS`. Without `severity`, it has the check's usual severity."""
+    """Return a finding of a check in `CHECKS`, by default with the check's usual severity."""
     return Finding(check, severity or CHECKS[check].severity, message, readers)
 
 
 class BoundedFindings:
-    """Collects findings, but keeps only the first `MAX_TOLD` with the same check and severity.
+    """Collects findings, but keeps only the first `MAX_TOLD` findings with the same check and severity.
 
     Without this limit, an image could cause thousands of similar findings.
     """
@@ -149,7 +149,7 @@ class BoundedFindings:
         self._counts: dict[tuple[str, Severity], int] = {}
 
     def add(self, finding: Finding) -> None:
-        """Count a finding. Keep it if it is one of the first `MAX_TOLD` with its check and severity."""
+        """Count a finding, and keep it if it is one of the first `MAX_TOLD` with its check and severity."""
         kind = (finding.check, finding.severity)
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if self._counts[kind] <= MAX_TOLD:

@@ -303,7 +303,7 @@ class Inspection:
     def _each(self, call: Callable[[FileInspector], None]) -> None:
         """Call `call` for every inspector that has not failed.
 
-        Store the `ImageFormatError` of each that fails now.
+        Store the `ImageFormatError` of each inspector that fails now.
         """
         failed = False
         for inspector in self._following:

@@ -1,4 +1,4 @@
-"""Lets the caller limit the memory of inspections: an inspector reserves much memory before using it.
+"""Lets the caller limit the memory of inspections: an inspector reserves memory before it uses much memory.
 
 An image can require a large window of a decoder, or a long region. So an inspector reserves memory for each
 window, and for each long region together with the objects that it parses from the region. It does not reserve
@@ -8,8 +8,8 @@ them.
     with held_by(share):
         inspection.feed(offset, data)
 
-The caller passes a `Holder`, which grants each reservation. To grant a reservation later, the holder blocks
-until then. To end the inspection, it raises an exception that is not an `ImageFormatError`.
+The caller passes a `Holder`, which grants each reservation. If the holder cannot grant a reservation yet, it
+blocks. To end the inspection, the holder raises an exception that is not an `ImageFormatError`.
 """
 
 from collections.abc import Iterator

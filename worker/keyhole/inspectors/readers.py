@@ -1,8 +1,8 @@
 """Programs that read disk images: how each program determines a format, and which bytes it reads for this.
 
-An object is `safe` only if every program in this list reads it as the same image. So the inspectors have to
-find every format that one of the programs would recognise in the object. A program (a "reader") determines a
-format in one of four ways:
+An object is `safe` only if every program in this list interprets it as the same image. So the inspectors have
+to find every format that one of the programs would recognise in the object. A program (a "reader") determines
+a format in one of four ways:
 
 - The reader *probes*: it determines the format from the object's bytes. Examples are QEMU without `-f`,
   libblkid, file(1), libarchive and 7-Zip.

@@ -57,7 +57,7 @@ class CaptureRegion:
         if offset >= end or offset + len(data) <= start:
             return False
         start, end = max(offset, start), min(offset + len(data), end)
-        if not self._held:  # this is fast, and usual: most regions arrive in one piece
+        if not self._held:  # fast path: most regions arrive in one piece
             piece = data[start - offset : end - offset]
             self._held.append((start, piece))
             return True

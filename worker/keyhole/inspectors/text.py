@@ -1,8 +1,8 @@
 """Makes untrusted text safe to display, because such text can contain control codes for the terminal.
 
-Invisible characters are replaced with escapes in Python's notation. These are control characters, line ends,
-zero-width characters, characters that change the direction of writing, unassigned code points, and all blanks
-except the ordinary space.
+Invisible characters are replaced with escapes in Python's notation. The invisible characters are control
+characters, line ends, zero-width characters, characters that change the direction of writing, unassigned code
+points, and all blanks except the ordinary space.
 """
 
 #: The most characters of an image's text that are displayed. The longest file names are in qcow2 images, with

@@ -184,7 +184,7 @@ def _is_xar(front: bytes) -> bool:
 def _is_old_cpio(front: bytes) -> bool:
     """Return whether this is a binary cpio archive in either byte order.
 
-    The header states the length of the first name, and a NUL must end the name there.
+    The header states the length of the first name, and the name must end with a NUL at this length.
     """
     if not front.startswith(CPIO_BINARY):
         return False
@@ -224,7 +224,8 @@ CHECKED: Final[tuple[tuple[str, Callable[[bytes], bool]], ...]] = (
     ("lha", lambda front: LHA.match(front) is not None),
     ("cpio", lambda front: bool(CPIO_NEW.match(front) or CPIO_OLD.match(front) or _is_old_cpio(front))),
     ("arj", _is_arj),
-    # The search for the plain word takes a tenth of the time of the regular expression, so it comes first.
+    # The search for the plain word takes a tenth of the time of the regular expression, so this search comes
+    # first.
     ("uuencode", lambda front: b"begin" in front and UUENCODED.search(front) is not None),
     ("cloop", _is_cloop),
 )

@@ -66,7 +66,7 @@ class PrintedLines(io.TextIOBase):
         whole = (json.dumps(entry) + "\n").encode()
         try:
             descriptor = self.log.fileno()
-        except (OSError, ValueError):  # a stream in memory
+        except (OSError, ValueError):  # a stream in memory has no descriptor
             self.log.write(whole.decode())
             return
         with suppress(OSError):

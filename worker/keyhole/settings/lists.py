@@ -5,7 +5,7 @@ Names = tuple[str, ...]
 
 
 def split_list(value: object) -> object:
-    """Return the items of a text in which commas separate them. Return every other value unchanged."""
+    """Split a text at its commas, and return the items. Return every other value unchanged."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value

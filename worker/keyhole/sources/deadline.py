@@ -66,7 +66,7 @@ class _Watch:
     """The deadlines of a process, in the order of their times, and the thread that makes them expire.
 
     A deadline that has ended stays in the queue until it is the first. This costs little memory, because a
-    deadline is small and its time is at most the budget of a scan.
+    deadline is small and stays at most as long as the time budget of a scan.
     """
 
     def __init__(self) -> None:

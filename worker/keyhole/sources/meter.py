@@ -95,7 +95,7 @@ class Meter:
 
         Raises:
             BudgetExhaustedError: The request would exceed the budget, or `rate_limiter` raised a
-                `TransientError`, which is then in `trouble`.
+                `TransientError`; `trouble` then contains this error.
         """
         self.allow(length, requests=1)
         self.requests += 1

@@ -88,7 +88,7 @@ def choose_trust(configured: str | None, environment: Mapping[str, str]) -> Trus
 def _usable(name: str, path: Path) -> Path:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=os.fspath(path))
-    except OSError as error:  # also ssl.SSLError, which means that the file contains no certificate
+    except OSError as error:  # this includes ssl.SSLError, which means that the file contains no certificate
         raise ConfigurationError(
             Reason.REQUEST, f"{name} names {path}, which is not a file of certificates: {error.strerror}"
         ) from error

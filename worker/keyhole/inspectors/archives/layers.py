@@ -18,9 +18,9 @@ from keyhole.inspectors.findings import Severity
 #: descriptor an `ova`.
 LAYERS = frozenset({"tar", "ova", "gzip", "zstd", "bzip2", "xz"})
 #: The checks whose findings in a layer get the severity `INFO`. A link or a path in a layer cannot lead to
-#: the host's files, because the container runtime resolves it inside the folder into which it unpacks the
-#: layer. An OVF descriptor in a layer has no effect, because no reader uses it as the description of the
-#: container image.
+#: the host's files, because the container runtime resolves the link or path inside the folder into which it
+#: unpacks the layer. An OVF descriptor in a layer has no effect, because no reader uses it as the description
+#: of the container image.
 OF_ARCHIVES = frozenset({"member_path", "ovf_reference", "parent_image", "size_mismatch", "format_mismatch"})
 
 

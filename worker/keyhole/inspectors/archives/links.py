@@ -27,7 +27,7 @@ from keyhole.inspectors.archives.namesakes import folded
 from keyhole.inspectors.effort import spend
 
 #: The most bytes of all names and targets of an archive's links together. If there are more, Keyhole does not
-#: follow the links. In an archive of a whole Debian system, the names and targets have half a megabyte.
+#: follow the links. In an archive of a whole Debian system, the names and targets take half a megabyte.
 MAX_BYTES = 2 * 1024**2
 #: The most places that Keyhole records: the links of an archive, and the folders in their names.
 MAX_PLACES = 65_536
@@ -125,8 +125,8 @@ class Place(NamedTuple):
     """A folder or a file that a path leads to.
 
     Only the links and the folders in their names have numbers. If a path leads to a file or folder without a
-    number, `number` is the nearest numbered folder above it, and `further` is how many levels the path goes
-    down from this folder. None of these levels is a link, because all links have numbers.
+    number, `number` is the number of the nearest numbered folder above it. `further` is how many levels the
+    path goes down from this folder. None of these levels is a link, because all links have numbers.
     """
 
     number: int
@@ -149,8 +149,8 @@ class Tree:
         self._keeps_first = keeps_first
         #: Whether two links have the same name.
         self.replaced = False
-        # `_above` has the number of the folder above each place, by the place's number. `_inside` has the
-        # number of each place, by the number of the folder above and the place's name.
+        # `_above` contains for each place the number of the folder above the place. `_inside` contains the
+        # number of each place; the keys are the number of the folder above and the place's name.
         self._above = [ROOT]
         self._inside: dict[tuple[int, bytes], int] = {}
         # The targets of the places that are links, by the place's number. `None` means an absolute target.

@@ -113,7 +113,7 @@ def _paths(value: object) -> Iterator[tuple[bytes, bool]]:
 
 
 def _descriptors(value: object) -> Iterator[tuple[bytes, bool]]:
-    """Yield the files that an OCI index or image manifest names, and whether each is a layer.
+    """Yield the files that an OCI index or image manifest names, and for each file whether it is a layer.
 
     The layers that are not archives are left out.
     """

@@ -5,7 +5,7 @@ Each member gets its own report. All other files are only counted.
 A file is a member if at least one of these conditions is true:
 
 - Keyhole recognised its format, or the signature of a format that Keyhole does not inspect.
-- There is a finding on it, or its inspection is not complete.
+- There is a finding about the file, or the file's inspection is not complete.
 - Its name has the suffix of a disk, such as `.img`, and it is not an AppleDouble file of macOS.
 - It has 1 MiB or more, and it is not an AppleDouble file of macOS.
 """

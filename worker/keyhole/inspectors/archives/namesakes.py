@@ -1,4 +1,4 @@
-r"""Finds files of an archive that have the same name, or names that some file systems treat as the same.
+r"""Finds files of an archive that have the same name, or names that some file systems treat as the same name.
 
 If two files have the same name, an extractor overwrites the first file with the second, while some other
 readers open the first file. On macOS and Windows, an extractor also overwrites `disk.img` with `DISK.IMG`,
@@ -32,7 +32,7 @@ ENDS_IGNORED_BY_WINDOWS = ". "
 
 
 def folded(name: bytes) -> bytes:
-    """Return the folded form of a name, which is the same for all names that one of these systems equates."""
+    """Return a name's folded form, which is equal for names that a file system treats as the same name."""
     text = IGNORED.sub("", name.decode(errors="surrogateescape").translate(FORBIDDEN_BY_WINDOWS))
     alike = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
     parts = (part.rstrip(ENDS_IGNORED_BY_WINDOWS) for part in SEPARATORS.split(alike))

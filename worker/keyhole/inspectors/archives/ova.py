@@ -4,10 +4,10 @@ Source: DMTF DSP0243 2.1.1, section 6.4. The descriptor comes first, then an opt
 certificate, then the files in the order in which the descriptor names them.
 
 The format of a tar archive is `ova` if the archive has a descriptor (see `ovf.appliance`), and otherwise
-`tar`. Keyhole compares the files and disks that the descriptor names with the files in the archive. Keyhole
-reports every file that the descriptor names as a disk as a member, even a small file. If the archive stores a
-file in chunks, Keyhole reports the joined file and not its chunks. Keyhole also recognises the archives of
-XenServer (`xva`).
+`tar`. Keyhole compares the files and disks that the descriptor names with the files in the archive. If the
+descriptor names a file as a disk, Keyhole reports the file as a member, even if the file is small. If the
+archive stores a file in chunks, Keyhole reports the joined file and not its chunks. Keyhole also recognises
+the archives of XenServer (`xva`).
 
 Keyhole does not check the digests in the manifest, because it would have to read every byte of the files.
 
@@ -56,7 +56,7 @@ class OVAInspector(TarInspector):
         return look.is_member
 
     def post_process(self) -> None:
-        """Continue the walk. After its end, join and inspect the files that are stored in chunks."""
+        """Continue the walk. After the walk, join and inspect the files that are stored in chunks."""
         super().post_process()
         if self._ended is None:
             return
@@ -79,7 +79,7 @@ class OVAInspector(TarInspector):
 
     @property
     def wholeness(self) -> Wholeness:
-        """Proven if the archive has an end mark, or all files that the descriptor names."""
+        """Proven if the archive has an end mark, or has all files that the descriptor names."""
         if self._ended is End.UNMARKED and self._machine.all_there:
             return Wholeness.PROVEN
         return super().wholeness

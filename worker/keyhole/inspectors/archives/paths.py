@@ -2,10 +2,11 @@
 
 - A name can lead outside, for example `../disk`.
 - A link's target can lead outside, directly or through other links. The module `links` follows such chains.
-- A member's path can go through a link. Keyhole reports every such path, because readers differ. GNU tar and
-  Python write the member to the place to which the link leads. libarchive, npm's tar and 7-Zip do not write
-  the member. BusyBox sometimes replaces the link with a folder.
-- A file can have the name of an earlier link. Keyhole reports it, because Python writes through the link.
+- A member's path can go through a link. Keyhole reports every such path, because readers treat the path
+  differently. GNU tar and Python write the member to the place to which the link leads. libarchive, npm's tar
+  and 7-Zip do not write the member. BusyBox sometimes replaces the link with a folder.
+- A file can have the name of an earlier link. Keyhole reports such a file, because Python writes through the
+  link.
 """
 
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ class Paths:
 
     def __init__(self) -> None:
         self._links = Links()
-        # `_symlinks` has the digests of the exact and of the folded names of the symbolic links. `_all_links`
-        # has the digests for all links.
+        # `_symlinks` has the digests of the symbolic links' names, both of the exact and of the folded names
+        # (see `namesakes`). `_all_links` has the digests for all links.
         self._symlinks: set[bytes] = set()
         self._all_links: set[bytes] = set()
 
@@ -81,7 +82,7 @@ class Paths:
         self._links.note(Link(name, link, is_hard=is_hard, is_known=outside is not None))
 
     def _is_link(self, name: bytes) -> bool:
-        """Return whether a link has this name, or a name that some file systems treat as the same."""
+        """Return whether a link has this name, or a name that some file systems treat as the same name."""
         return bool(self._all_links) and not self._all_links.isdisjoint({digest(name), digest(folded(name))})
 
     def _through_link(self, name: bytes) -> bool:

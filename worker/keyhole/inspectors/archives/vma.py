@@ -48,7 +48,7 @@ class VMAInspector(HeaderInspector):
 
     @property
     def virtual_size(self) -> int:
-        """The sizes of all devices together; zero if unknown."""
+        """The total size of all devices in bytes; zero if unknown."""
         total = sum(self._devices)
         return total if self._readable and total <= MAX_VIRTUAL_SIZE else 0
 
@@ -59,7 +59,7 @@ class VMAInspector(HeaderInspector):
         return {"uuid": str(UUID(bytes=self.captured("header")[8:24])), "devices": len(self._devices)}
 
     def checks(self) -> list[Finding]:
-        """The finding that Keyhole does not inspect the disks of a backup, and findings on the header."""
+        """Findings on the header, and the finding that Keyhole does not inspect a backup's disks."""
         return [*self._checks()] if self.format_match and self.filled("header") else []
 
     def _checks(self) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ class XVA:
         return self._chunks > 0
 
     def findings(self) -> list[Finding]:
-        """Return the finding that Keyhole does not inspect the disks of an XVA; empty for other archives."""
+        """Return the finding that an XVA's disks are not inspected; for other archives, return no finding."""
         if not self.is_one:
             return []
         message = "a virtual machine of XenServer (XVA): Keyhole does not inspect its disks, stored in chunks"

@@ -207,7 +207,7 @@ class CompressedInspector(ContainerInspector):
         return MOST_PIECE if self._size is None else min(self._size, MOST_PIECE)
 
     def _expect(self, at: int) -> None:
-        """Declare a region for the piece at `at`. Beyond the limit on input, end decompression instead."""
+        """Declare a region for the piece at `at`, or end decompression if the limit on input is reached."""
         if at > self.inside.decompression.input:
             self._end(DECOMPRESSION_LIMIT)
             return
@@ -222,8 +222,8 @@ class CompressedInspector(ContainerInspector):
         try:
             if not decoder.taken:
                 self._header = self.read_header(piece)
-            # The first step of output is short. Its bytes show whether the member is itself compressed, and
-            # then the rest is not needed.
+            # The first step of output is short. Its bytes show whether the member is compressed data. If so,
+            # the rest of the output is not needed.
             for made in decoder.decode(piece, last=last, first_step=FRONT_BYTES):
                 self.inside.decompression.watch(len(made))
                 replay.show(made)
@@ -299,8 +299,7 @@ class CompressedInspector(ContainerInspector):
 def holds_image(matches: Iterable[FileInspector]) -> bool:
     """Return whether data with these recognised formats contain an image.
 
-    If one of these formats is a compressed format, it counts only if the decompressed content has the format
-    of an image.
+    A compressed format is taken into account only if the decompressed content has the format of an image.
     """
     return any(
         match.LAYER is not Layer.COMPRESSED

@@ -51,8 +51,8 @@ class Candidate:
     settled: bool = False
     #: Whether the file is an AppleDouble file.
     is_apple: bool = False
-    #: Whether the file begins like XML. It is also true if Keyhole cannot read the file because the file has
-    #: holes: the file can be a descriptor, so Keyhole reports it.
+    #: Whether the file begins like XML. This is also true if Keyhole cannot read a file because the file has
+    #: holes. Such a file can be a descriptor, so Keyhole reports the file.
     is_text: bool = False
     descriptor: Descriptor | None = None
     error: Finding | None = None
@@ -149,7 +149,7 @@ class Appliance:
         return [one for one in self._candidates if one.describes(self.files)]
 
     def findings(self) -> Iterator[Finding]:
-        """Yield findings on the descriptors. The module `checks` compares them with the archive's files."""
+        """Yield findings on the descriptors, without comparing them with the archive's files (see `checks`)."""
         taken = self.descriptors()
         if len(taken) > 1:
             yield found(

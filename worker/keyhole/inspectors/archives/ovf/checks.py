@@ -4,9 +4,9 @@ Source for the behaviour of readers: virt-v2v, input/input_ova.ml and OVF.ml; Vi
 ApplianceImplImport.cpp.
 
 Readers treat a wrong declaration of the compression differently. If the OVF declares a file as `gzip` and the
-file is not gzip, then readers that decompress it fail, and readers that ignore the declaration open it. If a
-file is gzip and the OVF does not declare it, only readers that detect gzip open the disk in it. So Keyhole
-reports each wrong declaration.
+file is not gzip, readers that decompress the file fail. Readers that ignore the declaration open the file. If
+a file is gzip and the OVF does not declare this, only readers that detect gzip open the disk in the file. So
+Keyhole reports each wrong declaration.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from keyhole.inspectors.readers import READERS
 #: Maps a part of a disk's format URI to the format. Other URIs do not prove a format: for example, oVirt uses
 #: the URI of qcow2 for raw disks, too.
 FORMAT_URIS = {"vmdk.html": "vmdk"}
-#: The values of `compression` that Keyhole supports. Those in `IDENTITY` mean no compression.
+#: The values of `compression` that Keyhole supports. The values in `IDENTITY` mean no compression.
 IDENTITY, GZIP = frozenset({"", "identity"}), "gzip"
 COMPRESSED = frozenset({"gzip", "xz", "zstd", "bzip2", "lz4", "lzma"})
 #: The CIM resource type of a hard disk.

@@ -20,8 +20,8 @@ do not declare. So Keyhole compares the names of elements without their prefixes
 `<Section xsi:type="ovf:DiskSection_Type">` in place of `<DiskSection>`, and
 `<Content xsi:type="ovf:VirtualSystem_Type">` in place of `<VirtualSystem>`.
 
-Keyhole does not open files or URLs to which the text refers. To save memory, it does not build a tree of the
-elements: a descriptor can be a mebibyte of elements, and their tree would take many times as much memory.
+Keyhole does not open files or URLs to which the text refers. To save memory, Keyhole does not build a tree of
+the elements. A descriptor can be a mebibyte of elements, and the tree would take many times as much memory.
 """
 
 import re
@@ -101,9 +101,9 @@ class File:
 class Disk:
     """A disk of the machine.
 
-    `file` is the id of the disk's file, and `parent` the id of the disk that it is based on; both can be
-    empty. The OVF states the capacity as a multiple of `unit` bytes. `capacity` is in bytes; `None` if it is
-    unknown.
+    `file` is the id of the disk's file, and `parent` is the id of the disk on which this disk is based; both
+    can be empty. The OVF states the capacity as a multiple of `unit` bytes. `capacity` is in bytes; `None` if
+    it is unknown.
     """
 
     id: str

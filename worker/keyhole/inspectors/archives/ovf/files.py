@@ -1,10 +1,10 @@
 """Finds the files of an archive to which the references of its OVF lead.
 
 Source: DMTF DSP0243 2.1.1, section 7.1. A reference is a path relative to the OVF's folder. VirtualBox treats
-it as relative to the archive's root. So a reference can lead to different files for different readers. An
-archive can store a file in chunks, `disk.vmdk.000000000` and so on. Each chunk except the last one has
-`chunkSize` bytes. If the OVF states no `chunkSize` and there is only one chunk, virt-v2v treats this chunk as
-the whole file.
+the reference as relative to the archive's root. So a reference can lead to different files for different
+readers. An archive can store a file in chunks, `disk.vmdk.000000000` and so on. Each chunk except the last
+one has `chunkSize` bytes. If the OVF states no `chunkSize` and there is only one chunk, virt-v2v treats this
+chunk as the whole file.
 """
 
 import re
@@ -24,9 +24,9 @@ CHUNK = re.compile(rb"(.+)\.(\d{9})", re.DOTALL)
 class Found:
     """The numbers of the archive's files to which a reference can lead.
 
-    `whole` has the files that contain the referenced file as a whole. More than one means that readers open
-    different files. `chunks` maps the number of each chunk of the referenced file to the number of the file
-    that is this chunk.
+    `whole` has the files that contain the referenced file as a whole. If there is more than one such file,
+    readers open different files. `chunks` maps the number of each chunk of the referenced file to the number
+    of the file that is this chunk.
     """
 
     whole: tuple[int, ...]

@@ -3,12 +3,13 @@
 The tar inspector adds the archive's files in the archive's order. For each file it also passes the bytes that
 the machine requests: the text of a possible descriptor, or the first bytes of a chunk. So when a chunk is
 added, the machine has read all descriptors that precede the chunk. If one of these descriptors declares the
-chunk, Keyhole inspects only the chunk's first bytes. They matter because older versions of virt-v2v use the
-last chunk as the disk, and QEMU then chooses the disk's format by the magic number in this chunk.
+chunk, Keyhole inspects only the chunk's first bytes. The first bytes matter because older versions of
+virt-v2v use the last chunk as the disk, and QEMU then chooses the disk's format by the magic number in this
+chunk.
 
 Chunks can be anywhere in the archive. So the machine waits until all files are added; then it chooses the
 descriptor and joins the files in chunks. If Keyhole inspects a stream, the chunks have passed before this
-point, so it cannot inspect a disk in chunks.
+point, so Keyhole cannot inspect a disk in chunks.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -139,7 +140,7 @@ class Machine:
     def join(self, number: int | None, extents: JoinedExtents) -> None:
         """Record the member number of the next file in chunks.
 
-        `number` is `None` if the archive already has as many members as Keyhole inspects.
+        `number` is `None` if the archive already has the most members that Keyhole inspects.
         """
         file = self._unjoined.pop(0)
         if number is None:

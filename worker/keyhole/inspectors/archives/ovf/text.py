@@ -1,4 +1,4 @@
-"""Decodes the bytes of an OVF descriptor, after it has found their encoding.
+"""Finds the encoding of an OVF descriptor, and decodes the descriptor's bytes.
 
 Source: XML 1.0, section 4.3.3 and appendix F. WHATWG, "Encoding", lists the encodings that readers use for
 names such as `gb2312`.

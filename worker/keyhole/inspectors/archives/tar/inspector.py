@@ -15,8 +15,8 @@ separate members that describe the next member.
 - To Keyhole, the archive ends at the first block of zeros. Only zeros should follow. Keyhole checks up to
   1 MiB of them.
 
-Wholeness: proven if the walk finds a block of zeros, the end mark. An archive without an end mark can be
-whole, but its bytes do not prove that the archive is whole.
+Wholeness: proven if the walk finds a block of zeros, which is the end mark. An archive without an end mark
+can be whole, but its bytes do not prove that the archive is whole.
 """
 
 from collections.abc import Generator, Mapping
@@ -74,9 +74,9 @@ class End(Enum):
     REFUSED = auto()
 
 
-#: A generator that walks through an archive. It yields the range of the archive that it needs next, and is
-#: sent the bytes of this range. It yields `None` while it must wait, because too many members are being
-#: inspected (`busy`).
+#: A generator that walks through an archive. It yields the range of the archive that it needs next, and the
+#: caller sends it the bytes of this range. It yields `None` while it must wait, because too many members are
+#: being inspected (`busy`).
 Walk = Generator[ByteRange | None, bytes, End]
 #: A part of the walk that returns the offset of the next header.
 Step = Generator[ByteRange | None, bytes, int]
@@ -95,7 +95,8 @@ class TarInspector(ContainerInspector):
         self._namesakes = Namesakes()
         # The number of each file, by the digest of its name; `None` for a link or a device.
         self._named = self._namesakes.numbers
-        # The names of OVF descriptors, by file number. A second file with one of these names is a finding.
+        # The names of OVF descriptors, by file number. A second file with one of these names causes a
+        # finding.
         self._decisive: dict[int, str] = {}
         self._ended: End | None = None
         self.new_region("front", CaptureRegion(0, BLOCK))

@@ -24,7 +24,8 @@ import re
 #: GNU tar stores large and negative numbers in binary form. The first byte of the field marks this form: it
 #: is `NEGATIVE` for a negative number, and otherwise `BINARY`.
 BINARY, NEGATIVE = 0x80, 0xFF
-#: The largest integer that JavaScript can represent exactly, which limits npm's tar.
+#: The largest integer that JavaScript can represent exactly, and so the largest number that npm's tar can
+#: read.
 MOST_IN_JAVASCRIPT = 2**53 - 1
 
 SIZE = re.compile(rb" *([0-7]+)(?:[ \0]*|\0.*)", re.DOTALL)

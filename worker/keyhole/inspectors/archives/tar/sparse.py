@@ -33,8 +33,8 @@ PAIR_BYTES = 24
 LINE_BYTES = 20
 
 Pair = tuple[int, int]
-#: A generator that yields the ranges of the archive that it needs, and is sent their bytes. It returns the
-#: map and the offset at which the file's data end in the archive.
+#: A generator that yields the ranges of the archive that it needs, and to which the caller sends their bytes.
+#: It returns the map and the offset at which the file's data end in the archive.
 Reading = Generator[ByteRange | None, bytes, tuple[ExtentMap, int]]
 
 

@@ -201,7 +201,7 @@ class Local:
         return LOCAL.size + self.name_length + self.extra_length
 
     def descriptor(self, entry: Entry, rest: bytes) -> Descriptor | None:
-        """Return the descriptor that should follow the data; `None` if the header announces none.
+        """Return the descriptor that should follow the data; `None` if the header announces no descriptor.
 
         `rest` has the name and the extra fields.
 

@@ -3,9 +3,9 @@ r"""Inspects ZIP archives: reads the directory at the end, and then each member'
 Source: APPNOTE.TXT 6.3.10, section 4.3. The module `records` parses the records at the end, and the module
 `entry` parses a member's two headers. The module `methods` has the compression methods.
 
-An archive has a local header and data for each member, then the directory, which has another header for each
-member, then the end records. Readers that can seek start at the end and use the directory. Readers of a
-stream go from local header to local header. Keyhole checks that all readers see the same archive:
+An archive has a local header and data for each member. Then follow the directory, which has another header
+for each member, and the end records. Readers that can seek start at the end and use the directory. Readers of
+a stream go from local header to local header. Keyhole checks that all readers see the same archive:
 
 - The archive has only one directory, and the end records follow it directly.
 - The members follow each other from the first byte to the directory, with only data descriptors between them.
@@ -54,7 +54,8 @@ from keyhole.inspectors.inside import MAX_DEPTH, Inside
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
 from keyhole.inspectors.text import printable
 
-#: How many bytes of the front Keyhole keeps until it has read the directory: as many as a scan reads first.
+#: How many bytes of the front Keyhole keeps until it has read the directory: as many as the first read of a
+#: scan fetches.
 KEPT_FRONT = 256 * 1024
 #: The longest target of a link in bytes: the longest path that Linux allows.
 MAX_LINK = 4096
@@ -96,21 +97,21 @@ class ZipInspector(ContainerInspector):
     # Input
 
     def feed(self, offset: int, data: bytes) -> None:
-        """Take bytes from any offset; see `FileInspector.feed`. The front is stored for the walk."""
+        """Process bytes from any offset; see `FileInspector.feed`. The front is stored for the walk."""
         if self._front is not None and data:
             self._front.put(offset, data)
         super().feed(offset, data)
         self._give()
 
     def finish(self, size: int | None = None) -> None:
-        """Take the object's length; see `FileInspector.finish`."""
+        """Set the object's length; see `FileInspector.finish`."""
         super().finish(size)
         self._give()
 
     def _give(self) -> None:
-        """Pass the stored first and last bytes that are needed to the walk and to the members' inspections.
+        """Pass stored first and last bytes to the walk and to the members' inspections, if they need these bytes.
 
-        After each piece, they can need further stored bytes, so repeat this until they need none.
+        After each piece, they can need further stored bytes, so repeat this until they need no more bytes.
         """
         if self._walk is None:
             return

@@ -1,8 +1,8 @@
 r"""Parses the records at the end of a ZIP archive, and refuses records that readers interpret differently.
 
-Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. `end` finds the end records and lists their fields. A
-ZIP64 archive has a ZIP64 record, then a locator, then the end record. The fields of the ZIP64 record are
-little-endian:
+Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16. The module `end` finds the end records and lists their
+fields. A ZIP64 archive has a ZIP64 record, then a locator, then the end record. The fields of the ZIP64
+record are little-endian:
 
 | offset | bytes | field |
 |---|---|---|
@@ -14,11 +14,11 @@ little-endian:
 | 40 | 16 | length and offset of the directory |
 
 Readers search for an end record backwards from the object's end, and use the first record that they find. If
-this record does not fit the object, readers behave differently. Python accepts every length of the comment,
-and shifts the offsets so that the directory ends where the end record begins. Go and Java require that the
-comment ends at the object's end; otherwise they search for an earlier record. Info-ZIP tries the stated
-offset and the shifted offset. Python uses every ZIP64 record that it finds, and Go uses a ZIP64 record only
-if the end record refers to it.
+the numbers in this record do not match the object, readers behave differently. Python accepts every length of
+the comment, and shifts the offsets so that the directory ends where the end record begins. Go and Java
+require that the comment ends at the object's end; otherwise they search for an earlier record. Info-ZIP tries
+the stated offset and the shifted offset. Python uses every ZIP64 record that it finds, and Go uses a ZIP64
+record only if the end record refers to it.
 
 So Keyhole requires three conditions: only zeros follow the last end record and its comment; no earlier end
 record ends at the object's end; and the end records directly follow the directory. Keyhole accepts the zeros

@@ -1,6 +1,7 @@
 """Walks through a ZIP archive: its directory, each member's local header, and the bytes between members.
 
-Each function is a generator that yields the ranges of the archive that it needs, and is sent their bytes.
+Each function is a generator: it yields the ranges of the archive that it needs, and the caller sends it their
+bytes.
 """
 
 from collections.abc import Generator
@@ -25,8 +26,8 @@ from keyhole.inspectors.region import ByteRange
 MAX_ENTRIES, MAX_DIRECTORY = 16_384, 2 * 1024**2
 
 Result = TypeVar("Result")
-#: A generator that yields the ranges that it needs and is sent their bytes. It yields `None` while it must
-#: wait, because too many members are being inspected (`busy`).
+#: A generator that yields the ranges that it needs, and to which the caller sends their bytes. It yields
+#: `None` while it must wait, because too many members are being inspected (`busy`).
 Walk = Generator[ByteRange | None, bytes, Result]
 
 
