@@ -1,1 +1,1 @@
-"""Confines processes that parse untrusted bytes, by means of the kernel."""
+"""Confines processes that parse untrusted bytes, with mechanisms of the kernel."""

@@ -4,12 +4,11 @@
 to all threads and processes that this thread starts later. So call `restrict` before the process has other
 threads. The restrictions cannot be removed.
 
-Landlock does not restrict these: file descriptors that are already open, `stat`, and `connect` to a Unix
-socket in the file system. Keyhole does not use Landlock's rules for the network, so TCP connections are not
-restricted.
+Landlock does not restrict file descriptors that are already open, `stat`, or `connect` to a Unix socket in
+the file system. Keyhole does not use Landlock's rules for the network, so TCP connections are not restricted.
 
-Keyhole does not use a library for this, because the libraries on PyPI have no stable release and more code
-than this module (`landlock`, `py-landlock` and `landlockpy` in November 2026).
+Keyhole does not use a library for Landlock: the libraries on PyPI have no stable release, and they have more
+code than this module (`landlock`, `py-landlock` and `landlockpy` in November 2026).
 
 Source: linux/Documentation/userspace-api/landlock.rst, linux/include/uapi/linux/landlock.h.
 """

@@ -27,9 +27,10 @@ from keyhole.confinement.malloc import ARENAS, give_back
 #: space of the process when it is confined, the memory of the scans, the stacks of the threads, and the
 #: arenas.
 ADDRESS_SPACE: Final = 512 << 20
-#: `_STACK` is the stack of a thread in bytes, if the system does not limit it. `_OTHER_THREADS` is the number
-#: of threads that do not scan, such as the heartbeat and the threads that send events. `_CORE_STACK` is the
-#: stack in bytes of an obstore thread: obstore starts one thread for each core.
+#: `_STACK` is the size of a thread's stack in bytes, if the system does not limit the size. `_OTHER_THREADS`
+#: is the number of threads that do not scan, such as the heartbeat and the threads that send events.
+#: `_CORE_STACK` is the size in bytes of the stack of an obstore thread: obstore starts one thread for each
+#: core.
 _STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 20, 2 << 20
 #: The most open files for each scanning thread, and for the rest of the process. A scanning thread needs one
 #: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve. For each scanning

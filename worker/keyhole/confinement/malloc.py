@@ -20,7 +20,8 @@ ARENAS = 2
 def trim() -> None:
     """Collect cyclic garbage, and return all free memory to the system.
 
-    After scans of many megabytes in 16 threads, a process had 34 MiB without this call, and 8 MiB with it.
+    After scans of many megabytes in 16 threads, a process used 34 MiB without this call, and 8 MiB with this
+    call.
     """
     gc.collect()
     with suppress(OSError, AttributeError):

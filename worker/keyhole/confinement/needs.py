@@ -215,7 +215,8 @@ def _home() -> Path:
 
 
 def _expanded(path: str) -> Path:
-    # If the home directory is unknown, pathlib raises an error, and this function returns the path unchanged.
+    # If the home directory is unknown, pathlib raises an error, but `os.path.expanduser` returns the path
+    # unchanged.
     return Path(os.path.expanduser(path))  # noqa: PTH111 - see above
 
 

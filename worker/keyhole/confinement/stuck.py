@@ -16,7 +16,7 @@ EVERY: Final = 5.0
 
 
 class StuckWatch:
-    """Ends this process if its Python threads do not run while it is busy.
+    """Ends this process if it is busy and its Python threads do not run.
 
     Args:
         seconds: If no Python thread has run for this many seconds, the process ends.

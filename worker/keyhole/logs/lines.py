@@ -26,7 +26,8 @@ _SHARED: list[structlog.typing.Processor] = [
 def make_formatter(*, terminal: bool) -> logging.Formatter:
     """Return a formatter that writes readable text for a terminal, or else JSON lines."""
     last: list[structlog.typing.Processor] = (
-        # The default exception formatter prints the values of local variables, which can include passwords.
+        # The default exception formatter would print the values of local variables, which can include
+        # passwords.
         [_for_people, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if terminal
         else [_for_programs, structlog.processors.JSONRenderer()]

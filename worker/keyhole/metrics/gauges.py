@@ -1,8 +1,8 @@
 """Gauges about all of Keyhole, which a process reads from Redis and from the broker for each page.
 
-A page waits for the servers for at most `WAIT_SECONDS`. So it always answers soon, even if Redis, the broker
-or the name server does not. If Redis does not answer, the page has `keyhole_store_up 0` and none of the other
-gauges. If the broker is another server and does not answer, the gauges of its queues are missing.
+A page waits for the servers for at most `WAIT_SECONDS`. So the page always answers soon, even if Redis, the
+broker or the name server does not. If Redis does not answer, the page has `keyhole_store_up 0` and none of
+the other gauges. If the broker is another server and does not answer, the gauges of its queues are missing.
 """
 
 import time

@@ -49,7 +49,8 @@ def metrics_page(
     Raises:
         OSError: The address cannot be used, or the private folder cannot be created.
     """
-    # prometheus_client would add a gauge with the time of creation for each counter of a single process.
+    # Without this call, prometheus_client would add a gauge with the time of creation for each counter of a
+    # single process.
     disable_created_metrics()  # type: ignore[no-untyped-call] # prometheus_client's
     registry = CollectorRegistry()
     registry.register(gauges)

@@ -1,4 +1,4 @@
-"""Receives the values that the metrics count. Without metrics, it does nothing, and takes almost no time."""
+"""Receives the values that the metrics count. Without metrics, it does nothing and takes almost no time."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -157,8 +157,8 @@ class Reading:
 
     `at` is the time in epoch seconds on the server's clock. `names` and `progresses` are limited
     (`MOST_NAMES`, `MOST_DETAILED`), but `workers` and `audits` count all workers and audits. `backlog` is
-    `None` if the broker is not this Redis. `idle` contains, for each queue, the idle time in seconds of the
-    ledger's entry that has been idle longest.
+    `None` if the broker is not the Redis of the verdicts. `idle` contains, for each queue, the idle time in
+    seconds of the ledger's entry that has been idle longest.
     """
 
     undecided: int

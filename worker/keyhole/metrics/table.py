@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class Kind(StrEnum):
-    """The type of a metric, with Prometheus' name."""
+    """The type of a metric, by the name that Prometheus uses."""
 
     COUNTER = "counter"
     GAUGE = "gauge"

@@ -29,7 +29,7 @@ class ObjectChangedError(SourceError):
 
 
 class TransientError(SourceError):
-    """The network or the server failed. A retry may succeed. A source raises this error after its last retry."""
+    """The network or the server failed. A retry may succeed. A source raises this after the last retry."""
 
 
 class ConfigurationError(SourceError):

@@ -35,8 +35,8 @@ def retried(request: Callable[[], Result]) -> Result:
     try:
         return request()
     except TransientError as error:
-        # Open a context of stamina only after a failure, because it takes as much CPU time as the rest of a
-        # GET.
+        # Open a context of stamina only after a failure, because the context takes as much CPU time as the
+        # rest of a GET.
         failure = error
     left = RETRY_SECONDS - (time.monotonic() - began)
     if left <= 0:

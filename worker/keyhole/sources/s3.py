@@ -34,7 +34,7 @@ class S3Source:
     Args:
         access: The process's access to S3.
         version_id: The version to read; `None` for the current version. The first read pins the version.
-        meter: Counts every request, retries included.
+        meter: Counts every request, including retries.
 
     Raises:
         ConfigurationError: Keyhole cannot reach S3: for example, the secret key is missing, or the endpoint

@@ -46,7 +46,7 @@ CREDENTIAL_TTL = timedelta(minutes=5)
 
 
 class S3Access:
-    """The access of one process to S3. Create it after the fork. Its threads can share it.
+    """The access of one process to S3, which the process's threads can share. Create it after the fork.
 
     The access reads the options, AWS's configuration and the environment once, and creates both clients from
     the same values.
@@ -109,8 +109,8 @@ class S3Access:
 
     @cached_property
     def _client(self) -> "S3Client":
-        # The client uses the credentials of its session. Find them first, so that `find_credentials` can wrap
-        # them.
+        # The client uses the credentials of its session. Find the credentials first, so that
+        # `find_credentials` can wrap them.
         _ = self._credentials
         client = make_client(self._session, self._options, self._proxies, self._trust)
         self._buckets.guard(client)

@@ -1,8 +1,8 @@
 """Makes ranged GETs with obstore, which takes a twentieth of boto3's CPU time but does not accept all keys.
 
 S3 allows keys that obstore does not accept as paths. obstore strips `/` from both ends of a key, and so would
-read another object. It refuses empty, `.` and `..` segments and control characters. `can_name` accepts only
-keys that obstore neither changes nor refuses.
+read another object. obstore also refuses empty, `.` and `..` segments and control characters. `can_name`
+accepts only keys that obstore neither changes nor refuses.
 
 obstore does not work after a fork. Create the store in the child process.
 """

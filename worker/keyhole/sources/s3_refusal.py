@@ -52,8 +52,8 @@ BOTO_ERRORS: Final = (
 )
 #: The headers that state the account that pays for a request, and the account that must own the bucket.
 PAYER_HEADER, OWNER_HEADER = "x-amz-request-payer", "x-amz-expected-bucket-owner"
-#: The key of the note that `s3_client` adds to a refusal's metadata: the request's region, and the two
-#: headers above.
+#: The key of the note that `s3_client` adds to a refusal's metadata. The note contains the request's region,
+#: and the headers that state the payer and the owner.
 ASKED = "KeyholeAsked"
 
 #: The reason and the message for each 4xx code that is about the object. All other codes are about the
@@ -95,7 +95,7 @@ CREDENTIAL_ERRORS = (
     SSOError,
     TokenRetrievalError,
 )
-#: The advice for some of these errors. `SOURCES` is the advice for the other errors.
+#: The advice for some of the errors about credentials. `SOURCES` is the advice for the other errors.
 ADVICE: Final = (
     (ProfileNotFound, "set AWS_PROFILE to a profile that ~/.aws/config or ~/.aws/credentials has"),
     ((ConfigNotFound, ConfigParseError), "correct this file, or set AWS_CONFIG_FILE to another file"),

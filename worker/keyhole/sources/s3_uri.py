@@ -1,7 +1,7 @@
 """Parses the URI of an object, or of all objects with a prefix: `s3://bucket/key`.
 
-The text after the bucket is the key. Keyhole does not decode it, and `?` and `#` are characters of the key.
-In place of a bucket, a URI can have the ARN of an access point, which itself contains `/` or `:`.
+The text after the bucket is the key. Keyhole does not decode the key, and `?` and `#` are characters of the
+key. In place of a bucket, a URI can have the ARN of an access point, which itself contains `/` or `:`.
 """
 
 import re

@@ -4,9 +4,9 @@ The bundle is the first of these files that is set or exists: `AWS_CA_BUNDLE` (o
 configuration); `REQUESTS_CA_BUNDLE`; `SSL_CERT_FILE`; the system's store, to which companies add their own
 CA; the file that comes with boto3.
 
-boto3 trusts only the certificates in the bundle. obstore also trusts the certificates that it finds itself:
-in `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else in the system's store. This module compares the certificates to
-find out whether obstore trusts more certificates than boto3.
+boto3 trusts only the certificates in the bundle. obstore also trusts the certificates that it finds on its
+own: in `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else in the system's store. This module compares the
+certificates to find out whether obstore trusts more certificates than boto3.
 """
 
 import os
@@ -37,8 +37,8 @@ PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", 
 class Trust(NamedTuple):
     """The trusted certificates.
 
-    `bundle` is the file for both clients. `obstore_finds` has the files and folders that obstore finds and
-    trusts itself.
+    `bundle` is the file for both clients. `obstore_finds` has the files and folders that obstore finds on its
+    own and trusts.
     """
 
     bundle: Path

@@ -149,7 +149,7 @@ class Appliance:
         return [one for one in self._candidates if one.describes(self.files)]
 
     def findings(self) -> Iterator[Finding]:
-        """Yield findings on the descriptors, without comparing them with the archive's files (see `checks`)."""
+        """Yield findings on the descriptors. `checks` compares the descriptors with the archive's files."""
         taken = self.descriptors()
         if len(taken) > 1:
             yield found(

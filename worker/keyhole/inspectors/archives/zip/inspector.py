@@ -109,7 +109,7 @@ class ZipInspector(ContainerInspector):
         self._give()
 
     def _give(self) -> None:
-        """Pass stored first and last bytes to the walk and to the members' inspections, if they need these bytes.
+        """Pass the stored bytes to the walk and to the members' inspections, if they need these bytes.
 
         After each piece, they can need further stored bytes, so repeat this until they need no more bytes.
         """

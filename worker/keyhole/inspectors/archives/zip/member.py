@@ -51,7 +51,7 @@ class Unpacking(CompressedInspector):
         return Facts(None, None, None, 0, (), findings=findings, complete=False)
 
     def _look(self, replay: Replay) -> None:
-        """Stop if the output is longer than the directory states; otherwise decide as for a compressed object."""
+        """Stop if the output is longer than the directory states, or if `CompressedInspector` would stop."""
         if self._decoder.made > self._entry.size:
             self._end("size_mismatch", self._wrong_size(f"{self._decoder.made} or more"))
         else:
