@@ -1,9 +1,9 @@
 """The Celery application: its broker, its queues and its settings for the delivery of messages.
 
 A worker acknowledges a message only after the work is done, so the broker delivers the message again if the
-worker dies. The ledger (`keyhole.jobs.ledger`) is a list of the work in Redis. It tells workers which work is
-finished, and Keyhole uses it to repeat work whose message the broker lost. A comment beside each setting
-gives its reason.
+worker dies. The ledger (`keyhole.jobs.ledger`) is a list of the work in Redis. The ledger tells workers which
+work is finished. If the broker loses a message, Keyhole uses the ledger to repeat the work of the message. A
+comment beside each setting gives its reason.
 """
 
 import logging

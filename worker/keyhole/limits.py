@@ -32,16 +32,16 @@ SLACK: Final = 5
 #: records the hung scans in Redis, which can be slow. `LEAST_GRACE` is the minimum that the settings must
 #: allow.
 GRACE, LEAST_GRACE = 60, 15
-#: After the signal to stop, a worker has `SHUTDOWN` seconds to finish its current work. If it still runs
-#: `LAST_SHUTDOWN` seconds after the signal, it is killed.
+#: After the signal to stop, a worker has `SHUTDOWN` seconds to finish its current work. If the worker still
+#: runs `LAST_SHUTDOWN` seconds after the signal, the worker is killed.
 SHUTDOWN, LAST_SHUTDOWN = 30, 40
 #: The visibility timeout in seconds, unless the hard limit requires a longer timeout.
 VISIBILITY: Final = 1800
 #: Seconds after which RabbitMQ, by default, returns an unacknowledged message to its queue
 #: (`consumer_timeout`).
 CONSUMER_TIMEOUT: Final = 1800
-#: A scan that uses more CPU time than `CPU_FACTOR` times its budget plus `CPU_SLACK` seconds does not obey
-#: its budget, and is treated as hanging.
+#: A scan does not obey its CPU budget if it uses more CPU time than `CPU_FACTOR` times the budget plus
+#: `CPU_SLACK` seconds. Such a scan is treated as hanging.
 CPU_FACTOR, CPU_SLACK = 2.0, 5.0
 
 

@@ -1,8 +1,9 @@
 """The versions of the formats that Keyhole writes to the broker and to Redis.
 
 While an operator upgrades Keyhole host by host, older and newer workers share the queues and Redis. So each
-message and each record states the version of its format. A reader that meets a later version than it supports
-does not guess: it leaves the work to newer workers, or reports the record as written by a later version.
+message and each record states the version of its format. If a reader finds a later version than it supports,
+the reader does not guess. It leaves the work to newer workers, or reports that a later version wrote the
+record.
 
 Rules for a change:
 

@@ -42,8 +42,8 @@ _FOLDERS: Final = (
     "/etc/pki/ca-trust",
     "/etc/crypto-policies",
     "/var/lib/ca-certificates",
-    # A confined process cannot trace other processes. So the kernel denies it access to their memory, their
-    # environment and their open files in /proc.
+    # A confined process cannot trace other processes. So the kernel denies the confined process access to the
+    # memory, the environment and the open files of other processes in /proc.
     "/proc",
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",

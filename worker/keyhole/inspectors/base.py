@@ -342,7 +342,7 @@ class FileInspector:
         except BaseException:
             self.remembered.clear()
             raise
-        # Call `spend` last: it can raise, and the inspector's state must be consistent when it does.
+        # Call `spend` last: `spend` can raise, and the inspector's state must then be consistent.
         spend()
         if self._regions == known:
             return []

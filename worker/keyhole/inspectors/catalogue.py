@@ -26,15 +26,15 @@ FRONT_BYTES = 512
 class KnownBy(Flag):
     """The place in an object where the marks of its format lie."""
 
-    #: In the first `FRONT_BYTES` bytes, which `matches_prefix` receives.
+    #: The first `FRONT_BYTES` bytes, which `matches_prefix` receives.
     PREFIX = auto()
-    #: In a footer or trailer at the end.
+    #: A footer or trailer at the end.
     END = auto()
-    #: In a text at the beginning, which has no fixed first bytes.
+    #: A text at the beginning, which has no fixed first bytes.
     TEXT = auto()
-    #: In volume descriptors at 32 KiB.
+    #: Volume descriptors at 32 KiB.
     DISC = auto()
-    #: In a partition table or a file system, because the format itself has no marks.
+    #: A partition table or a file system, because the format itself has no marks.
     CONTENT = auto()
 
 
@@ -58,9 +58,9 @@ class Format:
         home: The module in `keyhole.inspectors` and the class of the inspector that recognises the format.
         known_by: The place of the format's marks.
         kind: What an object of this format contains.
-        begins: For formats that are recognised by their first bytes: possible first bytes, or a function that
-            checks them. They are only a quick test: objects of other formats can begin with the same bytes,
-            and the inspector decides (see `matches_prefix`).
+        begins: Only for formats that are recognised by their first bytes: the possible first bytes, or a
+            function that checks the first bytes. They are only a quick test: objects of other formats can
+            begin with the same bytes, and the inspector decides (see `matches_prefix`).
         aliases: Other names of the format in metadata and policies. Keyhole also accepts them as suffixes.
         suffixes: The suffixes of objects' names, besides the format's name and its aliases.
         content_types: The media types of the format. Several formats can share a media type.

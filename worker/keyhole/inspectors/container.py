@@ -1,8 +1,8 @@
 """The base class of inspectors of containers. The members of a container are inspected separately.
 
 A member is a range of the container, or the output of a decoder. The member's inspection requests bytes by
-offsets within the member. The container's inspector translates them into offsets within the object, and
-passes the bytes that arrive to the member's inspection.
+offsets within the member. The container's inspector translates these offsets into offsets within the object,
+and passes the bytes that arrive to the member's inspection.
 
 - Once captured bytes describe a member, the container's inspector declares the member (`new_member`). It then
   passes the caller's current piece of data to the member's inspection, too.
@@ -14,7 +14,7 @@ passes the bytes that arrive to the member's inspection.
   inspection.
 - The container's inspector passes the member's length to the member's inspection once it knows the object's
   length, or knows that the object contains the whole member. If the object ends within the member, the
-  inspection receives only the part inside the object, and the length of this part.
+  inspection receives only the bytes inside the object, and their number as the member's length.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -67,7 +67,7 @@ class PlacedMember:
             self.inspection.feed(part.offset, data[start : start + part.length])
 
     def reach(self, highest: int, size: int | None) -> None:
-        """Set the container's length to `size` bytes or, if `size` is `None`, to at least `highest` bytes."""
+        """Set the container's length to `size` bytes; `None` means a length of at least `highest` bytes."""
         self._known = None
         available = self._extents.available(highest if size is None else size)
         if self._length is None and (size is not None or available == self._extents.size):
@@ -209,7 +209,7 @@ class ContainerInspector(FileInspector):
             self._show(self._fresh, offset, data)
 
     def finish(self, size: int | None = None) -> None:
-        """Set the object's length and so the lengths of the members; see `FileInspector.finish`."""
+        """Set the object's length, which also sets the members' lengths; see `FileInspector.finish`."""
         super().finish(size)
         while self._settle(self._open):
             super().finish(size)
@@ -251,7 +251,7 @@ class ContainerInspector(FileInspector):
         return _total(member.facts.virtual_size for member in self.members() if member.facts.format)
 
     def other_sizes(self) -> Mapping[str, int]:
-        """Return the total virtual size for each reader that uses another size for a member's disk."""
+        """Return the total virtual size for each reader that uses an unusual size of a member's disk."""
         facts = [member.facts for member in self.members() if member.facts.format]
         readers = sorted({reader for one in facts for reader in one.other_sizes})
         return {reader: _total(one.virtual_size_by(reader) for one in facts) for reader in readers}
@@ -271,7 +271,7 @@ class ContainerInspector(FileInspector):
 
     @property
     def _most(self) -> int:
-        """The number of kept and open members: an upper limit for the number of members that are kept."""
+        """The number of kept and open members. At most this many of the declared members will be kept."""
         return len(self._kept) + len(self._open)
 
     def _show(self, members: dict[int, PlacedMember], offset: int, data: bytes) -> None:

@@ -15,8 +15,8 @@ DECOMPRESSION_LIMIT: Final = "decompression_limit"
 class Wholeness(StrEnum):
     """Whether the object contains the whole image, as far as the bytes that Keyhole has read show it.
 
-    `PROVEN`: the format states where its last data lie, and they lie inside the object. `SAMPLED`: Keyhole
-    has read a part of the format's maps, and all data that this part points to lie inside the object.
+    `PROVEN`: the format states where its last data lie, and these data lie inside the object. `SAMPLED`:
+    Keyhole has read a part of the format's maps, and all data that this part points to lie inside the object.
     `UNCHECKED`: the format does not state where its last data lie, or Keyhole has not read the field that
     states it.
     """

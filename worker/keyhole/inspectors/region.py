@@ -35,7 +35,7 @@ class CaptureRegion:
         self.length = length
         # The captured pieces as pairs of start and data, in ascending order. The pieces neither touch nor
         # overlap, and nearly always there is only one piece. A growing piece is a bytearray. The property
-        # `data` replaces it with bytes, so that later reads of `data` do not copy it again.
+        # `data` replaces the bytearray with bytes, so that later reads of `data` make no further copy.
         self._held: list[tuple[int, bytearray | bytes]] = []
 
     def capture(self, chunk: bytes, current_position: int) -> None:

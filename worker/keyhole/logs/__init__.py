@@ -9,7 +9,8 @@ from functools import cached_property
 HANDLER = "keyhole"
 #: Libraries that log every request at level info. For their loggers, the level is at least warning.
 CHATTY = ("botocore", "boto3", "urllib3", "werkzeug")
-#: Libraries that log every task at level info. Keyhole logs their lines only if its level is debug.
+#: Libraries that log every task at level info. Keyhole logs the lines of these libraries only if Keyhole's
+#: own level is debug.
 ROUTINE = ("celery", "kombu", "redbeat")
 
 

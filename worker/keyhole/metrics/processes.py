@@ -2,8 +2,8 @@
 
 Each pool process has a *slot*: a number that no other running process of the worker has. If a process dies,
 the process that replaces it gets the same slot, and continues to count in the same files. So the number of
-files does not grow, and no count is lost. A file `<slot>.pid` states which process has the slot. The page
-ignores the gauges of a slot whose process is not running.
+files does not grow, and no count is lost. A file `<slot>.pid` states which process has the slot. If the
+process of a slot is not running, the page ignores the gauges in the slot's files.
 
 If a disk is full, a write to a new page of a mapped file kills the process. So each process reserves the
 space of its files when it starts.
@@ -103,7 +103,7 @@ def process_files(slot: Callable[[], str]) -> Iterator[ProcessFiles]:
     """Create the private folder, and remove it at the end of the `with` block.
 
     Also remove the folders of killed workers of this user. From now on, all metrics that this process creates
-    count in files.
+    are counted in files.
 
     Raises:
         OSError: The folder cannot be created.

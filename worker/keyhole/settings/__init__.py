@@ -114,7 +114,8 @@ class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
     memory_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=24 * 1024 * 1024,
-        # At most half of the address space that `confinement.limits` reserves for a confined process.
+        # This is half of the reserve that `confinement.limits` adds to the address space of a confined
+        # process.
         le=256 * 1024 * 1024,
         description="The most memory of a process for decoders and large maps, not counting 2 MiB a scan",
     )

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from keyhole.reasons import Reason
 from keyhole.sources.errors import BudgetExhaustedError, SourceError, TransientError
 
-#: If a scan has used up its CPU budget, it gets more CPU time to write its report: the share `EXTENSION` of
-#: the budget, but at least `LEAST_EXTENSION` and at most `MOST_EXTENSION` seconds.
+#: If a scan has used up its CPU budget, the scan gets additional CPU time to write its report. This time is
+#: the share `EXTENSION` of the budget, but at least `LEAST_EXTENSION` and at most `MOST_EXTENSION` seconds.
 EXTENSION, LEAST_EXTENSION, MOST_EXTENSION = 0.05, 0.1, 1.0
 
 
@@ -39,8 +39,8 @@ class Meter:
 
     Args:
         budget: The most that the scan may cost.
-        rate_limiter: Is called before every request and can sleep. The time in this function is not part of
-            the budget's seconds.
+        rate_limiter: A function that is called before every request and can sleep. The budget's seconds do
+            not include the time in this function.
     """
 
     def __init__(self, budget: Budget, rate_limiter: Callable[[], None] | None = None) -> None:
@@ -128,7 +128,8 @@ class Meter:
         The limits on seconds and on decompressed bytes are checked, too.
 
         Raises:
-            BudgetExhaustedError: The scan exceeds a limit, or would exceed it with these bytes and requests.
+            BudgetExhaustedError: The scan has exceeded a limit, or would exceed a limit with these bytes and
+                requests.
         """
         budget = self._budget
         if self.requests + requests > budget.requests:

@@ -1,8 +1,8 @@
-"""Reads ranges of one object in S3 with obstore, or with boto3 if obstore cannot, and limits the retries.
+"""Reads ranges of one object in S3 with obstore, or with boto3 if obstore fails, and limits the retries.
 
 Keyhole normally sends no HEAD, because the first ranged GET returns size, ETag, version and last
 modification. Every later GET states the version and, in `If-Match`, the ETag. So all bytes come from the same
-object, even if somebody replaces it. A 412 response means that the object was replaced.
+object, even if somebody replaces the object. A 412 response means that the object was replaced.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -113,10 +113,10 @@ class S3Source:
         If an answer is `None`, the caller must read this range alone. This happens if obstore failed for the
         range.
 
-        In some cases, this function makes no GET, and all answers are `None`: there is only one range,
-        obstore cannot be used, the budget could run out, or obstore has not read a pinned object of this
-        bucket yet. It also makes no GET if this object is not pinned yet, because the answers could belong to
-        different objects.
+        In the following cases, this function makes no GET, and all answers are `None`: there is only one
+        range, obstore cannot be used, the budget could run out, or obstore has not read a pinned object of
+        this bucket yet. It also makes no GET if this object is not pinned yet, because the answers could
+        belong to different objects.
         """
         store = self._route.store if self._by_obstore else None
         total = sum(part.length for part in parts)

@@ -69,8 +69,8 @@ class Paths:
         if is_hard:
             outside = leads_outside(link)
         else:
-            # The target is relative to the folder of the link. So it stays inside if it goes up at most as
-            # many levels as this folder is deep.
+            # The target is relative to the folder of the link. So the target stays inside if it goes up at
+            # most as many levels as this folder is deep.
             folders = len(parts_of(name)) - 1
             outside = unfit(link) or ("leads outside" if lowest(link, folders) < 0 else None)
         if outside:

@@ -54,7 +54,8 @@ class Decompression:
     Args:
         output: The most bytes of output.
         input: The most bytes of input.
-        watch: Called with the length of each step of output. It can raise an exception to end the inspection.
+        watch: A function that is called with the length of each step of output. It can raise an exception to
+            end the inspection.
         within_another: Whether the object is the content of another compressed object.
     """
 

@@ -29,8 +29,8 @@ from keyhole.inspectors.findings import Finding, Severity, found
 SUFFIX = b".ovf"
 #: The longest descriptor that Keyhole reads, in bytes. VMware and VirtualBox write about ten kilobytes.
 MAX_OVF = 1024**2
-#: If a file is longer than `MAX_OVF`, Keyhole reads only this many bytes of it, to find out whether it is a
-#: descriptor.
+#: If a file is longer than `MAX_OVF`, Keyhole reads only this many bytes of the file, to find out whether the
+#: file is a descriptor.
 FRONT_BYTES = 512
 #: The most descriptors of one archive that Keyhole reads, and the most bytes that they may have together.
 #: Keyhole needs half a second to parse one mebibyte of XML elements.

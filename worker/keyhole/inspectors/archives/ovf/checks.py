@@ -126,7 +126,8 @@ def _of_disk(disk: Disk, files: Mapping[str, File], archive: Archive) -> Iterato
         parent = shown_text(disk.parent)
         yield found("parent_image", f"the OVF states that disk {name} is based on the disk {parent}")
     if not disk.file:
-        # The disk has no file to compare: it is empty, and the hypervisor creates it with the machine.
+        # The disk has no file to compare, because the disk is empty. The hypervisor creates the disk together
+        # with the machine.
         return
     file = files.get(disk.file)
     if file is None:

@@ -7,7 +7,7 @@ occurs twice, readers use the last value. There is one exception: in GNU's spars
 offset and length occur once for each piece.
 
 Readers deviate from the standard: npm's tar splits the header into lines before it reads the lengths, so it
-can read a line within a value as a record. GNU tar skips spaces before a key. libarchive uses star's
+can mistake a line within a value for a record. GNU tar skips spaces before a key. libarchive uses star's
 `SCHILY.realsize` as the size of every file that has this key, not only of sparse files.
 """
 

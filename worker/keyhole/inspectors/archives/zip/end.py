@@ -74,7 +74,7 @@ class EndRecord(NamedTuple):
     def directory_ends(self) -> int:
         """The offset at which the directory must end.
 
-        A record begins there: the Zip64 record or, if there is none, this record.
+        The Zip64 record begins there or, if there is no Zip64 record, this record.
         """
         return self.offset if self.zip64 is None else self.zip64
 
@@ -89,8 +89,8 @@ class EndRecord(NamedTuple):
 def records(tail: bytes, size: int) -> Iterator[EndRecord]:
     """Yield the end records in `tail`, the end of an object of `size` bytes; the last record first."""
     base = size - len(tail)
-    # Begin the search before the zeros at the end, because searching zeros takes much longer than counting
-    # them. No signature is missed, because the signature does not end with a zero.
+    # Begin the search before the zeros at the end, because searching the zeros takes much longer than
+    # counting them. No signature is missed, because the signature does not end with a zero.
     at = min(len(tail) - ZIP_END_BYTES + len(SIGNATURE), used_bytes(tail))
     for _ in range(MAX_RECORDS):
         at = tail.rfind(SIGNATURE, 0, max(0, at))
@@ -110,7 +110,7 @@ def archives(tail: bytes, size: int) -> Iterator[EndRecord]:
 
 
 def _zip64(tail: bytes, at: int) -> int | None:
-    """Return the Zip64 record's offset from the locator before a record; `None` if there is no locator."""
+    """Return the Zip64 record's offset, which the locator before a record states; `None` without a locator."""
     start = at - LOCATOR_BYTES
     if start < 0 or not tail.startswith(LOCATOR, start):
         return None

@@ -15,9 +15,9 @@ a stream go from local header to local header. Keyhole checks that all readers s
 
 Keyhole inspects every file on its own: a stored file in place, and a compressed file during its
 decompression. `archives.member` decides which of these files are reported as members, each with its own
-report. The other files are only counted. Keyhole reports files that are encrypted, or compressed by a method
-that it cannot decode, and does not inspect their content. If a file is the descriptor of a virtual machine,
-Keyhole compares the descriptor with the other files (`appliance`).
+report. The other files are only counted. Keyhole reports encrypted files, and files that are compressed by a
+method that Keyhole cannot decode. It does not inspect the content of these files. If a file is the descriptor
+of a virtual machine, Keyhole compares the descriptor with the other files (`appliance`).
 
 The directory comes last, but the walk reads it first and then returns to the members. So Keyhole keeps the
 first bytes (the front) and the last bytes of the archive in memory until the walk requests them. As a result,

@@ -42,8 +42,7 @@ MAX_COMMENT = 2**16 - 1
 #: How many bytes of an archive's end Keyhole captures: all end records, a directory of usual length before
 #: them, and the end of the last member, which the member's inspection reads.
 TAIL_BYTES = 2 * zip_end.TAIL_BYTES
-#: A field of the end record can have a value that means that the number is in the ZIP64 record. These are the
-#: values, in the order of the fields.
+#: The values of the end record's fields that refer readers to the ZIP64 record, in the order of the fields.
 IN_ZIP64 = (*[IN_ZIP64_16] * 4, *[IN_ZIP64_32] * 2)
 
 
@@ -97,7 +96,7 @@ def read_end(tail: bytes, size: int) -> End:
 
 
 def _numbers(record: EndRecord, tail: bytes, start: int) -> tuple[int, Sequence[int]]:
-    """Return the offset at which the end records begin, and their combined fields.
+    """Return the offset at which the end records begin, and the numbers that the end records state.
 
     `tail` begins at the offset `start` of the object.
     """
