@@ -45,7 +45,7 @@ def why_unreadable(error: ValueError) -> str:
 
 
 def later(version: object, supported: int) -> str:
-    """Return the sentence that states that content has a later version than the supported version."""
+    """Return the sentence for content whose version is later than the supported version."""
     return (
         f"a later version of Keyhole wrote it, in format {version}; "
         f"this version of Keyhole reads formats up to {supported}, so upgrade it"

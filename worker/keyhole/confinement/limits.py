@@ -23,17 +23,17 @@ from typing import Final
 
 from keyhole.confinement.malloc import ARENAS, give_back
 
-#: The reserve in the limit on address space, in bytes. The limit is the sum of this reserve, the address
-#: space of the process when it is confined, the memory of the scans, the stacks of the threads, and the
-#: arenas.
+#: A reserve in bytes, which is a part of the limit on address space. The limit is the sum of this reserve,
+#: the address space of the process when it is confined, the memory of the scans, the stacks of the threads,
+#: and the arenas.
 ADDRESS_SPACE: Final = 512 << 20
 #: `_STACK` is the size of a thread's stack in bytes, if the system does not limit the size. `_OTHER_THREADS`
 #: is the number of threads that do not scan, such as the heartbeat and the threads that send events.
 #: `_CORE_STACK` is the size in bytes of the stack of an obstore thread: obstore starts one thread for each
 #: core.
 _STACK, _OTHER_THREADS, _CORE_STACK = 8 << 20, 20, 2 << 20
-#: The most open files for each scanning thread, and for the rest of the process. A scanning thread needs one
-#: connection to S3 by obstore, one by boto3 and one to Redis, and has one file in reserve. For each scanning
+#: The most open files for each scanning thread, and for the rest of the process. A scanning thread needs
+#: three connections (to S3 by obstore, to S3 by boto3, and to Redis) and one spare file. For each scanning
 #: thread there is a thread that fetches a second range of an object and needs one more connection.
 _FILES_OF_A_THREAD, _FILES = 5, 256
 #: The address space in bytes of one arena of glibc. An arena takes this address space even if it contains

@@ -11,8 +11,8 @@ no inspector mistakes it for an error in the image.
 - A step is one iteration of a Python loop, which takes up to 0.1 ms. A loop over a table counts all of its
   steps before it begins.
 - A call into a library, or a call that processes a whole table, counts `CALL` steps. Nothing can interrupt
-  such a call. Its input is therefore bounded, so the call takes about 10 ms, and about 100 ms for the largest
-  maps.
+  such a call. The input of such a call is therefore bounded: the call takes about 10 ms, or about 100 ms for
+  the largest maps.
 - Call `spend` only at points where the inspector's state is consistent, because the facts must stay valid if
   the watch raises.
 """

@@ -57,7 +57,8 @@ class Way(Enum):
 class Reader:
     """A reader of one format, or of several formats whose marks it searches for in the same ranges.
 
-    `front` and `end` are lengths in bytes. `source` names the source code or document.
+    `front` and `end` are lengths in bytes. `source` names the source code or the document that describes the
+    reader's behaviour.
     """
 
     name: str
@@ -76,10 +77,10 @@ ZIP_END_BYTES: Final = 22
 #: The number of bytes that unzip searches for the end record: 66,000, and the rest of its buffer of 8 KiB.
 ZIP_SEARCHED_BYTES: Final = 66_000 + 8 * KIB
 #: The length of a DMG's trailer, and the number of bytes that QEMU searches for the trailer. QEMU accepts up
-#: to 511 bytes of padding after it.
+#: to 511 bytes of padding after the trailer.
 DMG_TRAILER_BYTES: Final = SECTOR
 DMG_SEARCHED_BYTES: Final = DMG_TRAILER_BYTES + 511
-#: The length of a VHD's footer. Old versions of Virtual PC left out its last byte.
+#: The length of a VHD's footer. Old versions of Virtual PC left out the last byte of the footer.
 VHD_FOOTER_BYTES: Final = SECTOR
 
 _QEMU_PROBED = ("qcow2", "qcow", "qed", "vmdk", "vdi", "vhd", "vhdx", "parallels", "luks", "bochs", "cloop")
@@ -129,21 +130,21 @@ QEMU, QEMU_9, HYPER_V = "qemu-10", "qemu-9", "hyper-v"
 #: The readers that a policy can name. If a policy names no reader, the verdict applies to the first reader.
 READERS: Final = (QEMU, QEMU_9, HYPER_V)
 
-#: The names of creators in a VHD's footer for which QEMU from 10.0 on uses the geometry.
+#: QEMU from 10.0 on uses the geometry of a VHD if the footer names one of these creators.
 BY_GEOMETRY = frozenset({b"vpc ", b"qemu"})
-#: The names of creators in a VHD's footer for which QEMU up to 9.2 uses the current size.
+#: QEMU up to 9.2 uses the current size of a VHD if the footer names one of these creators.
 BY_CURRENT_SIZE = frozenset({b"win ", b"qem2", b"d2v ", b"CTXS", b"tap\0"})
 #: The size in bytes of the largest geometry: 65,535 cylinders, 16 heads and 255 sectors of 512 bytes.
 LARGEST_GEOMETRY_BYTES = 65535 * 16 * 255 * 512
 
 
 def farthest_front(*formats: str, way: Way | None = None) -> int:
-    """Return the largest number of bytes at the beginning that a reader of these formats searches."""
+    """Return how many bytes at an object's beginning a reader of these formats searches at most."""
     return max((one.front for one in _readers(formats, way)), default=0)
 
 
 def farthest_end(*formats: str, way: Way | None = None) -> int:
-    """Return the largest number of bytes at the end that a reader of these formats searches."""
+    """Return how many bytes at an object's end a reader of these formats searches at most."""
     return max((one.end for one in _readers(formats, way)), default=0)
 
 

@@ -8,7 +8,7 @@
 #: The length in bytes of the header of a `.lzma` file.
 LZMA_HEADER_BYTES = 13
 UNKNOWN_SIZE = 2**64 - 1
-#: liblzma does not detect the format if the header states this content size in bytes, or a larger one.
+#: If the header states this content size in bytes or a larger size, liblzma does not detect the format.
 MAX_SIZE = 1 << 38
 MAX_PROPERTIES, MAX_LITERAL_BITS = 224, 4
 LARGEST_DICTIONARY = 2**32 - 1
@@ -35,8 +35,8 @@ def behind_skippable(front: bytes) -> int:
 def begins_lzma(front: bytes) -> bool:
     """Return whether an object that begins with `front` is a `.lzma` file.
 
-    liblzma also accepts a header that states an empty content. Keyhole does not, because 14 zeros are such a
-    header, and many disks begin with zeros.
+    liblzma also accepts a header that states an empty content. Keyhole does not: 14 zeros form such a header,
+    and many disks begin with zeros.
     """
     if len(front) <= LZMA_HEADER_BYTES or front[0] > MAX_PROPERTIES or front[LZMA_HEADER_BYTES]:
         return False
@@ -58,7 +58,7 @@ def lzma_content_size(header: bytes) -> int | None:
 def _is_usual(dictionary: int) -> bool:
     """Return whether liblzma accepts a dictionary's size.
 
-    It accepts zero, 2^n, 2^n + 2^(n-1) and 2^32 - 1.
+    liblzma accepts zero, 2^n, 2^n + 2^(n-1) and 2^32 - 1.
     """
     lowest = dictionary & -dictionary
     return dictionary in {0, lowest, lowest * 3, LARGEST_DICTIONARY}

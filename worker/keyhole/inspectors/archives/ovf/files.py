@@ -34,7 +34,7 @@ class Found:
 
     @property
     def missing_chunk(self) -> int | None:
-        """The number of the first missing chunk before the last chunk; `None` if none is missing."""
+        """The number of the first missing chunk before the last chunk; `None` if no chunk is missing."""
         return next((place for place in range(len(self.chunks)) if place not in self.chunks), None)
 
 
@@ -91,7 +91,7 @@ def leads_elsewhere(href: str) -> str | None:
 
 
 def _readings(href: str) -> tuple[bytes, bytes]:
-    """Return the two readings of a reference: the text unchanged, and with percent-encoding decoded."""
+    """Return the two readings of a reference: the unchanged text, and the text without percent-encoding."""
     return href.encode(errors="replace"), unquote_to_bytes(href)
 
 

@@ -110,7 +110,7 @@ def archives(tail: bytes, size: int) -> Iterator[EndRecord]:
 
 
 def _zip64(tail: bytes, at: int) -> int | None:
-    """Return the Zip64 record's offset, which the locator before a record states; `None` without a locator."""
+    """Return the Zip64 record's offset, which the locator before a record states; `None` if none exists."""
     start = at - LOCATOR_BYTES
     if start < 0 or not tail.startswith(LOCATOR, start):
         return None
