@@ -4,7 +4,7 @@
 |---|---|
 | `worker-PID-START` | a worker's event loop, every second |
 | `scheduler-PID-START` | a scheduler, whenever it checks for due schedules or tries to acquire the lock |
-| all listeners of this user to one queue; HASH is the hash of the queue's URL, without the password |
+| `listen-HASH` | this user's listeners to one queue; HASH is the hash of the queue's URL without password |
 
 PID and START identify a process: START is the time when it started. The files are in
 `$XDG_RUNTIME_DIR/keyhole`. If that variable is not set, they are in `keyhole-UID` in the folder for temporary
@@ -51,7 +51,7 @@ class HeartbeatFile:
 
     @classmethod
     def of_queue(cls, source: str) -> "HeartbeatFile":
-        """Return the file of all listeners to one queue. `source` is the queue's URL without the password."""
+        """Return the file that a queue's listeners share. `source` is the queue's URL without password."""
         # Import hashlib only here: the import takes time, and a check of workers does not need hashlib.
         from hashlib import blake2b  # noqa: PLC0415
 

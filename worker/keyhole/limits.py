@@ -29,7 +29,7 @@ TAG_SECONDS: Final = 45.0
 #: Seconds between the end of the longest scan of a batch and the soft limit.
 SLACK: Final = 5
 #: Seconds from the soft to the hard limit. In this time, the process waits for the running scans, and then
-#: records the hung scans in Redis, which can be slow. `LEAST_GRACE` is the minimum that the settings must
+#: records the hung scans in Redis. Redis can be slow. `LEAST_GRACE` is the minimum that the settings must
 #: allow.
 GRACE, LEAST_GRACE = 60, 15
 #: After the signal to stop, a worker has `SHUTDOWN` seconds to finish its current work. If the worker still

@@ -1,8 +1,8 @@
 """Tells systemd that the process is ready, that it is alive, and what it is doing.
 
-systemd sets the variable `NOTIFY_SOCKET` for services with `Type=notify`. If the variable is not set, nothing
-is sent. If a service with `WatchdogSec` sends no `WATCHDOG=1` for this many seconds, systemd restarts the
-service. The messages are datagrams, so that sending never waits for systemd.
+systemd sets the variable `NOTIFY_SOCKET` for services with `Type=notify`. If the variable is not set, this
+module sends nothing. If a service with `WatchdogSec` sends no `WATCHDOG=1` for this many seconds, systemd
+restarts the service. The messages are datagrams, so that sending never waits for systemd.
 
 Source: sd_notify(3), systemd.service(5).
 """

@@ -279,7 +279,7 @@ class FileInspector:
 
     @property
     def actual_size(self) -> int:
-        """The object's length in bytes or, until it is known, the end of the bytes passed so far."""
+        """The object's length in bytes. Until it is known, the end of the bytes passed so far."""
         return self._highest if self._size is None else self._size
 
     @property
@@ -313,7 +313,7 @@ class FileInspector:
         return False
 
     def is_remnant_in(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
-        """Whether the object has `other`'s format, and this format's mark is only left over in its data."""
+        """Whether the object has `other`'s format, and contains this format's mark only as a remnant."""
         return False
 
     def defers(self, other: "FileInspector") -> bool:  # noqa: ARG002 - subclasses use it
@@ -342,7 +342,7 @@ class FileInspector:
         except BaseException:
             self.remembered.clear()
             raise
-        # Call `spend` last: `spend` can raise, and the inspector's state must then be consistent.
+        # Call `spend` last, because it can raise, and the inspector's state must then be consistent.
         spend()
         if self._regions == known:
             return []

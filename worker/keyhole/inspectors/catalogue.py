@@ -59,8 +59,8 @@ class Format:
         known_by: The place of the format's marks.
         kind: What an object of this format contains.
         begins: Only for formats that are recognised by their first bytes: the possible first bytes, or a
-            function that checks the first bytes. They are only a quick test: objects of other formats can
-            begin with the same bytes, and the inspector decides (see `matches_prefix`).
+            function that checks the first bytes. These bytes are only a quick test: objects of other formats
+            can begin with the same bytes, and the inspector decides (see `matches_prefix`).
         aliases: Other names of the format in metadata and policies. Keyhole also accepts them as suffixes.
         suffixes: The suffixes of objects' names, besides the format's name and its aliases.
         content_types: The media types of the format. Several formats can share a media type.

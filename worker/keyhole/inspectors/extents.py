@@ -100,7 +100,7 @@ class ExtentMap:
     def _from(self, starts: "array[int]", start: int) -> range:
         """Return the indexes of the extents that contain or follow `start`.
 
-        `starts` contains the extents' offsets or their places.
+        `starts` contains the offsets of all extents, or the places of all extents.
         """
         index = max(0, bisect_left(starts, start) - 1)
         if index < len(starts) and starts[index] + self._lengths[index] <= start:
@@ -126,7 +126,7 @@ class JoinedExtents(ExtentMap):
     __slots__ = ("_pieces", "_starts")
 
     def __init__(self, pieces: Iterable[ExtentMap]) -> None:
-        # Leave out empty pieces, because their place has no meaning.
+        # Leave out empty pieces, because the place of an empty piece has no meaning.
         self._pieces = [piece for piece in pieces if piece.size]
         self._starts = [0, *accumulate(piece.size for piece in self._pieces)]
         super().__init__(self._starts[-1])

@@ -58,7 +58,7 @@ class Inspection:
         self._inside = inside or Inside()
         self._front = CaptureRegion(0, FRONT_BYTES)
         self._narrowed = False
-        # The inspectors that recognise the object's front, in order of precedence: the object has the format
+        # The inspectors that recognise the object's front, in order of precedence. The object has the format
         # of the first inspector that matches. The list is empty until the front has arrived.
         self._by_front: list[FileInspector] = []
         self._by_end: list[FileInspector] = []

@@ -1,4 +1,4 @@
-"""Lets the caller limit the memory of inspections: an inspector reserves memory before it uses much memory.
+"""Lets the caller limit the memory of inspections: inspectors reserve large amounts of memory before use.
 
 An image can require a large window of a decoder, or a long region. So an inspector reserves memory for each
 window, and for each long region together with the objects that it parses from the region. It does not reserve

@@ -63,8 +63,8 @@ LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
 MAX_HOPS: Final = 8
 HOP_BYTES: Final = 8
 
-#: The mark of VISO, with which VirtualBox builds an optical disc from files of the host (Storage/VISO.cpp,
-#: visoProbeWorker).
+#: The mark of VISO files, from which VirtualBox builds an optical disc with files of the host
+#: (Storage/VISO.cpp, visoProbeWorker).
 VISO: Final = re.compile(rb"\s*--iprt-iso-maker-file-marker")
 UUENCODED: Final = re.compile(rb"(?:^|\n)begin(?:-base64)? [0-7]{3,4} \S")
 LHA: Final = re.compile(rb"..-(?:l[hz][0-9sdx]|pm[012])-", re.DOTALL)

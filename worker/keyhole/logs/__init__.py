@@ -1,4 +1,4 @@
-"""Sends logs to stderr, because stdout is for results: readable text on a terminal, JSON lines elsewhere."""
+"""Sends logs to stderr as readable text (on a terminal) or as JSON lines, because stdout is for results."""
 
 import logging
 import sys

@@ -130,7 +130,7 @@ class CountingRecorder(Recorder):
                 self._audited.labels(outcome).inc(number)
 
     def begin_process(self) -> None:
-        """Open the files of this process, and set its number of objects being scanned to 0.
+        """Open the files of this process, and set the number of objects that it is scanning to 0.
 
         A killed process cannot reset this number, and the process that replaces it uses the same files.
         """

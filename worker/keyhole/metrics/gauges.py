@@ -27,7 +27,7 @@ class StoreGauges(Collector):
 
     Args:
         read: Reads the gauges from Redis.
-        guard: The threads that read do so in a `with guard()` block.
+        guard: Each thread reads in a `with guard()` block.
         read_broker: If the broker is another server, reads the lengths of its queues.
     """
 

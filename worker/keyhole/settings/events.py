@@ -47,7 +47,7 @@ class EventSettings(BaseModel):
 
     @property
     def event_selection(self) -> Selection:
-        """The selection of the objects that are scanned when events report them."""
+        """Which objects Keyhole scans when events report them."""
         return Selection(
             buckets=self.events_buckets,
             include=self.events_include,

@@ -1,13 +1,15 @@
 """Parses the objects on a page of ListObjectsV2 many times as fast as botocore.
 
-botocore parses a page with two passes of an XML parser and a Python function for each element. That took half
-of the time of an audit in which no object had changed. With one regular expression, this module recognises
-the form in which S3 and most other servers list objects. It leaves the rest of the document to botocore.
+botocore parses a page with two passes of an XML parser and a Python function for each element. This parsing
+took half of the time of an audit in which no object had changed. With one regular expression, this module
+recognises the form in which S3 and most other servers list objects. It leaves the rest of the document to
+botocore.
 
-It parses a page only if it recognises every byte from the first to the last object: elements in any order
-that contain printable ASCII text, without white space between them. It leaves every other page unchanged,
-so that botocore parses the page. Examples are pages with restored objects, pages of servers that indent their
-XML, and invalid pages. So both parsers return the same result for a page, and only botocore reports errors.
+The module parses a page only if it recognises every byte from the first to the last object: elements in any
+order that contain printable ASCII text, without white space between them. It leaves every other page
+unchanged, so that botocore parses this page. Examples are pages with restored objects, pages of servers that
+indent their XML, and invalid pages. So both parsers return the same result for a page, and only botocore
+reports errors.
 """
 
 import re

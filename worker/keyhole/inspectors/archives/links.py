@@ -26,8 +26,9 @@ from keyhole.inspectors.archives.names import DRIVE
 from keyhole.inspectors.archives.namesakes import folded
 from keyhole.inspectors.effort import spend
 
-#: The most bytes of all names and targets of an archive's links together. If there are more, Keyhole does not
-#: follow the links. In an archive of a whole Debian system, the names and targets take half a megabyte.
+#: The most bytes of all names and targets of an archive's links together. If there are more bytes, Keyhole
+#: does not follow the links. In an archive of a whole Debian system, the names and targets take half a
+#: megabyte.
 MAX_BYTES = 2 * 1024**2
 #: The most places that Keyhole records: the links of an archive, and the folders in their names.
 MAX_PLACES = 65_536

@@ -1,4 +1,4 @@
-"""Reads the manifests of a container image, which state which of the archive's files are layers.
+"""Reads the manifests of a container image, which name the files of the archive that are layers.
 
 Source: OCI Image Format Specification, "Image Layout", "Image Index", "Image Manifest"; Docker Image
 Specification 1.2, "Combined Image JSON + Filesystem Changeset Format".

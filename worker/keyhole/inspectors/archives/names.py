@@ -51,7 +51,7 @@ def unfit(name: bytes) -> str | None:
 def lowest(name: bytes, depth: int = 0) -> int:
     """Return the lowest folder depth that a path reaches if it starts in a folder at `depth`.
 
-    The result is negative if the path leads above depth 0 (outside), even if it returns later.
+    The result is negative if the path leads above depth 0 (outside), even if the path returns later.
     """
     least = depth
     for part in SEPARATORS.split(name):

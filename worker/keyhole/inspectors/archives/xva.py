@@ -8,7 +8,8 @@ of 1 MiB, `00000000`, `00000001` and so on. A file with the chunk's name and the
 the last chunk of a disk. In releases before 5, the chunks are called `xvda/chunk-000000000.gz` and so on.
 
 Keyhole does not inspect the chunks, because each chunk is only a part of a disk. The description states how
-the chunks form disks, but Keyhole does not read it. Keyhole reports the finding `unsupported_subformat`.
+the chunks form disks, but Keyhole does not read the description. Keyhole reports the finding
+`unsupported_subformat`.
 """
 
 import re

@@ -66,7 +66,8 @@ class CompressedInspector(ContainerInspector):
 
     LAYER = Layer.COMPRESSED
     DECODER: ClassVar[type[Decoder]]
-    #: The inspector reserves memory for its regions as a part of `BUFFERS`, so the base class reserves none.
+    #: The inspector reserves memory for its regions as a part of `BUFFERS`, so the base class reserves no
+    #: memory.
     MADE_OF_REGION = 0
 
     def __init__(
@@ -74,7 +75,7 @@ class CompressedInspector(ContainerInspector):
     ) -> None:
         super().__init__(tracing, inside)
         self._decoder = self.DECODER() if decoder is None else decoder
-        # Set while the object is being decompressed.
+        # Not `None` while the object is being decompressed.
         self._replay: Replay | None = None
         self._piece = ""
         self._header: Mapping[str, object] = {}

@@ -118,8 +118,8 @@ class Disk:
 class Resource:
     """A device of the machine.
 
-    `kind` is its CIM resource type, or `None` if the OVF states none. `text` is the device's `HostResource`,
-    which can name a disk or a file.
+    `kind` is its CIM resource type, or `None` if the OVF states no type. `text` is the device's
+    `HostResource`, which can name a disk or a file.
     """
 
     kind: int | None

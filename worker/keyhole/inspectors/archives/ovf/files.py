@@ -91,7 +91,7 @@ def leads_elsewhere(href: str) -> str | None:
 
 
 def _readings(href: str) -> tuple[bytes, bytes]:
-    """Return the two readings of a reference: the unchanged text, and the text without percent-encoding."""
+    """Return the two readings of a reference: the unchanged text, and the percent-decoded text."""
     return href.encode(errors="replace"), unquote_to_bytes(href)
 
 

@@ -1,11 +1,11 @@
 """The virtual machine in an archive: chooses the descriptor, and joins the disks that are stored in chunks.
 
-The tar inspector adds the archive's files in the archive's order. For each file it also passes the bytes that
-the machine requests: the text of a possible descriptor, or the first bytes of a chunk. So when a chunk is
-added, the machine has read all descriptors that precede the chunk. If one of these descriptors declares the
-chunk, Keyhole inspects only the chunk's first bytes. The first bytes matter because older versions of
-virt-v2v use the last chunk as the disk, and QEMU then chooses the disk's format by the magic number in this
-chunk.
+The tar inspector adds the archive's files in the archive's order. For each file, the tar inspector also
+passes the bytes that the machine requests: the text of a possible descriptor, or the first bytes of a chunk.
+So when a chunk is added, the machine has read all descriptors that precede the chunk. If one of these
+descriptors declares the chunk, Keyhole inspects only the chunk's first bytes. The first bytes matter because
+older versions of virt-v2v use the last chunk as the disk, and QEMU then chooses the disk's format by the
+magic number in this chunk.
 
 Chunks can be anywhere in the archive. So the machine waits until all files are added; then it chooses the
 descriptor and joins the files in chunks. If Keyhole inspects a stream, the chunks have passed before this
@@ -223,7 +223,7 @@ class Machine:
             bounded.add(finding)
         return bounded.all()
 
-    # How it works
+    # Helper methods
 
     @property
     def _candidate(self) -> Candidate | None:

@@ -5,7 +5,7 @@ Source: DMTF DSP0004 3.0, annex C.1; VirtualBox, src/VBox/Main/xml/ovfreader.cpp
 
 import re
 
-#: The largest capacity in bytes. No disk format can state a larger one.
+#: The largest capacity in bytes. No disk format can state a larger capacity.
 MAX_CAPACITY = 2**64 - 1
 
 #: Examples: `byte`, `byte * 2^20`, `byte*1024*1024`.

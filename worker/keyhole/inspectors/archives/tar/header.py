@@ -37,7 +37,7 @@ CHECKSUM_AT, CHECKSUM_END = 148, 156
 NPM_CHECKSUM_END = 160
 #: The times of access and change that GNU tar's incremental backups have in place of ustar's prefix.
 GNU_TIMES = re.compile(rb"(?:[0-7]{11}\0){1,2}\0*")
-#: The longest file in bytes, because readers use signed 64-bit offsets.
+#: The longest file in bytes. Readers use signed 64-bit offsets.
 MAX_SIZE = 2**63 - 1
 
 #: Offset and length of the fields for mode, owner, group, time and device numbers.

@@ -119,8 +119,8 @@ def _pairs(block: bytes, at: int, count: int, extended: int) -> tuple[list[Pair]
     pairs = []
     for start in range(at, at + count * PAIR_BYTES, PAIR_BYTES):
         if not block[start + 12]:
-            # If a pair's length begins with a NUL, GNU tar ends the map, and Python continues. Both readers
-            # see the same map only if no more pairs follow.
+            # If a pair's length begins with a NUL, GNU tar stops reading the map there, and Python continues.
+            # Both readers see the same map only if no more pairs follow.
             if extended or any(block[start : at + count * PAIR_BYTES]):
                 raise ambiguous("the map of a sparse file continues where some readers see its end")
             break

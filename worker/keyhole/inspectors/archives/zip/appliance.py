@@ -1,8 +1,8 @@
 """Compares the descriptor of a virtual machine in a ZIP archive with the archive's files.
 
 virt-v2v accepts a virtual machine in a ZIP archive, as it does in a tar archive (input/OVA.ml). So Keyhole
-finds and checks the descriptor with the same modules (`ovf.appliance`, `ovf.checks`). It does not join a disk
-in chunks, because the archive compresses each chunk separately.
+finds and checks the descriptor with the same modules (`ovf.appliance`, `ovf.checks`). Keyhole does not join a
+disk in chunks, because the archive compresses each chunk separately.
 """
 
 from collections.abc import Iterator, Mapping
