@@ -69,7 +69,7 @@ def _entries(label: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
 def _end(label: bytes) -> int:
     """Return the length of the disk in bytes.
 
-    Usually the label states this length. If a partition ends later, the disk ends with that partition.
+    The result is the length that the label states, or the highest end of a partition if this end is higher.
     """
     counted: int = unpack_from("<I", label, 60)[0]
     whole = [first + sectors for sectors, first, *_ in _entries(label) if sectors]

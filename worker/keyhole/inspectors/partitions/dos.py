@@ -22,9 +22,9 @@ Readers treat unusual entries as follows, and Keyhole reports these findings:
 | type EE | assume a GPT; Linux and UEFI require that the entry begins at sector 1 | `structure` if no entry of this type begins at sector 1 |
 | partitions overlap | parted rejects the entries, all other readers accept them | `structure`, as information |
 
-libblkid recognises a table even if it has no partitions. A table is named `PMBR` if an entry has type EE. The
-module `gpt` decides whether there is a GPT. The boot sectors of FAT, NTFS and exFAT end with 55 AA, too, so
-the caller must check whether the sector belongs to a volume of these types.
+libblkid recognises a table even if the table has no partitions. A table is named `PMBR` if an entry has type
+EE. The module `gpt` decides whether there is a GPT. The boot sectors of FAT, NTFS and exFAT end with 55 AA,
+too, so the caller must check whether the sector belongs to a volume of these types.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Iterator, Sequence

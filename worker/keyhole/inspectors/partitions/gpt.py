@@ -35,7 +35,7 @@ FIELDS = Struct("<12xII4xQQQQ16xQIII")
 ENTRY_BYTES = 128
 #: The type GUID of an entry that is not in use.
 UNUSED = bytes(16)
-#: The sector number of the primary header. The header contains the same number.
+#: The sector number of the primary header. The primary header also states this number.
 PRIMARY = 1
 #: Keyhole reads at most this many bytes of entries. Partitioning tools usually reserve 16 KiB, which is
 #: enough for 128 entries.

@@ -14,8 +14,8 @@ libblkid accepts every block size that is large enough for an entry. Linux accep
 bytes. libblkid and Linux convert block numbers into sectors of 512 bytes, and round the block size down to
 whole sectors.
 
-In maps of the first Macs, entries begin with `TS` and have another layout. Keyhole does not read their
-partitions.
+In maps of the first Macs, entries begin with `TS` and have another layout. Keyhole does not read the
+partitions in these maps.
 """
 
 from struct import unpack_from
@@ -28,7 +28,8 @@ SIGNATURE, ENTRY_SIGNATURE, OLD_SIGNATURE = b"ER", b"PM", b"TS"
 #: `ENTRY_BYTES` is the length of an entry according to libblkid. The first `LOOKED_AT` bytes of an entry
 #: contain all fields that Keyhole reads.
 ENTRY_BYTES, LOOKED_AT = 136, 80
-#: The beginnings of the types that are not volumes: the map itself, free space, drivers and their patches.
+#: The first characters of the partition types that are not volumes: the map itself, free space, drivers and
+#: their patches.
 NO_VOLUMES = (b"Apple_partition_map", b"Apple_Free", b"Apple_Driver", b"Apple_Patches", b"Apple_Void")
 
 #: The offset at which the second entry ends if blocks have the largest possible size.

@@ -29,9 +29,9 @@ class Table(NamedTuple):
         findings: Errors and unusual values in the table that do not depend on the disk's length.
         doubtful: Whether the bytes could also be something other than a table, such as code or compressed
             data. Some readers do not accept such a table.
-        likely: Whether a doubtful table has a sign that it is a table: in an MBR, one of the four entries is
-            all zeros. Without this sign, Keyhole accepts a doubtful table only if one of its partitions
-            begins within the disk.
+        likely: Whether a doubtful table has a property that makes a real table likely: in an MBR, one of the
+            four entries is all zeros. Without this property, Keyhole accepts a doubtful table only if one of
+            its partitions begins within the disk.
         end: The length of the disk in bytes that the table states; zero if the table states no length.
     """
 

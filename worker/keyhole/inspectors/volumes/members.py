@@ -38,7 +38,7 @@ KIB, MIB = 1024, 1024**2
 
 RAID_MAGIC = b"\xfc\x4e\x2b\xa9"
 #: The length in bytes of the area that version 0.90 reserves for its superblock near the end of the volume.
-#: The area's offset is a multiple of the same number.
+#: The area's offset is a multiple of this length.
 RAID_RESERVED = 64 * KIB
 #: The largest length in bytes of a version 1 superblock and its roles.
 RAID_LONGEST = 4096

@@ -18,8 +18,9 @@ format" for version 3.
 
 Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid recognises a cramfs only if it
 has at most 64 KiB, and checks the CRC of the whole file system. Keyhole checks instead that the superblock
-contains the text that mkfs writes, or that its root is a directory, which Linux requires. Keyhole recognises
-an erofs or a romfs with a wrong checksum, like libblkid up to 2.39, and reports it as damaged.
+contains the text that mkfs writes, or that the root of the file system is a directory, which Linux requires.
+Keyhole recognises an erofs or a romfs with a wrong checksum, like libblkid up to 2.39, and reports it as
+damaged.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.volumes.checksums import big_endian_sum, inverted_crc32c

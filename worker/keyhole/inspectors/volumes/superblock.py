@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 def _nothing_more(_superblock: Superblock, _place: Place, _view: View) -> bool:
-    """Return true for every superblock. Types use this function if only their magic number is checked."""
+    """Return true for every superblock. A type uses this function if only its magic number is checked."""
     return True
 
 
@@ -54,9 +54,9 @@ class Signature:
         places: The possible places whose offsets do not depend on the volume's size.
         sound: Returns whether the fields of a superblock with the magic number are consistent. It checks
             every field that at least one version of libblkid checks, and every field that the operating
-            system with this file system checks. The function reads only the superblock, the ranges in
-            `reads`, and the number of bytes in `behind`. It must return false if it needs bytes that have not
-            been read yet.
+            system of this file system checks. The function reads only the superblock, the ranges in `reads`,
+            and the number of bytes in `behind`. It must return false if it needs bytes that have not been
+            read yet.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check the
             checksum, and some do not.
         tail: Returns the places near the end of a volume of the given size in bytes. It is not called for

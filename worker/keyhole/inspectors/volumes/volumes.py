@@ -1,4 +1,4 @@
-"""Recognises the volumes on a raw disk or in a partition. Types have libblkid's names.
+"""Recognises the volumes on a raw disk or in a partition. Keyhole uses libblkid's names for the types.
 
 A fast first step searches all possible places for magic numbers. Then Keyhole checks whether the fields of
 each superblock with a magic number are consistent. For most types, a superblock with a wrong checksum is
@@ -163,7 +163,7 @@ def _found(view: View, in_front: list[Marked] | None = None) -> list[Marked]:
 
 
 def ambivalent(found: tuple[str, ...]) -> bool:
-    """Return whether libblkid reports a volume with these types as ambivalent, that is, of several types.
+    """Return whether libblkid reports a volume with these types as ambivalent (as having several types).
 
     A member of an array or a volume group, or an encrypted volume, is not ambivalent if it contains the
     superblock of another type.
@@ -174,7 +174,7 @@ def ambivalent(found: tuple[str, ...]) -> bool:
 def wanted(size: int | None) -> tuple[ByteRange, ...]:
     """Return the ranges that `names` reads and that begin in the first 256 KiB of a volume of `size` bytes.
 
-    Together they have at most 200 KiB.
+    Together the ranges have at most 200 KiB.
     """
     return tuple(_merged(part for part in _reads(size) if part.offset < FRONT))
 
@@ -182,8 +182,8 @@ def wanted(size: int | None) -> tuple[ByteRange, ...]:
 def far(size: int | None) -> tuple[ByteRange, ...]:
     """Return the ranges that `names` reads and that end after the first 256 KiB of a volume of `size` bytes.
 
-    Callers request these ranges only if `names` found nothing in the front. Together they have at most 10
-    KiB: UFS at 256 KiB, VMFS at 1 and 2 MiB, and near the end of the volume the spare superblock of NILFS2
+    Callers request these ranges only if `names` found nothing in the front. Together the ranges have at most
+    10 KiB: UFS at 256 KiB, VMFS at 1 and 2 MiB, and near the end of the volume the spare superblock of NILFS2
     and the superblocks of DRBD and of Linux RAID 0.90 and 1.0.
     """
     return tuple(_merged(part for part in _reads(size) if part.end > FRONT))

@@ -307,7 +307,7 @@ class LUKSInspector(HeaderInspector):
 
     @property
     def _disk(self) -> list[Segment]:
-        """The segments that together are the disk of a LUKS2 volume, in order."""
+        """The segments that together form the disk of a LUKS2 volume, in order."""
         return [segment for segment in self._parsed.segments if not segment.is_backup] if self._parsed else []
 
     def _segment_bytes(self, segment: Segment) -> int:

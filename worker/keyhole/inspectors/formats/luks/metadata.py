@@ -32,7 +32,7 @@ DYNAMIC = "dynamic"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the encrypted disk. `offset` and `size` are its place in the object, in bytes.
+    """A part of the encrypted disk. `offset` and `size` state the segment's place in the object, in bytes.
 
     If `size` is `None`, the segment extends to the end of the object.
     """

@@ -80,7 +80,8 @@ class QcowInspector(HeaderInspector):
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
-        # `None` until the whole header has been read, and also if the header is cut off or out of bounds.
+        # The header; `None` until the whole header has been read, and also if the header is cut off or out of
+        # bounds.
         self._header: Header | None = None
         self._maps: QcowMaps | None = None
         self.new_region("header", CaptureRegion(0, HEADER_BYTES))
@@ -130,7 +131,7 @@ class QcowInspector(HeaderInspector):
     def wholeness(self) -> Wholeness:
         """`PROVEN` if the refcount table and its last block were read completely, `SAMPLED` if only partly.
 
-        For a thorough inspector, it is `PROVEN` only if all tables were read.
+        For a thorough inspector, the result is `PROVEN` only if all tables were read.
         """
         header, maps = self._header, self._maps
         if header is None or maps is None or not header.refcounts_right:

@@ -19,7 +19,7 @@ from keyhole.inspectors.formats.vhdx.tables import MIB
 #: The bits of a BAT entry that contain its state.
 STATE = 7
 FULLY_PRESENT, PARTIALLY_PRESENT = 6, 7
-#: The BAT entries of blocks that have no place in the image, as bytes. The states of these blocks are 0 not
+#: The BAT entries of blocks that are not stored in the image, as bytes. The states of these blocks are 0 not
 #: present, 1 undefined, 2 zeros, 3 unmapped.
 NOT_PRESENT = tuple(state.to_bytes(8, byteorder) for state in range(4))
 

@@ -59,15 +59,15 @@ REGION_TABLES = {"region_table_1": 192 * KIB, "region_table_2": 256 * KIB}
 #: How many bytes of the metadata region are read and kept in memory (held): the metadata table and the items.
 #: Writers put the items right after the table, and the items take a few hundred bytes.
 MAX_METADATA_BYTES = 128 * KIB
-#: How many bytes of the BAT are read and held: 30,720 entries. They map 960 GiB of disk at the usual block
-#: size of 32 MiB, and 30 GiB at the smallest block size of 1 MiB.
+#: How many bytes of the BAT are read and held: 30,720 entries. These entries map 960 GiB of disk at the usual
+#: block size of 32 MiB, and 30 GiB at the smallest block size of 1 MiB.
 MAX_BAT_BYTES = 240 * KIB
 #: At most this many findings of one type are reported. A table can have thousands of entries, but further
 #: findings would not change the verdict.
 MAX_FINDINGS = 8
 BAT_REGION = "2DC27766-F623-4200-9D64-115E9BFD4A08"
-#: The first MiB of the file, which contains the headers and the region tables. It has an `Entry` like a
-#: region, so that the search for overlaps also finds regions and blocks that overlap the first MiB.
+#: The first MiB of the file, which contains the headers and the region tables. The first MiB has an `Entry`
+#: like a region, so that the search for overlaps also finds regions and blocks that overlap the first MiB.
 HEADER_SECTION = Entry("of the headers", 0, MIB, required=True)
 
 

@@ -117,7 +117,7 @@ def _entry(table: bytes, at: int, place: str, *, required: int) -> Entry:
 
 @lru_cache(maxsize=32)
 def _guid(raw: bytes) -> str:
-    """Return the text of a GUID. It is cached, because nearly all images have the same dozen GUIDs."""
+    """Return the text of a GUID. The text is cached, because nearly all images have the same dozen GUIDs."""
     return str(UUID(bytes_le=raw)).upper()
 
 

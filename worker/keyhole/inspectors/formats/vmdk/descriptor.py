@@ -47,8 +47,8 @@ UNKNOWN = "?"
 #: disk into smaller extents.
 MAX_EXTENTS = 16 * 1024
 #: At most this many mentions of a setting are read. Tools do not repeat a setting so often. If the limit is
-#: reached, the setting is also recorded as misplaced, because one of the mentions that are not read may be
-#: misplaced.
+#: reached, the setting is also added to `Descriptor.misplaced`, because one of the mentions that are not read
+#: may be in a comment or in another setting.
 MAX_VALUES = 16
 #: Findings show at most this many characters of a file name, which is as many as QEMU reads (block/vmdk.c,
 #: vmdk_parse_extents).
@@ -147,7 +147,7 @@ def _without_padding(raw: bytes) -> bytes:
 
 
 def _mentions(text: bytes, lowered: bytes, name: bytes) -> Iterator[str | None]:
-    """Yield the value for each of the first `MAX_VALUES` mentions of a name; `None` if it is not a setting.
+    """Yield the value for each of the first `MAX_VALUES` mentions; `None` if a mention is not a setting.
 
     `lowered` is `text` in lower case. `name` must be in lower case.
     """

@@ -223,7 +223,7 @@ class VMDKInspector(GrainMapInspector):
         if self.subformat in SUPPORTED_TYPES and (self.subformat == STREAM_OPTIMIZED) != header.compressed:
             yield found("structure", f"createType {self.subformat} contradicts the compression flag")
         sectors = sum(extent.sectors for extent in descriptor.extents)
-        # Writers can round the capacity up to whole grains. So the capacity can be larger than the extents by
+        # Writers may round the capacity up to whole grains. So the capacity can be larger than the extents by
         # less than a grain.
         if descriptor.extents and not 0 <= header.capacity - sectors < max(header.grain, 1):
             yield found(
