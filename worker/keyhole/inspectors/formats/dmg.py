@@ -115,7 +115,7 @@ class DMGInspector(FileInspector):
 
     @property
     def begins_compressed(self) -> str | None:
-        """The compression of the object's first bytes, if they are the first data of the disk."""
+        """The compression of the object's first bytes, if these bytes are the first data of the disk."""
         first = self._map.first if self._map is not None else None
         return COMPRESSED.get(first.kind) if first is not None and first.data.offset == 0 else None
 
@@ -123,7 +123,7 @@ class DMGInspector(FileInspector):
         """Return whether `other` recognises the content of the disk, or the disk's first compressed data.
 
         If the trailer is cut off or does not point to a map, it is unknown whether the object begins with the
-        disk's first bytes. The result is then true for every partition table and every volume.
+        disk's first bytes. In this case, the result is true for every partition table and every volume.
         """
         if other.LAYER in {Layer.DISK, Layer.DISC}:
             return self.is_bare or not self.stands

@@ -20,7 +20,7 @@ from keyhole.inspectors.formats.allocated import allocated
 from keyhole.inspectors.formats.layout import Blocks, Part
 from keyhole.inspectors.region import ByteRange
 
-#: The entry of a block that is not allocated.
+#: The value of an entry whose block is not allocated.
 FREE = (b"\xff\xff\xff\xff",)
 LOCATORS_AT, LOCATORS_END, LOCATOR_BYTES = 576, 768, 24
 

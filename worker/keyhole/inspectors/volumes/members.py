@@ -6,8 +6,8 @@ field's offset (after `@`) from the beginning of the superblock.
 | name | superblock | magic | conditions |
 |---|---|---|---|
 | linux_raid_member 0.90 | 64 KiB before the end, which is first rounded down to 64 KiB; 64 bytes, in either byte order | u32@0 0xA92B4EFC | the member's size u32@32, in KiB, is not larger than the superblock's offset |
-| linux_raid_member 1.0, 1.1, 1.2 | version 1.0: 8 KiB before the end, which is first rounded down to 4 KiB; 1.1: at 0; 1.2: at 4096; 256 bytes | FC 4E 2B A9 | the version u32@4 is 1; u64@144 is the superblock's own sector; the sum u32@216 matches. It covers all words, with this field zero, up to the end of the roles. There are u32@220 roles of 2 bytes each, at most 1,920 |
-| bcache | 4096, 2258 bytes | C68573F6-4E1A-45CA-8265-F57F48BA6D81 @24 | the superblock's own sector u64@8 is 8; the CRC-64 u64@0 matches. It covers the bytes after it, up to the end of the keys. The keys begin at 208; there are u16@206 keys of 8 bytes each, at most 256 |
+| linux_raid_member 1.0, 1.1, 1.2 | version 1.0: 8 KiB before the end, which is first rounded down to 4 KiB; 1.1: at 0; 1.2: at 4096; 256 bytes | FC 4E 2B A9 | the version u32@4 is 1; u64@144 is the superblock's own sector; the sum u32@216 matches. The sum covers all words, with this field zero, up to the end of the roles. There are u32@220 roles of 2 bytes each, at most 1,920 |
+| bcache | 4096, 2258 bytes | C68573F6-4E1A-45CA-8265-F57F48BA6D81 @24 | the superblock's own sector u64@8 is 8; the CRC-64 u64@0 matches. The CRC covers the bytes after this field, up to the end of the keys. The keys begin at 208; there are u16@206 keys of 8 bytes each, at most 256 |
 | ceph_bluestore | 0, 26 bytes | `bluestore block device` | |
 | drbd | 4096 before the end, 104 bytes (version 9: 1392); big-endian | 8374026B, 8374026C (unclean), 8374026D (version 9) @60 | |
 | LVM2_member | 0, 512, 1024 or 1536, 512 bytes | `LABELONE` | u64@8 is the superblock's own sector; the CRC-32 u32@16 (seed F597A6CF) matches the bytes after it; `LVM2 001` @24 |

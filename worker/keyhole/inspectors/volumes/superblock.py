@@ -55,8 +55,8 @@ class Signature:
         sound: Returns whether the fields of a superblock with the magic number are consistent. It checks
             every field that at least one version of libblkid checks, and every field that the operating
             system of this file system checks. The function reads only the superblock, the ranges in `reads`,
-            and the number of bytes in `behind`. It must return false if it needs bytes that have not been
-            read yet.
+            and `behind` bytes from the place's offset on. It must return false if it needs bytes that have
+            not been read yet.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check the
             checksum, and some do not.
         tail: Returns the places near the end of a volume of the given size in bytes. It is not called for

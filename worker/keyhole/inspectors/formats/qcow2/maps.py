@@ -39,8 +39,8 @@ MAX_NEAR_CLUSTER = 64 * 1024
 #: At most this many bytes of the refcount table are read: 16,384 entries. At the default cluster size, these
 #: entries cover an image file of 32 TiB.
 MAX_REFCOUNT_TABLE_BYTES = 128 * 1024
-#: At most this many bytes of the last refcount block are read. If clusters are larger, only the beginning of
-#: the block is read.
+#: At most this many bytes of the last refcount block are read. If clusters are larger than this, only the
+#: beginning of the block is read.
 MAX_REFCOUNT_BLOCK_BYTES = 128 * 1024
 #: A thorough inspector reads at most this many bytes of the snapshot table. QEMU writes about 100 bytes for
 #: each snapshot.
@@ -55,7 +55,7 @@ SNAPSHOT_BYTES = 40
 class Snapshot(NamedTuple):
     """The L1 table of a snapshot, and the size of the snapshot's disk in bytes.
 
-    The size is `None` if the entry does not state it.
+    The size is `None` if the snapshot's entry does not state the size.
     """
 
     l1: ByteRange
@@ -177,7 +177,7 @@ class QcowMaps:
     def last_cluster(self) -> int | None:
         """The offset of the last cluster in use, according to the last refcount block.
 
-        It is `None` if this block has not been read, or if all of its refcounts are zero.
+        The offset is `None` if this block has not been read, or if all of its refcounts are zero.
         """
         block, last = self._captured("refcount_block"), self.last_block
         used = used_bytes(block)
@@ -192,7 +192,7 @@ class QcowMaps:
     def pointed_to_end(self) -> int | None:
         """The highest offset in bytes of the L2 tables and of the clusters that L2 tables point to.
 
-        It is `None` if a table has not been read, or if the image has snapshots.
+        The offset is `None` if a table has not been read, or if the image has snapshots.
         """
         header = self.header
         if header.snapshots or not self.held:
@@ -243,7 +243,7 @@ class QcowMaps:
 
     @property
     def _l1_tables(self) -> list[Sequence[int]]:
-        """The entries of the active L1 table and of the snapshots' L1 tables; empty for tables not read."""
+        """The entries of the L1 tables that have been read: the active table and the snapshots' tables."""
         if not self._inspector.has_region("snapshot_l1"):
             return [self.l1_table]
         region = self._inspector.region("snapshot_l1")
