@@ -43,8 +43,8 @@ ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
 #: Seconds after which the worker sends no further requests for one object. Time spent waiting for the rate
 #: limit is not counted.
 LONGEST_WRITE: Final = 30.0
-#: The maximum number of debts on which one task `keyhole.owed_tags` works. The task begins to write the tags
-#: of a debt only during its first `WRITE_SECONDS`.
+#: The maximum number of debts on which one task `keyhole.owed_tags` works. When the task has run for
+#: `WRITE_SECONDS`, it begins no further debt.
 PAGE, WRITE_SECONDS = 100, 30.0
 #: The maximum number of tasks `keyhole.owed_tags` in the queue.
 MOST_TASKS: Final = 100
@@ -171,17 +171,17 @@ class TagWork:
         debt = hold.debt
         kept = None if debt.etag else self._kept(debt.bucket, debt.key, debt.version_id)
         if kept is not None and kept.etag and kept.status not in _UNREAD:
-            # Do not copy the verdict's version id into the debt. A debt without a version id is for the
-            # object's current version, which can be newer than the version that the verdict is about.
+            # Keep the debt's version id, and do not take the verdict's. A debt without a version id is for
+            # the current version. With the verdict's version id, Keyhole could tag an older version instead.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
         asked: list[TagRequest] = []
         attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), asked.append)
         tags_requested(self._services, None, asked)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
-            # No recorded verdict states which tags are correct, so this attempt removed all of Keyhole's
-            # tags. But a scan may have written these tags just before this attempt, and may record its
-            # verdict just afterwards. So set `unanswered`, which makes the debt due once more. By then the
-            # verdict is recorded, and the tags are written again.
+            # There is no recorded verdict from which the correct tags would follow, so this attempt removed
+            # all of Keyhole's tags. But a scan may have written these tags just before this attempt, and may
+            # record its verdict just afterwards. So set `unanswered`, which makes the debt due once more. By
+            # then the verdict is recorded, and the tags are written again.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 
@@ -214,8 +214,8 @@ class TagWork:
     def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
         """Return a function that returns the tags for the content with a given ETag.
 
-        `known` is true if the debt contains the tags of the latest verdict, and this verdict is not recorded
-        yet.
+        With `known`, the function returns the debt's own tags for the debt's ETag. Use it before the verdict
+        to which these tags belong is recorded, because Redis then still has the previous verdict.
         """
 
         def verdict_on(etag: str) -> dict[str, str] | None:

@@ -35,8 +35,9 @@ The life of an entry:
 - The ledger uses its own clock. This clock follows the clock of the Redis server, but never goes back and
   never jumps (`store.clock`). So the ledger works even if the clock of a host is wrong, or someone
   sets the server's clock.
-- Queues are first in, first out. If a worker begins an entry that was recorded after the last activity of an
-  idle entry, the idle entry was *overtaken*: the broker must have lost the idle entry's message.
+- Queues are first in, first out. Suppose that the broker still has the message of an idle entry. Workers then
+  receive it before the messages of all entries that were recorded later. So if a worker begins such a later
+  entry, the idle entry was *overtaken*: the broker must have lost its message.
 - An entry that was resent too often without progress is discarded: it becomes a dead letter, and its record
   is removed from the ledger.
 - If the Redis server crashes, it can lose verdicts that workers have just written, while the workers continue
@@ -155,8 +156,9 @@ class Ledger:
     def split(self, entry: Entry, parts: Sequence[Entry]) -> list[Entry]:
         """Record the parts that replace an entry, and return the parts that the caller must publish.
 
-        The entry stays open until all of its jobs are done. There is one exception: if the entry is itself a
-        part, it becomes complete at once, and the new parts become parts of the original entry.
+        The parts take over the entry's work. The ledger keeps the entry itself until all of its jobs are
+        done. A part that is split again is removed at once, and its parts count as parts of the original
+        entry.
         """
         with self._client.pipeline(transaction=True) as pipe:
             for part in parts:
@@ -251,7 +253,7 @@ class Ledger:
         return True
 
     def marking(self, job_id: str, run: str) -> Step:
-        """Return a step that does the same as `mark_done`. Redis answers 1 if the job was marked."""
+        """Return the script call of `mark_done`, to send it with others. It returns 1 if it marked a job."""
         return Step(ledger_scripts.MARK, [keys.job_done(job_id)], [self._done_seconds, run])
 
     def job_done(self, job_id: str) -> bool:

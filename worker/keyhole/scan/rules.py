@@ -78,8 +78,9 @@ class Rule(BaseModel):
     #: states the virtual size that the first program uses. A finding that concerns none of these programs
     #: gets the severity `info`.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)
-    #: The wholeness that the verdict `safe` requires. `provable` requires at least `sampled`, but requires
-    #: nothing for formats whose wholeness cannot be proven.
+    #: The wholeness that an image must have to be `safe`: `proven`, or `sampled` (or better), or any
+    #: (`unchecked`). `provable` is `sampled` for all formats except those whose wholeness nothing can prove;
+    #: an image of these formats can be `safe` without it.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     #: Maps a check to the severity of its findings, in place of their usual severity.
     severity: dict[str, Severity] = {}

@@ -16,11 +16,11 @@ over the nodes.
   owner as soon as the cluster has promoted a replica.
 
 While a slot moves from one node to another key by key, the old owner answers `ASK` for keys that it no longer
-has. The client then fails, and repeats the command until the move is over. The client does not follow `ASK`
-to the new node, because a script would see only some of the keys on each of the two nodes. A script can also
-fail between two of its commands, because the key of the first command is still on this node, and the key of
-the second command is not. So Keyhole must not run while its slot moves key by key. Valkey 9 can move a slot
-in one atomic step (`CLUSTER MIGRATESLOTS`).
+has. The client repeats such a command until the move is over or its attempts are used up. It does not follow
+`ASK` to the new node, because a script would see only some of the keys on each of the two nodes. A script can
+also fail between two of its commands, because the key of the first command is still on this node, and the key
+of the second command is not. So Keyhole must not run while its slot moves key by key. Valkey 9 can move a
+slot in one atomic step (`CLUSTER MIGRATESLOTS`).
 
 Source: redis.io and valkey.io, "Cluster specification", "CLUSTER SLOTS", "HELLO".
 """
@@ -84,8 +84,8 @@ class Slot:
                 return node
             ranges = _ask(connection, "CLUSTER", "SLOTS")
         except redis.ResponseError as error:
-            # Either the server is busy with a script and refuses all commands, or the user lacks the
-            # permission. Ask again later only if the server is busy. If this node is not the owner, it
+            # Either the server is busy with a script and refuses all commands, or the user may not run
+            # `CLUSTER SLOTS`. Ask again later only if the server is busy. If this node is not the owner, it
             # answers the next command with MOVED.
             self._asks = str(error).startswith("BUSY ")
             return node

@@ -69,7 +69,7 @@ class ASIFInspector(HeaderInspector):
         return self._u64(48) * self._sector if self._sizes_make_sense else 0
 
     def post_process(self) -> None:
-        """If the header has been read and its sizes are valid, declare regions for both directories."""
+        """Request the bytes of both directories, as soon as the header with their places has been read."""
         if self.has_region("directory_0") or not self._tables:
             return
         for number in range(DIRECTORIES):

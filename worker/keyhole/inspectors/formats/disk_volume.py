@@ -39,8 +39,8 @@ BETWEEN: Final = "volume_between_"
 #: identifiers of ISO 9660 and UDF.
 DISC_AT: Final = 32_769
 DISCS: Final = frozenset(IDENTIFIERS)
-#: The signature of a LUKS image, and libblkid's name for a LUKS volume. Keyhole reports an image that begins
-#: with this signature as the format `luks`, and does not also report a LUKS volume.
+#: An image that begins with `OWN_MARK` is a LUKS image. Keyhole reports it as the format `luks`, and does not
+#: also report a volume `OWN_NAME` (libblkid's name for LUKS) in it.
 OWN_MARK: Final = b"LUKS\xba\xbe"
 OWN_NAME: Final = "crypto_LUKS"
 
@@ -112,7 +112,8 @@ class DiskVolume:
     def view(self, size: int | None) -> RegionsView:
         """Return the whole disk as one volume.
 
-        If the object has another format, the view contains only the bytes that cannot contain guest data.
+        If the object begins with the header of a sparse VMDK, the view ends with the VMDK's metadata, because
+        guest data can follow.
         """
         front = b"" if self._everywhere else self._regions[0].data
         if front.startswith(VMDK):

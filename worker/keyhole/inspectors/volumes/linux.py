@@ -7,22 +7,45 @@ the checksum contained zeros.
 
 | name | superblock | magic | conditions |
 |---|---|---|---|
-| ext2 … jbd | 1024, 1024 bytes | 53 EF @56 | log2(block size / 1024) u32@24 is at most 6; blocks per group u32@32 is not zero; if the feature metadata_csum is set (read-only compatible features u32@100, 0x400), the CRC-32C u32@1020 matches the bytes before it; it is not inverted at the end |
-| jbd | | | the incompatible features u32@96 contain journal_dev, 0x8 |
-| ext2, ext3 | | | the compatible features u32@92 contain has_journal, 0x4, in ext3, and not in ext2; no further features are set, except incompatible: filetype 0x2, meta_bg 0x10, in ext3 also recover 0x4; read-only compatible: sparse_super 0x1, large_file 0x2, btree_dir 0x4 |
-| ext4 | | | at least one feature that ext3 does not support; no journal_dev; the flags u32@352 do not contain test_filesys, 0x4 |
-| ext4dev | | | test_filesys, no journal_dev |
-| xfs | 0, 272 bytes | `XFSB` | the sizes of sectors u16@102, blocks u32@4 and inodes u16@104 are within bounds and match their logarithms u8@121, u8@120 and u8@122; the logarithm u8@123 of the inodes per block matches; the realtime extent u32@80 and the inode percentage u8@127 are within bounds; the number of blocks u64@8 fits u32@88 groups of u32@84 blocks. In version 5 (u16@100 & 15): the features u32@200 contain the CRC, 0x100, and the CRC-32C u32@224 (little-endian) of the sector matches |
-| btrfs | 64 KiB, 4096 bytes | `_BHRfS_M` @64 | the sector size u32@144 is not zero; the checksum @0 matches the bytes from 32 on. Its type u16@196 is 0 CRC-32C, 2 SHA-256, 3 BLAKE2b-256, or 1 xxHash, which Keyhole does not check |
-| f2fs | 1024, 1148 bytes | 10 20 F5 F2 | except in version 1.0, or if u32@32 is zero: the CRC-32 (seed F2F52010) at the offset u32@32 matches the bytes before it |
-| nilfs2 | 1024, 1024 bytes; spare superblock 4096 before the end, which is first rounded down to 512 | 34 34 @6 | the CRC-32 u32@16 (seed u32@12) matches the first u16@8 bytes; in the spare superblock, u64@32 is the volume's size |
+| ext2 … jbd | 1024, 1024 bytes | 53 EF @56 | see below |
+| xfs | 0, 272 bytes | `XFSB` | see below |
+| btrfs | 64 KiB, 4096 bytes | `_BHRfS_M` @64 | the sector size u32@144 is not zero; the checksum, see below |
+| f2fs | 1024, 1148 bytes | 10 20 F5 F2 | the checksum, see below |
+| nilfs2 | 1024, 1024 bytes; the spare superblock, see below | 34 34 @6 | the checksum, see below |
 | jfs | 32 KiB, 184 bytes | `JFS1` | the sizes of blocks u32@16 and sectors u32@24 match their logarithms u16@20 and u16@28; u16@22 is the difference of the logarithms |
 | reiserfs | 64 KiB, 116 bytes | `ReIsErFs`, `ReIsEr2Fs`, `ReIsEr3Fs` @52 | the block size u16@44 is at least 512; the superblock is not after the journal's first block u32@12 |
-| reiserfs 3.5 | 8 KiB | `ReIsErFs` @52, @20 | as for reiserfs |
+| reiserfs 3.5 | 8 KiB | `ReIsErFs` @52 or @20 | as for reiserfs |
 | reiser4 | 64 KiB, 60 bytes | `ReIsEr4` | |
 | gfs2 | 64 KiB, 272 bytes | 01 16 19 70 | the formats u32@24 and u32@28 are in 1800…1899 and in 1900…1999 |
 | ocfs2 | 1, 2, 4 or 8 KiB, 352 bytes | `OCFSV2` | |
-| zonefs | 0, 4096 bytes | `SFOZ` | the CRC-32 u32@4 of the superblock matches; it is not inverted at the end |
+| zonefs | 0, 4096 bytes | `SFOZ` | the CRC-32 u32@4 of the superblock matches |
+
+In ext and zonefs, the value of the CRC is stored without the usual inversion at the end.
+
+- **ext2, ext3, ext4, ext4dev and jbd** share a superblock. The field u32@24, log2(block size / 1024), must be at
+  most 6, and the number of blocks per group, u32@32, must not be zero. The features are in three fields:
+  compatible features u32@92, incompatible features u32@96, read-only compatible features u32@100. With the
+  read-only compatible feature metadata_csum (0x400), the CRC-32C u32@1020 must match the preceding bytes.
+- The features tell these types apart. jbd has the incompatible feature journal_dev (0x8), and the other types do
+  not. ext3 has the compatible feature has_journal (0x4), and ext2 does not. ext2 and ext3 can have only these
+  other features: filetype (0x2) and meta_bg (0x10), in ext3 also recover (0x4), which are incompatible
+  features; sparse_super (0x1), large_file (0x2) and btree_dir (0x4), which are read-only compatible features.
+  ext4 has at least one feature that ext3 does not support. ext4dev has the flag test_filesys (u32@352, 0x4),
+  and ext4 does not.
+- **xfs** stores three sizes twice, as a number and as a logarithm, which must match: the size of a sector
+  (u16@102, u8@121), of a block (u32@4, u8@120) and of an inode (u16@104, u8@122). The logarithm of the number
+  of inodes per block, u8@123, must match these sizes. The realtime extent u32@80 and the inode percentage
+  u8@127 must be within bounds. The u64@8 blocks must fill the u32@88 groups of u32@84 blocks; only the last
+  group can have fewer, but at least 64. In version 5 (u16@100 & 15), the features u32@200 must contain the
+  CRC (0x100), and the CRC-32C of the sector, u32@224 (little-endian), must match.
+- **btrfs** stores the type of its checksum in u16@196: 0 is CRC-32C, 1 is xxHash, 2 is SHA-256, and 3 is
+  BLAKE2b-256. The checksum at 0 must match the bytes from 32 on. Keyhole does not check an xxHash.
+- **f2fs** stores the offset of its CRC-32 (seed F2F52010) in u32@32. The CRC must match the bytes before that
+  offset. Version 1.0 has no checksum, and neither has a superblock in which u32@32 is zero.
+- **nilfs2** stores the number of bytes that its checksum covers in u16@8. The CRC-32 u32@16, with the seed
+  u32@12, must match these first bytes. For the place of the spare superblock, the volume's size is rounded down
+  to a multiple of 512; the spare superblock begins 4096 bytes before that end. Its field u64@32 must be the
+  volume's size.
 
 Sources: the Linux kernel's headers: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h (and xfs_validate_sb_common),
 include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, include/uapi/linux/nilfs2_ondisk.h,

@@ -8,7 +8,7 @@ and where the table says otherwise.
 |---|---|---|---|
 | squashfs | 0, 32 bytes | `hsqs` | the version u16@28 is at least 4 |
 | squashfs3 | 0, 32 bytes | `sqsh` (big-endian), `hsqs` | the version u16@28 is at most 3 |
-| erofs | 1024, 128 bytes | E2 E1 F5 E0 | log2(block size) u8@12 is at most 16; if the feature sb_csum is set (u32@8, 0x1), the CRC-32C u32@4 matches. The CRC covers the block from the superblock on, with this field zero, and is not inverted at the end |
+| erofs | 1024, 128 bytes | E2 E1 F5 E0 | log2(block size) u8@12 is at most 16; if the feature sb_csum is set (u32@8, 0x1), the CRC-32C u32@4 matches. The CRC covers the bytes from the superblock to the end of its block, with zeros in this field. Its value is stored without the usual inversion |
 | cramfs | 0, 76 bytes | 45 3D CD 28 or 28 CD 3D 45 (big-endian) | `Compressed ROMFS` @16, or the mode u16@64 of the root is that of a directory |
 | romfs | 0, 32 bytes | `-rom1fs-` | the sum of 32-bit words is zero. The sum covers the first 512 bytes, or fewer if the size u32@8 is smaller, but at least 32 bytes |
 
@@ -16,8 +16,8 @@ Sources: the Linux kernel's headers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_f
 erofs_superblock_csum_verify), include/uapi/linux/cramfs_fs.h, include/uapi/linux/romfs_fs.h; "The squashfs
 format" for version 3.
 
-Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid recognises a cramfs only if it
-has at most 64 KiB, and checks the CRC of the whole file system. Keyhole checks instead that the superblock
+Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid checks the CRC of the whole cramfs,
+and does not recognise a cramfs that is larger than 64 KiB. Keyhole checks instead that the superblock
 contains the text that mkfs writes, or that the root of the file system is a directory, which Linux requires.
 Keyhole recognises an erofs or a romfs with a wrong checksum, like libblkid up to 2.39, and reports it as
 damaged.

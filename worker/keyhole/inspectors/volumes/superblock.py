@@ -53,10 +53,9 @@ class Signature:
         name: libblkid's name for the type.
         places: The possible places whose offsets do not depend on the volume's size.
         sound: Returns whether the fields of a superblock with the magic number are consistent. It checks
-            every field that at least one version of libblkid checks, and every field that the operating
-            system of this file system checks. The function reads only the superblock, the ranges in `reads`,
-            and `behind` bytes from the place's offset on. It must return false if it needs bytes that have
-            not been read yet.
+            every field that libblkid or the operating system checks before it accepts such a volume. It reads
+            only the superblock, the ranges in `reads`, and the bytes that `behind` allows. It must return
+            false if it needs bytes that have not been read yet.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check the
             checksum, and some do not.
         tail: Returns the places near the end of a volume of the given size in bytes. It is not called for
@@ -64,8 +63,8 @@ class Signature:
         smallest: The minimum size of a volume of this type in bytes.
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
         possible: A test that every volume of this type passes and that takes less time than reading the
-            superblock. A type without a magic number needs this test. Without the test, Keyhole would read
-            the fields of a possible superblock in every volume.
+            superblock. It is useful for a type whose magic number is empty: without the test, Keyhole would
+            read the fields of a possible superblock in every volume.
         behind: The number of bytes, from a place's offset on, that `sound` and `intact` read. It is zero if
             they read no more than the superblock.
     """
@@ -87,7 +86,7 @@ class Signature:
     def holds(self, place: Place, view: View) -> bool:
         """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
-            return False  # if the size is unknown, the volume may be too small
+            return False  # the volume is smaller than a volume of this type, or its size is unknown
         if self.possible is not None and not self.possible(view):
             return False
         superblock = Superblock(view.read(place.offset, place.length))
