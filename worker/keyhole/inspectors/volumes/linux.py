@@ -22,13 +22,13 @@ the checksum contained zeros.
 
 In ext and zonefs, the value of the CRC is stored without the usual inversion at the end.
 
-- **ext2, ext3, ext4, ext4dev and jbd** share a superblock. The field u32@24, log2(block size / 1024), must be at
-  most 6, and the number of blocks per group, u32@32, must not be zero. The features are in three fields:
+- **ext2, ext3, ext4, ext4dev and jbd** share a superblock. The field u32@24, log2(block size / 1024), must be
+  at most 6, and the number of blocks per group, u32@32, must not be zero. The features are in three fields:
   compatible features u32@92, incompatible features u32@96, read-only compatible features u32@100. With the
   read-only compatible feature metadata_csum (0x400), the CRC-32C u32@1020 must match the preceding bytes.
-- The features tell these types apart. jbd has the incompatible feature journal_dev (0x8), and the other types do
-  not. ext3 has the compatible feature has_journal (0x4), and ext2 does not. ext2 and ext3 can have only these
-  other features: filetype (0x2) and meta_bg (0x10), in ext3 also recover (0x4), which are incompatible
+- The features tell these types apart. jbd has the incompatible feature journal_dev (0x8), and the other types
+  do not. ext3 has the compatible feature has_journal (0x4), and ext2 does not. ext2 and ext3 can have only
+  these other features: filetype (0x2) and meta_bg (0x10), in ext3 also recover (0x4), which are incompatible
   features; sparse_super (0x1), large_file (0x2) and btree_dir (0x4), which are read-only compatible features.
   ext4 has at least one feature that ext3 does not support. ext4dev has the flag test_filesys (u32@352, 0x4),
   and ext4 does not.
@@ -43,9 +43,9 @@ In ext and zonefs, the value of the CRC is stored without the usual inversion at
 - **f2fs** stores the offset of its CRC-32 (seed F2F52010) in u32@32. The CRC must match the bytes before that
   offset. Version 1.0 has no checksum, and neither has a superblock in which u32@32 is zero.
 - **nilfs2** stores the number of bytes that its checksum covers in u16@8. The CRC-32 u32@16, with the seed
-  u32@12, must match these first bytes. For the place of the spare superblock, the volume's size is rounded down
-  to a multiple of 512; the spare superblock begins 4096 bytes before that end. Its field u64@32 must be the
-  volume's size.
+  u32@12, must match these first bytes. For the place of the spare superblock, the volume's size is rounded
+  down to a multiple of 512; the spare superblock begins 4096 bytes before that end. Its field u64@32 must be
+  the volume's size.
 
 Sources: the Linux kernel's headers: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h (and xfs_validate_sb_common),
 include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, include/uapi/linux/nilfs2_ondisk.h,
