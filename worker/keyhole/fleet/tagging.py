@@ -1,7 +1,7 @@
 """Writes verdicts as object tags. If the tags of a verdict cannot be written, they are written later.
 
-An object is undecided if its scans have reached no verdict so far. A tag debt is a record in Redis that an
-object should get certain tags. The debt remains until the tags are written. A worker must hold an object's
+An object is undecided if its scans have reached no verdict so far. A tag debt is a record in Redis. It states
+which tags an object should get, and remains until these tags are written. A worker must hold an object's
 debt while it writes the object's tags, so that two workers do not write them at the same time.
 
 The worker writes the tags before it records the verdict, so programs that read the verdict find the tags. If
@@ -60,7 +60,8 @@ class _Attempt:
     Args:
         reason: A code for the outcome, or for the cause of the failure.
         error: The error message if the attempt failed; otherwise `None`.
-        unanswered: Whether S3 did not answer a write request, which can therefore still take effect later.
+        unanswered: Whether the tags must be checked once more, because S3 did not answer a write request,
+            which can therefore still take effect later.
     """
 
     reason: str
@@ -214,8 +215,9 @@ class TagWork:
     def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
         """Return a function that returns the tags for the content with a given ETag.
 
-        With `known`, the function returns the debt's own tags for the debt's ETag. Use it before the verdict
-        to which these tags belong is recorded, because Redis then still has the previous verdict.
+        The returned function looks up the verdict in Redis. Pass `known=True` if the tags in the debt are
+        newer than Redis, because their verdict will be recorded only after the tags are written. The returned
+        function then answers with the tags in the debt, if the ETag is that of the debt.
         """
 
         def verdict_on(etag: str) -> dict[str, str] | None:

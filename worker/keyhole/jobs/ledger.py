@@ -48,8 +48,8 @@ The life of an entry:
 What it can't do: the ledger is only as durable as its Redis. If the server supports `WAITAOF`, `record` waits
 until the entry is on the server's disk. FLUSHDB, eviction, or a fail-over to a replica that lags can lose
 entries, and Keyhole cannot detect this. Markers expire after `done_seconds`. If the broker delivers a message
-after its marker has expired, a worker scans the message's objects again. The second scan costs requests, but
-does not write a second verdict.
+after its marker has expired, a worker scans the message's objects again. This costs requests. The new verdict
+replaces the same object's verdict, so there are not two.
 """
 
 from collections.abc import Callable, Sequence
@@ -297,8 +297,8 @@ class Ledger:
     def overtaken(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
         """Return up to `limit` entries that were overtaken and have been idle for `seconds`.
 
-        An entry was overtaken if a worker has begun another entry that was recorded at least ten seconds
-        after the overtaken entry's last activity. The broker must have lost the overtaken entry's message.
+        Suppose that nothing has happened to an entry since a certain time. If a worker has begun an entry
+        that was recorded more than ten seconds later, the broker must have lost the first entry's message.
         """
         latest = float(cast("bytes | None", self._client.hget(keys.LEDGER_BEGUN, queue)) or 0)
         return self._idle_until(queue, limit, min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS))

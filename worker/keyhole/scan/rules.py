@@ -78,9 +78,9 @@ class Rule(BaseModel):
     #: states the virtual size that the first program uses. A finding that concerns none of these programs
     #: gets the severity `info`.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)
-    #: The wholeness that an image must have to be `safe`: `proven`, or `sampled` (or better), or any
-    #: (`unchecked`). `provable` is `sampled` for all formats except those whose wholeness nothing can prove;
-    #: an image of these formats can be `safe` without it.
+    #: The least wholeness that an image must have to be `safe`. `proven` is the highest, then `sampled`, and
+    #: `unchecked` accepts every image. `provable` means `sampled`, but accepts every image of a format that
+    #: does not record where its data end.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     #: Maps a check to the severity of its findings, in place of their usual severity.
     severity: dict[str, Severity] = {}

@@ -39,8 +39,9 @@ BETWEEN: Final = "volume_between_"
 #: identifiers of ISO 9660 and UDF.
 DISC_AT: Final = 32_769
 DISCS: Final = frozenset(IDENTIFIERS)
-#: An image that begins with `OWN_MARK` is a LUKS image. Keyhole reports it as the format `luks`, and does not
-#: also report a volume `OWN_NAME` (libblkid's name for LUKS) in it.
+#: An image that begins with `OWN_MARK` is a LUKS image, so Keyhole reports the format `luks`. The same bytes
+#: are also the mark of the volume that libblkid calls `OWN_NAME`. Keyhole does not report this volume in
+#: addition.
 OWN_MARK: Final = b"LUKS\xba\xbe"
 OWN_NAME: Final = "crypto_LUKS"
 
@@ -92,14 +93,14 @@ class DiskVolume:
     def length(self, size: int | None) -> int | None:
         """Return the length in bytes that the volume's superblock states, or `None`.
 
-        If the volume is a member of an array or a volume group, and also contains a file system, the result
-        is the length of the member.
+        A disk can have two superblocks: that of a file system, and that of an array or a volume group of
+        which the disk is a member. The result is then the member's length.
         """
         names = self.names(size)
         return stated_length(names[0], self.view(size)) if names and not volumes.ambivalent(names) else None
 
     def checks(self, size: int) -> Iterator[Finding]:
-        """Yield findings about several volumes, wrong checksums, and a volume longer than the object."""
+        """Yield a finding for contradictory superblocks, for a wrong checksum, and for a truncated volume."""
         names = self.names(size)
         if volumes.ambivalent(names):
             yield found("ambiguous_format", f"the volume has the superblocks of {' and '.join(names)}")

@@ -26,12 +26,12 @@ In ext and zonefs, the value of the CRC is stored without the usual inversion at
   at most 6, and the number of blocks per group, u32@32, must not be zero. The features are in three fields:
   compatible features u32@92, incompatible features u32@96, read-only compatible features u32@100. With the
   read-only compatible feature metadata_csum (0x400), the CRC-32C u32@1020 must match the preceding bytes.
-- The features tell these types apart. jbd has the incompatible feature journal_dev (0x8), and the other types
-  do not. ext3 has the compatible feature has_journal (0x4), and ext2 does not. ext2 and ext3 can have only
-  these other features: filetype (0x2) and meta_bg (0x10), in ext3 also recover (0x4), which are incompatible
-  features; sparse_super (0x1), large_file (0x2) and btree_dir (0x4), which are read-only compatible features.
-  ext4 has at least one feature that ext3 does not support. ext4dev has the flag test_filesys (u32@352, 0x4),
-  and ext4 does not.
+- jbd has the incompatible feature journal_dev (0x8), and the other four types do not. ext3 has the compatible
+  feature has_journal (0x4), and ext2 does not. In addition, ext2 and ext3 have none but the incompatible
+  features filetype (0x2) and meta_bg (0x10), and the read-only compatible features sparse_super (0x1),
+  large_file (0x2) and btree_dir (0x4). ext3 can also have the incompatible feature recover (0x4). ext4 has at
+  least one feature that ext3 does not support. ext4dev has the flag test_filesys (u32@352, 0x4), and ext4
+  does not.
 - **xfs** stores three sizes twice, as a number and as a logarithm, which must match: the size of a sector
   (u16@102, u8@121), of a block (u32@4, u8@120) and of an inode (u16@104, u8@122). The logarithm of the number
   of inodes per block, u8@123, must match these sizes. The realtime extent u32@80 and the inode percentage
@@ -54,8 +54,8 @@ fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; for the meaning of the features, "ext4 
 Algorithms"; for reiser4, plugin/disk_format of reiser4progs.
 
 Keyhole checks the same fields as libblkid 2.41. In addition, it checks the sizes of ext, because the magic
-number of ext has only two bytes and can occur by chance. Keyhole recognises an ext, xfs, btrfs, f2fs or
-zonefs with a wrong checksum, like libblkid up to 2.39, and reports it as damaged.
+number of ext has only two bytes and can occur by chance. If the checksum of an ext, xfs, btrfs, f2fs or zonefs
+is wrong, Keyhole recognises it nevertheless, and reports it as damaged. libblkid up to 2.39 also recognises it.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable

@@ -19,8 +19,8 @@ format" for version 3.
 Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid checks the CRC of the whole cramfs,
 and does not recognise a cramfs that is larger than 64 KiB. Keyhole checks instead that the superblock
 contains the text that mkfs writes, or that the root of the file system is a directory, which Linux requires.
-Keyhole recognises an erofs or a romfs with a wrong checksum, like libblkid up to 2.39, and reports it as
-damaged.
+If the checksum of an erofs or a romfs is wrong, Keyhole recognises it nevertheless, and reports it as damaged.
+libblkid up to 2.39 also recognises it.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.volumes.checksums import big_endian_sum, inverted_crc32c

@@ -54,7 +54,7 @@ class Signature:
         places: The possible places whose offsets do not depend on the volume's size.
         sound: Returns whether the fields of a superblock with the magic number are consistent. It checks
             every field that libblkid or the operating system checks before it accepts such a volume. It reads
-            only the superblock, the ranges in `reads`, and the bytes that `behind` allows. It must return
+            only the superblock, and the further bytes that `reads` and `behind` state. It must return
             false if it needs bytes that have not been read yet.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check the
             checksum, and some do not.
@@ -86,7 +86,7 @@ class Signature:
     def holds(self, place: Place, view: View) -> bool:
         """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
-            return False  # the volume is smaller than a volume of this type, or its size is unknown
+            return False  # a volume of this type cannot be so small; or the size is unknown
         if self.possible is not None and not self.possible(view):
             return False
         superblock = Superblock(view.read(place.offset, place.length))
