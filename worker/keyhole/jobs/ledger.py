@@ -48,8 +48,8 @@ The life of an entry:
 What it can't do: the ledger is only as durable as its Redis. If the server supports `WAITAOF`, `record` waits
 until the entry is on the server's disk. FLUSHDB, eviction, or a fail-over to a replica that lags can lose
 entries, and Keyhole cannot detect this. Markers expire after `done_seconds`. If the broker delivers a message
-after its marker has expired, a worker scans the message's objects again. This costs requests. The new verdict
-replaces the same object's verdict, so there are not two.
+after its marker has expired, a worker scans the message's objects again. This costs
+requests, but Redis then still has one verdict on each object.
 """
 
 from collections.abc import Callable, Sequence

@@ -54,8 +54,9 @@ fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; for the meaning of the features, "ext4 
 Algorithms"; for reiser4, plugin/disk_format of reiser4progs.
 
 Keyhole checks the same fields as libblkid 2.41. In addition, it checks the sizes of ext, because the magic
-number of ext has only two bytes and can occur by chance. If the checksum of an ext, xfs, btrfs, f2fs or zonefs
-is wrong, Keyhole recognises it nevertheless, and reports it as damaged. libblkid up to 2.39 also recognises it.
+number of ext has only two bytes and can occur by chance. If the checksum of an ext, xfs, btrfs, f2fs or
+zonefs is wrong, Keyhole recognises it nevertheless, and reports it as damaged. libblkid up to 2.39 also
+recognises it.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable

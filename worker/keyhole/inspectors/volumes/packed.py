@@ -16,11 +16,11 @@ Sources: the Linux kernel's headers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_f
 erofs_superblock_csum_verify), include/uapi/linux/cramfs_fs.h, include/uapi/linux/romfs_fs.h; "The squashfs
 format" for version 3.
 
-Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid checks the CRC of the whole cramfs,
-and does not recognise a cramfs that is larger than 64 KiB. Keyhole checks instead that the superblock
+Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid checks the CRC of the whole
+cramfs, and does not recognise a cramfs that is larger than 64 KiB. Keyhole checks instead that the superblock
 contains the text that mkfs writes, or that the root of the file system is a directory, which Linux requires.
-If the checksum of an erofs or a romfs is wrong, Keyhole recognises it nevertheless, and reports it as damaged.
-libblkid up to 2.39 also recognises it.
+If the checksum of an erofs or a romfs is wrong, Keyhole recognises it nevertheless, and reports it as
+damaged. libblkid up to 2.39 also recognises it.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.volumes.checksums import big_endian_sum, inverted_crc32c
