@@ -180,9 +180,9 @@ class TagWork:
         tags_requested(self._services, None, asked)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
             # There is no recorded verdict from which the correct tags would follow, so this attempt removed
-            # all of Keyhole's tags. But a scan may have written these tags just before this attempt, and may
-            # record its verdict just afterwards. So set `unanswered`, which makes the debt due once more. By
-            # then the verdict is recorded, and the tags are written again.
+            # all of Keyhole's tags. But they may have been the correct tags of a scan that wrote them just
+            # before, and that records its verdict only now. So set `unanswered`, which makes the debt due
+            # once more. By then the verdict is recorded, and its tags are written again.
             attempt = replace(attempt, unanswered=True)
         self._let_go(hold, attempt)
 
@@ -215,9 +215,9 @@ class TagWork:
     def _verdicts(self, debt: TagDebt, *, known: bool) -> VerdictOn:
         """Return a function that returns the tags for the content with a given ETag.
 
-        The returned function looks up the verdict in Redis. Pass `known=True` if the tags in the debt are
-        newer than Redis, because their verdict will be recorded only after the tags are written. The returned
-        function then answers with the tags in the debt, if the ETag is that of the debt.
+        The returned function looks up the verdict in Redis. A worker writes the tags of a new verdict before
+        it records this verdict. It then passes `known=True`: for the debt's ETag, the returned function
+        returns the debt's tags, without looking in Redis.
         """
 
         def verdict_on(etag: str) -> dict[str, str] | None:

@@ -35,9 +35,9 @@ The life of an entry:
 - The ledger uses its own clock. This clock follows the clock of the Redis server, but never goes back and
   never jumps (`store.clock`). So the ledger works even if the clock of a host is wrong, or someone
   sets the server's clock.
-- Queues are first in, first out. Suppose that the broker still has the message of an idle entry. Workers then
-  receive it before the messages of all entries that were recorded later. So if a worker begins such a later
-  entry, the idle entry was *overtaken*: the broker must have lost its message.
+- Queues are first in, first out. An idle entry was *overtaken* if workers have begun an entry that was
+  recorded after the idle entry's last activity. A broker that still had the idle entry's message would have
+  delivered it first, so the broker must have lost this message.
 - An entry that was resent too often without progress is discarded: it becomes a dead letter, and its record
   is removed from the ledger.
 - If the Redis server crashes, it can lose verdicts that workers have just written, while the workers continue
@@ -157,8 +157,8 @@ class Ledger:
         """Record the parts that replace an entry, and return the parts that the caller must publish.
 
         The parts take over the entry's work. The ledger keeps the entry itself until all of its jobs are
-        done. A part that is split again is removed at once, and its parts count as parts of the original
-        entry.
+        done. But an entry that is itself a part of another entry is removed at once, and its parts become
+        parts of the other entry.
         """
         with self._client.pipeline(transaction=True) as pipe:
             for part in parts:
@@ -253,7 +253,7 @@ class Ledger:
         return True
 
     def marking(self, job_id: str, run: str) -> Step:
-        """Return the script call of `mark_done`, to send it with others. It returns 1 if it marked a job."""
+        """Return the call that `mark_done` makes, so that it can be sent to Redis with other calls."""
         return Step(ledger_scripts.MARK, [keys.job_done(job_id)], [self._done_seconds, run])
 
     def job_done(self, job_id: str) -> bool:
@@ -297,8 +297,8 @@ class Ledger:
     def overtaken(self, queue: str, limit: int, *, seconds: float) -> list[OpenEntry]:
         """Return up to `limit` entries that were overtaken and have been idle for `seconds`.
 
-        Suppose that nothing has happened to an entry since a certain time. If a worker has begun an entry
-        that was recorded more than ten seconds later, the broker must have lost the first entry's message.
+        An entry counts as overtaken only if it was last active more than ten seconds before the other entry
+        was recorded, because brokers deliver messages not quite in order.
         """
         latest = float(cast("bytes | None", self._client.hget(keys.LEDGER_BEGUN, queue)) or 0)
         return self._idle_until(queue, limit, min(self._now() - seconds, latest - _OUT_OF_ORDER_SECONDS))

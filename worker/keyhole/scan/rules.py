@@ -70,17 +70,17 @@ class Rule(BaseModel):
     member_name: str | None = None
     max_virtual_size: Limit | None = None
     virtual_size_multiple: Limit | None = None
-    #: Keyhole decompresses a compressed object to its end, so that it can inspect all of its content, but
-    #: stops after this many decompressed bytes. With `None`, it stops after a small amount
+    #: The limit in decompressed bytes for a compressed object. Keyhole decompresses the object up to this
+    #: limit, or to its end, to inspect its content. With `None`, it stops after a small amount
     #: (`keyhole.inspectors.compression.limits`).
     decompress: Limit | None = None
     #: The programs that will read the imported disk, as named in `keyhole.inspectors.readers`. The report
     #: states the virtual size that the first program uses. A finding that concerns none of these programs
     #: gets the severity `info`.
     readers: tuple[str, ...] = Field(default=READERS, min_length=1)
-    #: The least wholeness that an image must have to be `safe`. `proven` is the highest, then `sampled`, and
-    #: `unchecked` accepts every image. `provable` means `sampled`, but accepts every image of a format that
-    #: does not record where its data end.
+    #: The least wholeness (`keyhole.inspectors.facts`) that an image must have to be `safe`. `proven` is the
+    #: highest, then `sampled`, and `unchecked` accepts every image. `provable` means `sampled`, but accepts
+    #: every image of a format that does not record where its data end.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     #: Maps a check to the severity of its findings, in place of their usual severity.
     severity: dict[str, Severity] = {}

@@ -85,8 +85,8 @@ class Slot:
             ranges = _ask(connection, "CLUSTER", "SLOTS")
         except redis.ResponseError as error:
             # Either the server is busy with a script and refuses all commands, or the user may not run
-            # `CLUSTER SLOTS`. Ask again later only if the server is busy. If this node is not the owner, it
-            # answers the next command with MOVED.
+            # `CLUSTER SLOTS`. Ask again later only if the server is busy. It does no harm that the owner is
+            # unknown: if this node is not the owner, it answers the next command with MOVED.
             self._asks = str(error).startswith("BUSY ")
             return node
         self._known = tuple(dict.fromkeys(_node(found, node) for part in ranges for found in part[2:]))

@@ -69,7 +69,7 @@ class ASIFInspector(HeaderInspector):
         return self._u64(48) * self._sector if self._sizes_make_sense else 0
 
     def post_process(self) -> None:
-        """Request the bytes of both directories, as soon as the header with their places has been read."""
+        """Request both directories once the header, which contains their offsets, has been read."""
         if self.has_region("directory_0") or not self._tables:
             return
         for number in range(DIRECTORIES):

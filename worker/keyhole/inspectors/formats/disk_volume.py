@@ -19,9 +19,9 @@ FRONT: Final = volumes.FRONT
 #: object, up to this offset, for superblocks. btrfs' superblock, which is at 64 KiB, is before this offset.
 HEADERS: Final = 68 * 1024
 #: The magic of a sparse VMDK. A sparse VMDK begins with its metadata, the "overhead". Guest data can follow
-#: after the overhead, within the first 68 KiB. So Keyhole searches only the overhead for superblocks. If the
-#: overhead is shorter than `LEAST_OVERHEAD` bytes, Keyhole searches the first `LEAST_OVERHEAD` bytes. The
-#: field `VMDK_OVERHEAD` of the header states the length of the overhead in sectors.
+#: after the overhead, within the first 68 KiB. So Keyhole searches only the overhead for superblocks, or the
+#: first `LEAST_OVERHEAD` bytes if a header states a shorter overhead. The field `VMDK_OVERHEAD` of the header
+#: states the length of the overhead in sectors.
 VMDK: Final = b"KDMV"
 VMDK_OVERHEAD: Final = slice(64, 72)
 LEAST_OVERHEAD: Final = 8192
@@ -52,7 +52,8 @@ class DiskVolume:
     Args:
         disk: The disk's inspector, in which the regions are declared.
         everywhere: Whether to search all places for superblocks. Callers pass false if the object begins with
-            the header of another format, because the guest's data follow after the header.
+            the header of another format. A superblock after the header then belongs to the guest's data, and
+            not to the object.
     """
 
     def __init__(self, disk: FileInspector, *, everywhere: bool) -> None:
@@ -93,8 +94,8 @@ class DiskVolume:
     def length(self, size: int | None) -> int | None:
         """Return the length in bytes that the volume's superblock states, or `None`.
 
-        A disk can have two superblocks: that of a file system, and that of an array or a volume group of
-        which the disk is a member. The result is then the member's length.
+        A disk can have two superblocks: one of a file system, and one of an array or a volume group of which
+        the disk is a member. The result is then the length in the second one.
         """
         names = self.names(size)
         return stated_length(names[0], self.view(size)) if names and not volumes.ambivalent(names) else None

@@ -13,7 +13,7 @@ the checksum contained zeros.
 | f2fs | 1024, 1148 bytes | 10 20 F5 F2 | the checksum, see below |
 | nilfs2 | 1024, 1024 bytes; the spare superblock, see below | 34 34 @6 | the checksum, see below |
 | jfs | 32 KiB, 184 bytes | `JFS1` | the sizes of blocks u32@16 and sectors u32@24 match their logarithms u16@20 and u16@28; u16@22 is the difference of the logarithms |
-| reiserfs | 64 KiB, 116 bytes | `ReIsErFs`, `ReIsEr2Fs`, `ReIsEr3Fs` @52 | the block size u16@44 is at least 512; the superblock is not after the journal's first block u32@12 |
+| reiserfs | 64 KiB, 116 bytes | `ReIsErFs`, `ReIsEr2Fs`, `ReIsEr3Fs` @52 | the block size u16@44 is at least 512; the journal's first block u32@12, in blocks, is not before the superblock |
 | reiserfs 3.5 | 8 KiB | `ReIsErFs` @52 or @20 | as for reiserfs |
 | reiser4 | 64 KiB, 60 bytes | `ReIsEr4` | |
 | gfs2 | 64 KiB, 272 bytes | 01 16 19 70 | the formats u32@24 and u32@28 are in 1800…1899 and in 1900…1999 |
@@ -27,25 +27,24 @@ In ext and zonefs, the value of the CRC is stored without the usual inversion at
   compatible features u32@92, incompatible features u32@96, read-only compatible features u32@100. With the
   read-only compatible feature metadata_csum (0x400), the CRC-32C u32@1020 must match the preceding bytes.
 - jbd has the incompatible feature journal_dev (0x8), and the other four types do not. ext3 has the compatible
-  feature has_journal (0x4), and ext2 does not. In addition, ext2 and ext3 have none but the incompatible
-  features filetype (0x2) and meta_bg (0x10), and the read-only compatible features sparse_super (0x1),
-  large_file (0x2) and btree_dir (0x4). ext3 can also have the incompatible feature recover (0x4). ext4 has at
-  least one feature that ext3 does not support. ext4dev has the flag test_filesys (u32@352, 0x4), and ext4
-  does not.
+  feature has_journal (0x4), and ext2 does not. Of the other incompatible features, ext2 can have only
+  filetype (0x2) and meta_bg (0x10), and ext3 also recover (0x4). Of the read-only compatible features, both
+  can have only sparse_super (0x1), large_file (0x2) and btree_dir (0x4). ext4 has at least one feature that
+  ext3 does not support. ext4dev has the flag test_filesys (u32@352, 0x4), and ext4 does not.
 - **xfs** stores three sizes twice, as a number and as a logarithm, which must match: the size of a sector
   (u16@102, u8@121), of a block (u32@4, u8@120) and of an inode (u16@104, u8@122). The logarithm of the number
   of inodes per block, u8@123, must match these sizes. The realtime extent u32@80 and the inode percentage
-  u8@127 must be within bounds. The u64@8 blocks must fill the u32@88 groups of u32@84 blocks; only the last
-  group can have fewer, but at least 64. In version 5 (u16@100 & 15), the features u32@200 must contain the
-  CRC (0x100), and the CRC-32C of the sector, u32@224 (little-endian), must match.
+  u8@127 must be within bounds. The number of blocks u64@8 must match the number of groups u32@88 and the
+  number of blocks in a group u32@84; the last group can have fewer blocks, but it must have at least 64. In
+  version 5 (u16@100 & 15), the feature flags u32@200 must contain crc (0x100), and the CRC-32C of the sector,
+  u32@224 (little-endian), must match.
 - **btrfs** stores the type of its checksum in u16@196: 0 is CRC-32C, 1 is xxHash, 2 is SHA-256, and 3 is
   BLAKE2b-256. The checksum at 0 must match the bytes from 32 on. Keyhole does not check an xxHash.
 - **f2fs** stores the offset of its CRC-32 (seed F2F52010) in u32@32. The CRC must match the bytes before that
   offset. Version 1.0 has no checksum, and neither has a superblock in which u32@32 is zero.
 - **nilfs2** stores the number of bytes that its checksum covers in u16@8. The CRC-32 u32@16, with the seed
-  u32@12, must match these first bytes. For the place of the spare superblock, the volume's size is rounded
-  down to a multiple of 512; the spare superblock begins 4096 bytes before that end. Its field u64@32 must be
-  the volume's size.
+  u32@12, must match these first bytes. The offset of the spare superblock is the volume's size, rounded down
+  to a multiple of 512, minus 4096. Its field u64@32 must be the volume's size.
 
 Sources: the Linux kernel's headers: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h (and xfs_validate_sb_common),
 include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, include/uapi/linux/nilfs2_ondisk.h,
@@ -53,10 +52,10 @@ fs/jfs/jfs_superblock.h, fs/reiserfs/reiserfs.h (of Linux 6.12), include/uapi/li
 fs/ocfs2/ocfs2_fs.h, fs/zonefs/zonefs.h; for the meaning of the features, "ext4 Data Structures and
 Algorithms"; for reiser4, plugin/disk_format of reiser4progs.
 
-Keyhole checks the same fields as libblkid 2.41. In addition, it checks the sizes of ext, because the magic
-number of ext has only two bytes and can occur by chance. If the checksum of an ext, xfs, btrfs, f2fs or
-zonefs is wrong, Keyhole recognises it nevertheless, and reports it as damaged. libblkid up to 2.39 also
-recognises it.
+Keyhole checks the same fields as libblkid 2.41. In addition, it checks two fields of ext (u32@24 and u32@32,
+above), because the magic number of ext has only two bytes and can occur by chance. If the checksum of an ext,
+xfs, btrfs, f2fs or zonefs is wrong, Keyhole recognises it nevertheless, and reports it as damaged. libblkid
+up to 2.39 does the same, and later versions do not recognise it.
 """  # noqa: E501 - the rows of the table are one line each
 
 from collections.abc import Callable
@@ -108,9 +107,9 @@ def _is_test(superblock: Superblock) -> bool:
 
 
 def _known(superblock: Superblock, incompatible: int) -> bool:
-    """Return whether a file system, ext2 or ext3, supports all features that the superblock sets.
+    """Return whether a superblock has no features except those that ext2 or ext3 supports.
 
-    `incompatible` contains the incompatible features that this file system supports.
+    `incompatible` is the set of incompatible features that ext2, or ext3, supports.
     """
     return not superblock.le(96, 4) & ~incompatible and not superblock.le(100, 4) & ~EXT3_READ_ONLY
 

@@ -20,7 +20,7 @@ Keyhole checks the same fields as libblkid 2.41, except for cramfs. libblkid che
 cramfs, and does not recognise a cramfs that is larger than 64 KiB. Keyhole checks instead that the superblock
 contains the text that mkfs writes, or that the root of the file system is a directory, which Linux requires.
 If the checksum of an erofs or a romfs is wrong, Keyhole recognises it nevertheless, and reports it as
-damaged. libblkid up to 2.39 also recognises it.
+damaged. libblkid up to 2.39 does the same, and later versions do not recognise it.
 """  # noqa: E501 - the rows of the table are one line each
 
 from keyhole.inspectors.volumes.checksums import big_endian_sum, inverted_crc32c
@@ -31,7 +31,7 @@ EROFS_OFFSET = 1024
 EROFS_LARGEST_BLOCK_LOG = 16
 ROMFS_SUMMED = 512
 CRAMFS_LITTLE = b"\x45\x3d\xcd\x28"
-#: The upper four bits of the mode, if the file is a directory.
+#: The value that the upper four bits of the mode have for a directory.
 DIRECTORY = 0o4
 
 

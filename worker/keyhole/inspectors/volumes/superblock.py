@@ -54,8 +54,8 @@ class Signature:
         places: The possible places whose offsets do not depend on the volume's size.
         sound: Returns whether the fields of a superblock with the magic number are consistent. It checks
             every field that libblkid or the operating system checks before it accepts such a volume. It reads
-            only the superblock, and the further bytes that `reads` and `behind` state. It must return
-            false if it needs bytes that have not been read yet.
+            only the superblock, and the bytes that the attributes `reads` and `behind` (below) add. It must
+            return false if it needs bytes that have not been read yet.
         intact: Returns whether a sound superblock also has the correct checksum. Some readers check the
             checksum, and some do not.
         tail: Returns the places near the end of a volume of the given size in bytes. It is not called for
@@ -63,8 +63,8 @@ class Signature:
         smallest: The minimum size of a volume of this type in bytes.
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
         possible: A test that every volume of this type passes and that takes less time than reading the
-            superblock. It is useful for a type whose magic number is empty: without the test, Keyhole would
-            read the fields of a possible superblock in every volume.
+            superblock. It is useful for a type without a magic number, whose `magic` is empty and so matches
+            everywhere: without the test, Keyhole would check a superblock in every volume.
         behind: The number of bytes, from a place's offset on, that `sound` and `intact` read. It is zero if
             they read no more than the superblock.
     """
@@ -86,7 +86,7 @@ class Signature:
     def holds(self, place: Place, view: View) -> bool:
         """Return whether a place that contains the magic number contains a sound superblock of this type."""
         if self.smallest and (view.size is None or view.size < self.smallest):
-            return False  # a volume of this type cannot be so small; or the size is unknown
+            return False  # the size is unknown, or it is too small for this type
         if self.possible is not None and not self.possible(view):
             return False
         superblock = Superblock(view.read(place.offset, place.length))
