@@ -130,7 +130,8 @@ class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
         description="Whether the kernel restricts scanning processes: auto (if possible), off or required",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="How much workers, listeners and schedulers log: debug, info, warning or error"
+        default="info",
+        description="How much workers, listeners and schedulers log: debug, info, warning or error",
     )
 
     # The package pydantic-settings also reads environment variables, but importing it takes a tenth of a

@@ -136,7 +136,7 @@ def get(store: S3Store, pin: Pin, span: Span, received: Callable[[int], None]) -
             content_encoding=result.attributes.get("Content-Encoding"),
             metadata=tuple((str(name), str(value)) for name, value in result.attributes.items()),
         ),
-        heeds_range=True,  # obstore refuses a response with the whole object
+        heeds_range=True,  # obstore refuses the response of a server that ignores `Range`
     )
 
 

@@ -38,11 +38,11 @@ class Blocks:
 
     Args:
         name: The name of one block in findings, such as `a grain`.
-        places: The position of each block's first byte, in units from `base`. The positions can be in any
-            order.
+        places: The place of each block's first byte: the number of units (see `unit`) from the offset `base`
+            to this byte. The places can be in any order.
         length: The length of each block in bytes.
         unit: The length of a unit in bytes.
-        base: The offset of position 0 in bytes.
+        base: The offset of place 0 in bytes.
         shared: Whether the format allows several map entries to point to the same block.
     """
 
@@ -87,9 +87,9 @@ class Blocks:
         return len(self._places) if self._rises(1) else sum(1 for _ in groupby(self._places))
 
     def _rises(self, units: int) -> bool:
-        """Return whether every block begins at least `units` units after the block before it."""
-        # `rises` needs an array. The places are a list only if there are no places, or if a place does not
-        # fit into 64 bits.
+        """Return whether each place is larger than the place before it by at least `units`."""
+        # `rises` needs an array. If there are no places, or one of them does not fit into 64 bits, they are
+        # in a list. The result is then false, and callers use a slower way.
         return isinstance(self._places, array) and rises(self._places, units)
 
     def parts(self) -> Iterator[Part]:

@@ -29,7 +29,8 @@ REAL_SIZE = b"SCHILY.realsize"
 #: The keys that change which members an archive has. Keyhole stores the values of these keys and of the keys
 #: for sparse files.
 DECISIVE = frozenset({b"path", b"linkpath", b"size", REAL_SIZE})
-#: Maps the keys of numbers that matter only for extraction to the form that GNU tar and Go accept.
+#: Some keys have numbers that matter only if files are extracted. For each of these keys, this is the form of
+#: a number that GNU tar and Go accept.
 NUMBERS = {
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"-?[0-9]{1,15}(\.[0-9]*)?")),
     **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,10}")),
@@ -130,7 +131,10 @@ def _check(digits: bytes, key: bytes, value: bytes) -> None:
 
 
 def _is_record_to_npm(line: bytes) -> bool:
-    """Return whether npm's tar reads a line as a record: its length, a character, and a key that npm uses."""
+    """Return whether npm's tar reads a line as a record.
+
+    It does so if the line begins with its own length, a character, and a key that npm's tar uses.
+    """
     length = LINE.match(line)
     if length is None or int(length[1]) != len(line.decode(errors="replace").encode()) + 1:
         return False
