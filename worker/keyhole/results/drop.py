@@ -1,12 +1,12 @@
 """Drops the verdicts on deleted objects from Redis.
 
 A caller reads a record with `Drops.look`, decides that its object no longer exists, and calls `Drops.drop`.
-If another verdict was written in the meantime, `drop` does nothing. Dropping the verdict on a version also
-drops the pointer from the bare key (the key without a version) to that verdict. Dropping a pointer does not
-drop the verdict to which it points.
+If another verdict was written in the meantime, `drop` does nothing. The record of the bare key (the key
+without a version) can be a pointer to the verdict on a version. If the verdict is dropped, the pointer is
+dropped, too. If only the pointer is dropped, the verdict stays.
 
-Known limit: after the verdict on the newest version was dropped, the bare key has no verdict, even if the
-previous version has a verdict. The bare key gets a verdict when it is scanned again.
+Known limit: when the verdict on the newest version is dropped, the bare key has no verdict until it is
+scanned again, even if an older version has a verdict.
 """
 
 import re
@@ -52,7 +52,10 @@ return 1
 
 
 class Standing(NamedTuple):
-    """The name and the header line of a stored record: a verdict, or a pointer to a version's verdict."""
+    """The name and the header line of a stored record.
+
+    The record contains a verdict, or a pointer to the verdict on a version.
+    """
 
     name: Name
     header: bytes
@@ -88,7 +91,10 @@ class Drops:
         return found
 
     def drop(self, standing: Standing) -> bool:
-        """Drop a record that `look` returned. Return false if it was dropped or replaced in the meantime."""
+        """Drop a record that `look` returned.
+
+        Return false if somebody else dropped or replaced the record in the meantime.
+        """
         object_id = keys.object_id(*standing.name)
         bare_id = keys.object_id(standing.name.bucket, standing.name.key, None)
         dropped = self._drop(

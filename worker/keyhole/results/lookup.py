@@ -31,8 +31,8 @@ class Lookup:
     def reports(self, names: Sequence[Name]) -> list[Report | None]:
         """Return the verdict on each object, in the order of the names; `None` if there is none.
 
-        For a name without a version, this is the verdict on the newest version that Keyhole has scanned. A
-        record that cannot be parsed is treated as missing, so that the object is scanned again.
+        If a name has no version, return the verdict on the newest version that Keyhole has scanned. A record
+        that cannot be parsed is treated as missing, so that the object is scanned again.
         """
         return self.reports_by_id([keys.object_id(*name) for name in names])
 
@@ -51,7 +51,8 @@ class Lookup:
     def keys_between(self, bucket: str, prefix: str, after: str | None, until: str | None) -> Iterator[str]:
         """Yield the keys with this prefix that have verdicts, sorted by their UTF-8 bytes.
 
-        Yield only keys that sort after `after`, up to `until`, which is included. `None` means no bound.
+        Yield only the keys that sort after `after`, up to and including `until`. `None` means that there is
+        no bound.
         """
         first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
         last = b"[" + until.encode() if until is not None else b"+"
@@ -70,7 +71,7 @@ class Lookup:
     def count_keys(self, bucket: str, prefix: str, after: str | None, until: str | None) -> int:
         """Return the number of keys that `keys_between` yields.
 
-        The call takes the same time for few keys as for many keys.
+        The time that this takes hardly depends on the number of keys.
         """
         first = b"(" + after.encode() if after is not None else b"[" + prefix.encode()
         # No text in UTF-8 contains the byte 255, so this bound is greater than all keys with the prefix.
@@ -78,7 +79,7 @@ class Lookup:
         return self._client.zlexcount(keys.key_index(bucket), first, last)
 
     def forget_keys(self, bucket: str, names: Sequence[str]) -> None:
-        """Remove keys from the index of a bucket's keys. Call it for keys that no longer have a record."""
+        """Remove keys that no longer have a record from the index of a bucket's keys."""
         if names:
             self._client.zrem(keys.key_index(bucket), *names)
 

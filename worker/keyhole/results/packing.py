@@ -1,8 +1,8 @@
-"""The packed form of a report in a record. It needs about a fifth of the memory of the report's JSON.
+"""Packs and unpacks the reports in records. A packed report needs about a fifth of the memory of its JSON.
 
 A packed report is `~`, followed by the report's JSON as a raw deflate stream (RFC 1951) with a preset
-dictionary (RFC 1950, section 2.2). Line feeds separate the parts of a record, so each line feed in the stream
-is replaced with ESC and `0`, and each ESC with ESC and `1`.
+dictionary (RFC 1950, section 2.2). A record separates its parts with line feeds, so the stream must not
+contain a line feed. Each line feed in the stream is replaced with ESC and `0`, and each ESC with ESC and `1`.
 
 Earlier versions of Keyhole stored the JSON itself. `unpack` reads both forms. A report of `_LONGEST` bytes or
 more is still stored as JSON, so that unpacking needs a bounded amount of memory.
@@ -15,10 +15,11 @@ _PACKED: Final = b"~"
 _LINE_FEED, _ESCAPE = b"\n", b"\x1b"
 _ESCAPED_LINE_FEED, _ESCAPED_ESCAPE = _ESCAPE + b"0", _ESCAPE + b"1"
 
-#: Texts that many reports contain. The texts that most reports contain come last, nearest to the report,
-#: because deflate encodes a shorter distance in fewer bits. Never change the dictionary: without it, existing
-#: records cannot be read. Reports that are packed with another dictionary must begin with another byte than
-#: `~`, so that `unpack` can distinguish them.
+#: Texts that many reports contain. The most frequent texts are at the end of the dictionary, because deflate
+#: treats the dictionary as data before the report, and encodes a short distance in fewer bits than a long
+#: one. Never change the dictionary: without it, existing records cannot be read. If a later version packs
+#: reports with another dictionary, these reports must begin with a byte other than `~`, so that `unpack` can
+#: recognise them.
 _DICTIONARY: Final = (
     b'"mime_type":"application/octet-stream","error":"","backing_file":"","data_file":"",'
     b'"encryption":"aes"bzip2","xz","zstd","tar","cloop","bochs","parallels","qed","asif","ewf","luks",'
@@ -65,7 +66,7 @@ _LONGEST: Final = 8 * 1024 * 1024
 
 
 class UnpackError(ValueError):
-    """A packed report is damaged, or longer than the longest report that Keyhole packs."""
+    """The packed form of a report is damaged, or contains more bytes than `pack` ever packs."""
 
 
 def pack(report: bytes) -> bytes:

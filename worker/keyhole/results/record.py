@@ -6,25 +6,27 @@ A record is a string of two or three lines: a header, a body and, if there is on
     packed report
     scanned_at_ms|packed report
 
-A record can also be a pointer to another record: its body is then `@`, followed by the object id of the other
-record. An unknown header field is empty. The sequencer is in lower case and has no leading zeros. The ETag
-and the job id are percent-encoded, so no field can contain a separator. (A record is not a Redis hash,
-because a hash with a field of more than 64 bytes takes three times the memory.)
+A record can also be a pointer to another record. The body of a pointer is `@`, followed by the object id of
+the other record. If the value of a header field is unknown, the field is empty. The sequencer is in lower
+case and has no leading zeros. The ETag and the job id are percent-encoded, so no field can contain a
+separator. (A record is not a Redis hash, because a hash with a field of more than 64 bytes takes three times
+the memory.)
 
 A packed report begins with `~` (`keyhole.results.packing`). Earlier versions of Keyhole stored the report as
-JSON, which begins with `{`. This version reads both forms. Earlier versions can compare and replace a record
-with a packed report, but they cannot read the report. Their `show` ends with an error, and their audits scan
-the object again.
+JSON, which begins with `{`. This version reads both forms. If a record contains a packed report, an earlier
+version can compare and replace the record, but cannot read the report: its command `show` ends with an error,
+and its audits scan the object again.
 
-Scans of one object can finish in a different order than they began. So a Lua script compares the new verdict
-with the stored one, and stores the newer one. The first rule that decides applies:
+Scans of an object do not always finish in the order in which they began. So a Lua script compares the new
+verdict with the stored one, and stores the newer one. The first rule that decides applies:
 
-0. The report of a failed scan does not judge the object. It does not replace a verdict, and every verdict
-   replaces it. There is one exception: if the two scans found different ETags or different modification
-   times, they read different objects, and rules 1 to 3 decide. A scan that found the object unreadable is
-   treated like a failed scan if both scans certainly tried the same object. This is certain if their ETags
-   are equal, or if they name the same version. A scan that does not replace the verdict because of this rule
-   is called an *attempt*. The record stores the latest attempt, if it is later than the verdict.
+0. The report of a failed scan never replaces a verdict, because it does not judge the object, and every
+   verdict replaces the report of a failed scan. There is one exception: if the two scans found different
+   ETags or different modification times, they read different objects, and rules 1 to 3 decide. The report of
+   a scan that could not read the object is treated in the same way, if it is certain that both scans tried to
+   read the same object. This is certain if their ETags are equal, or if both scans name the same version. If
+   a scan does not replace the verdict because of this rule, the scan is called an *attempt*. The record also
+   stores the latest attempt, if this attempt is later than the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal or missing, the
    later scan wins.
@@ -32,16 +34,16 @@ with the stored one, and stores the newer one. The first rule that decides appli
    later scan wins.
 3. If all these values are equal, the greater job id wins. So the order of arrival does not matter.
 
-A verdict with the job id of the stored verdict is a redelivery. It changes nothing, unless the stored scan
-failed.
+If the new verdict has the same job id as the stored verdict, the job was delivered twice. The second verdict
+then changes nothing, unless the stored verdict is the report of a failed scan.
 
 Known limits:
 
 - Rule 2 depends on the clocks of the hosts.
-- A scan may read an older object than an earlier scan. Rules 1 and 2 can then contradict each other, and the
-  order of arrival decides.
-- The sequencer belongs to the event that requested the scan, but the scan may have read a newer object than
-  this event is about.
+- A later scan may have read an older object than an earlier scan. Rules 1 and 2 can then contradict each
+  other, and the verdict that arrives last can win.
+- The sequencer is taken from the event that requested the scan. If the object was replaced after this event,
+  the scan read a newer object than the sequencer indicates.
 """
 
 import re
@@ -206,7 +208,10 @@ WRITE_SCRIPT: Final = (
 
 
 class CorruptRecordError(KeyholeError):
-    """A record that cannot be parsed: Keyhole did not write it, or a later version of Keyhole wrote it."""
+    """A record cannot be parsed.
+
+    Either a later version of Keyhole wrote the record, or Keyhole did not write it.
+    """
 
 
 class Record(NamedTuple):
@@ -221,7 +226,7 @@ class Record(NamedTuple):
 
     @classmethod
     def parse(cls, value: bytes) -> Self:
-        """Parse a record as it is stored in Redis.
+        """Parse the value of a record in Redis.
 
         Raises:
             CorruptRecordError: The first line is not a header line.
@@ -270,10 +275,10 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 
 
 def is_fixed(report: Report) -> bool:
-    """Return whether a report's version id identifies exactly one object.
+    """Return whether the report's version id always identifies the same object.
 
-    The version id `null` does not identify one object, because S3 can replace the object of this version. The
-    version id of a missing object does not identify an object either, because that version no longer exists.
+    The version id `null` does not, because S3 can replace the object of this version. If the object is
+    missing, the result is false, too, because the version no longer exists.
     """
     return report.version_id not in {None, "null"} and MISSING.isdisjoint(report.reasons)
 

@@ -2,12 +2,12 @@
 
 `keyhole.results.record` defines the records, and the rules for which of two verdicts on an object is stored.
 
-Each version of an object has its own record. The bare key (the key without a version) then has a record that
-points to the newest version's record. If the bare key was scanned without a version, its record contains the
-verdict.
+If the bucket has versions, each version of an object has its own record, and the record of the bare key (the
+key without a version) points to the record of the newest version. If the object was scanned without a
+version, the record of the bare key contains the verdict itself.
 
 Known limit: if Redis's answer to a write is lost, the client sends the write again. The second write finds
-the record of the first one, so `write` returns false, although it wrote the verdict.
+the record that the first write stored. So `write` returns false, although the verdict was stored.
 """
 
 import heapq
@@ -65,7 +65,8 @@ class Verdict(NamedTuple):
 class StreamPage(NamedTuple):
     """Some verdicts of the stream, oldest first, and the position after which the next page begins.
 
-    `position` is the position of the last entry that was read, even if Keyhole did not write that entry.
+    `position` is the position of the last entry that was read. Keyhole may have skipped this entry because it
+    is not a verdict.
     """
 
     position: str
@@ -81,13 +82,13 @@ class _Member(NamedTuple):
 
 
 class RedisStore:
-    """Writes verdicts to Redis and finds them there. Errors of Redis are raised as `redis.exceptions`.
+    """Writes verdicts to Redis and reads them from Redis. Errors of Redis are raised as `redis.exceptions`.
 
     Args:
         client: A client from `keyhole.store.connection.connect`.
         expiry_seconds: Seconds after which Redis deletes a record; `None` for never.
         stream_length: The approximate maximum number of verdicts in the stream.
-        notifier: Decides which sinks get an event about a verdict.
+        notifier: The notifier, which decides which sinks get an event about a verdict.
     """
 
     def __init__(
@@ -108,8 +109,9 @@ class RedisStore:
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
         """Store a verdict, append it to the stream, and record its event; return whether it was stored.
 
-        A verdict is not stored if the existing verdict is newer or has the same job id. A failed scan is not
-        stored as the verdict if the object already has one; it is stored as the attempt beside this verdict.
+        A verdict is not stored if the existing verdict is newer or has the same job id. If the scan failed
+        and the object already has a verdict, the verdict stays, and the failed scan is stored beside it as
+        the latest attempt.
 
         Args:
             report: The report with the verdict.
@@ -162,7 +164,7 @@ class RedisStore:
     def get(self, bucket: str, key: str, version_id: str | None = None) -> Report | None:
         """Return the verdict on an object; `None` if there is none.
 
-        Without `version_id`, this is the verdict on the newest version that Keyhole has scanned.
+        If `version_id` is `None`, return the verdict on the newest version that Keyhole has scanned.
 
         Raises:
             CorruptRecordError: The record cannot be parsed.
@@ -186,7 +188,7 @@ class RedisStore:
         """Yield the verdicts with this status, or all verdicts if it is `None`. The latest scan comes first.
 
         A record that cannot be parsed is logged and skipped. If the record of an index member has expired,
-        the member is skipped, and removed from the index at the end.
+        the member is skipped. After the last verdict, such members are removed from the index.
 
         Args:
             status: The status of the verdicts.
@@ -212,9 +214,9 @@ class RedisStore:
     def read_stream(self, after: str, *, block_ms: int = 0) -> StreamPage:
         """Return the next verdicts after a position in the stream.
 
-        If there are none yet, wait for up to `block_ms` milliseconds, but not for longer than
-        `LONGEST_BLOCK_MS`. Entries that Keyhole did not write are skipped. To read on, pass the position of
-        the returned page, even if the page has no verdicts.
+        If there are no later verdicts yet, wait for one, for at most `block_ms` or `LONGEST_BLOCK_MS`
+        milliseconds, whichever is shorter. Entries that Keyhole did not write are skipped. To read the next
+        page, pass the position of the returned page as `after`, even if that page has no verdicts.
         """
         block = min(block_ms, LONGEST_BLOCK_MS) or None  # BLOCK 0 would make Redis wait without a time limit
         found = self._client.xread({keys.VERDICTS: after}, count=_PAGE, block=block)
@@ -258,8 +260,8 @@ class RedisStore:
     def _members(self, status: Status) -> Iterator[_Member]:
         """Yield the members of an index, the latest scan first.
 
-        Each page begins at the lowest score of the page before. If pages began at an offset from the newest
-        member, members that are added between two requests would shift the pages.
+        Each page begins at the lowest score of the previous page. A page must not begin at an offset from the
+        newest member, because a member that is added between two requests would shift the pages.
         """
         ceiling: float | str = "+inf"
         seen_at_ceiling = 0
@@ -279,7 +281,7 @@ class RedisStore:
     def _prune_expired(self, index: str) -> None:
         """Remove the index members whose record has expired.
 
-        Check only members that are old enough to have expired.
+        Only members that are old enough to have expired are checked.
         """
         if self._expiry_seconds is None:
             return

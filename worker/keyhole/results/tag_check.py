@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class TagFinding(NamedTuple):
-    """The result for one object: how its tags contradict its verdict, and the number of requests to S3.
+    """The result for one object.
 
-    `message` is `None` if the tags do not contradict the verdict.
+    `message` states how the object's tags contradict its verdict (`None` if they do not), and `requests` is
+    the number of requests to S3.
     """
 
     message: str | None
@@ -28,7 +29,8 @@ class TagCheck:
 
     Args:
         s3: An S3 client, which several threads use at the same time.
-        expected: Whether Keyhole writes tags. If so, an object without Keyhole's tags is a finding, too.
+        expected: Whether Keyhole is configured to write tags. In this case, an object without Keyhole's tags
+            is a finding, too.
         threads: The number of parallel requests.
         rate_limiter: Called before every request; it may sleep.
     """

@@ -9,13 +9,13 @@ reads are correct:
           └── write the correct tags ◄─────┘
 
 - Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
-- The writer reads the ETag after the tags. If it is the ETag of the verdict, the object had not been replaced
-  when the writer read the tags. So the tags that it read are on the object of the verdict.
+- The writer reads the ETag after the tags. If the object still has the ETag of the verdict, nobody had
+  replaced the object before the writer read the tags. So the tags belong to the object that was scanned.
 - The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a writer is
   interrupted before it has read correct tags, the debt remains, and another writer continues.
-- If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If there
-  is no verdict on it yet, Keyhole's tags are removed: either they came with the upload, or this writer wrote
-  them to the new object.
+- If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If the new
+  object has no verdict yet, the writer removes Keyhole's tags from it, because they are wrong: either the
+  upload included them, or this writer wrote them to the new object by mistake.
 - A version cannot be replaced, so the writer does not read its ETag. The version `null` is an exception,
   because S3 can replace its object.
 
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
 
 #: The time limit of one request, in seconds.
 LONGEST_REQUEST: Final = 10.0
-#: The maximum number of writes to one object, because somebody else could overwrite its tags again and again.
-#: If the object was replaced, one more write is allowed, to remove wrong tags from the new object.
+#: The maximum number of writes to one object. Without this limit, the writer would never stop if somebody
+#: else overwrites the tags again and again. If the object was replaced, the writer is allowed one more write,
+#: to remove wrong tags from the new object.
 _WRITES: Final = 4
-#: How many times the object may be replaced before the writer gives up.
+#: The maximum number of replacements of the object. If it is replaced more often, the writer gives up.
 _REPLACEMENTS: Final = 1
 
 
@@ -74,7 +75,8 @@ class TagRequest(StrEnum):
     LOOK = "HeadObject"
 
 
-#: Returns Keyhole's tags for the object with this ETag; `None` if there is no verdict on it.
+#: A function that takes the ETag of an object and returns Keyhole's tags for this object; `None` if there is
+#: no verdict on the object.
 VerdictOn = Callable[[str], Mapping[str, str] | None]
 
 
@@ -107,8 +109,8 @@ class TagWriter:
 
         Args:
             debt: The object and its tags.
-            verdict_on: Returns the tags for an object that has replaced the debt's object. Without this
-                function, Keyhole's tags are removed from such an object.
+            verdict_on: Returns the tags for a new object that has replaced the debt's object. Without this
+                function, the writer removes Keyhole's tags from the new object.
             asked: Called before every request to S3.
         """
         try:
@@ -126,7 +128,7 @@ def _only(debt: TagDebt) -> VerdictOn:
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """The work on the tags of one object."""
+    """Writes the tags of one object."""
 
     s3: "S3Client"
     debt: TagDebt
@@ -142,7 +144,8 @@ class _Writing:
             if found is None:
                 return TagOutcome.SKIPPED_CHANGED
             if found != etag:
-                # The tags may be those of the old object, so read them again.
+                # The object was replaced, and the tags may have been read from the old object, so read them
+                # again.
                 etag, replacements = found, replacements + 1
                 if replacements > _REPLACEMENTS:
                     return TagOutcome.FAILED_CONTENDED
@@ -218,7 +221,7 @@ def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
 
 
 def _outcome(error: ClientError) -> TagOutcome | None:
-    """Return the outcome for an error from S3; `None` if another attempt can succeed."""
+    """Return the outcome that an error from S3 means; `None` if another attempt can succeed."""
     if error.response["Error"]["Code"] in {"NotImplemented", "MethodNotAllowed"}:
         return TagOutcome.SKIPPED_UNSUPPORTED
     match http_status(error.response):

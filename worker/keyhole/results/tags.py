@@ -1,8 +1,8 @@
 """Builds the tags that state an object's verdict, and merges them with the object's other tags.
 
-- S3 allows ten tags on an object. The tags of other programs have priority: Keyhole leaves out its least
-  important tags if there is no room for all of them. If an object has ten other tags, Keyhole writes none.
-- Tags that differ from the correct ones only in the time of the scan are treated as correct.
+- S3 allows ten tags on an object. The tags of other programs have priority: if there is no room for all tags,
+  Keyhole leaves out its own least important tags. If an object has ten other tags, Keyhole writes none.
+- If tags differ from the correct tags only in the time of the scan, they are treated as correct.
 - S3's policies ignore the case of tag names. So Keyhole treats a tag such as `Keyhole_Status` as its own tag
   `keyhole-status`.
 
@@ -31,10 +31,11 @@ OWN_TAGS: Final = (STATUS, SCAN, REASON, IMAGE)
 #: S3's limits: the number of tags on an object, and the number of UTF-16 code units in a value.
 _TAG_LIMIT: Final = 10
 _VALUE_LIMIT: Final = 256
-#: All characters except those that Keyhole writes into a value. AWS accepts letters of all scripts in a tag,
-#: but some other S3 servers accept only the characters in this expression.
+#: Every character that Keyhole does not write into a tag's value. AWS accepts letters of all scripts in a
+#: tag, but some other S3 servers accept only the characters in this expression.
 _FOREIGN_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9 +\-=._:/@]")
-#: Characters that replace the hyphen in other spellings of the names of Keyhole's tags.
+#: The characters that are treated like a hyphen when a tag's name is compared with the names of Keyhole's
+#: tags.
 _SEPARATORS: Final = re.compile(r"[\s_.:/-]+")
 
 
@@ -46,11 +47,11 @@ class TagDebt:
     Args:
         bucket, key, version_id: The object.
         etag: The ETag of the scanned object, without quotes. It is empty if the scan could not read the
-            object; Keyhole's tags are then removed.
+            object. In this case, Keyhole's tags are removed from the object.
         tags: Keyhole's tags for that object.
-        rate: The maximum number of requests per second to the bucket; 0 for no limit. Audits of the bucket
+        rate: The maximum number of requests per second to the bucket; 0 for no limit. Requests of audits
             count against the same limit.
-        version: The version of this format. Debts of a later version are refused.
+        version: The version of the format of this debt. A later version is refused.
     """
 
     bucket: str
@@ -79,7 +80,7 @@ TAG_DEBT: Final = TypeAdapter(TagDebt)
 
 
 def is_own(name: str) -> bool:
-    """Return whether a tag's name is one of Keyhole's, or a variant that a policy might accept."""
+    """Return whether a tag has the name of one of Keyhole's tags, or a variant that a policy might accept."""
     return _SEPARATORS.sub("-", name.strip().casefold()) in OWN_TAGS
 
 
@@ -92,7 +93,7 @@ def speaks_of(tags: Mapping[str, str], etag: str) -> bool:
 
 
 def own_tags(report: Report) -> dict[str, str]:
-    """Return Keyhole's tags for a report with an ETag. There is no tag for an unknown value.
+    """Return Keyhole's tags for a report with an ETag. If a value is unknown, the report gets no tag for it.
 
     The value of `keyhole-scan` is the time, the scanner and the ETag, in this order, separated by spaces.
     """
@@ -117,7 +118,7 @@ def foreign_tags(present: Mapping[str, str]) -> dict[str, str]:
 def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str] | None:
     """Return the tags of other programs, and as many of Keyhole's tags as there is room for.
 
-    `None` if there is no room.
+    Return `None` if there is no room for any of Keyhole's tags.
     """
     foreign = foreign_tags(present)
     room = _TAG_LIMIT - len(foreign)
@@ -152,7 +153,7 @@ def without_time(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _joined(reasons: tuple[str, ...]) -> str:
-    """Return as many of the first reasons as fit into the value of a tag, separated by spaces."""
+    """Join the reasons with spaces, and leave out the last reasons if a tag's value has no room for them."""
     joined = ""
     for reason in map(_value, reasons):
         longer = f"{joined} {reason}".strip()

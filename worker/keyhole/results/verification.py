@@ -34,7 +34,7 @@ class Code(StrEnum):
     OBJECT_UNREADABLE = "object_unreadable"
     TAGS_UNREADABLE = "tags_unreadable"
     NO_VERDICT = "no_verdict"
-    #: The verdict is on an object that was deleted or replaced.
+    #: The verdict is about an object that was deleted or replaced since the scan.
     OTHER_OBJECT = "other_object"
     FORGED_TAGS = "forged_tags"
     MISSPELT_TAGS = "misspelt_tags"
@@ -42,7 +42,7 @@ class Code(StrEnum):
     TAGS_OWED = "tags_owed"
 
 
-#: The codes for missing information. These codes do not prove a difference.
+#: The codes for missing information, which do not prove a difference.
 _UNKNOWN: Final = frozenset({Code.NO_OBJECT, Code.OBJECT_UNREADABLE, Code.TAGS_UNREADABLE, Code.NO_VERDICT})
 
 
@@ -145,7 +145,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
 
 
 def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bool) -> tuple[Difference, ...]:
-    """Return the differences between an object, its verdict and its tags, or what information is missing.
+    """Return the differences between an object, its verdict and its tags, and which information is missing.
 
     Args:
         seen: The object; `None` if it does not exist.

@@ -1,8 +1,9 @@
 """Finds the addresses of a webhook's host, and refuses addresses that are not public.
 
-Without this check, a host name that someone else controls could make Keyhole send requests to servers inside
-the operator's network, such as the metadata service of a cloud. The caller connects to the returned addresses
-and does not resolve the name again, because a second answer could differ (DNS rebinding).
+Without this check, somebody who controls the host's DNS records could make Keyhole send requests to servers
+inside the operator's network, such as the metadata service of a cloud. The caller must connect to the
+returned addresses and must not resolve the name again, because DNS could return a different address the
+second time (DNS rebinding).
 """
 
 import socket
@@ -11,15 +12,15 @@ from typing import Final
 
 from keyhole.results.sinks.delivery import DeliveryError
 
-#: An address in this network contains an IPv4 address in its last 32 bits, to which a gateway forwards.
-#: Source: RFC 6052.
+#: The last 32 bits of an address in this network are an IPv4 address, to which a gateway forwards the
+#: packets. Source: RFC 6052.
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Return whether an address is public.
 
-    An IPv6 address that contains a private IPv4 address is not public.
+    If an IPv6 address contains an IPv4 address, the IPv4 address decides.
     """
     if isinstance(address, IPv6Address):
         contained = address.ipv4_mapped or address.sixtofour
@@ -36,7 +37,7 @@ def resolve(host: str, port: int, *, private: bool) -> list[str]:
     """Return the addresses of a host.
 
     Args:
-        host: A name or an address.
+        host: The name or the address of the host.
         port: The port to which the caller will connect.
         private: Whether to accept addresses that are not public.
 
@@ -48,7 +49,7 @@ def resolve(host: str, port: int, *, private: bool) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise DeliveryError("dns", f"the host {host} has no address: {error}") from error
     addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
-    # An address such as fe80::1%eth0 has a scope. It is never public.
+    # An address with a scope, such as fe80::1%eth0, is never public.
     refused = [address for address in addresses if "%" in address or not is_public(ip_address(address))]
     if refused and not private:
         raise DeliveryError(

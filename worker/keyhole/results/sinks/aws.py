@@ -1,7 +1,8 @@
 """Sends events to AWS: to an SNS topic, an EventBridge bus or an SQS queue.
 
-- boto3 finds the credentials, and the endpoints of other servers (`AWS_ENDPOINT_URL_SNS` and so on), in its
-  usual places. Requests to S3 and these requests use the same credentials, proxies and certificates.
+- boto3 finds the credentials in its usual places. If the server is not AWS, boto3 finds its endpoint in
+  `AWS_ENDPOINT_URL_SNS` and similar variables. These requests use the same credentials, proxies and
+  certificates as requests to S3.
 - Each event is one request, which takes at most `SECONDS`. Keyhole repeats failed requests itself.
 - If the name of the topic or queue ends in `.fifo`, the events of an object stay in order. AWS then drops an
   event that arrives within five minutes after another event with the same id.
@@ -31,7 +32,7 @@ from keyhole.sources.trust import choose_trust
 _Service = Literal["sns", "events", "sqs"]
 #: Seconds for a whole request, and for each wait for a connection or for bytes.
 SECONDS, WAIT_SECONDS = 15.0, 5.0
-#: The region in an ARN, and in AWS's host names of SQS.
+#: Find the region in an ARN, or in a host name of SQS at AWS.
 _ARN_REGION: Final = re.compile(r"arn:[^:]+:[^:]+:([^:]+):")
 _HOST_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.|api\.)?(?:amazonaws|aws)\b")
 _AWS_HOST: Final = re.compile(r"\.(?:amazonaws\.com(?:\.cn)?|api\.aws)$")
@@ -42,7 +43,8 @@ _UNTRIED: Final = "only a real event shows whether Keyhole has the permission"
 class _Aws:
     """The base class of the three sinks.
 
-    It creates the client at the first use, and translates the client's errors.
+    This class creates the boto3 client when it is first used, and turns the client's errors into
+    `DeliveryError`.
     """
 
     def __init__(self, service: _Service, *, region: str | None, endpoint_url: str | None = None) -> None:
@@ -134,7 +136,7 @@ class SnsTopic(_Aws):
             )
 
     def check(self) -> str:
-        """Look the topic up."""
+        """Check that the topic exists."""
         with self._looking(self._arn, "sns:GetTopicAttributes"):
             self._client.get_topic_attributes(TopicArn=self._arn)
         return f"{self._arn} exists; {_UNTRIED} sns:Publish"
@@ -163,7 +165,7 @@ class EventBridgeBus(_Aws):
                 raise DeliveryError(code, f"{self._bus}: {code}: {failed.get('ErrorMessage', '')}")
 
     def check(self) -> str:
-        """Look the bus up."""
+        """Check that the bus exists."""
         with self._looking(self._bus, "events:DescribeEventBus"):
             self._client.describe_event_bus(Name=self._bus)
         return f"{self._bus} exists; {_UNTRIED} events:PutEvents"
@@ -187,7 +189,7 @@ class SqsQueue(_Aws):
             )
 
     def check(self) -> str:
-        """Look the queue up."""
+        """Check that the queue exists."""
         with self._looking(self._url, "sqs:GetQueueAttributes"):
             self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
         return f"{self._url} exists; {_UNTRIED} sqs:SendMessage"

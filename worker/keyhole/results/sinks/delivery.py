@@ -16,7 +16,7 @@ class DeliveryError(KeyholeError):
         reason: A code for the cause.
         message: The error message: what failed, and what to do.
         is_final: Whether another attempt would fail in the same way. If so, Keyhole does not try again.
-        retry_after: The receiver requests that the next attempt begins only after this many seconds.
+        retry_after: The number of seconds that the receiver asks Keyhole to wait before the next attempt.
     """
 
     def __init__(self, reason: str, message: str, *, is_final: bool = False, retry_after: float = 0) -> None:
@@ -33,8 +33,8 @@ class Sink(Protocol):
         """Send an event, and return when the receiver has confirmed it.
 
         Raises:
-            DeliveryError: The receiver did not confirm the event. The receiver may nevertheless have received
-                the event.
+            DeliveryError: The receiver did not confirm the event. It may have received the event
+                nevertheless.
         """
 
     def check(self) -> str:
@@ -43,6 +43,6 @@ class Sink(Protocol):
         Return what was found.
 
         Raises:
-            DeliveryError: Events cannot be sent. If the reason is `unchecked`, the check itself was denied,
-                and events may be accepted.
+            DeliveryError: Events cannot be sent. If the reason is `unchecked`, the receiver denied only the
+                check, so it may still accept events.
         """

@@ -18,7 +18,7 @@ from keyhole.store import keys
 #: The attributes `source` and `type` of every event. EventBridge calls them Source and DetailType.
 SOURCE: Final = "keyhole"
 TYPE: Final = "keyhole.verdict.v1"
-#: The media type of an event in structured mode.
+#: The media type of a CloudEvent in structured mode.
 MEDIA_TYPE: Final = "application/cloudevents+json"
 #: The maximum number of findings in an event, and the maximum number of characters of a finding's message.
 MOST_FINDINGS, LONGEST_MESSAGE = 20, 500
@@ -36,7 +36,7 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event: its id, and the bytes of the CloudEvent. Every attempt to send it sends the same bytes."""
+    """An event: its id, and the bytes of the CloudEvent. Every attempt sends the same bytes."""
 
     id: str
     body: bytes
@@ -45,8 +45,8 @@ class Event:
     def of(cls, report: Report, *, job_id: str) -> Self:
         """Return the event for a verdict.
 
-        The id is derived from the object, the job and the status. So if the verdict of a job is sent twice,
-        both events have the same id.
+        The id is derived from the object, the job and the status. If the verdict of a job is sent twice, both
+        events have the same id, so a receiver can ignore the second one.
         """
         named = [report.bucket, report.key, report.version_id, report.etag, job_id, report.status]
         event_id = blake2b(json.dumps(named).encode(), digest_size=_ID_BYTES).hexdigest()
@@ -80,7 +80,7 @@ class Event:
 
     @classmethod
     def from_json(cls, body: bytes) -> Self:
-        """Return the event with this body.
+        """Return the event whose CloudEvent is `body`.
 
         Raises:
             ValueError: The body is not an event of Keyhole.
@@ -93,12 +93,12 @@ class Event:
 
     @property
     def group(self) -> str:
-        """An id that all events about the same object have."""
+        """The group id of the event. All events about the same object have the same group id."""
         data = self.data
         return keys.object_id(str(data["bucket"]), str(data["key"]), data["version_id"])
 
     @property
     def data(self) -> dict[str, Any]:  # JSON
-        """The facts about the verdict."""
+        """The `data` of the CloudEvent: the facts about the verdict."""
         data: dict[str, Any] = json.loads(self.body)["data"]
         return data

@@ -1,7 +1,8 @@
 """Records, together with a verdict, the event that Keyhole must send to the sinks.
 
-A script records the event in the same step in which it records the verdict. So no event is lost if the worker
-is killed right after this step: another worker finds it and sends it (`keyhole.jobs.deliveries`).
+A script records the event in the same step in which it records the verdict. If the worker is killed right
+after this step, another worker finds the recorded event and sends it (`keyhole.jobs.deliveries`). So no event
+is lost.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from keyhole.store import keys
 from keyhole.store.clock import NOW
 from keyhole.store.round_trips import Step
 
-#: Defines the Lua function `owe`, which records an event for each sink. The event is due at once. If it is
-#: already owed to a sink, the function changes nothing for this sink.
+#: Defines the Lua function `owe`, which records an event for each sink. The event is due at once. If the
+#: event is already recorded for a sink, the function changes nothing for this sink.
 OWE: Final = f"""
 {NOW}
 -- first  the index in KEYS of the clock. Two keys follow for each sink: the hash of the debt, and the zset of
@@ -45,12 +46,12 @@ return 1
 
 
 def kind_of(sink: str) -> str:
-    """Return the kind of the debts of a sink, as in `keyhole.jobs.debts`."""
+    """Return the name of the kind of debt (`keyhole.jobs.debts`) that records the unsent events of a sink."""
     return f"sink:{sink}"
 
 
 class Owing(NamedTuple):
-    """The keys and the arguments of the Lua function `owe`. Without an event, there are no keys."""
+    """The keys and the arguments of the Lua function `owe`. Without an event to record, there are no keys."""
 
     keys: Sequence[str] = ()
     event_id: str = ""

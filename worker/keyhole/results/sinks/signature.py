@@ -1,8 +1,8 @@
 """Signs webhooks as the Standard Webhooks specification describes.
 
 The signature is an HMAC-SHA256 over the event's id, the time of the attempt and the body, separated by full
-stops. While an operator changes the secret, there are two secrets, and each request has two signatures, one
-with each secret.
+stops. While an operator replaces the secret, the old and the new secret are both configured. Each request
+then has two signatures, one made with each secret.
 
 Source: Standard Webhooks 1.0.0, section "Verifying webhook authenticity".
 """
@@ -21,7 +21,7 @@ HOW: Final = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 
 def parse_secrets(text: str) -> list[bytes]:
-    """Return the keys of one or two secrets, which a comma separates.
+    """Return the keys of one secret, or of two secrets that are separated by a comma.
 
     Raises:
         ValueError: A secret is malformed. The error message contains no part of the secret.

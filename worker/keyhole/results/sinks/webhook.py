@@ -2,11 +2,12 @@
 
 - The webhook must answer with a status of 200 to 299 within `SECONDS`. The limit applies to the whole
   request, so a webhook that answers slowly cannot keep a thread longer.
-- Keyhole sends the event again later after 408, 429, 500 to 599, and after an error of the connection. If the
-  answer has the header `Retry-After`, Keyhole waits at least that long, but not longer than
+- If the status is 408, 429 or 500 to 599, or if the connection fails, Keyhole sends the event again later. If
+  the answer has the header `Retry-After`, Keyhole waits at least that long, but not longer than
   `LONGEST_RETRY_AFTER`. Every other status is final.
 - Keyhole follows no redirects, and reads at most `MOST_OF_ANSWER` bytes of an answer's body.
-- Keyhole connects to the address that it has checked (`results.sinks.addresses`), so it uses no proxy.
+- Keyhole checks the host's address (`results.sinks.addresses`) and connects to exactly this address. So it
+  cannot use a proxy, which would resolve the host's name itself.
 - The server's certificate must be valid for the host name in the URL.
 """
 
@@ -40,11 +41,12 @@ MOST_ADDRESSES: Final = 3
 #: the body.
 MOST_OF_ANSWER: Final = 2048
 _SHOWN_OF_ANSWER: Final = 200
-#: The longest time in seconds that a webhook can postpone the next attempt with `Retry-After`.
+#: The maximum number of seconds by which a webhook can postpone the next attempt with `Retry-After`.
 LONGEST_RETRY_AFTER: Final = 3600.0
 #: The statuses from 400 to 499 after which Keyhole sends an event again.
 _TEMPORARY: Final = {408, 429}
-#: The errors of urllib3, of Python's HTTP client and of sockets. A malformed answer can raise `ValueError`.
+#: The errors that urllib3, Python's HTTP client and sockets raise. A malformed answer can also cause a
+#: `ValueError`.
 _FAILURES: Final = (HTTPError, HTTPException, OSError, ValueError)
 
 
@@ -61,7 +63,7 @@ class Webhook:
 
     Args:
         url: The URL to which events are sent.
-        secrets: One or two secrets with which requests are signed (`results.sinks.signature`).
+        secrets: The one or two secrets that sign the requests (`results.sinks.signature`).
         private: Whether the host may have an address that is not public.
         certificates: The file of trusted CA certificates.
         seconds: The maximum number of seconds for a request.
@@ -102,8 +104,8 @@ class Webhook:
         }
         with deadline(self._seconds) as timer:
             connection = self._connect()
-            # If the answer has no length, the connection drops its socket before the body has been read.
-            # With the socket itself, the deadline still ends the reading of the body.
+            # If the answer has no length, the connection object forgets its socket before the body has been
+            # read. So give the socket itself to the timer, which can then still stop the reading of the body.
             timer.note(SimpleNamespace(sock=connection.sock))
             try:
                 connection.request("POST", self._path, event.body, headers, preload_content=False)
@@ -118,7 +120,7 @@ class Webhook:
                 connection.close()
 
     def check(self) -> str:
-        """Connect to the webhook, and verify its certificate. Only a real event would show more.
+        """Connect to the webhook, and verify its certificate, but send no event.
 
         Raises:
             DeliveryError: The webhook cannot be reached, or its certificate is not valid.
@@ -154,7 +156,7 @@ class Webhook:
         raise failure or DeliveryError("dns", f"the host {self._host} has no address")
 
     def _judge(self, answer: BaseHTTPResponse) -> None:
-        """Return normally if the status of the answer confirms the event."""
+        """Raise `DeliveryError` unless the status of the answer confirms the event."""
         status = answer.status
         if 200 <= status < 300:
             return
