@@ -1,1 +1,1 @@
-"""Audits: scans of all objects in a bucket, page by page, with back-pressure."""
+"""Audits: each audit scans all objects in a bucket, page by page, and limits the number of queued jobs."""

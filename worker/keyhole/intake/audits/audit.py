@@ -20,7 +20,7 @@ class AuditSpec(BaseModel):
     bucket: str = Field(min_length=1, max_length=2048)
     prefix: str = ""
     selection: Selection = Selection()
-    #: The audit ends after this many selected objects.
+    #: The maximum number of selected objects. After this many objects, the audit ends.
     limit: int | None = Field(default=None, ge=1)
     #: Also scan unchanged objects.
     full: bool = False
@@ -31,18 +31,20 @@ class AuditSpec(BaseModel):
     #: The URI of an S3 Inventory's manifest. If set, the audit reads the inventory instead of listing the
     #: bucket.
     inventory: str | None = None
-    #: The most requests and dollars that the audit can spend: it stops before it exceeds a limit. The dollars
-    #: are computed with the price table.
+    #: The maximum number of requests that the audit may send, and the maximum cost in dollars according to
+    #: the price table. The audit stops before it exceeds one of these limits.
     max_requests: int | None = Field(default=None, ge=1)
     max_dollars: float | None = Field(default=None, gt=0)
-    #: The most requests per second to the bucket; 0: no limit. All audits of the bucket share this limit.
+    #: The maximum number of requests per second to the bucket, which all audits of the bucket share; 0 for no
+    #: limit.
     rate: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    #: The most batches that are queued or in progress at the same time, and the most objects in a batch.
+    #: The maximum number of batches that are queued or in progress at the same time, and the maximum number
+    #: of objects in a batch.
     outstanding: int = Field(default=8, ge=1, le=1000)
     batch_size: int = Field(default=100, ge=1, le=1000)
     #: The name of the schedule that started the audit.
     schedule: str | None = None
-    #: The version of this format. Specifications of a later version are refused.
+    #: The version of the format of this specification. A later version is refused.
     version: int = Field(default=AUDIT_VERSION, ge=1, le=AUDIT_VERSION)
 
 
@@ -51,7 +53,7 @@ class AuditState(StrEnum):
 
     RUNNING = "running"
     PAUSED = "paused"
-    #: All objects are listed, or as many as `limit` allows, and all verdicts are written.
+    #: The audit has listed all objects, or as many as `limit` allows, and has written all verdicts.
     DONE = "done"
     CANCELLED = "cancelled"
     #: The audit reached its limit of requests or dollars.
@@ -82,7 +84,8 @@ class Totals(BaseModel):
     unchanged: int = 0
     #: Objects that must be restored before they can be read.
     archived: int = 0
-    #: Objects for which the audit created scan jobs, including those that are already scanned.
+    #: Objects for which the audit created scan jobs. Objects that were scanned since then are still counted
+    #: here.
     queued: int = 0
     #: Objects whose scan jobs are done.
     scanned: int = 0
@@ -94,8 +97,8 @@ class Totals(BaseModel):
     requests: int = 0
     lists: int = 0
     dollars: float = 0.0
-    #: The numbers of findings about the bucket: `gone` counts verdicts on deleted objects, `tag_mismatches`
-    #: counts objects with tags that contradict their verdict.
+    #: The numbers of findings about the bucket: `gone` counts verdicts on deleted objects, and
+    #: `tag_mismatches` counts objects whose tags contradict their verdict.
     gone: int = 0
     tag_mismatches: int = 0
 
@@ -112,7 +115,7 @@ class Audit(BaseModel):
     reason: str | None = None
     started_at: datetime
     ended_at: datetime | None = None
-    #: Whether all pages are listed, so that `totals.queued` is final.
+    #: Whether all pages are listed, which means that `totals.queued` no longer changes.
     listed_all: bool = False
     outstanding: int = 0
     totals: Totals = Totals()
@@ -131,7 +134,7 @@ class How(StrEnum):
 class AuditedObject(BaseModel):
     """One object of an audit, with its current report.
 
-    `status` is the status at the time of the audit; a later scan can have changed the report. `report` is
+    `status` is the status at the time of the audit, but `report` may come from a later scan. `report` is
     `None` if Redis no longer has the record.
     """
 

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple, Self
 from keyhole.intake.audits.prices import Prices
 from keyhole.results.tag_writer import TagRequest
 
-#: The GETs and bytes of a typical scan. They are a little above the averages of the table in `keyhole docs
-#: cost` (2.6 GETs and 726 KiB), so that estimates are rather too high.
+#: The numbers of GETs and bytes of a typical scan. They are a little higher than the averages in the table of
+#: `keyhole docs cost` (2.6 GETs and 726 KiB), so that an estimate is too high rather than too low.
 GETS_PER_OBJECT: Final = 3
 BYTES_PER_OBJECT: Final = 896 * 1024
 
@@ -20,14 +20,14 @@ class TagRequests(NamedTuple):
     writes: int
 
 
-#: The usual requests for the tags of one object: `keyhole.results.tag_writer` reads the tags, checks whether
-#: the object is still the same, writes the tags, reads the tags back, and checks the object again. (The
+#: The usual requests for the tags of one object. `keyhole.results.tag_writer` reads the tags, checks whether
+#: the object was replaced, and writes the tags. Then it reads the tags and checks the object once more. (The
 #: writer does not check versions, because a version cannot be replaced.)
 USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
 
 
 class Cost(NamedTuple):
-    """A number of requests, and their price in dollars, which includes the price of the bytes read."""
+    """A number of requests, and their price in dollars. The price includes the bytes that were read."""
 
     requests: int
     dollars: float
@@ -55,7 +55,7 @@ def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool) 
 
     Args:
         prices: The table of prices.
-        storage_class: The object's storage class, with its name in ListObjectsV2.
+        storage_class: The name of the object's storage class in ListObjectsV2.
         size: The object's size in bytes.
         tags: Whether the worker also writes the verdict as tags.
     """

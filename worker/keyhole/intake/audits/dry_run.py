@@ -28,9 +28,9 @@ def dry_run(
     Args:
         spec: The audit. The limits `max_requests` and `max_dollars` are ignored, because a dry run shows how
             much the audit would need.
-        lister: Lists the objects of the audit.
+        lister: The lister, which lists the objects of the audit.
         lookup: The stored verdicts.
-        estimator: Adds up the costs of the scans.
+        estimator: The estimator, which adds up the costs of the scans.
         ruleset: The id of the current rules.
         on_page: Called after every page with the totals so far.
 

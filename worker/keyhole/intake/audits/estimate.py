@@ -1,8 +1,8 @@
 """Estimates the costs of an audit from a listing: the expected costs, and an upper limit.
 
-The expected costs assume typical images. The upper limit assumes that every scan uses its full budget and
-that every object needs the most requests for its tags. Neither estimate includes retries beyond the budget,
-or data transfer out of the region.
+The expected costs assume typical images. The upper limit assumes that every scan uses its full budget, and
+that the tags of every object need the maximum number of requests. Neither estimate includes retries beyond
+the budget, or data transfer out of the region.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.listing import Listed
 
-#: The most requests that `keyhole.results.tag_writer` sends for one object: it writes tags up to four times.
-#: If it then finds that the object was replaced, it also reads the tags again, removes Keyhole's tags, reads
-#: the tags back, and checks the object once more.
+#: The maximum number of requests that `keyhole.results.tag_writer` sends for one object. The tag writer
+#: writes tags up to four times. If the tag writer then finds that the object was replaced, it also reads the
+#: tags again, removes Keyhole's tags, reads the tags once more, and checks the object once more.
 MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
 NO_TAGS: Final = TagRequests(0, 0, 0)
 
@@ -29,9 +29,9 @@ class ClassTotals(BaseModel):
 
     objects: int
     bytes: int
-    #: The number of objects that are archived, so that the audit cannot read them.
+    #: The number of archived objects, which the audit cannot read.
     archived: int
-    #: Whether the price table has this class. Otherwise, the highest prices in the table are used.
+    #: Whether the price table contains this class. If not, the estimate uses the highest prices in the table.
     priced: bool
 
 
@@ -42,7 +42,8 @@ class Spending(BaseModel):
 
     lists: int
     gets: int
-    #: HEADs that check, before and after tags are written, whether the object was replaced.
+    #: The number of HEADs that check whether the object was replaced. The tag writer sends a HEAD before and
+    #: after it writes tags.
     heads: int
     tag_reads: int
     tag_writes: int
@@ -71,7 +72,10 @@ class Estimate(BaseModel):
 
     @property
     def unpriced(self) -> tuple[str, ...]:
-        """The storage classes that the price table lacks. The highest prices in the table are used."""
+        """The storage classes that the price table lacks.
+
+        The estimate uses the highest prices in the table for them.
+        """
         return tuple(name for name, totals in self.classes.items() if not totals.priced)
 
 
@@ -92,7 +96,8 @@ class Estimator:
         prices: The prices of requests.
         tags: Whether workers also write verdicts as tags.
         gets_per_object: The GETs of a typical scan.
-        bytes_per_object: The bytes that a typical scan reads. For a smaller object, its size is used instead.
+        bytes_per_object: The number of bytes that a typical scan reads. If an object is smaller, the estimate
+            uses the object's size instead.
         most_gets: The most GETs that the budget of a scan allows.
         most_bytes: The most bytes that the budget of a scan allows.
     """
@@ -121,7 +126,7 @@ class Estimator:
         self._lists += count
 
     def check_tags(self, count: int) -> None:
-        """Count objects with a valid verdict whose tags the audit would compare with that verdict."""
+        """Count objects that have a valid verdict, if the audit would compare their tags with it."""
         self._checks += count
 
     def add(self, listed: Listed) -> None:
@@ -165,7 +170,7 @@ class Estimator:
         )
 
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
-        """The costs of an audit, computed from the given number of requests per object.
+        """Compute the costs of an audit from the given numbers of requests per object.
 
         `read` has, for each storage class, the number of bytes that all scans in this class read together.
         """

@@ -15,7 +15,10 @@ _CHUNK: Final = 1000
 
 
 class KeyRange(NamedTuple):
-    """A range of keys: those after the key `after`, up to and including the key `until` (`None`: no limit).
+    """A range of keys.
+
+    The range begins after the key `after`, and ends with the key `until`. `None` means that there is no
+    bound.
 
     `listed` contains all keys in this range that S3 listed. If another key in this range has a verdict, the
     verdict is an orphan. `verdicts` is the number of the listed keys that have a verdict.
@@ -31,8 +34,8 @@ class KeyRange(NamedTuple):
 class Orphans(NamedTuple):
     """The orphans in a range.
 
-    If there are more than `MOST`, the search must continue after the key `until`; otherwise, `until` is
-    `None`.
+    If the range has more than `MOST` orphans, the search must continue after the key `until`. Otherwise,
+    `until` is `None`.
     """
 
     findings: list[BucketFinding]
@@ -42,16 +45,17 @@ class Orphans(NamedTuple):
 def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphans:
     """Return the orphans in a range of keys.
 
-    `began` is the time at which the LIST request was sent. A verdict that was made later is not an orphan,
+    `began` is the time at which the LIST request was sent. A verdict from a later time is not an orphan,
     because its object may have been created after the listing. (If the clocks of two hosts differ, this
-    comparison can be wrong, and the audit reports a wrong finding. The next audit does not report it again.)
+    comparison can be wrong. The audit can then report an orphan whose object still exists, but the next audit
+    does not report this orphan again.)
     """
     spec = key_range.spec
     found: list[BucketFinding] = []
     bounds = (spec.bucket, spec.prefix, key_range.after, key_range.until)
     if lookup.count_keys(*bounds) == key_range.verdicts:
-        # All keys with verdicts are listed. In most audits, this is true for every page, and reading the keys
-        # would take a tenth of the CPU time.
+        # S3 listed all keys that have verdicts, so there are no orphans. In most audits, this is true for
+        # every page. Without this check, reading the keys would take a tenth of the CPU time.
         return Orphans(found, None)
     wanted = (
         key

@@ -1,7 +1,7 @@
 """Processes one page of an audit: lists objects, finds those that need a scan, and divides them into batches.
 
-This module only computes the result of a page, and does not change the audit. `AuditStore.commit` stores the
-result.
+This module computes the result of a page, but does not change the audit in Redis. `AuditStore.commit` stores
+the result there.
 """
 
 from collections import defaultdict
@@ -38,8 +38,8 @@ from keyhole.store import keys
 #: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS). A job rarely has more than
 #: 300 bytes, so a message has room for more than 600 jobs.
 MESSAGE_BYTES: Final = 200_000
-#: If an audit has a rate limit, its pages and batches are so small that the limit delays each of them by
-#: about this many seconds at most. This is much shorter than the time limit of a task.
+#: If an audit has a rate limit, its pages and batches are so small that the rate limit delays one page or one
+#: batch by at most about this many seconds. This is much shorter than the time limit of a task.
 RATE_LIMITED_SECONDS: Final = 120
 
 
@@ -62,7 +62,7 @@ class Auditor:
     tags: bool
 
     def process(self, audit: Audit, place: Place, lister: Lister) -> tuple[PageResult, tuple[Report, ...]]:
-        """Return the result of a page, and new verdicts on archived objects, which need no scan.
+        """Return the result of a page, and new verdicts on archived objects, which cannot be scanned.
 
         Raises:
             KeyholeError: The page cannot be listed.
@@ -84,7 +84,8 @@ class Auditor:
         if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
             until = last if page.cursor is not None else None
             listed_keys = frozenset(listed.key for listed in page.objects)
-            # If the page is listed again for further orphans, its first keys are before the range.
+            # If the page is listed a second time because it has too many orphans for one result, its first
+            # keys are before the range, so do not count them.
             verdicts = sum(
                 report is not None and (place.after is None or listed.key > place.after)
                 for listed, report in zip(page.objects, stored, strict=True)
@@ -109,7 +110,8 @@ class Auditor:
     ) -> tuple[AuditState, str] | None:
         """Add an object to the page: as left out, unchanged, archived, or queued for a scan.
 
-        If a limit of the audit does not allow the object, do not count it, and return how the audit ends.
+        If the object would exceed a limit of the audit, do not count the object, and return how the audit
+        ends.
         """
         decision = decide(work.audit.spec, listed, report, self.ruleset)
         if decision.how is None:
@@ -131,7 +133,9 @@ class Auditor:
         if decision.how is How.SCANNED:
             work.queue(listed)
             return None
-        if report is None or not decision.stands:  # only an archived object gets here without a valid verdict
+        if (
+            report is None or not decision.stands
+        ):  # only archived objects reach this line without a valid verdict
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
         if report.version_id != listed.version_id:  # the listed object's record points to its newest version
@@ -152,7 +156,7 @@ class _Page:
 
     audit: Audit
     number: int
-    #: The assumed cost of one object from an earlier page that is queued and not yet scanned.
+    #: The assumed cost of one queued object from an earlier page.
     usual: Cost
     #: The expected cost of this page's objects.
     reserved: Cost = NOTHING
@@ -203,8 +207,8 @@ class _Page:
 
         The totals contain the actual costs of scanned objects. Queued objects are added with their expected
         costs. For queued objects from earlier pages, Redis stores only their number, not their storage
-        classes. So this method assumes that each of them costs `usual`, or as many dollars as `takes` if
-        `takes` is more expensive.
+        classes. So this method assumes that each of these objects costs `usual`. If `takes` costs more
+        dollars than `usual`, it assumes the dollars of `takes` instead.
         """
         if not takes.requests:
             return None

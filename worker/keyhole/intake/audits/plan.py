@@ -1,15 +1,15 @@
 """Predicts the requests, dollars, hours and Redis memory of an audit from a few numbers, without a listing.
 
-The model is a set of ceilings. The threads, the processors, S3, the rate limit, the listing and Redis can
-each serve a certain number of objects per second. The audit runs at the lowest of these ceilings. In a worker
-process, several threads share one processor, so a thread that has received its data can have to wait for the
-processor. Mean value analysis (Reiser and Lavenberg, 1980) computes the speed of the threads and the
-processor together.
+The threads, the processors, S3, the rate limit, the listing and Redis can each serve a certain maximum number
+of objects per second, which is called a ceiling. The model assumes that the audit runs at the lowest ceiling.
+In a worker process, several threads share one processor. So when a thread has received its data, it may have
+to wait until another thread no longer uses the processor. Mean value analysis (Reiser and Lavenberg, 1980)
+computes the speed of the threads and the processor together.
 
 The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
-objects, and the start of the workers. It assumes that each process has a processor core of its own, and that
-a scan makes one GET after the other. (Keyhole makes some GETs of an object at the same time, so threads can
-be faster than predicted.)
+objects, and the start of the workers. It assumes that no two processes share a processor core, and that a
+scan sends one GET after the other. (In fact, Keyhole sends some GETs for an object at the same time, so
+threads can be faster than predicted.)
 
 If the two lowest ceilings are nearly equal, or a batch has fewer than two objects for each thread, the
 predicted time is too short, by up to an eighth. `tests/intake/audits/test_plan.py` compares the predicted
@@ -43,32 +43,33 @@ CONNECTION_BYTES: Final = 85_000_000
 #: The requests per second that S3 answers for each prefix (S3's user guide, "Optimizing performance").
 S3_READS: Final = 5_500
 S3_WRITES: Final = 3_500
-#: Seconds between two batches of a process, in which it acknowledges a message and receives the next.
-#: BATCH_SECONDS, PAGE_TTFBS and PAGE_SECONDS are estimates, not measurements.
+#: The seconds between two batches of a process. In this time, the process acknowledges a message and receives
+#: the next one. BATCH_SECONDS, PAGE_TTFBS and PAGE_SECONDS are estimates, not measurements.
 BATCH_SECONDS: Final = 0.01
 #: An audit lists one page at a time. For each page, S3 collects 1,000 keys, which takes about as long as
 #: PAGE_TTFBS small GETs. Then Keyhole compares the keys with its verdicts and commits the page, which takes
 #: PAGE_SECONDS.
 PAGE_TTFBS: Final = 4
 PAGE_SECONDS: Final = 0.15
-#: The CPU time of Redis, in seconds: for one object, for the tags of one object, and for one request that the
-#: audit's rate limit counts. Redis executes commands in one thread. (Measured with Valkey 9.1, on a busy
-#: machine.)
+#: The CPU time, in seconds, that Redis needs for one object, for the tags of one object, and for one request
+#: that the audit's rate limit counts. Redis executes commands in one thread. (Measured with Valkey 9.1, on a
+#: busy machine.)
 REDIS_SECONDS: Final = 0.00025
 REDIS_SECONDS_OF_TAGS: Final = 0.0002
 REDIS_SECONDS_OF_RATE: Final = 0.00004
 
-# Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes. Each further byte
-# of a key adds one to two bytes. `tests/e2e/test_plan.py` measures these constants again.
-#: The record of the verdict, with its key and its share of the server's table of keys.
+# Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes. Each byte that a
+# key has beyond 20 adds one to two bytes. `tests/e2e/test_plan.py` measures these constants again.
+#: The record of the verdict. This includes the record's key and its share of the server's table of keys.
 RECORD_BYTES: Final = 368
 #: The object's entries in the index by status, and in the index by key.
 INDEX_BYTES: Final = 170
 #: An entry in the stream of verdicts.
 STREAM_BYTES: Final = 740
-#: A job that is queued or in progress: its copies in the audit's list of batches, the ledger and the broker.
+#: A job that is queued or in progress. Copies of it are in the audit's list of batches, in the ledger and in
+#: the broker.
 JOB_BYTES: Final = 250
-#: A marker that a batch is complete.
+#: The marker that states that a batch is complete.
 DONE_BYTES: Final = 90
 
 
@@ -117,7 +118,10 @@ class Fleet(_Frozen):
 
 
 class Kept(_Frozen):
-    """The data that Redis stores. Times are in seconds; a `record_seconds` of 0 means forever."""
+    """The data that Redis stores.
+
+    Times are in seconds. If `record_seconds` is 0, Redis stores the records forever.
+    """
 
     records: bool
     record_seconds: int
@@ -160,7 +164,7 @@ class Memory(_Frozen):
 
 
 class Plan(_Frozen):
-    """The prediction. `ceilings` begin with the lowest, which bounds the audit."""
+    """The prediction. The first of the `ceilings` is the lowest one, which bounds the speed of the audit."""
 
     work: Work
     fleet: Fleet
@@ -188,7 +192,7 @@ class Plan(_Frozen):
 
     @property
     def bits_per_second(self) -> float:
-        """The network traffic of all hosts together."""
+        """The network traffic of all hosts together, in bits per second."""
         return 8 * self.work.bytes * self.objects_per_second
 
 
@@ -272,8 +276,8 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     threads = min(fleet.threads, batch)
     speed, in_line = 0.0, 0.0
     for busy in range(1, threads + 1):
-        # When a thread needs the processor, as many other threads are in line as there are on average in a
-        # process with one thread less (the arrival theorem).
+        # When a thread begins to wait for the processor, some threads are already waiting. Their number is
+        # the average number of waiting threads in a process that has one thread less (the arrival theorem).
         response = cpu_seconds * (1 + in_line)
         speed = busy / (waits + response)
         in_line = speed * response
@@ -290,16 +294,16 @@ def _fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     """Return the objects per second of all processes.
 
     An audit lists its next page when it has fewer outstanding batches than `fleet.outstanding` allows. While
-    it lists the page, no new batch replaces a batch that ends. So if the allowed number of batches is not
-    larger than the number of processes, some processes are idle during this time.
+    the audit lists the page, it creates no new batches. So if the allowed number of batches is not larger
+    than the number of processes, a process that finishes its batch is idle until the page is listed.
     """
     speed = _process_speed(work, fleet, cpu_seconds)
     busy = fleet.busy / fleet.prefixes
     ended_per_second = busy * speed / fleet.batch
     page = _page_seconds(work)
     # While the page is listed, the number of idle processes begins at `first`, and grows by
-    # `ended_per_second` each second. A negative `first` means that batches are still waiting, so no process
-    # is idle until they are taken.
+    # `ended_per_second` each second. If `first` is negative, batches are still waiting, and no process is
+    # idle before these batches are taken.
     first = 1 - (fleet.outstanding - busy)
     begins = max(0.0, -first / ended_per_second)
     listing = max(0.0, page - begins)

@@ -17,8 +17,8 @@ from keyhole.toml_files import parse_as, read_text
 #: GB-months").
 GB: Final = 2**30
 
-#: A price. A price of more than a million dollars for a thousand requests or a GB is refused, because it must
-#: be a typing error.
+#: A price. A price of more than a million dollars, for a thousand requests or for a GB, must be a typing
+#: error, so it is refused.
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
 
 
@@ -48,13 +48,16 @@ class Prices(BaseModel):
     classes: dict[str, ClassPrices] = Field(min_length=1)
 
     def knows(self, storage_class: str) -> bool:
-        """Whether the table has a storage class. For other classes, the highest prices are used."""
+        """Whether the table contains a storage class.
+
+        If not, the other methods use the highest prices in the table.
+        """
         return storage_class in self.classes
 
     def get(self, storage_class: str, size: int) -> float:
         """The price of a GET that returns `size` bytes.
 
-        A HEAD or a refused GET costs as much as a GET of 0 bytes.
+        A HEAD or a refused GET costs as much as a GET that returns 0 bytes.
         """
         return self._of(storage_class).get_per_1000 / 1000 + self.retrieval(storage_class, size)
 

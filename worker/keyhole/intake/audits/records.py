@@ -8,16 +8,16 @@ from keyhole.intake.audits.audit import AuditState, BucketFinding, How
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
 
-#: The bytes that represent the status of a verdict, and how the audit got the verdict. Never change existing
-#: bytes, because rows in Redis contain them.
+#: The bytes that represent the status of a verdict, and how the audit got the verdict. Never change the byte
+#: of an existing value, because rows in Redis contain these bytes.
 _STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
 _HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
 _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
 _HOWS: Final = {byte: how for how, byte in _HOW_BYTES.items()}
 ROW_BYTES: Final = 18
 
-#: Redis counts costs as integers, in billionths of a dollar. For example, a GET costs 400 billionths of a
-#: dollar.
+#: The number of billionths in a dollar. Redis counts costs as integers, in billionths of a dollar: for
+#: example, a GET costs 400 billionths.
 NANO: Final = 1_000_000_000
 
 

@@ -5,8 +5,8 @@ from typing import Final
 from keyhole.jobs.ledger_format import LUA
 from keyhole.store.clock import NOW
 
-#: The results of an unfinished batch expire after this many seconds. A batch whose worker is lost is
-#: delivered again much earlier, so its results are still in Redis then.
+#: The results of an unfinished batch expire after this many seconds. If a worker is lost, its batch is
+#: delivered again much earlier, so the results that the worker recorded are still in Redis.
 RESULT_SECONDS: Final = 7 * 86_400
 
 #: Functions that several scripts use: they read the server's time and end audits.

@@ -1,7 +1,7 @@
 """Audits in Redis: their specifications, progress and totals.
 
 The diagram shows the life of an audit. Each step is one Lua script and therefore atomic: if a worker is
-killed between two steps, the first step is done completely, and the second step has not begun.
+killed, each step was either executed completely or not begun.
 
     create ──► claim a page ──► (list it) ──► commit it ──► take the batches that can be sent now
                     ▲                                         ▲                        │
@@ -11,19 +11,20 @@ killed between two steps, the first step is done completely, and the second step
 
 - Each page has a number and is committed only once. The commit stores the page's counts, its batches, and the
   cursor of the next page. If two workers list the same page, the second commit has no effect.
-- A batch is outstanding from the commit until it is finished. When a worker takes the batch to send it, the
-  batch is also recorded in the ledger, which resends lost batches (`keyhole.jobs.ledger`). Redis stores the
-  first result of each job in the batch, and ignores later results of the same job. When the batch is
-  finished, its results are added to the totals.
+- A batch is called outstanding from the commit of its page until the batch is finished. When a worker takes
+  the batch to send it, the batch is also recorded in the ledger, which resends lost batches
+  (`keyhole.jobs.ledger`). Redis stores the first result of each job in the batch, and ignores later results
+  of the same job. When the batch is finished, its results are added to the totals.
 - So the totals are always correct, even if a step is repeated.
 - If the server supports `WAITAOF`, `create` waits until its writes are on disk, and so does the `commit` of a
-  page with batches (`keyhole.store.durability`). `take` does not wait: if a crash of the server undoes it,
-  the batches are unsent again, and the sweep, which runs every few seconds, sends them. The `commit` of a
-  page without batches does not wait either: if a crash undoes it, the page is listed again.
+  page with batches (`keyhole.store.durability`). `take` does not wait. If a crash of the server undoes
+  `take`, the batches are recorded as unsent again, and the sweep, which runs every few seconds, sends the
+  batches. The `commit` of a page without batches does not wait either. If a crash undoes this commit, a
+  worker lists the page again.
 
-What it can't do: an audit is only as durable as its Redis. The rows of an audit contain hashes of the
-objects' names. The names themselves are only in the records of verdicts. If these records expire before the
-audit, the audit still reports the statuses of the objects, but not their names.
+Known limits: if Redis loses its data, the audit is lost. The rows of an audit contain hashes of the objects'
+names. The names themselves are only in the records of verdicts. If these records expire before the audit, the
+audit still reports the statuses of the objects, but not their names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,8 +44,8 @@ from keyhole.store import keys
 from keyhole.store.durability import Durability
 from keyhole.store.round_trips import Step
 
-#: The claim to a page expires after this many seconds without a heartbeat. A LIST with all its retries takes
-#: less time.
+#: The claim to a page expires if the process does not renew it for this many seconds. A LIST with all its
+#: retries takes less time.
 PAGE_SECONDS: Final = 120
 #: The most audits, findings or row strings in one response of Redis. A row string contains the rows that one
 #: page or one batch added.
@@ -81,7 +82,8 @@ class AuditStore:
             False if an audit with this id exists already.
 
         Raises:
-            NotDurableError: The disk is too slow. The audit is created, but a crash can lose it.
+            NotDurableError: The server's disk is too slow. The audit exists, but it is lost if the server
+                crashes now.
         """
         with self._client.pipeline(transaction=False) as pipe:
             self._create(
@@ -95,8 +97,8 @@ class AuditStore:
     def claim(self, audit_id: str, token: str) -> Claim | None:
         """Claim the next page; `None` if another process has the claim, or if no page can be listed now.
 
-        A page can be listed if the audit is running and not listed completely, has fewer outstanding batches
-        than its specification allows, and has no unsent batches.
+        A page can be listed under four conditions: the audit is running, it has pages that are not listed
+        yet, it has fewer outstanding batches than its specification allows, and it has no unsent batches.
         """
         page = self._claim(
             keys=[*self._keys(audit_id, "", "outstanding", "unsent", "page")],
@@ -116,10 +118,10 @@ class AuditStore:
         self._client.hset(keys.audit(audit_id), mapping={"ruleset": ruleset, "scanner": scanner})
 
     def count_start(self, audit_id: str) -> int:
-        """Count a process that begins to work on the next page, and return the count.
+        """Record that a process begins the next page, and return how many processes have begun this page.
 
-        A count above 1 means that earlier processes began the page and did not finish it. The count is reset
-        when the page is committed, when `record_trouble` is called, or when the state changes.
+        A count above 1 means that other processes began the page earlier and did not finish it. The count is
+        reset when the page is committed, when `record_trouble` is called, or when the state changes.
         """
         return self._client.hincrby(keys.audit(audit_id), "starts", 1)
 
@@ -136,7 +138,8 @@ class AuditStore:
             False if the page was committed before, or the audit has ended in the meantime.
 
         Raises:
-            NotDurableError: The disk is too slow. The page is committed, but a crash can undo the commit.
+            NotDurableError: The server's disk is too slow. The page is committed, but the commit is undone if
+                the server crashes now.
         """
         flat = [item for name, count in result.counts.items() if count for item in (name, count)]
         batches = [
@@ -184,7 +187,7 @@ class AuditStore:
         self._release(keys=[*self._keys(claim.audit_id, "page")], args=[claim.token])
 
     def outstanding(self, audit_id: str) -> list[Entry]:
-        """The outstanding batches, without those that are not sent yet."""
+        """The outstanding batches that were sent."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.audit(audit_id, "outstanding"))
             pipe.lrange(keys.audit(audit_id, "unsent"), 0, -1)
@@ -322,7 +325,10 @@ class AuditStore:
 
 
 def _readable(batches: Iterable[tuple[bytes | str, bytes]]) -> list[Entry]:
-    """Return the batches that this version can read. The sweeps of newer workers send the other batches."""
+    """Return the batches that this version of Keyhole can read.
+
+    Workers of a newer version send the other batches.
+    """
     return [batch for batch in read_entries(batches) if batch is not None]
 
 

@@ -13,13 +13,15 @@ _ARCHIVED: Final = (Reason.ARCHIVED,)
 def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
     """Whether a stored verdict is about the listed object and was made with the current rules.
 
-    The object is unchanged if ETag, size and modification time are the same. The ETag alone would not be
-    enough: an attacker can create MD5 collisions, and copying an object onto itself can change its metadata,
-    which policies read, without changing its ETag. A version of an object never changes, so only its id and
-    its size are compared.
+    The object is unchanged if its ETag, its size and its modification time are the same. It would not be
+    enough to compare the ETag, for two reasons. An attacker can create two contents with the same MD5 digest,
+    and therefore the same ETag. And if somebody copies an object onto itself, its metadata, which policies
+    read, can change although the ETag stays the same. A version of an object never changes, so only its id
+    and its size are compared.
 
-    A verdict with the status `failed` is never valid. When an archived object is restored, its ETag, size and
-    modification time stay the same, but the verdict that the object is archived becomes invalid.
+    A verdict with the status `failed` is never valid. If the verdict states that the object is archived, and
+    the object was restored since then, the verdict is not valid, although the ETag, the size and the
+    modification time are the same.
     """
     if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
         return False

@@ -1,6 +1,7 @@
-"""Finds the walls of a plan: the resource that bounds its speed, and other problems to expect.
+"""Finds the walls of a plan.
 
-For each wall, a message states the reason, and advice states what an operator can do.
+A wall is the resource that bounds the speed of the audit, or another problem to expect. Each wall has a
+message that states the problem, and advice that states what the operator can do.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,8 +9,9 @@ from typing import Final, NamedTuple
 
 from keyhole.intake.audits.plan import INDEX_BYTES, Plan, Resource
 
-#: A Redis above this size is hard to run. To rewrite its file on disk, Redis forks, and the forked process
-#: can need as much memory again. After a restart, Redis must read the whole file before Keyhole can continue.
+#: A Redis with more data than this is hard to run. When Redis rewrites its file on disk, it forks, and the
+#: forked process can need as much memory as Redis itself. After a restart, Redis must read the whole file
+#: before Keyhole can continue.
 LARGE_REDIS_BYTES: Final = 64 * 2**30
 #: The network speed of a usual host, in bits per second.
 HOST_BITS: Final = 10e9
@@ -26,7 +28,7 @@ class Wall(NamedTuple):
 
 
 def walls(plan: Plan) -> tuple[Wall, ...]:
-    """Return the walls that a plan meets. The first is the resource that bounds the speed."""
+    """Return the walls of a plan. The first wall is the resource that bounds the speed."""
     return (_bound(plan), *(wall for find in _OTHERS for wall in find(plan)))
 
 

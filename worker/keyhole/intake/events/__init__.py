@@ -1,1 +1,1 @@
-"""Events: the notifications that a storage sends when an object changes, and the scans that follow."""
+"""Events: the notifications that a storage sends when an object changes. Most of them lead to a scan."""

@@ -1,20 +1,22 @@
 """Receives messages from a queue of an AMQP 0-9-1 broker such as RabbitMQ, to which Ceph and MinIO publish.
 
 If Ceph or MinIO publishes a message before a queue is bound to the exchange, the broker drops the message.
-When the broker restarts, it loses messages that are not persistent. Ceph publishes persistent messages if its
-topic has `amqp-ack-level=broker`; MinIO does so with `delivery_mode=2`.
+When the broker restarts, it loses messages that are not persistent. Messages from Ceph are persistent if the
+Ceph topic has `amqp-ack-level=broker`, and messages from MinIO are persistent if MinIO's setting is
+`delivery_mode=2`.
 
-- The broker stores a message until the consumer acknowledges it. If the connection ends before that, the
-  broker delivers the message again.
-- AMQP does not confirm acknowledgements. So Keyhole sends a request after the acknowledgements. When the
-  broker responds to the request, it has received the acknowledgements, too.
+- The broker stores a message until the consumer acknowledges it. If the connection ends before the
+  acknowledgement, the broker delivers the message again.
+- AMQP does not confirm acknowledgements. So Keyhole sends a request after the acknowledgements. The response
+  proves that the broker has received the acknowledgements, too.
 - Keyhole gives a message back with `basic.nack`. RabbitMQ's quorum queues count the deliveries of a message.
-  Since version 4.0, they drop a message after 20 deliveries by default. Since 4.3, they do not count a
-  delivery that ended with a nack. Classic queues only report whether a message was delivered before.
+  By default, a quorum queue drops a message after 20 deliveries, since RabbitMQ 4.0. Since RabbitMQ 4.3, a
+  quorum queue does not count a delivery that ended with a nack. Classic queues only report whether a message
+  was delivered before.
 - A separate thread sends heartbeats while the listener handles messages, so the connection survives. The
   listener must acknowledge a message before the broker's `consumer_timeout`, whose default is 30 minutes.
 
-Only one thread can use a source, and only in the process that made the first call.
+A source must be used by one thread only, in the process that made the first call.
 """
 
 import threading
@@ -34,7 +36,7 @@ from keyhole.intake.events.source import Message, SourceUnavailableError
 #: The heartbeat interval, in seconds, that Keyhole proposes to the broker. The broker closes a connection
 #: after two missing heartbeats.
 HEARTBEAT_SECONDS: Final = 30
-#: Timeouts in seconds for connecting and for a response. A broker that takes longer is considered
+#: Timeouts in seconds for connecting and for a response. If a timeout expires, the broker is treated as
 #: unavailable.
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 30
@@ -43,7 +45,8 @@ _ANSWER_SECONDS: Final = 30
 _BURST_SECONDS: Final = 0.02
 #: The largest prefetch count, which is a number of 16 bits in the protocol.
 _LARGEST_PREFETCH: Final = 0xFFFF
-#: The headers in which quorum queues count earlier deliveries. RabbitMQ sends the first header since 4.3.
+#: The headers that state how often a quorum queue has delivered the message before. RabbitMQ has sent the
+#: first header since version 4.3.
 _COUNTS: Final = ("x-acquired-count", "x-delivery-count")
 
 
@@ -186,7 +189,7 @@ class AmqpSource:
             password=address.password,
             virtual_host=address.vhost,
             transport="pyamqp",
-            # py-amqp verifies the certificate and its host name only if it is given the host name.
+            # py-amqp verifies the certificate and its host name only if the caller passes the host name.
             ssl={"server_hostname": address.host} if address.tls else False,
             connect_timeout=self._connect_seconds,
             heartbeat=self._heartbeat_seconds,
@@ -248,7 +251,7 @@ class AmqpSource:
         return True
 
     def _still_out(self, messages: Sequence[Message]) -> set[_Receipt]:
-        """The receipts that belong to this connection and are neither acknowledged nor given back."""
+        """Return the receipts from this connection whose messages are neither acknowledged nor given back."""
         return self._out.intersection(cast("_Receipt", message.receipt) for message in messages)
 
     def _settle(self, receipts: set[_Receipt]) -> None:

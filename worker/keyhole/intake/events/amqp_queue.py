@@ -1,7 +1,7 @@
 """The address of an AMQP queue, and the exchange to which the queue is bound.
 
-If the queue exists, Keyhole uses it with the properties that its owner declared. If the address names an
-exchange, Keyhole declares a missing queue as durable and binds the queue to the exchange:
+If the queue exists, Keyhole uses it and does not change its properties. If the queue is missing and the
+address names an exchange, Keyhole declares the queue as durable and binds it to the exchange:
 
 - Ceph's RGW publishes to a topic exchange, with the name of the Ceph topic as routing key. If the address has
   an exchange type, Keyhole also declares the exchange. Otherwise, the exchange must already exist.
@@ -57,7 +57,8 @@ def prepare(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - py-a
     """Check that the queue exists. If the address has a binding, declare a missing queue and bind the queue.
 
     Raises:
-        SourceUnavailableError: The queue or the exchange does not exist. The message tells what to do.
+        SourceUnavailableError: The queue or the exchange does not exist. The error message states what the
+            operator must do.
     """
     queue, binding = address.queue, address.binding
     has_queue = _exists(connection, lambda channel: channel.queue_declare(queue, passive=True))
@@ -87,7 +88,7 @@ def prepare(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - py-a
 def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as above
     """Return the numbers of waiting messages and of consumers, and check the permission to read.
 
-    This declares nothing and takes no message.
+    This function declares nothing and receives no message.
 
     Raises:
         SourceUnavailableError: The user lacks the permission to read the queue, or the queue does not exist
@@ -107,8 +108,9 @@ def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as a
 def _check_read_permission(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - as above
     """Raise if this user lacks the permission to read the queue.
 
-    Request a consumer with an invalid priority. RabbitMQ checks the permission first. If the user has the
-    permission, RabbitMQ refuses the invalid priority. So in both cases, RabbitMQ delivers no message.
+    To find out, this function requests a consumer with an invalid priority. RabbitMQ checks the permission
+    first, and then refuses the invalid priority. So RabbitMQ delivers no message, even if the user has the
+    permission.
     """
     try:
         connection.channel().basic_consume(address.queue, arguments={"x-priority": "none"})

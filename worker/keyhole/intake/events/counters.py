@@ -7,8 +7,8 @@ import redis
 
 from keyhole.store import keys
 
-#: The name of a counter: events for which a worker scanned the object with the key `other_key`, because no
-#: object had the key `key` (see `ObjectEvent`).
+#: The name of the counter for events whose `key` belongs to no object, so that a worker scanned the object
+#: with the key `other_key` instead (see `ObjectEvent`).
 OTHER_READING = "other_reading"
 
 

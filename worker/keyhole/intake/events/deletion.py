@@ -1,16 +1,17 @@
 """Deletes the verdict of an object after an event reported that the object was deleted.
 
 Keyhole compares the sequencer of the delete event with the sequencer of the event that led to the verdict. If
-the delete is not older, Keyhole deletes the verdict. If the delete is older, or a sequencer is unknown,
-Keyhole sends one GET for a single byte to S3, and deletes the verdict only if S3 responds that the object
-does not exist. A sequencer is unknown if the object was submitted by a user, or if the storage sends no
-sequencers. A verdict that remains after its object was deleted does no harm: it contains the ETag of the
-scanned object, so it does not apply to a new object with the same key.
+the delete event is not older, Keyhole deletes the verdict. If the delete event is older, or if a sequencer is
+unknown, Keyhole sends one GET for a single byte to S3. Keyhole then deletes the verdict only if S3 responds
+that the object does not exist. A sequencer is unknown if the object was submitted by a user, or if the
+storage sends no sequencers. If a verdict remains after its object was deleted, it does no harm. The verdict
+contains the ETag of the scanned object, so nobody can mistake it for a verdict on a new object with the same
+key.
 
 A key has a verdict, or a pointer to the verdict of its current version. If the event has no version id,
-Keyhole deletes the verdict or the pointer of the key. It keeps the verdicts of all versions, because the
-versions still exist below a delete marker. If the event has a version id, Keyhole deletes only the verdict of
-this version.
+Keyhole deletes the verdict or the pointer of the key. It does not delete the verdicts of the versions,
+because a delete without a version id only adds a delete marker, and the versions still exist below the
+marker. If the event has a version id, Keyhole deletes only the verdict of this version.
 """
 
 import logging
@@ -35,7 +36,7 @@ class VerdictDeleter:
     """Deletes the verdicts of deleted objects.
 
     Args:
-        drops: Deletes recorded verdicts.
+        drops: Drops recorded verdicts from Redis.
         is_gone: Returns true if an object or a version certainly does not exist.
     """
 
@@ -76,7 +77,9 @@ def _readings(event: ObjectEvent) -> list[Name]:
 
 
 def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
-    """Whether S3 responds that an object or a version does not exist. Sends one request without retries.
+    """Return whether S3 responds that an object or a version does not exist.
+
+    Send one request without retries.
 
     `access` returns the access to S3. If the request fails for another reason, return false, because the
     object may exist.

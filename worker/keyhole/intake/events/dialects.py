@@ -14,11 +14,12 @@
 "Form" is the encoding of web forms, which S3 documents and uses: a space becomes `+`, and other special
 characters become `%` and two digits. The dialect `other` covers RustFS, StorageGRID, VAST and unknown
 senders: a sender with S3's structure probably also uses S3's encoding. If no object has the decoded key, the
-worker tries the key without decoding. Messages with another structure, another major version of events than
-2, or an `eventSource` that does not end in `:s3` become dead letters.
+worker tries the key without decoding. If a message has another structure, a major version other than 2 or an
+unknown source, Keyhole does not understand the message, and it becomes a dead letter.
 
-If an event leads to no action (for example, because tags changed), Keyhole reads only its dialect and name.
-R2 and IBM also have an S3 API to the same buckets and keys, through which Keyhole scans the objects.
+If an event leads to no action (for example, an event that reports changed tags), Keyhole reads only the
+event's dialect and name. R2 and IBM also offer an S3 API for the same buckets and keys. Keyhole scans the
+objects through this API.
 
 Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documentation
 and source code of MinIO, RustFS and Ceph; messages from moto and Ceph 16.2; Cloudflare, R2, "Event
@@ -52,8 +53,8 @@ _NAME: Final = re.compile(r"(?:s3:)?([A-Za-z0-9:*]{1,100})")
 _PLAIN: Final = re.compile(r"[ -~]{1,128}")
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,128}")
-#: S3's sequencers have 18 hexadecimal digits now, of which the first two are zeros. Keyhole pads them with
-#: zeros on the right to _AWS_DIGITS. Ceph's sequencers always have _CEPH_DIGITS digits.
+#: Keyhole pads S3's sequencers to _AWS_DIGITS hexadecimal digits. (S3 sends 18 digits, of which the first two
+#: are zeros.) Ceph's sequencers always have _CEPH_DIGITS.
 _AWS_DIGITS: Final = 32
 _CEPH_DIGITS: Final = 16
 
@@ -289,7 +290,10 @@ def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectE
 
 
 def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
-    """Return the key, and the key in the other encoding, to be tried if no object has the first key."""
+    """Return the key as the dialect encodes it.
+
+    If the other encoding gives a different valid key, return that key, too.
+    """
     try:
         decoded = unquote_plus(written, errors="strict")
     except UnicodeDecodeError:
@@ -330,7 +334,10 @@ def _size(value: object) -> int | None:
 
 
 def _sequencer(value: object, dialect: Dialect) -> str | None:
-    """Return the sequencer as a number in hexadecimal. Later events of the same key have greater numbers."""
+    """Return the sequencer without leading zeros.
+
+    If two events have the same key, the later event has the greater sequencer.
+    """
     if not isinstance(value, str) or not _SEQUENCER.fullmatch(value):
         return None
     digits = value.lower()

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventKind(StrEnum):
-    """The kind of an event. It determines what Keyhole does."""
+    """The kind of an event, which determines what Keyhole does."""
 
     #: The object is new or was replaced. Keyhole scans it.
     CREATED = "created"
@@ -21,10 +21,10 @@ class EventKind(StrEnum):
 class ObjectEvent(BaseModel):
     """One event. `size` is in bytes. If the message lacks a field, the field is `None`.
 
-    If the senders of the dialect URL-encode keys, `key` is the decoded key, and `other_key` the key without
-    decoding. For other dialects, it is the other way round. `other_key` is `None` if it would be equal to
-    `key`. If no object has the key `key`, the sender may have changed its encoding, so Keyhole tries
-    `other_key`.
+    If the senders of the dialect URL-encode keys, `key` is the decoded key, and `other_key` is the key as it
+    is in the message. In all other dialects, `key` is the key as it is in the message, and `other_key` is the
+    decoded key. `other_key` is `None` if it would be equal to `key`. If no object has the key `key`, the
+    sender may encode keys in another way than Keyhole expects, so Keyhole tries `other_key`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,8 +40,9 @@ class ObjectEvent(BaseModel):
     version_id: str | None = None
     etag: str | None = None
     size: int | None = None
-    #: A hexadecimal number without leading zeros. A later event of the same key has a greater number.
+    #: The sequencer, a hexadecimal number without leading zeros. If two events have the same key, the later
+    #: event has the greater sequencer.
     sequencer: str | None = None
-    #: The time of the event, copied from the message. It is only used to distinguish events without a
-    #: sequencer.
+    #: The time of the event, copied from the message. Keyhole uses the time only to distinguish events that
+    #: have no sequencer.
     time: str | None = None

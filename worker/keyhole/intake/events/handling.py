@@ -4,18 +4,19 @@
                       ├──► removed ──► its verdict is deleted
                       └──► ignored ──► counted
 
-- The listener can acknowledge a message when the broker has all jobs of the message. If a step fails before
-  that, the listener acknowledges no message of the batch and later receives all of them again. The new jobs
-  then have the same ids as before, so the ledger, which records all jobs, recognises them. There is one
-  exception: a job for an event without version, ETag and sequencer gets a random id, so its object can be
-  scanned twice.
-- A job is not new if it is done. It is also not new if it was published within the last `window_seconds`,
-  because it may still be in the queue.
+- The listener can acknowledge a message when the broker has received all jobs of the message. If a step fails
+  earlier, the listener acknowledges no message of the batch, and later receives all messages of the batch
+  again. The jobs that are created then have the same ids as before, so the ledger, which records all jobs,
+  recognises them. There is one exception: a job for an event without version, ETag and sequencer gets a
+  random id, so its object can be scanned twice.
+- A job is not new if it is done. A job is also not new if it was published within the last `window_seconds`,
+  because the job may still be in the queue.
 - If Keyhole does not understand one record of a message, it treats the whole message as not understood and
-  scans none of its objects. The message returns to the queue until it has been received `dead_after` times.
-  Then it becomes a dead letter.
-- A message with an event of a bucket that is not allowed becomes a dead letter at once, but its other events
-  are handled. Events of buckets that the selection excludes are skipped without a dead letter.
+  scans none of its objects. Each time, the listener returns the message to the queue. When the message has
+  been received `dead_after` times, it becomes a dead letter.
+- If an event of a message is about a bucket that is not allowed, the message becomes a dead letter at once.
+  The other events of this message are handled. Events of buckets that the selection excludes are skipped
+  without a dead letter.
 """
 
 import logging
@@ -67,7 +68,8 @@ class Rules:
         buckets: The buckets that Keyhole is allowed to access.
         ruleset: The `ruleset` of new reports: the version of Keyhole's rules, and the policy's name.
         dead_after: The number of receives after which a message that is not understood becomes a dead letter.
-        window_seconds: For this many seconds after its publication, a job is assumed to be in the queue.
+        window_seconds: The number of seconds after its publication for which a job is assumed to be in the
+            queue.
     """
 
     selection: Selection
@@ -79,7 +81,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """The result for a batch: the messages to acknowledge, the messages to give back, and counts by name."""
+    """The result for a batch of messages.
+
+    The listener must acknowledge the messages in `taken`, and give back the messages in `back`. `counts`
+    contains counts by name.
+    """
 
     taken: Sequence[Message]
     back: Sequence[Message]
@@ -173,7 +179,7 @@ class Handler:
         return counts
 
     def _not_allowed(self, read: Sequence[_Read]) -> str | None:
-        """Return why the message with these events must become a dead letter; otherwise `None`."""
+        """Return the reason why the message must become a dead letter; `None` if there is no reason."""
         for event, _ in read:
             if not self._may_touch(event) and self._rules.selection.matches_bucket(str(event.bucket)):
                 return str(BucketNotAllowedError(str(event.bucket)))
@@ -239,8 +245,8 @@ class Handler:
         entries = [Entry(job.id, (job,), EVENTS) for job in jobs if job.id not in on_their_way]
         published = 0
         for start in range(0, len(entries), CHUNK):
-            # Entries that an earlier call recorded are published, too, because that call may have crashed
-            # before it published them.
+            # Also publish entries that an earlier call recorded, because that call may have crashed before it
+            # published the entries.
             not_done = self._ledger.record_many(entries[start : start + CHUNK])
             self._publisher.publish(not_done)
             self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)

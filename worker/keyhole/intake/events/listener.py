@@ -1,10 +1,10 @@
-"""The listener receives messages, passes them to the handler, and acknowledges them or gives them back.
+"""The listener: receives messages, passes them to the handler, and acknowledges them or gives them back.
 
 If the queue, Redis or the broker does not respond, the listener acknowledges no message and returns the
 received messages to the queue. It tries again after growing pauses, until the service responds. If the
 listener cannot write its counters to Redis, it keeps them in memory and receives no further messages until it
-has written them. So it does not receive messages again and again during an outage of Redis, and their receive
-counts do not grow.
+has written them. Otherwise, during an outage of Redis, it would receive the same messages again and again,
+and increase their receive counts.
 """
 
 import logging
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 #: The most messages in one receive, which is SQS's limit.
 BATCH: Final = 10
-#: Seconds to wait for a message. A listener that must stop does so within this time. SQS charges for every
-#: receive; at this interval, that is less than two cents per day.
+#: Seconds to wait for a message. If a listener must stop, it stops after at most this time. SQS charges for
+#: every receive. With one receive per interval, this costs less than two cents per day.
 WAIT_SECONDS: Final = 2.0
 #: Seconds to wait with `until_empty`. SQS searches all of its servers only if the request has a wait time.
 #: Without a wait time, a response can be empty although the queue has messages.
@@ -71,7 +71,9 @@ class Listener:
     def run(
         self, stop: threading.Event, on_poll: Callable[[Poll], None], *, until_empty: bool = False
     ) -> None:
-        """Listen until `stop` is set; then finish the current batch, and give back later messages.
+        """Listen until `stop` is set.
+
+        Then finish the current batch, and give back all messages that arrive later.
 
         Args:
             stop: Set it to stop the listener.

@@ -1,8 +1,8 @@
 """Maps the names of events to their kinds.
 
-Events whose names are not listed here are ignored: storages report many other events, such as reads and
-changed ACLs. MinIO and RustFS report changed tags as `ObjectCreated:PutTagging`. Keyhole must ignore these
-events, or else it would scan an object again whenever it writes the object's tags.
+If the name of an event is not in this module, Keyhole ignores the event. Storages report many such events,
+for example reads and changed ACLs. MinIO and RustFS report changed tags as `ObjectCreated:PutTagging`.
+Keyhole must ignore these events, or else it would scan an object again whenever it writes the object's tags.
 
 Sources: "Supported event types for SQS, SNS, and Lambda" and "Using EventBridge" in S3's user guide; the
 lists of names in the source code of MinIO (`internal/event/name.go`) and Ceph (`rgw_notify_event_type.cc`);
@@ -34,8 +34,8 @@ KINDS: Final = {
     "objectlifecycle:expiration:current": EventKind.REMOVED,
     "objectlifecycle:expiration:noncurrent": EventKind.REMOVED,
 }
-#: The names of events that report a DELETE which added a delete marker, or may have added one. An object with
-#: a delete marker has no current version, but all its versions still exist.
+#: The names of events that report a DELETE, if the DELETE added a delete marker or may have added a delete
+#: marker. An object with a delete marker has no current version, but all its versions still exist.
 MARKERS: Final = {
     "objectremoved:deletemarkercreated",
     "objectsynced:deletionmarkercreated",
@@ -74,6 +74,6 @@ def kind_of(name: str) -> EventKind:
 def puts_marker(name: str) -> bool:
     """Whether the event reports a delete marker, which means that no version was deleted.
 
-    The version id in such an event is that of the delete marker or of the version below it.
+    The version id in such an event identifies the delete marker, or the version below the delete marker.
     """
     return name.lower() in MARKERS

@@ -15,9 +15,9 @@
 | `s3://bucket/key` | a job in Keyhole's own format, with or without JSON's quotes |
 
 Other messages are not understood. If `unsupported` recognises the sender, the error names the sender. An
-empty list of records results in no events. If one record of a message is not understood, no object of the
-message is scanned, and the dead letter contains the whole message. So when a user retries the letter later,
-no object is scanned twice.
+empty list of records results in no events. If Keyhole does not understand one record of a message, it scans
+no object of the message, and the dead letter contains the whole message. So if a user retries the letter
+later, no object is scanned a second time.
 
 `keyhole.intake.events.dialects` parses the fields of each dialect.
 """  # noqa: E501 - the rows of the table are one line each
@@ -83,16 +83,17 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
     - bucket and key
     - the version id; or, without a version id, the ETag and the sequencer (or the event's time, if it has no
-      sequencer). The ETag would not be enough: an attacker can create two objects with the same MD5, and
-      copying an object onto itself keeps the ETag although the metadata change.
+      sequencer). The ETag would not be enough, for two reasons: an attacker can create two objects with the
+      same MD5, and if somebody copies an object onto itself, the ETag stays the same although the metadata
+      change.
     - the ruleset
     - whether the object was restored, because a scan before the restoration could not read it
 
     If an event has neither a version id nor an ETag nor a sequencer, its job gets a random id.
 
-    In an event, the version id `null` means that the object has no version, so the job has no version id.
-    Only in Keyhole's own format, the job keeps the version id `null`, because the user requested this
-    version.
+    In an event from a storage, the version id `null` means that the object has no version, so the job gets no
+    version id. In Keyhole's own format, the user requests the version `null`, so the job gets this version
+    id.
 
     Args:
         event: An event of the kind `CREATED` or `RESTORED`.
@@ -151,7 +152,7 @@ def _from_object(message: Mapping[str, object], envelopes: int) -> list[ObjectEv
 
 
 def _one(message: Mapping[str, object]) -> ObjectEvent:
-    """The event in a message without records and without an envelope."""
+    """Return the event of a message that has neither records nor an envelope."""
     if "detail-type" in message:
         return from_eventbridge(message)
     if "Event" in message:
@@ -201,7 +202,7 @@ def _pushed(entry: object) -> object:
 
 
 def _enclosed(message: Mapping[str, object], envelopes: int) -> str:
-    """The message inside SNS's envelope."""
+    """Return the message that SNS's envelope contains."""
     kind, enclosed = message["Type"], message.get("Message")
     if kind == "SubscriptionConfirmation":
         topic = shown(message.get("TopicArn"))

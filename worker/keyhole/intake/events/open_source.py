@@ -73,13 +73,13 @@ def open_source(
         listener_id: The listener's name, which the broker or Redis shows to administrators.
         region: The region of an SQS queue, if its URL does not contain the region. By default, boto3
             determines it.
-        endpoint_url: A server other than AWS, for an SQS queue that is identified by its name.
-        answer_seconds: The longest wait for a connection or a response, in seconds. If set, nothing is
-            retried.
+        endpoint_url: The URL of a server other than AWS, if the SQS queue is identified by its name.
+        answer_seconds: The longest wait for a connection or a response, in seconds. If it is set, the source
+            does not repeat failed requests.
 
     Raises:
-        ValueError: The URL does not describe a queue. The message contains a correct example. It contains no
-            part of the given URL, which may have a password in an unexpected place.
+        ValueError: The URL does not describe a queue. The error message contains a correct example. It
+            contains no part of the URL, because the URL may contain a password in an unexpected place.
     """
     scheme = url.partition("://")[0].lower()
     if scheme in _SQS_SCHEMES:

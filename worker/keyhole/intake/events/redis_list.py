@@ -10,18 +10,19 @@ if a listener dies:
                                    back, or has no heartbeat
 
 - A listener gives a message back to the right end of the queue, after all other messages. So a message that
-  fails again and again does not block the others.
+  fails again and again does not block other messages.
 - Each listener has a heartbeat: a key that expires. Each `receive` renews the heartbeat of its listener, and
   moves the messages of all listeners without a heartbeat back to the queue. So if a listener handles a batch
-  for longer than `LEASE_SECONDS`, other listeners get its messages, like after SQS's visibility timeout.
+  for longer than `LEASE_SECONDS`, other listeners receive the messages of this batch, too, as they would
+  after SQS's visibility timeout.
 - If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So in
   each request, the listener states how many messages it has received and neither acknowledged nor given back.
-  If its list in Redis has more messages, Redis returns the whole list.
+  If the listener's list in Redis contains more messages than this, Redis returns the whole list.
 - Redis lists do not count how often a message was received. If Keyhole does not understand a message, it
   counts the receives itself (`dead_letters`).
 
-What it can't do: a listener cannot distinguish two messages with the same bytes. The list must be on a single
-server with Redis 6.2 or later, or Valkey, and with `maxmemory-policy noeviction`. Redis Cluster is not
+Known limits: a listener cannot distinguish two messages with the same bytes. The list must be on a single
+server, which must run Valkey or Redis 6.2 or later, with `maxmemory-policy noeviction`. Redis Cluster is not
 supported.
 
 MinIO's other format, `namespace`, writes a hash with the latest event of each object. Keyhole cannot listen
@@ -48,8 +49,8 @@ _log = logging.getLogger(__name__)
 #: A listener's heartbeat expires after this many seconds.
 LEASE_SECONDS: Final = 60
 #: The longest and the shortest time, in seconds, for which a command blocks. The longest time is much shorter
-#: than LEASE_SECONDS, and the listener sends a heartbeat before each blocking command, so the heartbeat does
-#: not expire meanwhile.
+#: than LEASE_SECONDS, and the listener sends a heartbeat before each blocking command. So the heartbeat does
+#: not expire while a command blocks.
 _LONGEST_BLOCK_SECONDS: Final = 10.0
 _SHORTEST_BLOCK_SECONDS: Final = 0.01
 #: The script takes no further messages after this many bytes, to limit the size of a response.
@@ -127,8 +128,8 @@ class RedisListSource:
         client: A client from `keyhole.store.connection.connect`. `close` closes this client.
         key: The key of the list.
         name: The name of the list in error messages.
-        listener_id: The listener's name in Redis. Two listeners with the same name do not conflict, because
-            their ids also have a random part.
+        listener_id: The listener's name in Redis. Two listeners can have the same name, because their ids
+            also contain a random part.
     """
 
     def __init__(self, client: redis.Redis, key: str, *, name: str, listener_id: str) -> None:

@@ -13,7 +13,7 @@ class Message:
 
     Args:
         body: The bytes of the message.
-        receipt: An opaque value with which the source acknowledges the message.
+        receipt: An opaque value that the source needs to acknowledge the message.
         receives: The number of deliveries of the message, including this one; at least 1. Some queues count
             only some of the deliveries, or none.
     """

@@ -1,8 +1,9 @@
 """Receives messages from an SQS queue, to which S3 publishes, directly or through SNS or EventBridge.
 
-- A receive is a long poll for up to 10 messages. A larger batch takes several calls.
+- Each call is a long poll that returns up to 10 messages. If the caller wants more messages, the source makes
+  several calls.
 - SQS hides a received message for the queue's visibility timeout, which is 30 s by default, and then delivers
-  it again. So the listener must acknowledge messages within that time.
+  it again. So the listener must acknowledge messages within the visibility timeout.
 - To give a message back, Keyhole sets its visibility timeout to zero. If the queue has a redrive policy,
   every receive counts towards the policy's limit.
 - When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Keyhole
@@ -14,7 +15,7 @@ Only one thread can use a source, so several threads need several sources. Creat
 because processes must not share a boto3 client.
 
 A source needs the permissions sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility. If the
-address has only the queue's name, it also needs sqs:GetQueueUrl.
+address is only the queue's name, the source also needs sqs:GetQueueUrl.
 """
 
 import time
@@ -42,7 +43,7 @@ _CONNECT_SECONDS: Final = 5
 _CALL_ATTEMPTS: Final = 3
 _BATCH_ATTEMPTS: Final = 4
 _BATCH_SECONDS: Final = 10.0
-#: The region in signatures for servers other than AWS, which ignore the region.
+#: The region in the signatures of requests to servers other than AWS. These servers ignore the region.
 _REGION_ELSEWHERE: Final = "us-east-1"
 
 _ADVICE: Final = {
@@ -53,8 +54,8 @@ _ADVICE: Final = {
         "sqs:ChangeMessageVisibility and sqs:GetQueueUrl"
     ),
 }
-#: The errors that boto3 raises, except the error for a refusal by the server (`ClientError`). For invalid
-#: credentials or configurations, boto3 raises Python's built-in errors.
+#: The errors that boto3 raises, except `ClientError`, which it raises if the server refuses a request. For
+#: invalid credentials or configurations, boto3 raises Python's built-in errors.
 _FAILURES: Final = (
     BotoCoreError,
     HTTPClientError,
@@ -91,8 +92,8 @@ class _PartlyFailedError(Exception):
 class SqsSource:
     """A `source.MessageSource` for one queue. It connects at the first `receive`.
 
-    `answer_seconds` replaces the timeouts for a response and for connecting, also for long polls, and turns
-    off retries of calls.
+    `answer_seconds` replaces the timeouts for connecting and for all responses, including those of long
+    polls. If it is set, the source does not repeat failed calls.
     """
 
     def __init__(self, address: SqsQueue, *, answer_seconds: float | None = None) -> None:

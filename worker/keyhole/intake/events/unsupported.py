@@ -1,8 +1,9 @@
 """Recognises notifications from storages that Keyhole does not support, so that dead letters name the sender.
 
 The notifications of the senders in the table do not have S3's structure. Some of these storages have an S3
-API, but their notifications do not match it: versions have other names, or the message does not contain the
-kind of the event. Rows marked "from memory" were written without the vendor's page at hand.
+API, but Keyhole could not use their notifications with it, because the versions have other names than in the
+API, or because the message does not state the kind of the event. The rows with "from memory" were not
+compared with the vendor's page.
 
 | sender | message | source |
 |---|---|---|
