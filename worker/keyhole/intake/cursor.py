@@ -1,6 +1,6 @@
 """Cursors: a cursor is a short text that states where a listing continues.
 
-A process that has the cursor can continue another process's listing, even days later.
+Another process can use the cursor to continue the listing, even days later.
 """
 
 from hashlib import blake2b
@@ -12,7 +12,7 @@ from keyhole.intake.errors import ListingError
 
 
 class Cursor(BaseModel):
-    """A place in a listing. The subclass of each lister adds the fields that the lister needs."""
+    """A place in a listing. For each lister, a subclass adds the fields that the lister needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -34,11 +34,11 @@ class Cursor(BaseModel):
 
 
 class LoopDetectingCursor(Cursor):
-    """A cursor whose place is a token or marker of the server. It detects servers that list in a loop.
+    """A cursor that contains a token or marker of the server, and that detects servers which list in a loop.
 
-    The cursor stores a hash of one earlier place. It replaces this hash with the hash of the current place
-    after 1 step, then after 2, 4, 8 steps and so on (Brent's algorithm). In a loop of any length, the server
-    sooner or later returns to the place with the stored hash.
+    The cursor stores a hash of one earlier place. After 1 step, and then after 2, 4, 8 steps and so on, it
+    replaces this hash with the hash of the current place (Brent's algorithm). If the server lists in a loop,
+    the server sooner or later returns to the place with the stored hash, even if the loop is long.
     """
 
     seen: str = ""

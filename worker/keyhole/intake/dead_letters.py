@@ -1,4 +1,4 @@
-"""Dead letters: failed messages, jobs, tags and events. They are stored until a user retries or drops them.
+"""Dead letters: failed messages, jobs, tags and events, which are stored until a user retries or drops them.
 
     a message ──► not understood, N times ──┐
                                             ├──► a letter ──► retried: deleted when its jobs are published
@@ -8,21 +8,24 @@
 
 A ledger entry records one or more scan jobs until their verdicts are written (`keyhole.jobs.ledger`).
 
-The id of a letter is a hash of the message, or of the jobs' objects and queue. So if the same message or the
-same jobs fail again, Keyhole increments the failure count of the existing letter. Letters do not expire. A
-message body is stored in full, unless it is longer than `LONGEST_BODY`.
+The id of a letter is a hash of the message, or of the objects and the queue of the jobs. If the same message
+or the same jobs fail again, the letter has the same id, so Keyhole only increments the failure count of the
+existing letter. Letters do not expire. A message body is stored in full, unless it is longer than
+`LONGEST_BODY`.
 
 A listener acknowledges messages only after their letters are on the disk of the Redis server (`add_durably`).
 Two kinds of callers do not wait for the disk (`add`):
 
-- A caller that gives up a ledger entry or tags first writes the letter, and then removes the entry or the
-  tags from the same Redis. If Redis crashes and loses the letter, it also loses the later removal, so the
-  work is still recorded.
-- A worker that refuses a message from the broker writes the letter on its event loop, which must not block.
+- If a caller gives up a ledger entry or tags, it first writes the letter, and then removes the entry or the
+  tags from the same Redis. If Redis crashes and loses the letter, Redis also loses the later removal, so the
+  ledger entry or the tags are still recorded.
+- If a worker refuses a message from the broker, it writes the letter in its event loop, which must not wait
+  for the disk.
 
-What it can't do: dead letters are only as durable as their Redis, and they use its memory. When a worker
-refuses a message, RabbitMQ can delete the message up to two seconds before the letter is on disk, so a crash
-in between loses the message. A client that can write to the queue can fill Redis with letters.
+Known limits: dead letters are lost if Redis loses its data, and they use Redis's memory. If a worker refuses
+a message, RabbitMQ can delete the message up to two seconds before the letter is on disk. If Redis crashes
+within these two seconds, the message is lost. A client that can write to the queue can fill Redis with
+letters.
 """
 
 import json
@@ -50,10 +53,10 @@ from keyhole.store.durability import Durability
 #: stored, so that a user can identify the sender.
 LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
-#: Longer reasons are cut to this number of characters.
+#: The maximum length of a reason, in characters. A longer reason is cut off.
 LONGEST_REASON: Final = 1000
-#: For each message that Keyhole does not understand, Redis counts the receives. The count expires this many
-#: seconds after the last receive.
+#: For each message that Keyhole does not understand, Redis stores how often the message was received. This
+#: count expires this many seconds after the last receive.
 RECEIVES_SECONDS: Final = 86_400
 #: The size of a letter's id, 128 bits. Among a billion letters, two have the same id with probability 1e-21.
 _ID_BYTES: Final = 16
@@ -74,7 +77,7 @@ class LetterKind(StrEnum):
     REFUSED = "refused"
     #: Tags that could not be written to an object, as JSON (`keyhole.results.tags.TagDebt`).
     TAGS = "tags"
-    #: An event that could not be sent to a sink. The source is the sink, and the body is the event.
+    #: An event that could not be sent to a sink. The letter's source is the sink, and its body is the event.
     EVENT = "event"
 
 
@@ -105,7 +108,7 @@ class Dead(NamedTuple):
     def entry(cls, entry: Entry, reason: str) -> Self:
         """The letter for a ledger entry that Keyhole gave up.
 
-        Entries with the same objects and the same queue have the same letter.
+        Entries that have the same objects and the same queue share one letter.
         """
         objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
@@ -158,7 +161,7 @@ class DeadLetter(BaseModel):
 def with_new_ids(entry: Entry) -> Entry:
     """Return an entry for the same objects with new ids.
 
-    Redis can still contain completion markers, counts and verdicts with the old ids. If the new entry had the
+    Redis may still contain completion markers, counts and verdicts with the old ids. If the new entry had the
     old ids, Keyhole could wrongly conclude that its jobs are done. The new entry does not belong to an audit,
     because the audit has already counted the old entry.
     """
@@ -176,7 +179,7 @@ class DeadLetters:
         self._drop_unchanged = client.register_script(DROP_UNCHANGED)
 
     def add(self, dead: Dead) -> None:
-        """Store a letter; if it exists already, add to its number of failures.
+        """Store a letter. If it already exists, add to its number of failures.
 
         If the response of Redis is lost, the client sends the command again, and the failures are counted
         twice.
@@ -189,8 +192,8 @@ class DeadLetters:
         If the server does not support `WAITAOF`, this method does not wait (see `durability`).
 
         Raises:
-            NotDurableError: The disk is too slow. The letters are in the server's memory, and a crash can
-                lose them.
+            NotDurableError: The server's disk is too slow. The letters are in the server's memory, and are
+                lost if the server crashes now.
         """
         if not letters:
             return
@@ -270,10 +273,10 @@ class DeadLetters:
             return int(pipe.execute()[0])
 
     def drop_unchanged(self, letter: DeadLetter) -> bool:
-        """Drop a letter after a retry of its message, jobs or tags, and return true.
+        """Drop a letter after its message, jobs or tags were retried, and return true.
 
-        If the letter's failure count has changed since the caller read it, the retry has already failed: then
-        keep the letter, and return false.
+        If the letter's failure count has changed since the caller read the letter, the retry has already
+        failed. In this case, keep the letter, and return false.
         """
         return bool(
             self._drop_unchanged(

@@ -1,4 +1,4 @@
-"""A LIST request to S3. It is retried after a transient error.
+"""Sends LIST requests to S3, and repeats them after a transient error.
 
 If the server refuses the optional attribute `RestoreStatus`, the request is sent again without it. The S3
 client itself does not retry (`sources/s3_client.py`), so this module can count every request.
@@ -18,8 +18,8 @@ from keyhole.sources.s3_refusal import explain
 
 #: The parameter that requests `RestoreStatus`, which states whether an archived object has a restored copy.
 ATTRIBUTES: Final = {"OptionalObjectAttributes": ["RestoreStatus"]}
-#: The HTTP status codes with which servers refuse the attribute. S3 introduced the attribute in 2023, and
-#: some other servers do not support it.
+#: The HTTP status codes of servers that refuse the attribute. S3 introduced the attribute in 2023, and some
+#: other servers do not support it.
 REFUSALS: Final = {400, 501}
 
 
@@ -51,8 +51,8 @@ class ListRequest:
         except (ClientError, BotoCoreError, HTTPClientError, ResponseParserError, ValueError) as error:
             raise explain(error) from error
         except RuntimeError as error:
-            # botocore raises a RuntimeError if a date is impossible, and Python if the XML has too many
-            # levels.
+            # botocore raises a RuntimeError if a date is impossible. Python raises a RuntimeError if the XML
+            # has too many levels.
             raise TransientError(Reason.SERVER_ERROR, f"the server's response is invalid: {error}") from error
 
     def _without_what_is_refused(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - as above

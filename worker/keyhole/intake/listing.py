@@ -1,4 +1,4 @@
-"""Lists the objects of a bucket page by page. Each page comes with a cursor, at which the next page begins.
+"""Lists the objects of a bucket page by page. Each page has a cursor that states where the next page begins.
 
 A page is the result of one LIST of up to 1,000 keys. If the server lists keys in the order of their UTF-8
 bytes, the cursor is the last key of the page, so the cursor never becomes invalid. Keyhole does not trust the
@@ -6,9 +6,9 @@ server: the listing fails if keys are out of order or outside the prefix, or if 
 that it has listed before. Without these checks, a listing might never end.
 
 From the API reference of S3: `StartAfter` need not be an existing key; directory buckets support neither
-`StartAfter` nor a defined order; the versions of a key come newest first. The marker for the next page of
-versions is the last entry of the current page on S3, but the first entry of the next page on Ceph. Each
-server continues correctly from its own marker, so Keyhole sends this marker back.
+`StartAfter` nor a defined order; the versions of a key come newest first. The markers for the next page of
+versions differ: S3's marker is the last entry of the current page, and Ceph's marker is the first entry of
+the next page. Each server continues correctly from its own marker, so Keyhole sends this marker back.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
 
 #: The storage classes whose objects must be restored before they can be read. Intelligent-Tiering also has
 #: archive tiers, but a listing does not show the tier. So Keyhole tries to read every object in
-#: Intelligent-Tiering. If the object is archived, this costs a GET.
+#: Intelligent-Tiering. If the object is archived, the attempt costs one GET.
 ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -78,7 +78,7 @@ class Page(NamedTuple):
 class Lister(Protocol):
     """Lists the objects of an audit."""
 
-    #: Whether the keys of all pages together are in the order of their UTF-8 bytes.
+    #: Whether the lister lists the keys in the order of their UTF-8 bytes, from the first page to the last.
     ordered: bool
 
     def page(self, cursor: str | None) -> Page:
@@ -127,7 +127,7 @@ def quoted(etag: str | None) -> str | None:
 
 
 class _S3Lister:
-    """The common base class of the listers.
+    """The base class of the listers that send LIST requests to S3.
 
     Args:
         client: A boto3 client without retries.
@@ -149,8 +149,8 @@ class _S3Lister:
             "Bucket": self._bucket,
             "Prefix": self._prefix,
             "MaxKeys": self._page_size,
-            # Request URL-encoded keys, because XML cannot represent every key. botocore does not decode them
-            # if the caller sets this parameter, so `_key` does.
+            # Request URL-encoded keys, because XML cannot represent every key. If the caller sets this
+            # parameter, botocore does not decode the keys, so `_key` decodes them.
             "EncodingType": "url",
         }
 
@@ -209,8 +209,8 @@ class _AtVersion(LoopDetectingCursor):
 class VersionLister(_S3Lister):
     """Lists the versions of all objects of a general purpose bucket. The versions of a key are consecutive.
 
-    Delete markers are skipped. S3 counts them towards the size of a page, so a page can contain few versions
-    or none.
+    Delete markers are skipped. S3 counts delete markers towards the size of a page, so a page may contain few
+    versions, or none.
     """
 
     ordered = True
@@ -290,9 +290,9 @@ def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response
     """The key at which the next page of versions begins. It is the last listed key or a later key.
 
     Ceph 16 URL-encodes all keys in its response except `NextKeyMarker`. So Keyhole does not know whether a
-    server's marker is URL-encoded, and considers both the marker itself and the decoded marker. The next page
-    cannot begin before the last listed key. If both candidates are possible, Keyhole uses the smaller one:
-    the true marker is the same or later, so no key is skipped.
+    server's marker is URL-encoded. There are two candidates for the true marker: the marker itself, and the
+    decoded marker. The next page cannot begin before the last listed key. If both candidates are possible,
+    Keyhole uses the smaller one. The true marker is then this one or a later one, so no key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]
@@ -302,7 +302,10 @@ def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response
 
 
 def _key(answer: Any, stated: str) -> str:  # noqa: ANN401 - as above
-    """A key, URL-decoded if the response states that keys are encoded. An encoded space is `+` or `%20`."""
+    """Return a key.
+
+    If the response states that its keys are URL-encoded, decode the key; an encoded space is `+` or `%20`.
+    """
     if answer.get("EncodingType") != "url":
         return stated
     try:

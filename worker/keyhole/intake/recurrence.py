@@ -1,7 +1,8 @@
 """Parses crontabs and intervals. All times are in UTC.
 
-A crontab has the syntax of Celery's parser. Unlike in cron, a range can wrap around (`22-2`). Celery accepts
-some texts that users probably do not mean, and Keyhole refuses these texts:
+A crontab has the syntax of Celery's parser. Unlike in cron, the end of a range can be smaller than its
+beginning (`22-2`). Keyhole refuses four kinds of crontabs that Celery accepts, because users probably do not
+mean what Celery would do:
 
 - the name of a day in the field of the minutes
 - a step so large that only the first value of the field matches
@@ -18,8 +19,8 @@ from typing import Final, cast
 
 from celery import schedules
 
-#: The shortest and longest interval, in seconds. A crontab also recurs at most once a minute. An interval of
-#: more than a year is probably a mistake.
+#: The shortest and longest interval, in seconds. A crontab also starts at most one run per minute. An
+#: interval of more than a year is probably a mistake.
 SHORTEST_SECONDS: Final = 60
 LONGEST_SECONDS: Final = 366 * 86_400
 #: An error message quotes at most this many characters of the text.
@@ -124,7 +125,7 @@ def parse_crontab(text: str) -> Crontab:
     """Parse a crontab with five fields.
 
     Raises:
-        ValueError: The text is not a valid crontab. The message tells what to write.
+        ValueError: The text is not a valid crontab. The message states what to write.
     """
     fields = text.lower().split()
     if len(fields) != len(_FIELDS):
@@ -151,7 +152,7 @@ def parse_interval(text: str) -> Interval:
     """Parse an interval of at least one minute, such as `90s`, `15m`, `6h` or `1d`.
 
     Raises:
-        ValueError: The text is not a valid interval. The message tells what to write.
+        ValueError: The text is not a valid interval. The message states what to write.
     """
     if _INTERVAL.fullmatch(text) is None:
         raise ValueError(

@@ -1,7 +1,8 @@
 """Refused messages: messages from the broker that no Celery task of this version can process.
 
 A refused message becomes a dead letter, which includes its headers. So `keyhole dead retry` can put the
-message back into its queue, for example after an upgrade to a version that can process it.
+message back into its queue, for example after the operator has upgraded Keyhole to a version that can process
+the message.
 """
 
 import json
@@ -20,12 +21,13 @@ LONGEST_MESSAGE: Final = 16 * 1024**2
 class Refused(NamedTuple):
     """A message that no task can process.
 
-    `headers` and `properties` are those of AMQP, as kombu represents them.
+    `headers` and `properties` are the headers and properties of the AMQP message, in the form in which kombu
+    represents them.
     """
 
     queue: str
     body: bytes
-    headers: Mapping[str, Any]  # the sender can use all types of values
+    headers: Mapping[str, Any]  # the values may have any type
     properties: Mapping[str, Any]  # as above
 
     def letter(self, reason: str) -> Dead:

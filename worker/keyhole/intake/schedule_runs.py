@@ -1,9 +1,9 @@
-"""The last audit of each schedule, stored in Redis. A schedule starts no audit while its last audit runs.
+"""Stores the last audit of each schedule in Redis. A schedule starts no audit while its last audit runs.
 
-Each due time has an id, which is also the id of the audit that it starts. If a worker receives the task for
-the same due time twice, because of a second delivery or because of two schedulers, the second task has no
-effect. One Lua script checks the last audit and creates the new audit, so two workers cannot both create an
-audit.
+Each due time has an id, which is also the id of the audit that it starts. If two tasks arrive for the same
+due time, the second task has no effect. This happens if the broker delivers a task twice, or if two
+schedulers are running. One Lua script checks the last audit and creates the new audit, so two workers cannot
+both create an audit.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import LONGEST_SECONDS
 from keyhole.store import keys
 
-#: Seconds for which Redis stores which audit of a schedule was the last. This is longer than the longest time
-#: between two runs.
+#: The number of seconds after which the record of a schedule's last audit expires. It is longer than the
+#: longest time between two runs.
 KEPT_SECONDS: Final = LONGEST_SECONDS + 31 * 86_400
 
 _BEGIN: Final = f"""
@@ -69,8 +69,8 @@ class ScheduleRuns:
         """Create the audit of a schedule that is due, unless the schedule's last audit is running or paused.
 
         Returns:
-            True if an audit with this id exists now, even if an earlier call created it; false if the run was
-            skipped.
+            Return true if an audit with this id exists now, even if an earlier call created it. Return false
+            if the run was skipped.
         """
         begun = self._begin(
             keys=[keys.schedule(name), keys.audit(audit_id), keys.AUDITS],

@@ -13,8 +13,8 @@
     suffix = [".qcow2", ".vmdk"]
     sample = "1%"
 
-A schedule has the same options as the command `keyhole audit`. Times are in UTC, because in a local time
-zone, an hour can be missing or occur twice on the days when the clock changes.
+A schedule has the same options as the command `keyhole audit`. Times are in UTC. In a local time zone, when
+the clock changes, one hour of the day is missing or occurs twice.
 """
 
 from collections.abc import Mapping
@@ -125,7 +125,7 @@ class Schedule(BaseModel):
 
     @property
     def when(self) -> Crontab | Interval:
-        """The times at which the schedule starts an audit."""
+        """The crontab or the interval that states when the schedule starts an audit."""
         return Interval(self.every) if self.crontab is None and self.every else Crontab(str(self.crontab))
 
     def spec(self, *, rate: float, outstanding: int, batch_size: int) -> AuditSpec:
@@ -200,7 +200,7 @@ def _schedule(entry: Mapping[str, Any], number: int, where: str) -> Schedule:  #
 
 
 def _problem(error: ValidationError) -> str:
-    """The first error: the name of the field, and what to write."""
+    """Return a message about the first error: the name of the field, and what to write."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:

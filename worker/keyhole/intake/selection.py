@@ -29,7 +29,10 @@ class Selection(BaseModel):
     sample: float = Field(default=1.0, gt=0, le=1)
 
     def matches(self, bucket: str, key: str, size: int | None) -> bool:
-        """Whether an object is selected. `min_size` and `max_size` do not exclude objects of unknown size."""
+        """Whether an object is selected.
+
+        If the size is unknown, `min_size` and `max_size` do not exclude the object.
+        """
         return (
             self.matches_bucket(bucket)
             and (not self.include or any(fnmatchcase(key, glob) for glob in self.include))

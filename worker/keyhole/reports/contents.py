@@ -1,7 +1,7 @@
 """Prepares the parts of the HTML page about the whole audit: its state, figures, costs and options.
 
-Below its heading, the page shows a horizontal bar, which has one coloured part for each status that objects
-have.
+Below its heading, the page shows a horizontal bar. The bar has one coloured part for each status that at
+least one object has.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,10 @@ LETTER_ON_PHONE: Final = 2.6
 
 
 class Notice(NamedTuple):
-    """A notice for an audit that is not done: why it is not done, and what its figures describe."""
+    """A notice for an audit that is not done.
+
+    It states why the audit is not done, and what the figures describe.
+    """
 
     heading: str
     text: str
@@ -34,7 +37,7 @@ class Figure(NamedTuple):
     value: str
     note: str = ""
     exact: str = ""
-    #: Whether this figure is one of the parts into which a figure above it is broken down.
+    #: Whether this figure is a part of a figure above it.
     part: bool = False
 
 
@@ -107,12 +110,14 @@ def verdict(statuses: Mapping[Status, int]) -> str:
 
 
 def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
-    """Return the statuses that objects have, most urgent first, each with the number of objects."""
+    """Return each status that objects have, with the number of objects, the most urgent status first."""
     return [(status, statuses[status]) for status in STATUSES if statuses.get(status)]
 
 
 def bar(statuses: Mapping[Status, int]) -> list[Part]:
-    """Return the parts of the bar, one for each status that objects have, most urgent first.
+    """Return the parts of the bar, the most urgent status first.
+
+    There is one part for each status that at least one object has.
 
     The width of a part is proportional to the number of objects. Very narrow parts are widened to
     `NARROWEST`, and all parts are then scaled so that they fill the bar.
@@ -189,7 +194,8 @@ def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
 def asked(audit: Audit) -> Iterator[tuple[str, str]]:
     """Yield labels and values that describe the audit.
 
-    They are its id, bucket, prefix, times, rules and scanner, and the options that differ from the defaults.
+    The values are its id, bucket, prefix, times, rules and scanner, and the options that differ from the
+    defaults.
     """
     spec = audit.spec
     yield "Audit", audit.id

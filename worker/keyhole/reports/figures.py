@@ -1,14 +1,14 @@
 """Formats figures for people: sizes, shares, money, times.
 
-A share is shown as 0% only if it is exactly zero, and as 100% only if it is exactly the whole.
+A share is shown as 0% only if the part is exactly zero, and as 100% only if the part is exactly the whole.
 """
 
 from datetime import UTC, datetime, timedelta
 
 import humanize
 
-#: 2**100 bytes. No real disk is as large as this, but a header can claim a larger size, which is shown as
-#: `over 1 QiB`.
+#: 2**100 bytes. Sizes of this number of bytes and more are shown as `over 1 QiB`. No real disk is this large,
+#: but the header of an image can state such a size.
 _LARGEST = 1024**10
 
 
@@ -59,7 +59,10 @@ def share(part: float, whole: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Format an amount of US dollars: to the cent, or with two significant digits below ten cents."""
+    """Format an amount of US dollars, rounded to cents.
+
+    An amount below ten cents has two significant digits.
+    """
     if amount == 0 or amount >= 0.1:
         return f"${amount:,.2f}"
     if amount < 0.000001:

@@ -1,7 +1,7 @@
 """Joins the objects of an audit with their reports.
 
 An audit stores only an id and a status for each object. The report comes from the object's recorded verdict,
-which can be newer than the audit, or can have expired.
+which may be newer than the audit, or may have expired.
 """
 
 from collections.abc import Iterator

@@ -1,10 +1,10 @@
 """Writes an audit as one self-contained HTML page, for screens and for printing.
 
-Keys, messages and other foreign text cannot become HTML, because Jinja escapes them. Invisible characters,
-such as control characters and marks that change the direction of writing, are shown as escapes. The page's
-Content Security Policy allows only the page's own style and script, and forbids the page to load other files
-or to send requests. The script only filters the table of objects by text and by status, so the page is
-complete in a browser that runs no scripts.
+Keys, messages and other text from users or images cannot become HTML, because Jinja escapes them. Invisible
+characters, such as control characters and marks that change the direction of writing, are shown as escapes.
+The page's Content Security Policy allows only the page's own style and script, and forbids the page to load
+other files or to send requests. The script only filters the table of objects by text and by status. So if the
+browser runs no scripts, the page is still complete.
 
 A page shows up to `SHOWN_OBJECTS` objects and states how many objects it leaves out. Objects are sorted by
 the urgency of their status (`keyhole.reasons.STATUSES`). The page also shows the findings about the bucket:
@@ -29,13 +29,14 @@ from keyhole.reasons import STATUSES, URGENCY, Status, meaning
 from keyhole.reports import contents, figures
 from keyhole.reports.summary import ReasonTally, summarize
 
-#: The maximum number of objects on a page. The page then has a few megabytes, which a browser still searches
-#: quickly.
+#: The maximum number of objects on a page. With this many objects, the page has a few megabytes, and a
+#: browser can still search it quickly.
 SHOWN_OBJECTS: Final = 5000
 #: The maximum number of findings about the bucket on a page.
 SHOWN_FINDINGS: Final = 1000
-#: The maximum number of sentences in the row of an object. Some objects have many: a VMDK descriptor can name
-#: hundreds of files outside the image, and each such name is a finding with its own sentence.
+#: The maximum number of sentences in the row of an object. Some objects have many sentences. For example, a
+#: VMDK descriptor can name hundreds of files outside the image, and each of these names is a finding with its
+#: own sentence.
 SHOWN_SENTENCES: Final = 5
 #: Jinja renders the page in many small pieces. This many pieces are joined before they are written to the
 #: output.
@@ -52,7 +53,7 @@ def write_html(
 ) -> None:
     """Write the page to `out`.
 
-    `now` is the current time. If the audit is still running, the page gives its duration until `now`.
+    `now` is the current time. If the audit is still running, the page states how long it has been running.
     """
     summary = summarize(objects, SHOWN_OBJECTS)
     others = iter(findings)

@@ -1,11 +1,11 @@
 """Writes the objects of an audit as Parquet, for queries over many objects.
 
-The file has the columns of the CSV and one more, `virtual_size_text`. The columns have types: sizes and
-counts are int64, times are UTC in microseconds, and `reasons`, `content` and `findings` are lists of strings.
-A virtual size can be too large for an int64, because a VMDK header can claim 2**73 bytes. In this case,
-`virtual_size` is null, and `virtual_size_text` contains the number as text. For a size that fits into an
-int64, `virtual_size_text` is null. If both columns are null, the virtual size is unknown. The file's metadata
-contain the audit as JSON, with the key `keyhole.audit`.
+The file has the columns of the CSV, and the additional column `virtual_size_text`. The columns have types:
+sizes and counts are int64, times are UTC in microseconds, and `reasons`, `content` and `findings` are lists
+of strings. A virtual size can be too large for an int64, because a VMDK header can claim 2**73 bytes. In this
+case, `virtual_size` is null, and `virtual_size_text` contains the number as text. For a size that fits into
+an int64, `virtual_size_text` is null. If both columns are null, the virtual size is unknown. The file's
+metadata contain the audit as JSON, with the key `keyhole.audit`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: The number of rows that are collected in memory and then written as one row group. If all reports are long,
-#: the rows of a group take tens of megabytes.
+#: the rows of one group need tens of megabytes.
 GROUP_ROWS: Final = 10_000
 _INT64_MAX: Final = 2**63 - 1
 

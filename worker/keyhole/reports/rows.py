@@ -1,4 +1,4 @@
-"""The row of an audited object in a table. CSV, Parquet and the HTML page use the same rows."""
+"""Builds the table row of an audited object. CSV, Parquet and the HTML page use the same rows."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class Row(NamedTuple):
     """The row of one object. The fields are the columns. Sizes are in bytes, times in UTC.
 
     `status` is the object's status in the audit, and `how` states how the audit got it. All other columns
-    come from the object's recorded verdict, which can be newer than the audit; `status_now` is the status of
+    come from the object's recorded verdict, which may be newer than the audit; `status_now` is the status of
     that verdict. If the verdict has expired, these columns are `None` or empty. `findings` contains the
     sentences of all findings, and the error message if the object could not be read.
     """

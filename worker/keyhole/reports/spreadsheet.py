@@ -8,20 +8,20 @@ semicolons. Times are UTC, to the second.
 An uploader chooses the keys of objects, so a key can be an attack. A spreadsheet treats a cell that begins
 with `=`, `+`, `-` or `@` as a formula, and a formula can read files and send requests. OWASP (CSV Injection)
 and ASVS 1.2.10 recommend inserting an apostrophe before these characters, and before tab, line breaks and
-NUL. OWASP also warns that separators and quotes in a text can begin a new cell, which can then begin with one
-of these characters. So Keyhole inserts an apostrophe
+NUL. OWASP also warns that a separator or a quote in a text can begin a new cell, whose first character can
+then be one of these characters. So Keyhole inserts an apostrophe
 
 - at the beginning of a cell that begins with one of these characters or with a full-width form of one.
-  Keyhole also does so if the character follows spaces, quotes or invisible characters, because a program that
-  opens the file can drop these and then find a formula;
+  Keyhole also inserts an apostrophe if spaces, quotes or invisible characters precede the character, because
+  a program that opens the file may drop these and then find a formula;
 - within a text, after each `;`, tab and line break, if one of these characters follows. In countries with a
   decimal comma, spreadsheets begin a new cell after `;`, even within quotes.
 
-Keyhole inserts the apostrophe even if the text already has one there: `'=1` becomes `''=1`. Then it replaces
-invisible characters, such as control characters and marks that change the direction of writing, by Python
-escapes such as `\x1b`, and it doubles every backslash. A program can therefore restore the original text: it
-decodes the escapes, and then removes one apostrophe at each of the places listed above. JSON Lines and
-Parquet contain every text unchanged.
+Keyhole inserts the apostrophe even if the text already has an apostrophe in this place: `'=1` becomes `''=1`.
+Then it replaces invisible characters, such as control characters and marks that change the direction of
+writing, by Python escapes such as `\x1b`, and it doubles every backslash. A program can therefore restore the
+original text: it decodes the escapes, and then removes one apostrophe at each of the places listed above.
+JSON Lines and Parquet contain every text unchanged.
 """
 
 import codecs
@@ -36,8 +36,8 @@ from keyhole.intake.audits.audit import AuditedObject
 from keyhole.reports.rows import Row, row_of
 
 _FORMULA: Final = r"=+\-@＝＋－＠"  # noqa: RUF001 - East Asian keyboards write the full-width forms
-#: White space, control characters, format characters and quotes. A program can drop them when it opens the
-#: file, so a formula can follow them.
+#: White space, control characters, format characters and quotes. A program may drop these characters when it
+#: opens the file, so a formula after them is dangerous, too.
 _DROPPED: Final = r"\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\"'"
 _DANGER: Final = re.compile(
     rf"\A(?=[{_DROPPED}]*[{_FORMULA}\t\r\n\0])|(?<=[;\t\r\n])(?=[{_DROPPED}]*[{_FORMULA}])"
@@ -64,7 +64,7 @@ def _cells(row: Row) -> list[str | int]:
 def _cell(value: object) -> str | int:
     """Return the value of a cell: a number, or a text that no spreadsheet treats as a formula.
 
-    All numbers of a row are counts or sizes, so they are not negative. A negative number would be treated
+    A number in a row is a count or a size, so it is not negative. If it were negative, it would be treated
     like a text that begins with `-`.
     """
     if isinstance(value, int) and value >= 0:

@@ -2,7 +2,8 @@
 
 The summary contains the rows that the page shows, and a few counts for each format and each reason. Keyhole
 itself defines all formats and reasons, so the number of counts is limited. There are no counts for
-subformats, because an image can contain an arbitrary text as its subformat.
+subformats, because the author of an image can choose its subformat, so the number of different subformats is
+not limited.
 """
 
 import heapq
@@ -58,8 +59,8 @@ class Summary:
     reasons: defaultdict[tuple[Status, str], ReasonTally] = field(
         default_factory=lambda: defaultdict(ReasonTally)
     )
-    #: For each status, the number of objects whose verdict has expired. The key is part of the verdict, so
-    #: the keys of these objects are unknown, and `rows` does not contain them.
+    #: For each status, the number of objects whose verdict has expired. The key of an object is stored only
+    #: in its verdict. So the keys of these objects are unknown, and `rows` does not contain these objects.
     expired: Counter[Status] = field(default_factory=Counter)
 
     @property

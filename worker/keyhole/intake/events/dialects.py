@@ -18,8 +18,7 @@ worker tries the key without decoding. If a message has another structure, a maj
 unknown source, Keyhole does not understand the message, and it becomes a dead letter.
 
 If an event leads to no action (for example, an event that reports changed tags), Keyhole reads only the
-event's dialect and name. R2 and IBM also offer an S3 API for the same buckets and keys. Keyhole scans the
-objects through this API.
+event's dialect and name. Keyhole scans the objects of R2 and IBM through the S3 API that both also offer.
 
 Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documentation
 and source code of MinIO, RustFS and Ceph; messages from moto and Ceph 16.2; Cloudflare, R2, "Event
@@ -290,10 +289,7 @@ def _event(kind: EventKind, dialect: Dialect, name: str, said: _Said) -> ObjectE
 
 
 def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
-    """Return the key as the dialect encodes it.
-
-    If the other encoding gives a different valid key, return that key, too.
-    """
+    """Return `key` and `other_key` (see `ObjectEvent`) for a key that was written in a message."""
     try:
         decoded = unquote_plus(written, errors="strict")
     except UnicodeDecodeError:
@@ -334,10 +330,7 @@ def _size(value: object) -> int | None:
 
 
 def _sequencer(value: object, dialect: Dialect) -> str | None:
-    """Return the sequencer without leading zeros.
-
-    If two events have the same key, the later event has the greater sequencer.
-    """
+    """Return the sequencer without leading zeros, so that a later event of a key has a greater number."""
     if not isinstance(value, str) or not _SEQUENCER.fullmatch(value):
         return None
     digits = value.lower()

@@ -25,7 +25,7 @@ def main() -> None:
     _limit(resource.RLIMIT_CORE, 0)
     said = json.dumps(_converted(line)).encode()
     os.write(1, said)
-    os._exit(0)  # without Python's cleanup, because the other thread is still reading standard input
+    os._exit(0)  # skip Python's cleanup, because the other thread is still reading standard input
 
 
 def _converted(line: str) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Converts a part of an inventory into a table, in a child process.
 
-The libraries for Parquet and ORC do not protect against malicious files. A changed byte in an ORC file can
-crash the process: with pyarrow 26.0, about one change in ten thousand does. A few bytes can also make the
-library allocate a huge amount of memory. So a child process with limits on memory and CPU time reads the
-part. If the part exceeds a limit, the error names the limit.
+The libraries for Parquet and ORC do not protect against malicious files. If one byte of an ORC file is
+changed, reading the file can crash the process: with pyarrow 26.0, about one change in ten thousand caused a
+crash. A few bytes can also make the library allocate a huge amount of memory. So a child process with limits
+on memory and CPU time reads the part. If the child exceeds a limit, the error names the limit.
 
 The parent writes a `Conversion` as one line of JSON to the child's standard input, and keeps this pipe open.
 When the pipe is closed, the child ends, so it never outlives its parent. The child writes a JSON object with
-`rows` or `error` to its standard output. If the error concerns one row, the object also has `row`, the number
-of the row, counted from 1.
+`rows` or `error` to its standard output. If one row caused the error, the object also has `row`, the number
+of this row, counted from 1.
 """
 
 import json
@@ -27,8 +27,8 @@ from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, PartError
 CHILD: Final = "keyhole.intake.inventory.child"
 #: The parent reads at most this many bytes of the child's response, which is a short JSON object.
 MAX_ANSWER_BYTES: Final = 64 << 10
-#: These variables make Arrow use the system's allocator with few arenas. The defaults reserve gigabytes of
-#: address space, which would exceed the memory limit.
+#: These variables make Arrow use the system's memory allocator, with few arenas. By default, Arrow and the
+#: allocator reserve gigabytes of address space, which would exceed the memory limit.
 ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 
 

@@ -1,6 +1,7 @@
 """Downloads the files of an inventory from S3 in ranges.
 
-All ranges of a file must have the same ETag, so a file that is replaced during the download is an error.
+All ranges of a file must have the same ETag. If somebody replaces the file during the download, the download
+fails.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ RANGE_BYTES: Final = 8 << 20
 def counting() -> Meter:
     """Return a meter that counts requests and has no limits.
 
-    The functions below limit the bytes of each file.
+    It needs no limits, because the functions of this module limit the bytes of each file.
     """
     return Meter(Budget(requests=1 << 62, bytes=1 << 62, seconds=float("inf")))
 

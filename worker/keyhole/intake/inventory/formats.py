@@ -3,10 +3,10 @@
 In the three formats, the names of the same column differ only in underscores and case: `LastModifiedDate` in
 a CSV is `last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.
 
-A malicious part of a few bytes can claim billions of rows. So this module limits the number of rows and the
-size of the unpacked data in proportion to the size of the part. A genuine part stays below the limits: in a
-compressed CSV with very regular keys, a row takes 2.3 bytes, which is 1/15 of its uncompressed text. In
-Parquet with the best encoding, which S3 does not use, a row can take 0.4 bytes.
+A malicious part of a few bytes can state that it contains billions of rows. So the larger the part is, the
+more rows and the more unpacked data this module accepts. The parts that S3 writes stay below these limits. In
+a compressed CSV with very regular keys, a row takes 2.3 bytes, which is 1/15 of the row's uncompressed text.
+In a Parquet file with the best encoding, which S3 does not use, a row can take 0.4 bytes.
 """
 
 import zlib
@@ -21,7 +21,7 @@ from pyarrow import csv, dataset, orc, parquet
 
 from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
 
-#: The columns of a part. The names are lower case and without underscores.
+#: The columns of a part, by name. The names are in lower case and have no underscores.
 Batch = Mapping[str, pa.Array]
 
 REQUIRED: Final = {"bucket": "Bucket", "key": "Key", "size": "Size"}
@@ -106,7 +106,7 @@ def _csv(part: Conversion) -> Iterator[Batch]:
 
 
 class _Unpacked(RawIOBase):
-    """Reads the unpacked data of a gzip file, and raises an error if they exceed a limit."""
+    """Reads the unpacked data of a gzip file, and raises an error if their size exceeds a limit."""
 
     def __init__(self, file: Any, most: int) -> None:  # noqa: ANN401 - any file
         self._gzip = GzipFile(fileobj=file)

@@ -26,11 +26,11 @@ class _AtRow(Cursor):
 
 
 class InventoryLister:
-    """Lists the objects or versions of a bucket at the time when S3 wrote the inventory.
+    """Lists the objects or versions that the bucket contained when S3 wrote the inventory.
 
-    The rows are in no defined order. Each page contains rows of one part only. When a process needs the first
-    page of a part, it downloads and converts the part. It then reads the other pages of this part from the
-    converted file on its disk.
+    The rows have no defined order. Each page contains rows of one part only. When a process needs the first
+    page of a part, it downloads the part and converts it to a file on its disk. The process reads all further
+    pages of this part from the converted file.
 
     Args:
         client: A boto3 client without retries, for the bucket that contains the inventory.

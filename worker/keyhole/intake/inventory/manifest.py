@@ -1,6 +1,7 @@
-"""The manifest of an inventory describes the bucket, the format and the parts.
+"""Reads the manifest of an inventory, which describes the bucket, the format and the parts.
 
-It is a JSON file `…/YYYY-MM-DDTHH-MMZ/manifest.json` (S3 User Guide, "Locating your inventory list"):
+The manifest is a JSON file `…/YYYY-MM-DDTHH-MMZ/manifest.json` (S3 User Guide, "Locating your inventory
+list"):
 
 | field | meaning |
 |---|---|
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 #: The largest accepted manifest. A part has about a million rows and takes 200 bytes in the manifest, so this
 #: is enough for about 10^11 objects.
 MAX_MANIFEST_BYTES: Final = 16 << 20
-#: The largest accepted checksum file. It contains hexadecimal digits and perhaps a line feed.
+#: The largest accepted checksum file. The file contains hexadecimal digits, and sometimes a line feed.
 MAX_CHECKSUM_BYTES: Final = 256
 
 BUCKET_ARN: Final = re.compile(r"arn:[a-z0-9-]+:s3:::(.+)")
@@ -140,7 +141,7 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
             f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; start the audit with the bucket "
             "name in the manifest"
         )
-    # The name of an access point differs from the name of its bucket, so it cannot be compared.
+    # An access point has another name than its bucket, so its name cannot be compared with the destination.
     if destination != uri.bucket and not uri.bucket.startswith("arn:"):
         raise ListingError(
             f"{shown(uri)} states that its parts are in {destination!r}, but Keyhole reads parts only from "
@@ -149,6 +150,6 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
 
 
 def _bucket(stated: str) -> str:
-    """Return the name of a bucket that is given as a name or as an ARN."""
+    """Return the name of a bucket; `stated` is the name itself or an ARN."""
     arn = BUCKET_ARN.fullmatch(stated)
     return arn[1] if arn else stated

@@ -1,4 +1,4 @@
-"""A part is one file of an inventory. This module defines the conversion of a part, and its error."""
+"""Defines the conversion of a part, and the error for an invalid part. A part is one file of an inventory."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +20,7 @@ class FileFormat(StrEnum):
 
 
 class PartError(Exception):
-    """A part is invalid.
+    """The part is invalid.
 
     Args:
         message: The problem, as text that can follow a colon.
@@ -39,7 +39,7 @@ class Conversion:
     Args:
         source: The path of the downloaded and verified part.
         target: The path of the table, which must not exist yet.
-        size: The length of the part in bytes, from which the limit for the table's size is computed.
+        size: The length of the part in bytes. The maximum size of the table is computed from this length.
         file_format: The format of the part.
         columns: The names of the columns, if the part is a CSV.
         bucket: Only rows of this bucket are converted.

@@ -1,17 +1,17 @@
 """Keeps the converted parts of inventories in a local folder, so that most parts are downloaded only once.
 
 A process that needs rows of a part reads them from the part's table (`table`). If the folder does not contain
-the table, the process downloads the part, verifies its MD5, and converts it to the table. To save space, it
-first removes the table of the inventory's previous part. If another process still needs the removed table, it
-creates the table again.
+the table, the process downloads the part, verifies its MD5, and converts it to the table. To save space, the
+process first removes the table of the inventory's previous part. If another process still needs the removed
+table, that process creates the table again.
 
 Several processes can share a folder. A process holds the inventory's lock while it creates a table. It writes
-the table to a temporary file, and gives the file its final name when the table is complete, so other
-processes never read an incomplete table.
+the table to a temporary file, and renames the file when the table is complete. So other processes never read
+an incomplete table.
 
-A process that is killed leaves files behind. The next process that creates a table of the same inventory
-removes them. If there is no such process, files that were not used for a week are removed when a process
-creates a table of any inventory in this folder.
+If a process is killed, its files remain. The next process that creates a table of the same inventory removes
+these files. In addition, each process that creates a table removes all files in the folder, of any inventory,
+that were not used for a week.
 
 Only the owner can access the folder, so Keyhole trusts its files.
 """
@@ -117,7 +117,7 @@ class Parts:
         return self._folder / f"{self._stem}.{index:05}{TABLE}"
 
     def _read(self, table: Path, first: int, count: int) -> tuple[tuple[Listed, ...], int]:
-        os.utime(table)  # the table is in use, so no process must remove it as unused
+        os.utime(table)  # mark the table as used, so that no process removes it
         rows, total = read_rows(table, first, count)
         return tuple(map(_listed, rows)), total
 
@@ -131,7 +131,7 @@ class Parts:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not _is_still_at(path, descriptor):
-                    continue  # this file was removed meanwhile, so its lock is useless; lock the new file
+                    continue  # another process has removed this file: lock the new file
                 os.utime(descriptor)
                 yield
             finally:
@@ -139,7 +139,7 @@ class Parts:
             return
 
     def _make(self, index: int, meter: Meter) -> None:
-        """Create the table of a part, after removing the table of the previous part."""
+        """Remove the table of the previous part, and create the table of this part."""
         for path in self._folder.glob(f"{self._stem}.*"):
             if path.suffix != LOCK:
                 self._remove(path)
@@ -186,7 +186,7 @@ class Parts:
         )
 
     def _sweep(self) -> None:
-        """Remove the files of all inventories that were not used for a week."""
+        """Remove all files that were not used for a week, including those of other inventories."""
         forgotten = time.time() - FORGOTTEN_SECONDS
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):

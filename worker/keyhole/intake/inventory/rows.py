@@ -1,8 +1,8 @@
 """Filters the rows of an inventory by bucket and prefix, checks them, and converts them to a common schema.
 
-An error names the first invalid row. A row can lack some fields. A row without `IsLatest` is assumed to be
-the current version, and a row without `IsDeleteMarker` is assumed to be an object. A row without a version id
-is the version `null`, which S3 creates while versioning is not enabled for the bucket.
+An error names the first invalid row. Some fields of a row can be empty. If `IsLatest` is empty, the row is
+treated as the current version. If `IsDeleteMarker` is empty, the row is treated as an object. If the version
+id is empty, the row is the version `null`, which S3 creates while versioning is not enabled for the bucket.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def wanted_rows(part: Conversion, batch: Batch, first: int) -> pa.RecordBatch:
     """Return the rows of a batch that match the conversion, with the schema `table.SCHEMA`.
 
     Args:
-        part: The conversion, with the bucket, the prefix and the versions.
+        part: The conversion, which states the bucket, the prefix and the versions.
         batch: The columns from `formats`.
         first: The number of the batch's first row, counted from 1.
 
@@ -79,13 +79,13 @@ class _Rows:
         self._numbers = self._numbers.filter(wanted)
 
     def read(self, name: str, convert: Callable[[pa.Array], pa.Array], kind: str) -> pa.Array:
-        """Convert a column. If that fails, the error contains the number of the first row that is invalid."""
+        """Convert a column. If this fails, the error contains the number of the first invalid row."""
         column = self._columns[name]
         try:
             return convert(column)
         except (pa.ArrowException, ValueError):
-            # If the column has no rows, the conversion failed because of the column's type, and there is no
-            # row to name.
+            # If the column has no rows, the conversion failed because of the column's type, so the error
+            # names no row.
             number = self._numbers[_first_bad(column, convert)].as_py() if len(column) else None
             raise PartError(f"{WANTED[name]} is not a valid {kind}", number) from None
 

@@ -1,9 +1,9 @@
-"""A table: a converted part on disk, with random access to its rows.
+"""Writes and reads tables. A table is a converted part in a file, and its rows can be read in any order.
 
 The file has Arrow's IPC format without compression. All batches except the last have `BATCH_ROWS` rows, so
-row N is in batch N / `BATCH_ROWS` (rounded down; both are counted from 0). The file is read with system calls
-and not mapped into memory. If a mapped file is truncated, the kernel kills the process that reads beyond its
-new end.
+row N is in batch N / `BATCH_ROWS` (rounded down; both are counted from 0). The file is not mapped into
+memory, because the kernel kills a process that reads beyond the end of a mapped file that was truncated. So
+this module reads the file with system calls.
 """
 
 import os
@@ -60,11 +60,11 @@ class TableWriter:
     ) -> None:
         with self._file:
             if error is not None:
-                return  # do not complete the useless table after an error, because the disk may be full
+                return  # after an error, leave the table incomplete: the disk may be full
             self._writer.write_table(self._rest)
             self._writer.close()
             self._file.flush()
-            os.fsync(self._file.fileno())  # so that a renamed table is complete even after a power failure
+            os.fsync(self._file.fileno())  # a renamed table must be complete even after a power failure
 
     def write(self, rows: Any) -> None:  # noqa: ANN401 - pyarrow has no types
         """Add a batch of rows with the schema `SCHEMA`.
