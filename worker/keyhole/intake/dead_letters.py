@@ -60,7 +60,7 @@ LONGEST_REASON: Final = 1000
 RECEIVES_SECONDS: Final = 86_400
 #: The size of a letter's id, 128 bits. Among a billion letters, two have the same id with probability 1e-21.
 _ID_BYTES: Final = 16
-#: The most letters in one response of Redis.
+#: The maximum number of letters in one response of Redis.
 _PAGE: Final = 100
 #: The fields that a list of letters shows.
 _HEAD: Final = ("kind", "source", "reason", "times", "first", "last", "size")

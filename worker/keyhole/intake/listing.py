@@ -27,7 +27,7 @@ from keyhole.sources.errors import ConfigurationError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: The most keys that S3 returns for one LIST.
+#: The maximum number of keys that S3 returns for one LIST.
 PAGE_KEYS: Final = 1000
 #: Keyhole accepts at most this many consecutive responses without keys. A server can send a few empty
 #: responses while it skips deleted keys.
@@ -133,7 +133,7 @@ class _S3Lister:
         client: A boto3 client without retries.
         bucket: The name of a bucket, or the ARN of an access point.
         prefix: The prefix of the keys.
-        page_size: The most keys on a page, at most 1,000.
+        page_size: The maximum number of keys on a page, at most 1,000.
     """
 
     def __init__(self, client: "S3Client", bucket: str, prefix: str, *, page_size: int = PAGE_KEYS) -> None:
@@ -290,9 +290,10 @@ def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response
     """The key at which the next page of versions begins. It is the last listed key or a later key.
 
     Ceph 16 URL-encodes all keys in its response except `NextKeyMarker`. So Keyhole does not know whether a
-    server's marker is URL-encoded. There are two candidates for the true marker: the marker itself, and the
-    decoded marker. The next page cannot begin before the last listed key. If both candidates are possible,
-    Keyhole uses the smaller one. The true marker is then this one or a later one, so no key is skipped.
+    server's marker is URL-encoded, and there are two candidates for the true marker: the marker as the server
+    sent it, and the decoded marker. The next page cannot begin before the last listed key. If both candidates
+    are possible, Keyhole uses the smaller one. The true marker is then this one or a later one, so no key is
+    skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]

@@ -13,8 +13,8 @@
     suffix = [".qcow2", ".vmdk"]
     sample = "1%"
 
-A schedule has the same options as the command `keyhole audit`. Times are in UTC. In a local time zone, when
-the clock changes, one hour of the day is missing or occurs twice.
+A schedule has the same options as the command `keyhole audit`. Times are in UTC, because in a local time
+zone, one hour is missing or occurs twice when the clock changes.
 """
 
 from collections.abc import Mapping
@@ -132,9 +132,9 @@ class Schedule(BaseModel):
         """Return the audit that the schedule starts.
 
         Args:
-            rate: The most requests per second, if the schedule does not set `rate`.
-            outstanding: The most batches that are queued or in progress at the same time.
-            batch_size: The most objects in a batch.
+            rate: The maximum number of requests per second, if the schedule does not set `rate`.
+            outstanding: The maximum number of batches that are queued or in progress at the same time.
+            batch_size: The maximum number of objects in a batch.
         """
         return AuditSpec(
             bucket=self.bucket,

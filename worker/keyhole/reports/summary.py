@@ -2,8 +2,8 @@
 
 The summary contains the rows that the page shows, and a few counts for each format and each reason. Keyhole
 itself defines all formats and reasons, so the number of counts is limited. There are no counts for
-subformats, because the author of an image can choose its subformat, so the number of different subformats is
-not limited.
+subformats, because an image can state any text as its subformat, so the number of different subformats is not
+limited.
 """
 
 import heapq

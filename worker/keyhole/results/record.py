@@ -20,13 +20,13 @@ and its audits scan the object again.
 Scans of an object do not always finish in the order in which they began. So a Lua script compares the new
 verdict with the stored one, and stores the newer one. The first rule that decides applies:
 
-0. The report of a failed scan never replaces a verdict, because it does not judge the object, and every
-   verdict replaces the report of a failed scan. There is one exception: if the two scans found different
-   ETags or different modification times, they read different objects, and rules 1 to 3 decide. The report of
-   a scan that could not read the object is treated in the same way, if it is certain that both scans tried to
-   read the same object. This is certain if their ETags are equal, or if both scans name the same version. If
-   a scan does not replace the verdict because of this rule, the scan is called an *attempt*. The record also
-   stores the latest attempt, if this attempt is later than the verdict.
+0. The report of a failed scan does not judge the object. So it never replaces a verdict, and every verdict
+   replaces it. There is one exception: if the two scans found different ETags or different modification
+   times, they read different objects, and rules 1 to 3 decide. The report of a scan that could not read the
+   object is treated in the same way, if it is certain that both scans tried to read the same object. This is
+   certain if their ETags are equal, or if both scans name the same version. If a scan does not replace the
+   verdict because of this rule, the scan is called an *attempt*. The record also stores the latest attempt,
+   if this attempt is later than the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal or missing, the
    later scan wins.
@@ -34,14 +34,14 @@ verdict with the stored one, and stores the newer one. The first rule that decid
    later scan wins.
 3. If all these values are equal, the greater job id wins. So the order of arrival does not matter.
 
-If the new verdict has the same job id as the stored verdict, the job was delivered twice. The second verdict
-then changes nothing, unless the stored verdict is the report of a failed scan.
+If the new verdict has the same job id as the stored verdict, the job was delivered twice. The new verdict
+then changes nothing, unless the stored report is the report of a failed scan.
 
 Known limits:
 
 - Rule 2 depends on the clocks of the hosts.
-- A later scan may have read an older object than an earlier scan. Rules 1 and 2 can then contradict each
-  other, and the verdict that arrives last can win.
+- A scan that finished later may have read an older object. Rules 1 and 2 can then contradict each other, and
+  the verdict that arrives last can win.
 - The sequencer is taken from the event that requested the scan. If the object was replaced after this event,
   the scan read a newer object than the sequencer indicates.
 """
@@ -277,8 +277,8 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 def is_fixed(report: Report) -> bool:
     """Return whether the report's version id always identifies the same object.
 
-    The version id `null` does not, because S3 can replace the object of this version. If the object is
-    missing, the result is false, too, because the version no longer exists.
+    The version id `null` can identify several objects in turn, because S3 can replace the object of this
+    version. If the object is missing, the result is false, too, because the version no longer exists.
     """
     return report.version_id not in {None, "null"} and MISSING.isdisjoint(report.reasons)
 

@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 
 #: The position before a stream's first entry.
 STREAM_START: Final = "0-0"
-#: The longest time, in milliseconds, for which one command waits for new entries of the stream. It is shorter
-#: than the connection's timeout.
+#: The longest time, in milliseconds, for which one command waits for new entries of the stream. This time is
+#: shorter than the connection's timeout.
 LONGEST_BLOCK_MS: Final = 10_000
 #: The maximum number of records, index members or stream entries in one request. A report has a few
 #: kilobytes, so Redis's answer stays below a megabyte.
@@ -107,7 +107,7 @@ class RedisStore:
         self._prune_script = client.register_script(_PRUNE_SCRIPT)
 
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
-        """Store a verdict, append it to the stream, and record its event; return whether it was stored.
+        """Store a verdict, append it to the stream, and record its event. Return whether it was stored.
 
         A verdict is not stored if the existing verdict is newer or has the same job id. If the scan failed
         and the object already has a verdict, the verdict stays, and the failed scan is stored beside it as
@@ -185,7 +185,9 @@ class RedisStore:
     def find(
         self, status: Status | None = None, *, limit: int | None = None, offset: int = 0
     ) -> Iterator[Report]:
-        """Yield the verdicts with this status, or all verdicts if it is `None`. The latest scan comes first.
+        """Yield the verdicts with this status, or all verdicts if `status` is `None`.
+
+        The latest scan comes first.
 
         A record that cannot be parsed is logged and skipped. If the record of an index member has expired,
         the member is skipped. After the last verdict, such members are removed from the index.
@@ -214,9 +216,9 @@ class RedisStore:
     def read_stream(self, after: str, *, block_ms: int = 0) -> StreamPage:
         """Return the next verdicts after a position in the stream.
 
-        If there are no later verdicts yet, wait for one, for at most `block_ms` or `LONGEST_BLOCK_MS`
-        milliseconds, whichever is shorter. Entries that Keyhole did not write are skipped. To read the next
-        page, pass the position of the returned page as `after`, even if that page has no verdicts.
+        If there are no later verdicts yet, wait up to `block_ms` milliseconds for one, but at most
+        `LONGEST_BLOCK_MS`. Entries that Keyhole did not write are skipped. To read the next page, pass the
+        position of the returned page as `after`, even if that page has no verdicts.
         """
         block = min(block_ms, LONGEST_BLOCK_MS) or None  # BLOCK 0 would make Redis wait without a time limit
         found = self._client.xread({keys.VERDICTS: after}, count=_PAGE, block=block)
@@ -260,8 +262,8 @@ class RedisStore:
     def _members(self, status: Status) -> Iterator[_Member]:
         """Yield the members of an index, the latest scan first.
 
-        Each page begins at the lowest score of the previous page. A page must not begin at an offset from the
-        newest member, because a member that is added between two requests would shift the pages.
+        Each page begins at the lowest score of the previous page. Offsets from the newest member would not
+        work, because a member that is added between two requests would shift all later pages.
         """
         ceiling: float | str = "+inf"
         seen_at_ceiling = 0

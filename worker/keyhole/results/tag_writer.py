@@ -9,20 +9,21 @@ reads are correct:
           └── write the correct tags ◄─────┘
 
 - Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
-- The writer reads the ETag after the tags. If the object still has the ETag of the verdict, nobody had
-  replaced the object before the writer read the tags. So the tags belong to the object that was scanned.
+- The writer reads the ETag after the tags. If the object then still has the ETag of the verdict, the tags
+  belong to the object that was scanned, because nobody can have replaced it before the tags were read.
 - The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a writer is
   interrupted before it has read correct tags, the debt remains, and another writer continues.
 - If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If the new
-  object has no verdict yet, the writer removes Keyhole's tags from it, because they are wrong: either the
-  upload included them, or this writer wrote them to the new object by mistake.
+  object has no verdict yet, the writer removes Keyhole's tags from it. Such tags are wrong: either the upload
+  included them, or this writer wrote them before it noticed that the object was new.
 - A version cannot be replaced, so the writer does not read its ETag. The version `null` is an exception,
   because S3 can replace its object.
 
 Known limits: if somebody replaces the object after the writer has read the ETag and before it writes, the
 new object has the old tags until the writer's next round. If somebody else writes tags after the writer has
-read the tags and before it writes, their tags are lost. A program that must not trust old tags compares the
-ETag in `keyhole-scan` with the ETag of the object, or reads the tags of a version.
+read the tags and before it writes, their tags are lost. A program that must not rely on the tags of a
+previous object has two possibilities: it can compare the ETag in `keyhole-scan` with the ETag of the object,
+or it can read the tags of a version.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ LONGEST_REQUEST: Final = 10.0
 #: else overwrites the tags again and again. If the object was replaced, the writer is allowed one more write,
 #: to remove wrong tags from the new object.
 _WRITES: Final = 4
-#: The maximum number of replacements of the object. If it is replaced more often, the writer gives up.
+#: If the object is replaced more often than this while the writer works, the writer gives up.
 _REPLACEMENTS: Final = 1
 
 
@@ -63,7 +64,7 @@ class TagOutcome(StrEnum):
     SKIPPED_FULL = "skipped_full"
     #: The storage does not support tags.
     SKIPPED_UNSUPPORTED = "skipped_unsupported"
-    #: Somebody else overwrites the tags, or replaces the object, again and again.
+    #: Somebody else overwrote the tags or replaced the object so often that the writer gave up.
     FAILED_CONTENDED = "failed_contended"
 
 

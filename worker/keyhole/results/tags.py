@@ -49,8 +49,8 @@ class TagDebt:
         etag: The ETag of the scanned object, without quotes. It is empty if the scan could not read the
             object. In this case, Keyhole's tags are removed from the object.
         tags: Keyhole's tags for that object.
-        rate: The maximum number of requests per second to the bucket; 0 for no limit. Requests of audits
-            count against the same limit.
+        rate: The maximum number of requests per second to the bucket; 0 for no limit. The audits of the
+            bucket share this limit.
         version: The version of the format of this debt. A later version is refused.
     """
 
@@ -75,7 +75,7 @@ class TagDebt:
         return cls(report.bucket, report.key, report.version_id, etag, own_tags(report) if etag else {}, rate)
 
 
-#: Converts a debt to JSON and back. Redis and dead letters contain this JSON.
+#: Converts a debt to JSON and back. Debts are stored as JSON in Redis and in dead letters.
 TAG_DEBT: Final = TypeAdapter(TagDebt)
 
 
@@ -93,7 +93,9 @@ def speaks_of(tags: Mapping[str, str], etag: str) -> bool:
 
 
 def own_tags(report: Report) -> dict[str, str]:
-    """Return Keyhole's tags for a report with an ETag. If a value is unknown, the report gets no tag for it.
+    """Return Keyhole's tags for a report with an ETag.
+
+    If a value is unknown, the tag for this value is left out.
 
     The value of `keyhole-scan` is the time, the scanner and the ETag, in this order, separated by spaces.
     """

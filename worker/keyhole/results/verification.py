@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Agreement(StrEnum):
-    """Whether an object, its verdict and its tags agree."""
+    """The answer to the question whether an object, its verdict and its tags agree."""
 
     AGREE = "agree"
     DIFFER = "differ"

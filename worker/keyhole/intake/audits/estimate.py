@@ -98,8 +98,8 @@ class Estimator:
         gets_per_object: The GETs of a typical scan.
         bytes_per_object: The number of bytes that a typical scan reads. If an object is smaller, the estimate
             uses the object's size instead.
-        most_gets: The most GETs that the budget of a scan allows.
-        most_bytes: The most bytes that the budget of a scan allows.
+        most_gets: The maximum number of GETs that the budget of a scan allows.
+        most_bytes: The maximum number of bytes that the budget of a scan allows.
     """
 
     def __init__(

@@ -8,9 +8,9 @@ from keyhole.intake.audits.audit import AuditSpec, BucketFinding
 from keyhole.reasons import MISSING
 from keyhole.results.lookup import Lookup, Name
 
-#: The most findings for one page. A bucket that was emptied can have millions of orphans.
+#: The maximum number of findings for one page. A bucket that was emptied can have millions of orphans.
 MOST: Final = 1000
-#: The most verdicts that are read in one round trip.
+#: The maximum number of verdicts that are read in one round trip.
 _CHUNK: Final = 1000
 
 

@@ -251,20 +251,26 @@ class _Page:
 
 
 def page_size(spec: AuditSpec) -> int:
-    """The most objects on a page: 1,000, or fewer if the audit checks tags and has a low rate limit."""
+    """The maximum number of objects on a page.
+
+    This is 1,000, or less if the audit checks tags and has a low rate limit.
+    """
     if not spec.rate or not spec.check_tags:
         return PAGE_KEYS
     return max(1, min(PAGE_KEYS, int(spec.rate * RATE_LIMITED_SECONDS)))
 
 
 def batch_size(audit: Audit) -> int:
-    """The most objects in a batch of an audit."""
+    """The maximum number of objects in a batch of an audit."""
     spec = audit.spec
     return jobs_in_batch(spec.batch_size, rate=spec.rate, outstanding=spec.outstanding)
 
 
 def jobs_in_batch(batch_size: int, *, rate: float, outstanding: int) -> int:
-    """Return the most objects in a batch: `batch_size`, or fewer if the audit has a low rate limit."""
+    """Return the maximum number of objects in a batch.
+
+    This is `batch_size`, or less if the audit has a low rate limit.
+    """
     if not rate:
         return batch_size
     return max(1, min(batch_size, int(rate * RATE_LIMITED_SECONDS / (GETS_PER_OBJECT * outstanding))))

@@ -102,7 +102,8 @@ class Fleet(_Frozen):
     threads: int
     prefixes: int = 1
     rate: float
-    #: The most batches of one audit that are queued or in progress, and the most objects of one batch.
+    #: The maximum number of batches of one audit that are queued or in progress, and the maximum number of
+    #: objects of one batch.
     outstanding: int
     batch_size: int
 
@@ -142,7 +143,7 @@ class Resource(StrEnum):
 
 
 class Ceiling(_Frozen):
-    """The most objects per second that a resource can serve."""
+    """The maximum number of objects per second that a resource can serve."""
 
     resource: Resource
     objects_per_second: float

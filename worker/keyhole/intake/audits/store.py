@@ -47,10 +47,10 @@ from keyhole.store.round_trips import Step
 #: The claim to a page expires if the process does not renew it for this many seconds. A LIST with all its
 #: retries takes less time.
 PAGE_SECONDS: Final = 120
-#: The most audits, findings or row strings in one response of Redis. A row string contains the rows that one
-#: page or one batch added.
+#: The maximum number of audits, findings or row strings in one response of Redis. A row string contains the
+#: rows that one page or one batch added.
 _PAGE: Final = 100
-#: The most audit specifications that a process caches.
+#: The maximum number of audit specifications that a process caches.
 _SPECS_REMEMBERED: Final = 100
 
 

@@ -40,7 +40,7 @@ from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
 
 log = logging.getLogger(__name__)
 
-#: The most jobs that are recorded and published in one round trip.
+#: The maximum number of jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
 #: The names of counters. There are also counters named `ignored:<name>` and `from:<dialect>`, and a counter
 #: for each kind of event, which has the name of the kind.

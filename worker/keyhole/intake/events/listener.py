@@ -26,7 +26,7 @@ from keyhole.jobs.publisher import DeliveryUncertainError
 
 log = logging.getLogger(__name__)
 
-#: The most messages in one receive, which is SQS's limit.
+#: The maximum number of messages in one receive, which is SQS's limit.
 BATCH: Final = 10
 #: Seconds to wait for a message. If a listener must stop, it stops after at most this time. SQS charges for
 #: every receive. With one receive per interval, this costs less than two cents per day.

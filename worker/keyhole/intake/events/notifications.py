@@ -51,8 +51,8 @@ __all__ = ["NotUnderstoodError", "parse", "scan_job"]
 #: most 64 KiB. The limit also bounds the memory: parsed JSON can take about twenty times as many bytes as its
 #: text.
 LONGEST_MESSAGE: Final = 16 * 1024**2
-#: The maximum number of envelopes around each other. SNS adds one envelope, and a program that forwards
-#: messages can add another.
+#: The maximum number of nested envelopes. SNS adds one envelope, and a program that forwards messages can add
+#: another.
 MOST_ENVELOPES: Final = 3
 
 #: The size of a job's id, 128 bits. Among a billion jobs, two have the same id with a probability of 1e-21.
@@ -89,7 +89,7 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
     - the ruleset
     - whether the object was restored, because a scan before the restoration could not read it
 
-    If an event has neither a version id nor an ETag nor a sequencer, its job gets a random id.
+    A job for an event without version id, ETag and sequencer gets a random id.
 
     In an event from a storage, the version id `null` means that the object has no version, so the job gets no
     version id. In Keyhole's own format, the user requests the version `null`, so the job gets this version
@@ -193,7 +193,7 @@ def _records(records: object) -> list[ObjectEvent]:
 
 
 def _pushed(entry: object) -> object:
-    """Return the records of an entry in a Redis list. MinIO writes such entries in its format `access`."""
+    """The records of a list entry in MinIO's format `access`."""
     if sender := sender_of(entry):
         raise unsupported_sender(sender)
     if not isinstance(entry, dict) or "Event" not in entry:

@@ -64,7 +64,7 @@ _TAKE: Final = """
 -- ARGV[1]  this listener's id
 -- ARGV[2]  seconds until the heartbeat expires
 -- ARGV[3]  the number of messages in its list that the listener has received
--- ARGV[4]  the most messages to take
+-- ARGV[4]  the maximum number of messages to take
 -- ARGV[5]  the number of bytes after which no further message is taken
 -- ARGV[6]  the prefix of the keys of heartbeats; a listener's id follows it
 -- ARGV[7]  the prefix of the keys of listeners' lists; a listener's id follows it

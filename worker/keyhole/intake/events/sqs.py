@@ -32,7 +32,7 @@ from botocore.parsers import ResponseParserError
 
 from keyhole.intake.events.source import LookDeniedError, Message, SourceUnavailableError
 
-#: SQS's limits: the most messages in one call, and the longest poll in seconds.
+#: SQS's limits: the maximum number of messages in one call, and the longest poll in seconds.
 MESSAGES_PER_CALL: Final = 10
 _LONGEST_POLL_SECONDS: Final = 20
 #: Timeouts in seconds for a response and for connecting. A response can take as long as the longest poll.

@@ -40,7 +40,7 @@ class InventoryLister:
         bucket: The name of the bucket to list.
         prefix: The prefix of the keys.
         versions: Whether to list all versions, not only the current versions.
-        page_size: The most objects on a page.
+        page_size: The maximum number of objects on a page.
     """
 
     ordered = False

@@ -1,8 +1,9 @@
 """Filters the rows of an inventory by bucket and prefix, checks them, and converts them to a common schema.
 
-An error names the first invalid row. Some fields of a row can be empty. If `IsLatest` is empty, the row is
-treated as the current version. If `IsDeleteMarker` is empty, the row is treated as an object. If the version
-id is empty, the row is the version `null`, which S3 creates while versioning is not enabled for the bucket.
+An error names the first invalid row. Some fields of a row can be missing. If `IsLatest` is missing, the row
+is treated as the current version. If `IsDeleteMarker` is missing, the row is treated as an object. If the
+version id is missing, the row is the version `null`, which S3 creates while versioning is not enabled for the
+bucket.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Return whether an address is public.
 
-    If an IPv6 address contains an IPv4 address, the IPv4 address decides.
+    If an IPv6 address contains an IPv4 address, it is public if the IPv4 address is public.
     """
     if isinstance(address, IPv6Address):
         contained = address.ipv4_mapped or address.sixtofour

@@ -32,7 +32,7 @@ from keyhole.sources.trust import choose_trust
 _Service = Literal["sns", "events", "sqs"]
 #: Seconds for a whole request, and for each wait for a connection or for bytes.
 SECONDS, WAIT_SECONDS = 15.0, 5.0
-#: Find the region in an ARN, or in a host name of SQS at AWS.
+#: Two patterns that find the region: one for ARNs, and one for the host names of SQS at AWS.
 _ARN_REGION: Final = re.compile(r"arn:[^:]+:[^:]+:([^:]+):")
 _HOST_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.|api\.)?(?:amazonaws|aws)\b")
 _AWS_HOST: Final = re.compile(r"\.(?:amazonaws\.com(?:\.cn)?|api\.aws)$")
@@ -98,7 +98,7 @@ class _Aws:
 
     @contextmanager
     def _looking(self, place: str, permission: str) -> Iterator[None]:
-        """Turn errors of a check into `DeliveryError`, with the reason `unchecked` if the check is denied."""
+        """Turn errors of a check into `DeliveryError`. If AWS denies the check, the reason is `unchecked`."""
         try:
             with self._errors(place):
                 yield

@@ -10,7 +10,7 @@ EVENT_SINKS: Final = ("sns", "eventbridge", "sqs", "webhook")
 
 
 class DeliveryError(KeyholeError):
-    """An event could not be delivered, or the receiver did not confirm it.
+    """An event could not be delivered, or the receiver did not confirm the event.
 
     Args:
         reason: A code for the cause.
@@ -33,8 +33,8 @@ class Sink(Protocol):
         """Send an event, and return when the receiver has confirmed it.
 
         Raises:
-            DeliveryError: The receiver did not confirm the event. It may have received the event
-                nevertheless.
+            DeliveryError: The receiver did not confirm the event. Nevertheless, the receiver may have
+                received the event.
         """
 
     def check(self) -> str:

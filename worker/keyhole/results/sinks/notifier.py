@@ -51,7 +51,10 @@ def kind_of(sink: str) -> str:
 
 
 class Owing(NamedTuple):
-    """The keys and the arguments of the Lua function `owe`. Without an event to record, there are no keys."""
+    """The keys and the arguments of the Lua function `owe`.
+
+    If there is no event to record, `keys` is empty.
+    """
 
     keys: Sequence[str] = ()
     event_id: str = ""
@@ -81,13 +84,13 @@ class Notifier(NamedTuple):
         return Owing(named, event.id, event.body)
 
     def recording(self, report: Report, *, job_id: str) -> list[Step]:
-        """Return a step that records the event for a verdict but not the verdict itself.
+        """Return a step that records only the event for a verdict, and not the verdict itself.
 
-        Return no step if no sink gets an event.
+        If no sink gets the event, return no step.
         """
         owing = self.owing(report, job_id=job_id)
         return [Step(_OWE_ONLY, owing.keys, [owing.event_id, owing.event])] if owing.keys else []
 
 
-#: Sends no events.
+#: A notifier that sends no events.
 NOBODY: Final = Notifier()

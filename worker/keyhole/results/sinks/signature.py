@@ -16,7 +16,7 @@ from typing import Final
 _PREFIX: Final = "whsec_"
 #: The specification's limits for the length of a secret, in bytes.
 _SHORTEST, _LONGEST = 24, 64
-#: An example for messages.
+#: Error messages show this example.
 HOW: Final = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 

@@ -41,7 +41,7 @@ MOST_ADDRESSES: Final = 3
 #: the body.
 MOST_OF_ANSWER: Final = 2048
 _SHOWN_OF_ANSWER: Final = 200
-#: The maximum number of seconds by which a webhook can postpone the next attempt with `Retry-After`.
+#: The longest accepted `Retry-After`, in seconds. A longer one is shortened to this number.
 LONGEST_RETRY_AFTER: Final = 3600.0
 #: The statuses from 400 to 499 after which Keyhole sends an event again.
 _TEMPORARY: Final = {408, 429}
@@ -111,7 +111,7 @@ class Webhook:
                 connection.request("POST", self._path, event.body, headers, preload_content=False)
                 with closing(connection.getresponse()) as answer:
                     if timer.expired:
-                        # The socket was shut down, so the headers may have been cut off.
+                        # The timer shut the socket down, so the headers may be incomplete.
                         raise TimeoutError
                     self._judge(answer)
             except _FAILURES as error:
@@ -130,7 +130,7 @@ class Webhook:
         return f"{self.name} can be reached; whether it accepts events, only a real event shows"
 
     def _connect(self) -> HTTPConnection:
-        """Connect to the first address of the host that accepts a connection."""
+        """Try the addresses of the host in turn, and return the first connection that succeeds."""
         addresses = resolve(self._host, self._port, private=self._private)
         failure: DeliveryError | None = None
         for address in addresses[:MOST_ADDRESSES]:
