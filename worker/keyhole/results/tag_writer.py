@@ -10,7 +10,7 @@ reads are correct:
 
 - Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
 - The writer reads the ETag after the tags. If the object then still has the ETag of the verdict, the tags
-  belong to the object that was scanned, because nobody can have replaced it before the tags were read.
+  belong to the object that was scanned, because the object was not replaced before the tags were read.
 - The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a writer is
   interrupted before it has read correct tags, the debt remains, and another writer continues.
 - If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If the new

@@ -28,8 +28,8 @@ class AuditSpec(BaseModel):
     versions: bool = False
     #: Compare the objects' tags with their verdicts, which takes one request per object.
     check_tags: bool = False
-    #: The URI of an S3 Inventory's manifest. If set, the audit reads the inventory instead of listing the
-    #: bucket.
+    #: The URI of an S3 Inventory's manifest. If it is set, the audit reads the inventory and does not list
+    #: the bucket.
     inventory: str | None = None
     #: The maximum number of requests that the audit may send, and the maximum cost in dollars according to
     #: the price table. The audit stops before it exceeds one of these limits.
@@ -115,7 +115,7 @@ class Audit(BaseModel):
     reason: str | None = None
     started_at: datetime
     ended_at: datetime | None = None
-    #: Whether all pages are listed, which means that `totals.queued` no longer changes.
+    #: Whether all pages are listed. If so, `totals.queued` is final.
     listed_all: bool = False
     outstanding: int = 0
     totals: Totals = Totals()

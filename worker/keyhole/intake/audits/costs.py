@@ -6,8 +6,8 @@ from typing import Final, NamedTuple, Self
 from keyhole.intake.audits.prices import Prices
 from keyhole.results.tag_writer import TagRequest
 
-#: The numbers of GETs and bytes of a typical scan. They are a little higher than the averages in the table of
-#: `keyhole docs cost` (2.6 GETs and 726 KiB), so that an estimate is too high rather than too low.
+#: The numbers of GETs and bytes of a typical scan. Both numbers are a little higher than the averages in the
+#: table of `keyhole docs cost` (2.6 GETs and 726 KiB), so that an estimate is too high rather than too low.
 GETS_PER_OBJECT: Final = 3
 BYTES_PER_OBJECT: Final = 896 * 1024
 

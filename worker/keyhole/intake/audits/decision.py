@@ -29,7 +29,7 @@ def decide(spec: AuditSpec, listed: Listed, report: Report | None, ruleset: str)
         spec: The audit.
         listed: The object, as S3 listed it.
         report: The stored verdict, if there is one.
-        ruleset: The id of the current rules for verdicts. It changes when Keyhole's rules or the policy
+        ruleset: The id of the current rules for verdicts. The id changes when Keyhole's rules or the policy
             change.
     """
     if not spec.selection.matches(spec.bucket, listed.key, listed.size):

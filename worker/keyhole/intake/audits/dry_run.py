@@ -10,7 +10,7 @@ from keyhole.intake.audits.estimate import Estimate, Estimator
 from keyhole.intake.listing import Lister
 from keyhole.results.lookup import Lookup, Name
 
-#: The name of the counter for each decision about an object.
+#: The field of `Totals` that counts the objects, for each way in which an audit gets a verdict.
 _TAKEN: Final = {How.SCANNED: "queued", How.UNCHANGED: "unchanged", How.ARCHIVED: "archived"}
 
 
@@ -32,7 +32,7 @@ def dry_run(
         lookup: The stored verdicts.
         estimator: The estimator, which adds up the costs of the scans.
         ruleset: The id of the current rules.
-        on_page: Called after every page with the totals so far.
+        on_page: A function that is called after every page, with the totals so far.
 
     Raises:
         KeyholeError: The objects cannot be listed.

@@ -1,8 +1,8 @@
 """Estimates the costs of an audit from a listing: the expected costs, and an upper limit.
 
 The expected costs assume typical images. The upper limit assumes that every scan uses its full budget, and
-that the tags of every object need the maximum number of requests. Neither estimate includes retries beyond
-the budget, or data transfer out of the region.
+that the tags of every object need the maximum number of requests. Neither estimate includes the cost of
+retries beyond the budget, or of data transfer out of the region.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class Estimate(BaseModel):
     def unpriced(self) -> tuple[str, ...]:
         """The storage classes that the price table lacks.
 
-        The estimate uses the highest prices in the table for them.
+        For these classes, the estimate uses the highest prices in the table.
         """
         return tuple(name for name, totals in self.classes.items() if not totals.priced)
 
@@ -95,7 +95,7 @@ class Estimator:
     Args:
         prices: The prices of requests.
         tags: Whether workers also write verdicts as tags.
-        gets_per_object: The GETs of a typical scan.
+        gets_per_object: The number of GETs of a typical scan.
         bytes_per_object: The number of bytes that a typical scan reads. If an object is smaller, the estimate
             uses the object's size instead.
         most_gets: The maximum number of GETs that the budget of a scan allows.
@@ -126,7 +126,7 @@ class Estimator:
         self._lists += count
 
     def check_tags(self, count: int) -> None:
-        """Count objects that have a valid verdict, if the audit would compare their tags with it."""
+        """Count objects whose tags the audit would compare with their stored verdicts."""
         self._checks += count
 
     def add(self, listed: Listed) -> None:
@@ -172,7 +172,8 @@ class Estimator:
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
         """Compute the costs of an audit from the given numbers of requests per object.
 
-        `read` has, for each storage class, the number of bytes that all scans in this class read together.
+        For each storage class, `read` contains the number of bytes that all scans in this class read
+        together.
         """
         prices, tags = self._prices, tags if self._tags else NO_TAGS
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()

@@ -21,7 +21,7 @@ class KeyRange(NamedTuple):
     bound.
 
     `listed` contains all keys in this range that S3 listed. If another key in this range has a verdict, the
-    verdict is an orphan. `verdicts` is the number of the listed keys that have a verdict.
+    verdict is an orphan. `verdicts` is the number of keys in `listed` that have a verdict.
     """
 
     spec: AuditSpec
@@ -45,10 +45,10 @@ class Orphans(NamedTuple):
 def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphans:
     """Return the orphans in a range of keys.
 
-    `began` is the time at which the LIST request was sent. A verdict from a later time is not an orphan,
-    because its object may have been created after the listing. (If the clocks of two hosts differ, this
-    comparison can be wrong. The audit can then report an orphan whose object still exists, but the next audit
-    does not report this orphan again.)
+    `began` is the time at which the LIST request was sent. If a verdict was recorded later than this time, it
+    is not an orphan, because its object may have been created after the listing. (If the clocks of two hosts
+    differ, this comparison can be wrong. The audit can then report an orphan whose object still exists, but
+    the next audit does not report this orphan again.)
     """
     spec = key_range.spec
     found: list[BucketFinding] = []

@@ -38,8 +38,9 @@ from keyhole.store import keys
 #: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS). A job rarely has more than
 #: 300 bytes, so a message has room for more than 600 jobs.
 MESSAGE_BYTES: Final = 200_000
-#: If an audit has a rate limit, its pages and batches are so small that the rate limit delays one page or one
-#: batch by at most about this many seconds. This is much shorter than the time limit of a task.
+#: The number of seconds, approximately, by which a rate limit may delay one page or one batch. If an audit
+#: has a rate limit, its pages and batches are small enough for this. This is much shorter than the time limit
+#: of a task.
 RATE_LIMITED_SECONDS: Final = 120
 
 
@@ -84,8 +85,8 @@ class Auditor:
         if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
             until = last if page.cursor is not None else None
             listed_keys = frozenset(listed.key for listed in page.objects)
-            # If the page is listed a second time because it has too many orphans for one result, its first
-            # keys are before the range, so do not count them.
+            # Do not count keys that are before the range. There are such keys if the page is listed a second
+            # time because it had too many orphans for one result.
             verdicts = sum(
                 report is not None and (place.after is None or listed.key > place.after)
                 for listed, report in zip(page.objects, stored, strict=True)
@@ -110,8 +111,8 @@ class Auditor:
     ) -> tuple[AuditState, str] | None:
         """Add an object to the page: as left out, unchanged, archived, or queued for a scan.
 
-        If the object would exceed a limit of the audit, do not count the object, and return how the audit
-        ends.
+        If the object would exceed a limit of the audit, do not count the object. In this case, return the
+        state in which the audit ends, and the reason.
         """
         decision = decide(work.audit.spec, listed, report, self.ruleset)
         if decision.how is None:
@@ -133,12 +134,12 @@ class Auditor:
         if decision.how is How.SCANNED:
             work.queue(listed)
             return None
-        if (
-            report is None or not decision.stands
-        ):  # only archived objects reach this line without a valid verdict
+        if report is None or not decision.stands:  # only an archived object can lack a valid verdict here
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
-        if report.version_id != listed.version_id:  # the listed object's record points to its newest version
+        if (
+            report.version_id != listed.version_id
+        ):  # this is the record of the bare key, which points to the newest version
             object_id = keys.object_id(work.audit.spec.bucket, listed.key, report.version_id)
         work.take(object_id, report.status, decision.how)
         return None
@@ -193,7 +194,10 @@ class _Page:
         self.findings.append(BucketFinding.of(kind, report, message))
 
     def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
-        """Return how the audit ends if it has reached its limit of objects; otherwise `None`."""
+        """Return the end of the audit if the audit has reached its limit of objects.
+
+        The end is a state and a reason. Otherwise, return `None`.
+        """
         limit, totals = self.audit.spec.limit, self.audit.totals
         if limit is None:
             return None
@@ -203,12 +207,14 @@ class _Page:
         return (AuditState.DONE, f"it reached its limit of {limit} objects") if taken >= limit else None
 
     def limit_reached(self, takes: Cost) -> tuple[AuditState, str] | None:
-        """Return how the audit ends if spending `takes` could exceed its limits; otherwise `None`.
+        """Return the end of the audit if spending `takes` could exceed its limits.
+
+        The end is a state and a reason. Otherwise, return `None`.
 
         The totals contain the actual costs of scanned objects. Queued objects are added with their expected
         costs. For queued objects from earlier pages, Redis stores only their number, not their storage
-        classes. So this method assumes that each of these objects costs `usual`. If `takes` costs more
-        dollars than `usual`, it assumes the dollars of `takes` instead.
+        classes. So this method assumes that each of these objects needs as many requests as `usual`, and
+        costs as many dollars as `usual` or `takes`, whichever is more expensive.
         """
         if not takes.requests:
             return None

@@ -2,8 +2,8 @@
 
 The threads, the processors, S3, the rate limit, the listing and Redis can each serve a certain maximum number
 of objects per second, which is called a ceiling. The model assumes that the audit runs at the lowest ceiling.
-In a worker process, several threads share one processor. So when a thread has received its data, it may have
-to wait until another thread no longer uses the processor. Mean value analysis (Reiser and Lavenberg, 1980)
+In a worker process, several threads share one processor. So when a thread has received data from S3, it may
+have to wait because another thread is using the processor. Mean value analysis (Reiser and Lavenberg, 1980)
 computes the speed of the threads and the processor together.
 
 The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
@@ -11,8 +11,8 @@ objects, and the start of the workers. It assumes that no two processes share a 
 scan sends one GET after the other. (In fact, Keyhole sends some GETs for an object at the same time, so
 threads can be faster than predicted.)
 
-If the two lowest ceilings are nearly equal, or a batch has fewer than two objects for each thread, the
-predicted time is too short, by up to an eighth. `tests/intake/audits/test_plan.py` compares the predicted
+The predicted time is too short, by up to an eighth, if the two lowest ceilings are nearly equal, or if a
+batch has fewer than two objects for each thread. `tests/intake/audits/test_plan.py` compares the predicted
 time with a simulation of a million objects.
 """
 
@@ -58,9 +58,11 @@ REDIS_SECONDS: Final = 0.00025
 REDIS_SECONDS_OF_TAGS: Final = 0.0002
 REDIS_SECONDS_OF_RATE: Final = 0.00004
 
-# Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes. Each byte that a
-# key has beyond 20 adds one to two bytes. `tests/e2e/test_plan.py` measures these constants again.
-#: The record of the verdict. This includes the record's key and its share of the server's table of keys.
+# Bytes of Redis memory for one object, measured with Valkey 9.1 and keys of about 20 bytes. If a key is
+# longer than 20 bytes, each further byte of the key takes one to two bytes of memory.
+# `tests/e2e/test_plan.py` measures these constants again, from RECORD_BYTES to DONE_BYTES.
+#: RECORD_BYTES: the record of the verdict, including the record's key and its share of the server's table of
+#: keys.
 RECORD_BYTES: Final = 368
 #: The object's entries in the index by status, and in the index by key.
 INDEX_BYTES: Final = 170
@@ -177,7 +179,8 @@ class Plan(_Frozen):
     memory: Memory
     prices_date: date
     region: str
-    #: Whether the price table has the storage class. If not, the highest prices in the table are used.
+    #: Whether the price table contains the storage class. If not, the prediction uses the highest prices in
+    #: the table.
     priced: bool
 
     @property
@@ -269,16 +272,17 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     """Return the objects per second of one process that always has a batch to work on.
 
     The process takes the next batch only after all threads have finished. At the end of a batch, some threads
-    find no further object and wait for the others. On average, a thread waits for half the time that a slow
-    object takes.
+    find no further object and wait for the others. On average, a thread waits for half of the time that the
+    scan of a slow object takes.
     """
     waits, batch = object_seconds(work), fleet.batch
     slowest = waits + (math.ceil(work.gets) - work.gets) * work.ttfb_seconds
     threads = min(fleet.threads, batch)
     speed, in_line = 0.0, 0.0
     for busy in range(1, threads + 1):
-        # When a thread begins to wait for the processor, some threads are already waiting. Their number is
-        # the average number of waiting threads in a process that has one thread less (the arrival theorem).
+        # When a thread begins to wait for the processor, some threads are already waiting. According to the
+        # arrival theorem, their number is the average number of waiting threads in a process that has one
+        # thread less.
         response = cpu_seconds * (1 + in_line)
         speed = busy / (waits + response)
         in_line = speed * response
@@ -286,7 +290,7 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
         seconds = batch / speed + (slowest + cpu_seconds) / 2
     else:
         seconds = batch / speed + slowest - waits
-    # The processor is idle until the first answer of the batch.
+    # At the beginning of a batch, the processor is idle until the first answer from S3 arrives.
     seconds = max(seconds, work.ttfb_seconds + batch * cpu_seconds)
     return batch / (seconds + BATCH_SECONDS)
 
@@ -309,7 +313,8 @@ def _fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     begins = max(0.0, -first / ended_per_second)
     listing = max(0.0, page - begins)
     idle = min(busy, max(0.0, first))
-    # The number grows for this many seconds, until the page is listed or all processes are idle.
+    # The number of idle processes grows for this many seconds, until the page is listed or all processes are
+    # idle.
     growing = min(listing, (busy - idle) / ended_per_second)
     idle_seconds = idle * growing + ended_per_second * growing**2 / 2 + busy * (listing - growing)
     working_seconds = PAGE_KEYS / speed

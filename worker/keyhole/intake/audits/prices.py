@@ -91,7 +91,7 @@ class Prices(BaseModel):
 
 
 def load_prices(path: str | None) -> Prices:
-    """Return the prices in a file; with `None`, the shipped prices.
+    """Return the prices in a file. If `path` is `None`, return the shipped prices.
 
     Raises:
         FileError: The file cannot be read, or is not valid.

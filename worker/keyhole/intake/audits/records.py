@@ -8,8 +8,8 @@ from keyhole.intake.audits.audit import AuditState, BucketFinding, How
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
 
-#: The bytes that represent the status of a verdict, and how the audit got the verdict. Never change the byte
-#: of an existing value, because rows in Redis contain these bytes.
+#: The bytes that represent the status of a verdict, and how the audit got the verdict. Never change a byte
+#: that is already in this table, because existing rows in Redis contain it.
 _STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
 _HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
 _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
@@ -83,7 +83,7 @@ class PageResult:
         findings: The findings about the bucket.
         cursor: The cursor of the next page; `None` if this was the last page.
         after: The last key of this page.
-        ends_as: The state in which the audit ends if this was the last page.
+        ends_as: If this was the last page: the state in which the audit ends.
         reason: Why the audit ends.
     """
 

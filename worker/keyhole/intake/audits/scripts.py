@@ -5,11 +5,12 @@ from typing import Final
 from keyhole.jobs.ledger_format import LUA
 from keyhole.store.clock import NOW
 
-#: The results of an unfinished batch expire after this many seconds. If a worker is lost, its batch is
-#: delivered again much earlier, so the results that the worker recorded are still in Redis.
+#: The results of an unfinished batch expire after this many seconds. If a worker is killed, its batch is
+#: delivered again much earlier than this. So the results that the killed worker recorded are then still in
+#: Redis.
 RESULT_SECONDS: Final = 7 * 86_400
 
-#: Functions that several scripts use: they read the server's time and end audits.
+#: Lua functions that several scripts use to read the server's time and to end audits.
 _COMMON: Final = """
 local function now()
     local time = redis.call('TIME')

@@ -11,8 +11,8 @@ killed, each step was either executed completely or not begun.
 
 - Each page has a number and is committed only once. The commit stores the page's counts, its batches, and the
   cursor of the next page. If two workers list the same page, the second commit has no effect.
-- A batch is called outstanding from the commit of its page until the batch is finished. When a worker takes
-  the batch to send it, the batch is also recorded in the ledger, which resends lost batches
+- A batch is called outstanding from the commit of its page until the batch is finished. When a worker takes a
+  batch to send it, the same script records the batch in the ledger, which is used to send lost batches again
   (`keyhole.jobs.ledger`). Redis stores the first result of each job in the batch, and ignores later results
   of the same job. When the batch is finished, its results are added to the totals.
 - So the totals are always correct, even if a step is repeated.
@@ -23,8 +23,8 @@ killed, each step was either executed completely or not begun.
   worker lists the page again.
 
 Known limits: if Redis loses its data, the audit is lost. The rows of an audit contain hashes of the objects'
-names. The names themselves are only in the records of verdicts. If these records expire before the audit, the
-audit still reports the statuses of the objects, but not their names.
+names. The names themselves are only in the records of verdicts. If these records expire earlier than the
+audit, the audit still reports the statuses of the objects, but can no longer report their names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ class AuditStore:
         """Create an audit, and wait until it is on the server's disk.
 
         Returns:
-            False if an audit with this id exists already.
+            Return false if an audit with this id already exists.
 
         Raises:
             NotDurableError: The server's disk is too slow. The audit exists, but it is lost if the server
@@ -107,7 +107,10 @@ class AuditStore:
         return None if page is None else Claim(audit_id, int(page), token)
 
     def hold(self, claim: Claim) -> bool:
-        """Renew the claim to a page; false if another process has the claim, or the page is committed."""
+        """Renew the claim to a page.
+
+        Return false if another process has the claim, or if the page is committed.
+        """
         held = self._hold(
             keys=[*self._keys(claim.audit_id, "", "page")], args=[claim.token, PAGE_SECONDS, claim.page]
         )
@@ -135,7 +138,7 @@ class AuditStore:
         """Commit a page, and wait until its batches are on the server's disk.
 
         Returns:
-            False if the page was committed before, or the audit has ended in the meantime.
+            Return false if the page was already committed, or if the audit has ended in the meantime.
 
         Raises:
             NotDurableError: The server's disk is too slow. The page is committed, but the commit is undone if
@@ -195,7 +198,10 @@ class AuditStore:
         return _readable((batch_id, text) for batch_id, text in found.items() if batch_id not in unsent)
 
     def record_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> None:
-        """Record the first result of a job. Later results and results of finished batches are ignored."""
+        """Record the first result of a job.
+
+        If the job already has a result, or if its batch is finished, the new result is ignored.
+        """
         step = self.recording_result(audit_id, batch_id, job_id, result)
         self._record_result(keys=step.keys, args=step.args)
 

@@ -65,7 +65,8 @@ def _bound(plan: Plan) -> Wall:
 def _idle_processes(plan: Plan) -> Iterator[Wall]:
     fleet = plan.fleet
     if fleet.busy < fleet.processes:
-        # A few more batches than processes keep all processes busy while the audit lists its next page.
+        # If there are a few more batches than processes, all processes are busy while the audit lists its
+        # next page.
         needed = -(-fleet.processes // fleet.prefixes) + 4
         yield Wall(
             "idle_processes",

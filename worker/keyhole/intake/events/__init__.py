@@ -1,1 +1,1 @@
-"""Events: the notifications that a storage sends when an object changes. Most of them lead to a scan."""
+"""Receives and handles events, which are the notifications that a storage sends when an object changes."""

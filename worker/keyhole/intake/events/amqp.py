@@ -10,11 +10,12 @@ Ceph topic has `amqp-ack-level=broker`, and messages from MinIO are persistent i
 - AMQP does not confirm acknowledgements. So Keyhole sends a request after the acknowledgements. The response
   proves that the broker has received the acknowledgements, too.
 - Keyhole gives a message back with `basic.nack`. RabbitMQ's quorum queues count the deliveries of a message.
-  By default, a quorum queue drops a message after 20 deliveries, since RabbitMQ 4.0. Since RabbitMQ 4.3, a
-  quorum queue does not count a delivery that ended with a nack. Classic queues only report whether a message
-  was delivered before.
-- A separate thread sends heartbeats while the listener handles messages, so the connection survives. The
-  listener must acknowledge a message before the broker's `consumer_timeout`, whose default is 30 minutes.
+  From RabbitMQ 4.0 on, a quorum queue drops a message after 20 deliveries, unless its owner sets another
+  limit. From RabbitMQ 4.3 on, a quorum queue does not count a delivery that ended with a nack. Classic queues
+  only report whether a message was delivered before.
+- While the listener handles messages, a separate thread sends heartbeats, so that the broker does not close
+  the connection. The listener must acknowledge a message before the broker's `consumer_timeout`, whose
+  default is 30 minutes.
 
 A source must be used by one thread only, in the process that made the first call.
 """
@@ -45,8 +46,8 @@ _ANSWER_SECONDS: Final = 30
 _BURST_SECONDS: Final = 0.02
 #: The largest prefetch count, which is a number of 16 bits in the protocol.
 _LARGEST_PREFETCH: Final = 0xFFFF
-#: The headers that state how often a quorum queue has delivered the message before. RabbitMQ has sent the
-#: first header since version 4.3.
+#: The headers that state how often a quorum queue has delivered the message before. Only RabbitMQ 4.3 and
+#: later versions send the first header.
 _COUNTS: Final = ("x-acquired-count", "x-delivery-count")
 
 
@@ -58,7 +59,7 @@ class _Receipt(NamedTuple):
 
 
 class AmqpSource:
-    """A `source.MessageSource` for one queue. It connects at the first `receive`.
+    """A `source.MessageSource` for one queue. The source connects at the first `receive`.
 
     `client_name` is the connection's name in the broker's management interface. `answer_seconds` replaces the
     timeouts for connecting and for a response.
@@ -83,7 +84,7 @@ class AmqpSource:
         self._disconnected = threading.Event()
         self._heart: threading.Thread | None = None
         self._connections = 0
-        # py-amqp has no types.
+        # py-amqp has no type annotations.
         self._connection: Any = None
         self._channel: Any = None
         self._consumer: str | None = None
@@ -114,7 +115,7 @@ class AmqpSource:
 
         Raises:
             SourceUnavailableError: The connection was lost after the messages were received. The broker will
-                deliver them again.
+                deliver the messages again.
         """
         with self._lock, self._unavailable_on_error():
             ours = self._still_out(messages)
@@ -243,8 +244,8 @@ class AmqpSource:
         try:
             self._connection.drain_events(timeout=seconds)
         except TimeoutError as error:
-            # Without an errno, this error only means that no frame arrived in time. The errno ETIMEDOUT means
-            # that the broker does not respond.
+            # If the error has no errno, it only means that no frame arrived in time. The errno ETIMEDOUT
+            # means that the broker does not respond.
             if error.errno is not None:
                 raise
             return False

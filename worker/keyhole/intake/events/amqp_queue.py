@@ -54,7 +54,10 @@ class AmqpQueue:
 
 
 def prepare(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - py-amqp has no types
-    """Check that the queue exists. If the address has a binding, declare a missing queue and bind the queue.
+    """Check that the queue exists.
+
+    If the address has a binding and the queue is missing, declare the queue. If the address has a binding,
+    bind the queue.
 
     Raises:
         SourceUnavailableError: The queue or the exchange does not exist. The error message states what the
@@ -106,7 +109,7 @@ def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as a
 
 
 def _check_read_permission(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - as above
-    """Raise if this user lacks the permission to read the queue.
+    """Raise `SourceUnavailableError` if this user lacks the permission to read the queue.
 
     To find out, this function requests a consumer with an invalid priority. RabbitMQ checks the permission
     first, and then refuses the invalid priority. So RabbitMQ delivers no message, even if the user has the
@@ -130,7 +133,10 @@ def _has_exchange(connection: Any, binding: Binding) -> bool:  # noqa: ANN401 - 
 
 
 def _exists(connection: Any, declare: Callable[[Any], object]) -> bool:  # noqa: ANN401 - as above
-    """Whether a passive declaration succeeds. If it fails, the broker closes the channel."""
+    """Return whether a queue or an exchange exists, by a passive declaration.
+
+    If it does not exist, the broker closes the channel.
+    """
     with connection.channel() as channel:
         try:
             declare(channel)

@@ -10,8 +10,8 @@ key.
 
 A key has a verdict, or a pointer to the verdict of its current version. If the event has no version id,
 Keyhole deletes the verdict or the pointer of the key. It does not delete the verdicts of the versions,
-because a delete without a version id only adds a delete marker, and the versions still exist below the
-marker. If the event has a version id, Keyhole deletes only the verdict of this version.
+because the delete only added a delete marker, and the versions still exist below the marker. If the event has
+a version id, Keyhole deletes only the verdict of this version.
 """
 
 import logging
@@ -68,7 +68,7 @@ class VerdictDeleter:
 
 
 def _readings(event: ObjectEvent) -> list[Name]:
-    """The object's names with `key` and with `other_key`, in this order."""
+    """Return the possible names of the object: first with `key`, then with `other_key`."""
     if event.bucket is None:
         return []
     return [
@@ -81,8 +81,8 @@ def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
 
     Send one request without retries.
 
-    `access` returns the access to S3. If the request fails for another reason, return false, because the
-    object may exist.
+    `access` is a function that returns the access to S3. If the request fails for another reason, return
+    false, because the object may exist.
     """
     pin = Pin(name.bucket, name.key, name.version_id)
     try:

@@ -14,8 +14,8 @@
 "Form" is the encoding of web forms, which S3 documents and uses: a space becomes `+`, and other special
 characters become `%` and two digits. The dialect `other` covers RustFS, StorageGRID, VAST and unknown
 senders: a sender with S3's structure probably also uses S3's encoding. If no object has the decoded key, the
-worker tries the key without decoding. If a message has another structure, a major version other than 2 or an
-unknown source, Keyhole does not understand the message, and it becomes a dead letter.
+worker tries the key as it is in the message. If a message has another structure, a major version other than 2
+or an unknown source, Keyhole does not understand the message, and it becomes a dead letter.
 
 If an event leads to no action (for example, an event that reports changed tags), Keyhole reads only the
 event's dialect and name. Keyhole scans the objects of R2 and IBM through the S3 API that both also offer.

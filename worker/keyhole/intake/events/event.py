@@ -1,4 +1,4 @@
-"""An event describes a change of an object. All dialects are parsed into this form."""
+"""An event, which describes a change of an object. The messages of all dialects are parsed into this form."""
 
 from enum import StrEnum
 
@@ -12,9 +12,10 @@ class EventKind(StrEnum):
     CREATED = "created"
     #: An archived object was restored and can be read. Keyhole scans it.
     RESTORED = "restored"
-    #: The object, or one version of it, was deleted. Keyhole deletes its verdict.
+    #: The object, or one version of it, was deleted. Keyhole deletes the verdict on the object or version.
     REMOVED = "removed"
-    #: Keyhole does nothing, for example after changes of tags or ACLs, or after `s3:TestEvent`.
+    #: Keyhole does nothing. Examples are events that report changed tags or ACLs, and the event
+    #: `s3:TestEvent`.
     IGNORED = "ignored"
 
 

@@ -12,11 +12,11 @@
 - A job is not new if it is done. A job is also not new if it was published within the last `window_seconds`,
   because the job may still be in the queue.
 - If Keyhole does not understand one record of a message, it treats the whole message as not understood and
-  scans none of its objects. Each time, the listener returns the message to the queue. When the message has
-  been received `dead_after` times, it becomes a dead letter.
+  scans none of its objects. The listener returns the message to the queue, and receives it again later. When
+  the message has been received `dead_after` times, it becomes a dead letter.
 - If an event of a message is about a bucket that is not allowed, the message becomes a dead letter at once.
-  The other events of this message are handled. Events of buckets that the selection excludes are skipped
-  without a dead letter.
+  The other events of this message are handled. If the selection excludes the bucket of an event, the event is
+  skipped, and the message does not become a dead letter.
 """
 
 import logging
@@ -47,7 +47,7 @@ CHUNK: Final = 1000
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
 DEAD: Final = "dead"
-#: Messages without an event.
+#: The counter of messages that contain no event.
 EMPTY: Final = "empty"
 NOT_SELECTED: Final = "not_selected"
 NOT_ALLOWED: Final = "not_allowed"
@@ -68,8 +68,8 @@ class Rules:
         buckets: The buckets that Keyhole is allowed to access.
         ruleset: The `ruleset` of new reports: the version of Keyhole's rules, and the policy's name.
         dead_after: The number of receives after which a message that is not understood becomes a dead letter.
-        window_seconds: The number of seconds after its publication for which a job is assumed to be in the
-            queue.
+        window_seconds: When a job was published less than this many seconds ago, it is assumed to be still in
+            the queue.
     """
 
     selection: Selection
@@ -164,7 +164,7 @@ class Handler:
         return Handled(taken, back, counts)
 
     def take_over(self, body: bytes) -> Counter[str]:
-        """Handle the message of a dead letter like a received message, and return the counts.
+        """Handle the message of a dead letter as if the queue had delivered it. Return the counts.
 
         Raises:
             NotUnderstoodError: The message is not understood, or an event's bucket is not allowed.
@@ -196,8 +196,8 @@ class Handler:
         except NotUnderstoodError:
             raise
         except Exception as error:
-            # This is a bug in Keyhole. Do not raise the error, because the queue delivers the message again
-            # and again, and each delivery would stop the listener.
+            # This is a bug in Keyhole. Do not raise the error here: the queue delivers the message again and
+            # again, and each time, the error would stop the listener.
             log.exception("a message of %d bytes could not be parsed", len(body))
             raise NotUnderstoodError(
                 f"Keyhole failed to parse it ({error!r}); the listener's log has the traceback"
@@ -232,7 +232,7 @@ class Handler:
         return counts
 
     def _takes(self, event: ObjectEvent) -> bool:
-        """Whether the selection matches the object, with `key` or with `other_key`."""
+        """Return whether the selection matches the object's `key` or its `other_key`."""
         return any(
             self._rules.selection.matches(event.bucket or "", key, event.size)
             for key in (event.key, event.other_key)

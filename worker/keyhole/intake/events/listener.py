@@ -31,8 +31,9 @@ BATCH: Final = 10
 #: Seconds to wait for a message. If a listener must stop, it stops after at most this time. SQS charges for
 #: every receive. With one receive per interval, this costs less than two cents per day.
 WAIT_SECONDS: Final = 2.0
-#: Seconds to wait with `until_empty`. SQS searches all of its servers only if the request has a wait time.
-#: Without a wait time, a response can be empty although the queue has messages.
+#: Seconds to wait for a message if the listener ends when the queue is empty (`until_empty`). SQS searches
+#: all of its servers only if the request has a wait time. Without a wait time, a response can be empty
+#: although the queue has messages.
 LAST_WAIT_SECONDS: Final = 1.0
 #: The first and the longest pause, in seconds, while a service does not respond.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -76,13 +77,14 @@ class Listener:
         Then finish the current batch, and give back all messages that arrive later.
 
         Args:
-            stop: Set it to stop the listener.
-            on_poll: Called after each poll, even if the poll returned no message.
+            stop: The caller sets this event to stop the listener.
+            on_poll: A function that is called after each poll, even if the poll returned no message.
             until_empty: End after the first poll without a message. If a service does not respond, raise the
                 error instead of trying again.
 
         Raises:
-            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: Only with `until_empty`.
+            SourceUnavailableError, DeliveryUncertainError, redis.RedisError: A service does not respond, and
+            `until_empty` is set.
         """
         try:
             while not stop.is_set():

@@ -13,8 +13,9 @@ from typing import Final
 
 from keyhole.intake.events.event import EventKind
 
-#: The kinds of events, by name or prefix of a name. The longest match applies. Names are in lower case,
-#: because Ceph's documentation and Ceph's code differ in case.
+#: The kind for each name of an event, or for each beginning of a name. If several beginnings match a name,
+#: the longest one applies. Names are in lower case, because Ceph's documentation and Ceph's code differ in
+#: case.
 KINDS: Final = {
     "objectcreated": EventKind.CREATED,
     "objectcreated:puttagging": EventKind.IGNORED,
@@ -34,8 +35,9 @@ KINDS: Final = {
     "objectlifecycle:expiration:current": EventKind.REMOVED,
     "objectlifecycle:expiration:noncurrent": EventKind.REMOVED,
 }
-#: The names of events that report a DELETE, if the DELETE added a delete marker or may have added a delete
-#: marker. An object with a delete marker has no current version, but all its versions still exist.
+#: The names of events that report a DELETE which added a delete marker. Some of these events do not state
+#: whether the DELETE added one. An object with a delete marker has no current version, but all its versions
+#: still exist.
 MARKERS: Final = {
     "objectremoved:deletemarkercreated",
     "objectsynced:deletionmarkercreated",
@@ -72,7 +74,7 @@ def kind_of(name: str) -> EventKind:
 
 
 def puts_marker(name: str) -> bool:
-    """Whether the event reports a delete marker, which means that no version was deleted.
+    """Return whether an event with this name reports a new delete marker. If so, no version was deleted.
 
     The version id in such an event identifies the delete marker, or the version below the delete marker.
     """

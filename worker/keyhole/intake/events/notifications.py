@@ -48,8 +48,8 @@ from keyhole.sources.s3_uri import parse_s3_uri
 __all__ = ["NotUnderstoodError", "parse", "scan_job"]
 
 #: The longest accepted message in bytes, which is RabbitMQ's default limit. SQS allows 1 MiB, and S3 sends at
-#: most 64 KiB. The limit also bounds the memory: parsed JSON can take about twenty times as many bytes as its
-#: text.
+#: most 64 KiB. The limit also bounds the memory that a message needs: parsed JSON can take about twenty times
+#: as many bytes as its text.
 LONGEST_MESSAGE: Final = 16 * 1024**2
 #: The maximum number of nested envelopes. SNS adds one envelope, and a program that forwards messages can add
 #: another.
@@ -87,7 +87,8 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
       same MD5, and if somebody copies an object onto itself, the ETag stays the same although the metadata
       change.
     - the ruleset
-    - whether the object was restored, because a scan before the restoration could not read it
+    - whether the event reports that the object was restored, because a scan before the restoration could not
+      read the object
 
     A job for an event without version id, ETag and sequencer gets a random id.
 
@@ -119,7 +120,7 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
 
 def _identity(event: ObjectEvent, version: str | None) -> list[str | None]:
-    """The values that identify the object's content, besides bucket and key; empty if they are unknown."""
+    """Return values that identify the object's content, without bucket and key; empty if they are unknown."""
     if version is not None:
         return [version]
     if event.etag is None and event.sequencer is None:
@@ -193,7 +194,7 @@ def _records(records: object) -> list[ObjectEvent]:
 
 
 def _pushed(entry: object) -> object:
-    """The records of a list entry in MinIO's format `access`."""
+    """Return the records of a list entry that MinIO wrote in its format `access`."""
     if sender := sender_of(entry):
         raise unsupported_sender(sender)
     if not isinstance(entry, dict) or "Event" not in entry:

@@ -39,7 +39,7 @@ _BINDING_EXAMPLE: Final = "amqp://user:password@host/queue?exchange=NAME&routing
 _REDIS_EXAMPLE: Final = "redis://:password@host:6379/0/key"
 _UNIX_EXAMPLE: Final = "unix:///run/valkey.sock?db=0&key=key"
 
-#: The schemes for SQS queues, and the protocol that each stands for.
+#: The schemes for SQS queues, each with its protocol.
 _SQS_SCHEMES: Final = {
     "sqs": "https",
     "sqs+https": "https",
@@ -72,14 +72,15 @@ def open_source(
         url: The URL of a queue, in one of the forms above.
         listener_id: The listener's name, which the broker or Redis shows to administrators.
         region: The region of an SQS queue, if its URL does not contain the region. By default, boto3
-            determines it.
+            determines the region.
         endpoint_url: The URL of a server other than AWS, if the SQS queue is identified by its name.
         answer_seconds: The longest wait for a connection or a response, in seconds. If it is set, the source
             does not repeat failed requests.
 
     Raises:
-        ValueError: The URL does not describe a queue. The error message contains a correct example. It
-            contains no part of the URL, because the URL may contain a password in an unexpected place.
+        ValueError: The URL does not describe a queue. The error message contains a correct example. The error
+            message contains no part of the URL, because the URL may contain a password in an unexpected
+            place.
     """
     scheme = url.partition("://")[0].lower()
     if scheme in _SQS_SCHEMES:

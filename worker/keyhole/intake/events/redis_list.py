@@ -13,8 +13,8 @@ if a listener dies:
   fails again and again does not block other messages.
 - Each listener has a heartbeat: a key that expires. Each `receive` renews the heartbeat of its listener, and
   moves the messages of all listeners without a heartbeat back to the queue. So if a listener handles a batch
-  for longer than `LEASE_SECONDS`, other listeners receive the messages of this batch, too, as they would
-  after SQS's visibility timeout.
+  for longer than `LEASE_SECONDS`, other listeners receive the messages of this batch, too. (SQS does the same
+  after the visibility timeout.)
 - If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So in
   each request, the listener states how many messages it has received and neither acknowledged nor given back.
   If the listener's list in Redis contains more messages than this, Redis returns the whole list.
@@ -53,7 +53,7 @@ LEASE_SECONDS: Final = 60
 #: not expire while a command blocks.
 _LONGEST_BLOCK_SECONDS: Final = 10.0
 _SHORTEST_BLOCK_SECONDS: Final = 0.01
-#: The script takes no further messages after this many bytes, to limit the size of a response.
+#: To limit the size of a response, the script takes no further messages when it has taken this many bytes.
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 _TAKE: Final = """
@@ -258,7 +258,7 @@ class RedisListSource:
                 keys.listener_holds(self._key, ""),
             ],
         )
-        # redis-py's type covers the results of all scripts. Clients from `connect` return bytes.
+        # redis-py declares one type for the results of all scripts. Clients from `connect` return bytes.
         held, taken = cast("tuple[list[bytes], list[bytes]]", answer)
         unknown = Counter(held) - self._out
         bodies = [*unknown.elements(), *taken][:limit]

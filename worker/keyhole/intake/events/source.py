@@ -14,8 +14,8 @@ class Message:
     Args:
         body: The bytes of the message.
         receipt: An opaque value that the source needs to acknowledge the message.
-        receives: The number of deliveries of the message, including this one; at least 1. Some queues count
-            only some of the deliveries, or none.
+        receives: The number of deliveries of the message, including this delivery, so at least 1. Some queues
+            do not count all deliveries, so the number may be too low.
     """
 
     body: bytes

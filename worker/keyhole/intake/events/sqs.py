@@ -7,8 +7,8 @@
 - To give a message back, Keyhole sets its visibility timeout to zero. If the queue has a redrive policy,
   every receive counts towards the policy's limit.
 - When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Keyhole
-  retries the failed messages. If a message still cannot be acknowledged, Keyhole raises an error, and SQS
-  will deliver the message again.
+  retries the failed messages. If Keyhole still cannot acknowledge a message, it raises an error, and SQS will
+  deliver the message again.
 - The body of an SQS message is text. `Message.body` contains this text in UTF-8.
 
 Only one thread can use a source, so several threads need several sources. Create a source after the fork,
@@ -71,7 +71,7 @@ _FAILURES: Final = (
 class SqsQueue:
     """The address of a queue: its URL, or only its name, in the region and account of the credentials.
 
-    `endpoint_url` is the URL of a server other than AWS. Without `region`, boto3 determines the region.
+    `endpoint_url` is the URL of a server other than AWS. If `region` is `None`, boto3 determines the region.
     """
 
     queue: str
@@ -100,7 +100,7 @@ class SqsSource:
         self.name = address.name
         self._address = address
         self._answer_seconds = answer_seconds
-        # The installed type stubs only have S3.
+        # The installed type stubs of boto3 contain only S3.
         self._client: Any = None
         self._url = address.url
         #: The receipt handles of the messages that the caller has neither acknowledged nor given back.
@@ -128,7 +128,7 @@ class SqsSource:
         """Acknowledge messages, which deletes them.
 
         Raises:
-            SourceUnavailableError: Some messages could not be deleted. SQS will deliver them again.
+            SourceUnavailableError: Some messages could not be deleted. SQS will deliver these messages again.
         """
         failed = self._tell("delete_message_batch", messages)
         if failed:
@@ -141,8 +141,8 @@ class SqsSource:
         """Return messages to the queue.
 
         Raises:
-            SourceUnavailableError: SQS does not respond. It delivers the messages again after the visibility
-                timeout.
+            SourceUnavailableError: SQS does not respond. SQS will deliver the messages again after the
+                visibility timeout.
         """
         # Ignore permanent failures: the visibility timeout of these messages has expired, so they are already
         # back in the queue.

@@ -1,9 +1,8 @@
 """Recognises notifications from storages that Keyhole does not support, so that dead letters name the sender.
 
-The notifications of the senders in the table do not have S3's structure. Some of these storages have an S3
-API, but Keyhole could not use their notifications with it, because the versions have other names than in the
-API, or because the message does not state the kind of the event. The rows with "from memory" were not
-compared with the vendor's page.
+The notifications of the senders in the table do not have S3's structure. Some of these storages also have an
+S3 API. But their notifications identify versions in another way than this API, or do not state the kind of
+the event. The rows that contain "from memory" were not compared with the vendor's page.
 
 | sender | message | source |
 |---|---|---|
