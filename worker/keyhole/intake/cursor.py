@@ -21,7 +21,7 @@ class Cursor(BaseModel):
         """Parse the text of a cursor.
 
         Raises:
-            ValueError: The text does not come from `write`.
+            ValueError: `write` did not return this text.
         """
         try:
             return cls.model_validate_json(text)
@@ -34,7 +34,7 @@ class Cursor(BaseModel):
 
 
 class LoopDetectingCursor(Cursor):
-    """A cursor that contains a token or marker of the server, and that detects servers which list in a loop.
+    """A cursor that contains a token or marker of the server. It detects if the server lists in a loop.
 
     The cursor stores a hash of one earlier place. After 1 step, and then after 2, 4, 8 steps and so on, it
     replaces this hash with the hash of the current place (Brent's algorithm). If the server lists in a loop,

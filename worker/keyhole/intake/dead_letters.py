@@ -48,9 +48,9 @@ from keyhole.results.tags import TAG_DEBT, TagDebt
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 
-#: The longest body that is stored in full, in bytes. Keyhole does not accept messages that are longer than
-#: this (`keyhole.intake.events.notifications`). If a body is longer, only its first HEAD_OF_LONGER bytes are
-#: stored, so that a user can identify the sender.
+#: The longest body that is stored in full, in bytes. `keyhole.intake.events.notifications` does not accept
+#: messages that are longer than this. If a body is longer, only its first HEAD_OF_LONGER bytes are stored, so
+#: that a user can identify the sender.
 LONGEST_BODY: Final = 16 * 1024**2
 HEAD_OF_LONGER: Final = 64 * 1024
 #: The maximum length of a reason, in characters. A longer reason is cut off.
@@ -108,7 +108,7 @@ class Dead(NamedTuple):
     def entry(cls, entry: Entry, reason: str) -> Self:
         """The letter for a ledger entry that Keyhole gave up.
 
-        Entries that have the same objects and the same queue share one letter.
+        If two entries have the same objects and the same queue, they have the same letter.
         """
         objects = [[job.bucket, job.key, job.version_id] for job in entry.jobs]
         named = json.dumps([entry.queue, sorted(objects, key=repr)]).encode()
@@ -179,7 +179,7 @@ class DeadLetters:
         self._drop_unchanged = client.register_script(DROP_UNCHANGED)
 
     def add(self, dead: Dead) -> None:
-        """Store a letter. If it already exists, add to its number of failures.
+        """Store a letter. If the letter already exists, add to its number of failures.
 
         If the response of Redis is lost, the client sends the command again, and the failures are counted
         twice.
@@ -222,7 +222,10 @@ class DeadLetters:
         self._count_in_vain(self._client, letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
 
     def count_receive(self, dead: Dead) -> int:
-        """Count a receive of a message that Keyhole does not understand, and return the count so far."""
+        """Record one more receive of a message that Keyhole does not understand.
+
+        Return the number of receives so far.
+        """
         with self._client.pipeline(transaction=True) as pipe:
             pipe.incr(keys.dead_receives(dead.id))
             pipe.expire(keys.dead_receives(dead.id), RECEIVES_SECONDS)
@@ -314,7 +317,7 @@ def _id(kind: LetterKind, content: bytes) -> str:
 
 
 def _letter(letter_id: str, fields: Mapping[str, Any]) -> DeadLetter:
-    """Return the letter with these fields from Redis."""
+    """Return the letter that has these fields in Redis."""
     return DeadLetter(
         id=letter_id,
         kind=LetterKind(fields["kind"].decode()),

@@ -4,4 +4,4 @@ from keyhole.errors import KeyholeError
 
 
 class ListingError(KeyholeError):
-    """The objects of an audit cannot be listed, because the listing or the inventory is invalid."""
+    """The listing or the inventory is invalid, so Keyhole cannot list the objects of an audit."""

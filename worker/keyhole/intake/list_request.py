@@ -1,7 +1,7 @@
 """Sends LIST requests to S3, and repeats them after a transient error.
 
 If the server refuses the optional attribute `RestoreStatus`, the request is sent again without it. The S3
-client itself does not retry (`sources/s3_client.py`), so this module can count every request.
+client does not repeat requests (`sources/s3_client.py`). So this module can count every request.
 """
 
 from collections.abc import Callable
@@ -28,8 +28,8 @@ class ListRequest:
 
     Args:
         operation: The client's method.
-        attributes: Whether to request the restore status of archived objects. After the server has refused it
-            once, it is no longer requested.
+        attributes: Whether to request the restore status of archived objects. If the server refuses this,
+            later requests do not request it.
     """
 
     def __init__(self, operation: Callable[..., Any], *, attributes: bool) -> None:

@@ -38,15 +38,15 @@ DIRECTORY_SUFFIXES: Final = ("--x-s3", "--xa-s3")
 
 #: The storage classes whose objects must be restored before they can be read. Intelligent-Tiering also has
 #: archive tiers, but a listing does not show the tier. So Keyhole tries to read every object in
-#: Intelligent-Tiering. If the object is archived, the attempt costs one GET.
+#: Intelligent-Tiering. If such an object is archived, the attempt costs one GET.
 ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 class Listed(NamedTuple):
-    """An object in a listing or an inventory. `size` is in bytes, times are in UTC.
+    """An object in a listing or an inventory.
 
-    `etag` is in quotes, like the header `ETag` of a GET response. `restored` is true if the object is
-    archived and has a restored copy, which can be read.
+    `size` is in bytes, and times are in UTC. `etag` has quotes, as in the header `ETag` of a GET response.
+    `restored` is true if the object is archived and has a restored copy, which can be read.
     """
 
     key: str
@@ -66,8 +66,8 @@ class Listed(NamedTuple):
 class Page(NamedTuple):
     """A page of objects, the cursor of the next page, and the number of requests that the page took.
 
-    `cursor` is `None` on the last page. A page without objects need not be the last page. The cursor is
-    opaque to callers. Other processes can use it, even days later.
+    `cursor` is `None` on the last page. A page without objects is not necessarily the last page. Callers must
+    not interpret the cursor. Other processes can use the cursor, even days later.
     """
 
     objects: tuple[Listed, ...]
@@ -157,7 +157,7 @@ class _S3Lister:
     def _entries(self, answer: Any, kind: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - boto3's response is a dict of everything
         """Return the entries of one kind on a page, each with its key.
 
-        Raise if there are more entries than requested, or if a key lacks the prefix.
+        Raise `ListingError` if there are more entries than requested, or if a key lacks the prefix.
         """
         entries = [(_key(answer, _stated(entry, "Key")), entry) for entry in answer.get(kind, [])]
         if len(entries) > self._page_size:
@@ -274,9 +274,10 @@ class DirectoryLister(_S3Lister):
 
 
 def _in_order(*keys: str, may_repeat: bool = False) -> None:
-    """Raise if keys are not in the order of their UTF-8 bytes.
+    """Raise `ListingError` if the keys are not in the order of their UTF-8 bytes.
 
-    Python compares strings by code points, which gives the same order.
+    Python compares strings by code points, and the order of the code points is the same as the order of the
+    UTF-8 bytes.
     """
     for before, key in pairwise(keys):
         if key < before or (key == before and not may_repeat):
@@ -287,13 +288,13 @@ def _in_order(*keys: str, may_repeat: bool = False) -> None:
 
 
 def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response is a dict of everything
-    """The key at which the next page of versions begins. It is the last listed key or a later key.
+    """Return the key at which the next page of versions begins: the last listed key, or a later key.
 
     Ceph 16 URL-encodes all keys in its response except `NextKeyMarker`. So Keyhole does not know whether a
     server's marker is URL-encoded, and there are two candidates for the true marker: the marker as the server
     sent it, and the decoded marker. The next page cannot begin before the last listed key. If both candidates
-    are possible, Keyhole uses the smaller one. The true marker is then this one or a later one, so no key is
-    skipped.
+    are possible, Keyhole uses the smaller candidate. The true marker is then equal to it or greater, so no
+    key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]

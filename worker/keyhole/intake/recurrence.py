@@ -19,8 +19,8 @@ from typing import Final, cast
 
 from celery import schedules
 
-#: The shortest and longest interval, in seconds. A crontab also starts at most one run per minute. An
-#: interval of more than a year is probably a mistake.
+#: The shortest and the longest interval, in seconds. The shortest interval is also the shortest time between
+#: two runs of a crontab. An interval of more than a year is probably a mistake.
 SHORTEST_SECONDS: Final = 60
 LONGEST_SECONDS: Final = 366 * 86_400
 #: An error message quotes at most this many characters of the text.
@@ -35,7 +35,10 @@ _PART: Final = re.compile(r"(?:\*|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3})
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of a crontab. `least` and `greatest` are its limits; `names` are the names of its values."""
+    """A field of a crontab.
+
+    `least` and `greatest` are the limits of the field's values, and `names` are the names of the values.
+    """
 
     name: str
     least: int

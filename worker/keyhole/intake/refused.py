@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple, Self
 from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.jobs.queues import QUEUES
 
-#: Keyhole refuses messages longer than this, in bytes. The longest messages that Keyhole itself sends have
-#: about 6 MiB: JSON with a thousand jobs whose keys have 1,024 characters, each written as an escape of six
-#: bytes.
+#: The longest accepted message, in bytes. The longest messages that Keyhole itself sends have about 6 MiB.
+#: Such a message contains a thousand jobs as JSON. Each key has 1,024 characters, and each character is
+#: written as an escape of six bytes.
 LONGEST_MESSAGE: Final = 16 * 1024**2
 
 
@@ -49,8 +49,8 @@ class Refused(NamedTuple):
         """Return the message in a dead letter.
 
         Raises:
-            ValueError: The letter contains no message, or this version of Keyhole does not have the message's
-                queue.
+            ValueError: The letter contains no message, or the message's queue does not exist in this version
+                of Keyhole.
         """
         text = json.loads(body)
         if not isinstance(text, dict) or text.get("queue") not in QUEUES:

@@ -1,9 +1,11 @@
-"""Stores the last audit of each schedule in Redis. A schedule starts no audit while its last audit runs.
+"""Stores the last audit of each schedule in Redis.
 
-Each due time has an id, which is also the id of the audit that it starts. If two tasks arrive for the same
-due time, the second task has no effect. This happens if the broker delivers a task twice, or if two
-schedulers are running. One Lua script checks the last audit and creates the new audit, so two workers cannot
-both create an audit.
+While the last audit of a schedule is running, the schedule starts no other audit.
+
+For each time at which a schedule is due, there is an id. The audit that starts at this time has this id, too.
+If two tasks arrive for the same due time, the second task has no effect. This happens if the broker delivers
+a task twice, or if two schedulers are running. One Lua script checks the last audit and creates the new
+audit, so two workers cannot both create an audit.
 """
 
 from dataclasses import dataclass

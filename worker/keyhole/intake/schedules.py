@@ -62,7 +62,7 @@ def _inventory(text: str) -> str:
 
 
 def _one_or_many(value: object) -> object:
-    """Convert a single text to a list with one element."""
+    """Convert a single text to a tuple with one element, and a list to a tuple."""
     if isinstance(value, list):
         return tuple(value)
     return (value,) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Selects objects by bucket, glob, suffix and size, or selects a sample of them."""
+"""Selects objects by bucket, glob, suffix and size, or selects a sample of the objects."""
 
 import re
 from fnmatch import fnmatchcase
@@ -11,7 +11,7 @@ _SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d{1,9})?) ?(%)?")
 
 
 class Selection(BaseModel):
-    """The criteria of a selection. An empty list of globs or suffixes selects all objects.
+    """The criteria of a selection. If a list of globs or suffixes is empty, it excludes no object.
 
     In a glob, `*` matches all text, including `/`; `?` matches one character, and `[…]` one of several
     characters. `sample` is the fraction of keys to select. A hash of the key decides whether the key is

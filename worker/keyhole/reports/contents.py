@@ -1,4 +1,4 @@
-"""Prepares the parts of the HTML page about the whole audit: its state, figures, costs and options.
+"""Prepares the parts of the HTML page that describe the whole audit: its state, figures, costs and options.
 
 Below its heading, the page shows a horizontal bar. The bar has one coloured part for each status that at
 least one object has.
@@ -14,8 +14,8 @@ from keyhole.reports.figures import counted, dollars, duration, exact, moment, n
 
 #: The minimum width of a part of the bar, as a percentage of the bar's width, so that every part is visible.
 NARROWEST: Final = 0.5
-#: The width of one letter of a status, as a percentage of the bar's width, on a desktop screen and on a
-#: phone. The page writes a status into its part of the bar only if the part is wide enough.
+#: The width of one letter of a status, as a percentage of the bar's width: first on a desktop screen, then on
+#: a phone. The page writes a status into its part of the bar only if the part is wide enough.
 LETTER: Final = 0.75
 LETTER_ON_PHONE: Final = 2.6
 
@@ -23,7 +23,7 @@ LETTER_ON_PHONE: Final = 2.6
 class Notice(NamedTuple):
     """A notice for an audit that is not done.
 
-    It states why the audit is not done, and what the figures describe.
+    The notice states why the audit is not done, and what the figures describe.
     """
 
     heading: str
@@ -119,8 +119,8 @@ def bar(statuses: Mapping[Status, int]) -> list[Part]:
 
     There is one part for each status that at least one object has.
 
-    The width of a part is proportional to the number of objects. Very narrow parts are widened to
-    `NARROWEST`, and all parts are then scaled so that they fill the bar.
+    The width of a part is proportional to the number of objects. A part that is narrower than `NARROWEST` is
+    widened to `NARROWEST`. Then all parts are scaled so that they fill the bar.
     """
     found = by_urgency(statuses)
     widths = [max(NARROWEST, 100 * count / sum(statuses.values())) for _, count in found]
@@ -194,8 +194,8 @@ def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
 def asked(audit: Audit) -> Iterator[tuple[str, str]]:
     """Yield labels and values that describe the audit.
 
-    The values are its id, bucket, prefix, times, rules and scanner, and the options that differ from the
-    defaults.
+    The values are the audit's id, bucket, prefix, times, rules and scanner, and the options that differ from
+    the defaults.
     """
     spec = audit.spec
     yield "Audit", audit.id

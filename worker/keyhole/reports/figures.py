@@ -38,7 +38,10 @@ def number(count: int) -> str:
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
-    """Format a count with its noun in the singular or plural. `nouns` is the plural if it is irregular."""
+    """Format a count with its noun in the singular or plural.
+
+    If the plural of the noun is irregular, the caller passes it as `nouns`.
+    """
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 

@@ -38,7 +38,7 @@ SHOWN_FINDINGS: Final = 1000
 #: VMDK descriptor can name hundreds of files outside the image, and each of these names is a finding with its
 #: own sentence.
 SHOWN_SENTENCES: Final = 5
-#: Jinja renders the page in many small pieces. This many pieces are joined before they are written to the
+#: Jinja renders the page in many small pieces. The page joins this many pieces before it writes them to the
 #: output.
 _BUFFERED: Final = 200
 

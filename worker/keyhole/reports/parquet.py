@@ -2,9 +2,9 @@
 
 The file has the columns of the CSV, and the additional column `virtual_size_text`. The columns have types:
 sizes and counts are int64, times are UTC in microseconds, and `reasons`, `content` and `findings` are lists
-of strings. A virtual size can be too large for an int64, because a VMDK header can claim 2**73 bytes. In this
-case, `virtual_size` is null, and `virtual_size_text` contains the number as text. For a size that fits into
-an int64, `virtual_size_text` is null. If both columns are null, the virtual size is unknown. The file's
+of strings. A virtual size can be too large for an int64, because a VMDK header can state up to 2**73 bytes.
+In this case, `virtual_size` is null, and `virtual_size_text` contains the number as text. If the size fits
+into an int64, `virtual_size_text` is null. If both columns are null, the virtual size is unknown. The file's
 metadata contain the audit as JSON, with the key `keyhole.audit`.
 """
 

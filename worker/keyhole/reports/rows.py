@@ -12,10 +12,10 @@ from keyhole.scan.report import Report
 class Row(NamedTuple):
     """The row of one object. The fields are the columns. Sizes are in bytes, times in UTC.
 
-    `status` is the object's status in the audit, and `how` states how the audit got it. All other columns
-    come from the object's recorded verdict, which may be newer than the audit; `status_now` is the status of
-    that verdict. If the verdict has expired, these columns are `None` or empty. `findings` contains the
-    sentences of all findings, and the error message if the object could not be read.
+    `status` is the object's status in the audit, and `how` states how the audit got this status. All other
+    columns come from the object's recorded verdict, which may be newer than the audit; `status_now` is the
+    status of that verdict. If the verdict has expired, these columns are `None` or empty. `findings` contains
+    the sentences of all findings, and the error message if the object could not be read.
     """
 
     status: Status

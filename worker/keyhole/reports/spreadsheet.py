@@ -5,23 +5,23 @@ within a text are doubled. The encoding is UTF-8 with a byte order mark, because
 another encoding. A list becomes one cell, in which codes are separated by spaces, and sentences by
 semicolons. Times are UTC, to the second.
 
-An uploader chooses the keys of objects, so a key can be an attack. A spreadsheet treats a cell that begins
-with `=`, `+`, `-` or `@` as a formula, and a formula can read files and send requests. OWASP (CSV Injection)
-and ASVS 1.2.10 recommend inserting an apostrophe before these characters, and before tab, line breaks and
-NUL. OWASP also warns that a separator or a quote in a text can begin a new cell, whose first character can
-then be one of these characters. So Keyhole inserts an apostrophe
+Whoever uploads an object chooses its key, so a key can contain an attack. A spreadsheet treats a cell that
+begins with `=`, `+`, `-` or `@` as a formula, and a formula can read files and send requests. OWASP (CSV
+Injection) and ASVS 1.2.10 recommend inserting an apostrophe before these characters, and before tab, line
+breaks and NUL. OWASP also warns that a separator or a quote in a text can begin a new cell. The new cell can
+then begin with one of these characters. So Keyhole inserts an apostrophe
 
-- at the beginning of a cell that begins with one of these characters or with a full-width form of one.
-  Keyhole also inserts an apostrophe if spaces, quotes or invisible characters precede the character, because
-  a program that opens the file may drop these and then find a formula;
+- at the beginning of a cell, if the cell begins with one of these characters, or with the full-width form of
+  such a character. Spaces, quotes and invisible characters before this character make no difference, because
+  a program that opens the file may drop them and then find a formula;
 - within a text, after each `;`, tab and line break, if one of these characters follows. In countries with a
   decimal comma, spreadsheets begin a new cell after `;`, even within quotes.
 
 Keyhole inserts the apostrophe even if the text already has an apostrophe in this place: `'=1` becomes `''=1`.
-Then it replaces invisible characters, such as control characters and marks that change the direction of
-writing, by Python escapes such as `\x1b`, and it doubles every backslash. A program can therefore restore the
-original text: it decodes the escapes, and then removes one apostrophe at each of the places listed above.
-JSON Lines and Parquet contain every text unchanged.
+Then Keyhole doubles every backslash, and replaces invisible characters by Python escapes such as `\x1b`.
+Invisible characters are, for example, control characters and marks that change the direction of writing. A
+program can therefore restore the original text: it decodes the escapes, and then removes one apostrophe at
+each of the places listed above. JSON Lines and Parquet contain every text unchanged.
 """
 
 import codecs

@@ -40,7 +40,7 @@ class Example(NamedTuple):
 
 @dataclass(slots=True)
 class ReasonTally:
-    """The number of objects with a status and a reason, and some examples.
+    """The number of objects that have a certain status and a certain reason, and some examples.
 
     An object is counted only for its most serious reason.
     """

@@ -79,7 +79,7 @@ class AuditStore:
         """Create an audit, and wait until it is on the server's disk.
 
         Returns:
-            Return false if an audit with this id already exists.
+            True, or false if an audit with this id already exists.
 
         Raises:
             NotDurableError: The server's disk is too slow. The audit exists, but it is lost if the server
@@ -107,10 +107,7 @@ class AuditStore:
         return None if page is None else Claim(audit_id, int(page), token)
 
     def hold(self, claim: Claim) -> bool:
-        """Renew the claim to a page.
-
-        Return false if another process has the claim, or if the page is committed.
-        """
+        """Renew a claim; return false if another process has the page's claim, or the page is committed."""
         held = self._hold(
             keys=[*self._keys(claim.audit_id, "", "page")], args=[claim.token, PAGE_SECONDS, claim.page]
         )
@@ -138,7 +135,7 @@ class AuditStore:
         """Commit a page, and wait until its batches are on the server's disk.
 
         Returns:
-            Return false if the page was already committed, or if the audit has ended in the meantime.
+            True, or false if the page was already committed or the audit has ended in the meantime.
 
         Raises:
             NotDurableError: The server's disk is too slow. The page is committed, but the commit is undone if
@@ -331,10 +328,7 @@ class AuditStore:
 
 
 def _readable(batches: Iterable[tuple[bytes | str, bytes]]) -> list[Entry]:
-    """Return the batches that this version of Keyhole can read.
-
-    Workers of a newer version send the other batches.
-    """
+    """Return the batches that this version can read; workers of a newer version send the other batches."""
     return [batch for batch in read_entries(batches) if batch is not None]
 
 

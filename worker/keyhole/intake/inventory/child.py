@@ -41,10 +41,12 @@ def _converted(line: str) -> dict[str, Any]:
 
 
 def write_table(part: Conversion) -> int:
-    """Write the table of a part, and return the number of its rows. This runs in the child process.
+    """Write the table of a part, and return the number of rows in the table.
+
+    The child process calls this function.
 
     Raises:
-        PartError: The part is invalid. For some invalid parts, pyarrow raises errors of other types.
+        PartError: The part is invalid. If a part is invalid, pyarrow may also raise errors of other types.
     """
     # Import pyarrow's modules here, so that they are loaded only in the child, after its limits are set.
     from keyhole.intake.inventory.formats import BYTES_PER_BYTE, FREE_BYTES, batches  # noqa: PLC0415

@@ -6,7 +6,7 @@ crash. A few bytes can also make the library allocate a huge amount of memory. S
 on memory and CPU time reads the part. If the child exceeds a limit, the error names the limit.
 
 The parent writes a `Conversion` as one line of JSON to the child's standard input, and keeps this pipe open.
-When the pipe is closed, the child ends, so it never outlives its parent. The child writes a JSON object with
+When the parent ends, the pipe is closed, and the child then ends, too. The child writes a JSON object with
 `rows` or `error` to its standard output. If one row caused the error, the object also has `row`, the number
 of this row, counted from 1.
 """
@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, PartError
 
-#: The child's module. This module does not import it, so that the libraries are loaded only in the child,
-#: within its limits.
+#: The child's module. This module does not import the child's module, so that the libraries are loaded only
+#: in the child process, after its limits are set.
 CHILD: Final = "keyhole.intake.inventory.child"
 #: The parent reads at most this many bytes of the child's response, which is a short JSON object.
 MAX_ANSWER_BYTES: Final = 64 << 10
@@ -73,7 +73,7 @@ def _rows(answer: bytes, returncode: int) -> int:
 
 
 def _death(returncode: int) -> str:
-    """Describe how the child ended; the text follows the words "reading it"."""
+    """Describe how the child ended. The error message contains this text after the words "reading it"."""
     if returncode == -signal.SIGXCPU:
         return f"takes longer than {CPU_SECONDS} seconds"
     if returncode < 0:

@@ -32,7 +32,7 @@ RANGE_BYTES: Final = 8 << 20
 def counting() -> Meter:
     """Return a meter that counts requests and has no limits.
 
-    It needs no limits, because the functions of this module limit the bytes of each file.
+    The meter needs no limits, because the functions of this module limit the bytes of each file.
     """
     return Meter(Budget(requests=1 << 62, bytes=1 << 62, seconds=float("inf")))
 
@@ -56,7 +56,7 @@ def read_whole(client: "S3Client", uri: S3Uri, limit: int, meter: Meter) -> byte
 
 
 def read_pieces(client: "S3Client", uri: S3Uri, size: int, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of an object of `size` bytes in pieces.
+    """Yield the bytes of an object in pieces. The object must have `size` bytes.
 
     Raises:
         SourceError: The object cannot be read.

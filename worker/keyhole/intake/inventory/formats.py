@@ -1,12 +1,15 @@
-"""Reads the rows of a part in CSV, Parquet or ORC, batch by batch, with the same column names for all three.
+"""Reads the rows of a part in CSV, Parquet or ORC, batch by batch.
+
+The names of the columns are the same for all three.
 
 In the three formats, the names of the same column differ only in underscores and case: `LastModifiedDate` in
 a CSV is `last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.
 
-A malicious part of a few bytes can state that it contains billions of rows. So the larger the part is, the
-more rows and the more unpacked data this module accepts. The parts that S3 writes stay below these limits. In
-a compressed CSV with very regular keys, a row takes 2.3 bytes, which is 1/15 of the row's uncompressed text.
-In a Parquet file with the best encoding, which S3 does not use, a row can take 0.4 bytes.
+A malicious part of a few bytes can state that it contains billions of rows. So this module limits the number
+of rows and the size of the unpacked data. A larger part may have more rows and more unpacked data. The parts
+that S3 writes stay below these limits. In a compressed CSV with very regular keys, a row takes 2.3 bytes,
+which is 1/15 of the row's uncompressed text. In a Parquet file with the best encoding, which S3 does not use,
+a row can take 0.4 bytes.
 """
 
 import zlib
@@ -35,10 +38,11 @@ WANTED: Final = REQUIRED | {
 }
 
 BATCH_ROWS: Final = 8192
-#: The longest row of a CSV, in bytes. The longest columns, a key and an access control list, take a few KiB.
+#: The maximum length of a row in a CSV, in bytes. The longest columns, which are the key and the access
+#: control list, take a few KiB.
 BLOCK_BYTES: Final = 1 << 20
-#: A part has at most FREE_BYTES unpacked bytes, plus BYTES_PER_BYTE for each byte of its file, and at most
-#: FREE_ROWS rows, plus ROWS_PER_BYTE for each byte of its file.
+#: The limits of a part: it may have FREE_BYTES unpacked bytes, and BYTES_PER_BYTE more for each byte of its
+#: file. It may have FREE_ROWS rows, and ROWS_PER_BYTE more for each byte of its file.
 FREE_BYTES, BYTES_PER_BYTE = 64 << 20, 100
 FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 4
 
@@ -155,7 +159,7 @@ def _all_there(rows: int, stated: int) -> None:
 
 
 def _chosen(columns: list[str] | tuple[str, ...], part: Conversion) -> dict[str, str]:
-    """Return the columns to read: a dictionary from the names in `WANTED` to the names in the part.
+    """Return the columns to read, as a dictionary that maps the names in `WANTED` to the names in the part.
 
     Raises:
         PartError: A required column is missing, or two columns have the same name.

@@ -1,4 +1,4 @@
-"""Lists the objects of a bucket from an S3 Inventory instead of LIST requests."""
+"""Lists the objects of a bucket by reading an S3 Inventory, without LIST requests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +35,8 @@ class InventoryLister:
     Args:
         client: A boto3 client without retries, for the bucket that contains the inventory.
         manifest_uri: The URI of the manifest, `s3://…/manifest.json`.
-        folder: A private folder for the parts in use, which need a few GB. Several processes can share the
-            folder.
+        folder: A private folder for the parts that are in use. The parts need a few GB. Several processes can
+            share the folder.
         bucket: The name of the bucket to list.
         prefix: The prefix of the keys.
         versions: Whether to list all versions, not only the current versions.

@@ -11,11 +11,12 @@ list"):
 | `fileSchema` | the columns of a CSV, separated by commas; Parquet and ORC files contain their column names |
 | `files[]` | `key`, `size` in bytes and `MD5checksum` in hexadecimal of each part |
 
-The file `manifest.checksum` next to it contains the manifest's MD5 in hexadecimal.
+The file `manifest.checksum` in the same folder contains the manifest's MD5 in hexadecimal.
 
-Keyhole does not trust a manifest. Its source bucket must be the bucket of the audit. Keyhole reads the parts
-only from the bucket that contains the manifest, and refuses a manifest that names another destination bucket.
-The MD5 detects damage, but not forgery: an attacker who can write the manifest can also write its checksum.
+Keyhole does not trust a manifest. The manifest's source bucket must be the bucket of the audit. Keyhole reads
+the parts only from the bucket that contains the manifest, and refuses a manifest that names another
+destination bucket. The MD5 detects damage, but not forgery: an attacker who can write the manifest can also
+write its checksum.
 """
 
 import re
@@ -35,17 +36,18 @@ from keyhole.sources.s3_uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: The largest accepted manifest. A part has about a million rows and takes 200 bytes in the manifest, so this
-#: is enough for about 10^11 objects.
+#: The largest accepted manifest, in bytes. A part has about a million rows, and its entry in the manifest
+#: takes 200 bytes. So this limit allows about 10^11 objects.
 MAX_MANIFEST_BYTES: Final = 16 << 20
-#: The largest accepted checksum file. The file contains hexadecimal digits, and sometimes a line feed.
+#: The largest accepted checksum file, in bytes. The file contains hexadecimal digits, and sometimes a line
+#: feed.
 MAX_CHECKSUM_BYTES: Final = 256
 
 BUCKET_ARN: Final = re.compile(r"arn:[a-z0-9-]+:s3:::(.+)")
 
 
 class Part(NamedTuple):
-    """A file of the inventory. `size` is in bytes, `md5` in hexadecimal in lower case."""
+    """A file of the inventory. `size` is in bytes, and `md5` is in hexadecimal, in lower case."""
 
     key: str
     size: int
@@ -141,7 +143,7 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
             f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; start the audit with the bucket "
             "name in the manifest"
         )
-    # An access point has another name than its bucket, so its name cannot be compared with the destination.
+    # If the URI names an access point, the name differs from the bucket's name, so it cannot be compared.
     if destination != uri.bucket and not uri.bucket.startswith("arn:"):
         raise ListingError(
             f"{shown(uri)} states that its parts are in {destination!r}, but Keyhole reads parts only from "
@@ -150,6 +152,6 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
 
 
 def _bucket(stated: str) -> str:
-    """Return the name of a bucket; `stated` is the name itself or an ARN."""
+    """Return the name of a bucket. `stated` is the bucket's name or its ARN."""
     arn = BUCKET_ARN.fullmatch(stated)
     return arn[1] if arn else stated

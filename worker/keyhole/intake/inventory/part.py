@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-#: The memory limit of a conversion. Parts with 300,000 to 1,500,000 rows need 110 to 135 MB, including 60 MB
-#: for importing pyarrow.
+#: The memory limit of a conversion, in bytes. Parts with 300,000 to 1,500,000 rows need 110 to 135 MB,
+#: including 60 MB for importing pyarrow.
 MEMORY_BYTES: Final = 2 << 30
 #: The limit of CPU time for a conversion, in seconds. A million rows need two to four seconds.
 CPU_SECONDS: Final = 3600
@@ -23,7 +23,7 @@ class PartError(Exception):
     """The part is invalid.
 
     Args:
-        message: The problem, as text that can follow a colon.
+        message: The problem. In a message, this text follows a colon.
         row: The number of the invalid row, counted from 1.
     """
 

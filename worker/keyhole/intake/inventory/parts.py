@@ -5,15 +5,15 @@ the table, the process downloads the part, verifies its MD5, and converts it to 
 process first removes the table of the inventory's previous part. If another process still needs the removed
 table, that process creates the table again.
 
-Several processes can share a folder. A process holds the inventory's lock while it creates a table. It writes
-the table to a temporary file, and renames the file when the table is complete. So other processes never read
-an incomplete table.
+Several processes can share a folder. A process holds the inventory's lock while it creates a table. The
+process writes the table to a temporary file, and renames the file when the table is complete. So other
+processes never read an incomplete table.
 
 If a process is killed, its files remain. The next process that creates a table of the same inventory removes
 these files. In addition, each process that creates a table removes all files in the folder, of any inventory,
 that were not used for a week.
 
-Only the owner can access the folder, so Keyhole trusts its files.
+Only the owner can access the folder, so Keyhole trusts the files in the folder.
 """
 
 import fcntl
@@ -57,7 +57,8 @@ class Parts:
         client: A boto3 client without retries.
         uri: The URI of the manifest. The parts are in the same bucket.
         manifest: The manifest.
-        folder: The folder for the tables. It is created with permissions for its owner only.
+        folder: The folder for the tables. If it is missing, it is created so that only its owner can access
+            it.
         bucket: The bucket whose objects are listed.
         prefix: The prefix of the keys.
         versions: Whether to list all versions, not only the current versions.
@@ -108,7 +109,7 @@ class Parts:
     def forget(self) -> None:
         """Remove the files of this inventory.
 
-        Ignore errors, because unused files are also removed after a week.
+        If this fails, ignore the error, because unused files are removed after a week anyway.
         """
         with suppress(OSError), self._alone():
             self._remove(*self._folder.glob(f"{self._stem}.*"))

@@ -17,7 +17,7 @@ from keyhole.intake.inventory.formats import WANTED, Batch
 from keyhole.intake.inventory.part import Conversion, FileFormat, PartError
 from keyhole.intake.inventory.table import SCHEMA
 
-#: The longest text in bytes, which is S3's limit for keys. All other texts are shorter.
+#: The maximum length of a text, in bytes. This is S3's limit for keys, and all other texts are shorter.
 MAX_TEXT_BYTES: Final = 1024
 #: The first and the last time of Python's `datetime`, in microseconds since 1970.
 FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
@@ -92,7 +92,7 @@ class _Rows:
 
 
 def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
-    """Find the first row of a column that cannot be converted, by bisection."""
+    """Return the index of the first row that cannot be converted. It is found by bisection."""
     good, bad = 0, len(column)
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -172,7 +172,8 @@ def _flag(column: pa.Array) -> pa.Array:
 
 def _time(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(column.type):
-        # Nanoseconds are rounded down. The conversion of other units is checked, because it can overflow.
+        # Nanoseconds are rounded down. With other units, the conversion can overflow, so the conversion is
+        # checked.
         time = column.cast(MICROSECONDS, safe=column.type.unit != "ns")
     else:
         time = _text(column).cast(MICROSECONDS)

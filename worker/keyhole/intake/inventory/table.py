@@ -16,8 +16,8 @@ from pyarrow import ipc
 
 from keyhole.intake.inventory.part import PartError
 
-#: The number of rows in a batch. A batch takes about 150 KB, and has slightly more rows than a page, so a
-#: page is in at most two batches.
+#: The number of rows in a batch. A batch takes about 150 KB. It has slightly more rows than a page of a
+#: listing, so the rows of a page are in at most two batches.
 BATCH_ROWS: Final = 1024
 #: The space on the disk, in bytes, that must stay free for other programs.
 RESERVE_BYTES: Final = 256 << 20
