@@ -28,8 +28,8 @@ class ListRequest:
 
     Args:
         operation: The client's method.
-        attributes: Whether to request the restore status of archived objects. If the server refuses this,
-            later requests do not request it.
+        attributes: Whether to request the restore status of archived objects. If the server refuses the
+            attribute, later requests do not contain it.
     """
 
     def __init__(self, operation: Callable[..., Any], *, attributes: bool) -> None:

@@ -71,8 +71,8 @@ class ScheduleRuns:
         """Create the audit of a schedule that is due, unless the schedule's last audit is running or paused.
 
         Returns:
-            Return true if an audit with this id exists now, even if an earlier call created it. Return false
-            if the run was skipped.
+            True if an audit with this id exists now, even if an earlier call created the audit. False if the
+            run was skipped.
         """
         begun = self._begin(
             keys=[keys.schedule(name), keys.audit(audit_id), keys.AUDITS],

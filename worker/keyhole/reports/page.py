@@ -38,8 +38,8 @@ SHOWN_FINDINGS: Final = 1000
 #: VMDK descriptor can name hundreds of files outside the image, and each of these names is a finding with its
 #: own sentence.
 SHOWN_SENTENCES: Final = 5
-#: Jinja renders the page in many small pieces. The page joins this many pieces before it writes them to the
-#: output.
+#: Jinja renders the page in many small pieces. This module joins this many pieces before it writes them to
+#: the output.
 _BUFFERED: Final = 200
 
 

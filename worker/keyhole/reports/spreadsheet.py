@@ -5,7 +5,7 @@ within a text are doubled. The encoding is UTF-8 with a byte order mark, because
 another encoding. A list becomes one cell, in which codes are separated by spaces, and sentences by
 semicolons. Times are UTC, to the second.
 
-Whoever uploads an object chooses its key, so a key can contain an attack. A spreadsheet treats a cell that
+The uploader chooses the key of an object, so a key can contain an attack. A spreadsheet treats a cell that
 begins with `=`, `+`, `-` or `@` as a formula, and a formula can read files and send requests. OWASP (CSV
 Injection) and ASVS 1.2.10 recommend inserting an apostrophe before these characters, and before tab, line
 breaks and NUL. OWASP also warns that a separator or a quote in a text can begin a new cell. The new cell can

@@ -1,6 +1,6 @@
 """Reads the rows of a part in CSV, Parquet or ORC, batch by batch.
 
-The names of the columns are the same for all three.
+The names of the columns are the same for all three formats.
 
 In the three formats, the names of the same column differ only in underscores and case: `LastModifiedDate` in
 a CSV is `last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.

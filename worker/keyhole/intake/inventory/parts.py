@@ -57,8 +57,7 @@ class Parts:
         client: A boto3 client without retries.
         uri: The URI of the manifest. The parts are in the same bucket.
         manifest: The manifest.
-        folder: The folder for the tables. If it is missing, it is created so that only its owner can access
-            it.
+        folder: The folder for the tables. A missing folder is created so that only its owner can access it.
         bucket: The bucket whose objects are listed.
         prefix: The prefix of the keys.
         versions: Whether to list all versions, not only the current versions.
