@@ -96,17 +96,20 @@ class Dead(NamedTuple):
 
     @classmethod
     def message(cls, body: bytes, source: str, reason: str, times: int = 1) -> Self:
-        """The letter for a message that Keyhole does not understand."""
+        """Return the letter for a message that Keyhole does not understand."""
         return cls(_id(LetterKind.MESSAGE, body), LetterKind.MESSAGE, source, body, reason, times)
 
     @classmethod
     def refused(cls, body: bytes, source: str, reason: str) -> Self:
-        """The letter for a message that no Celery task can process. `body` is JSON from `Refused.letter`."""
+        """Return the letter for a message that no Celery task can process.
+
+        `body` is JSON from `Refused.letter`.
+        """
         return cls(_id(LetterKind.REFUSED, body), LetterKind.REFUSED, source, body, reason)
 
     @classmethod
     def entry(cls, entry: Entry, reason: str) -> Self:
-        """The letter for a ledger entry that Keyhole gave up.
+        """Return the letter for a ledger entry that Keyhole gave up.
 
         If two entries have the same objects and the same queue, they have the same letter.
         """
@@ -117,14 +120,17 @@ class Dead(NamedTuple):
 
     @classmethod
     def tags(cls, debt: TagDebt, reason: str) -> Self:
-        """The letter for tags that could not be written. An object has at most one such letter."""
+        """Return the letter for tags that could not be written. An object has at most one such letter."""
         named = json.dumps([debt.bucket, debt.key, debt.version_id]).encode()
         body = TAG_DEBT.dump_json(debt, exclude_none=True)
         return cls(_id(LetterKind.TAGS, named), LetterKind.TAGS, "tags", body, reason)
 
     @classmethod
     def event(cls, sink: str, event: Event, reason: str) -> Self:
-        """The letter for an event that could not be sent. For each sink, an event has at most one letter."""
+        """Return the letter for an event that could not be sent.
+
+        For each sink, an event has at most one letter.
+        """
         named = f"{sink} {event.id}".encode()
         return cls(_id(LetterKind.EVENT, named), LetterKind.EVENT, sink, event.body, reason)
 
@@ -232,7 +238,7 @@ class DeadLetters:
             return int(pipe.execute()[0])
 
     def count(self) -> int:
-        """The number of stored letters."""
+        """Return the number of stored letters."""
         return self._client.zcard(keys.DEAD)
 
     def ids(self, beginning: str = "") -> list[str]:
@@ -256,7 +262,7 @@ class DeadLetters:
                 answers: list[list[bytes | None]] = pipe.execute()
             for letter_id, values in zip(page, answers, strict=True):
                 if values[0] is None:
-                    continue  # it was dropped in the meantime
+                    continue  # the letter was dropped in the meantime
                 letter = _letter(letter_id, dict(zip(_HEAD, values, strict=True)))
                 if kind in {None, letter.kind}:
                     yield letter

@@ -181,7 +181,7 @@ class ObjectLister(_S3Lister):
     ordered = True
 
     def page(self, cursor: str | None) -> Page:
-        """The page at a cursor; see `Lister.page`."""
+        """Return the page at a cursor; see `Lister.page`."""
         at = _AfterKey() if cursor is None else _AfterKey.read(cursor)
         if cursor is not None and not (at.after and at.after.startswith(self._prefix)):
             raise ValueError(f"{cursor!r} is not a cursor of a listing of {self._prefix!r}")
@@ -216,7 +216,7 @@ class VersionLister(_S3Lister):
     ordered = True
 
     def page(self, cursor: str | None) -> Page:
-        """The page at a cursor; see `Lister.page`."""
+        """Return the page at a cursor; see `Lister.page`."""
         at = _AtVersion() if cursor is None else _AtVersion.read(cursor)
         list_request = ListRequest(self._client.list_object_versions, attributes=at.attributes)
         place = {"KeyMarker": at.key, "VersionIdMarker": at.version}
@@ -262,7 +262,7 @@ class DirectoryLister(_S3Lister):
             )
 
     def page(self, cursor: str | None) -> Page:
-        """The page at a cursor; see `Lister.page`."""
+        """Return the page at a cursor; see `Lister.page`."""
         at = _AtToken() if cursor is None else _AtToken.read(cursor)
         list_request = ListRequest(self._client.list_objects_v2, attributes=False)
         answer = list_request(**self._request, **({"ContinuationToken": at.token} if at.token else {}))

@@ -92,7 +92,7 @@ class Crontab:
         return self._rule()
 
     def next_after(self, moment: datetime) -> datetime:
-        """The first time after `moment` at which the crontab is due. Both times are in UTC."""
+        """Return the first time after `moment` at which the crontab is due. Both times are in UTC."""
         rule = self._rule(nowfun=lambda: moment)
         rule.tz = UTC
         begin, step, _ = rule.remaining_delta(moment, tz=UTC)
@@ -120,7 +120,7 @@ class Interval:
         return timedelta(seconds=_seconds(self.text))
 
     def next_after(self, moment: datetime) -> datetime:
-        """The time of the next run after a run at `moment`."""
+        """Return the time of the next run after a run at `moment`."""
         return moment + self.celery
 
 

@@ -29,7 +29,7 @@ class Selection(BaseModel):
     sample: float = Field(default=1.0, gt=0, le=1)
 
     def matches(self, bucket: str, key: str, size: int | None) -> bool:
-        """Whether an object is selected.
+        """Return whether an object is selected.
 
         If the size is unknown, `min_size` and `max_size` do not exclude the object.
         """
@@ -44,7 +44,7 @@ class Selection(BaseModel):
         )
 
     def matches_bucket(self, bucket: str) -> bool:
-        """Whether the selection can select objects of this bucket."""
+        """Return whether the selection can select objects of this bucket."""
         return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)
 
 
@@ -62,6 +62,6 @@ def parse_share(text: str) -> float:
 
 
 def _share(key: str) -> float:
-    """A number between 0 and 1 that is computed from a hash of the key."""
+    """Return a number between 0 and 1 that is computed from a hash of the key."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64

@@ -29,7 +29,7 @@ class Lookup:
         self._client = client
 
     def reports(self, names: Sequence[Name]) -> list[Report | None]:
-        """Return the verdict on each object, in the order of the names; `None` if there is none.
+        """Return the verdict on each object, in the order of the names; `None` if there is no verdict.
 
         If a name has no version, return the verdict on the newest version that Keyhole has scanned. A record
         that cannot be parsed is treated as missing, so that the object is scanned again.
@@ -37,7 +37,10 @@ class Lookup:
         return self.reports_by_id([keys.object_id(*name) for name in names])
 
     def reports_by_id(self, object_ids: Sequence[str]) -> list[Report | None]:
-        """Return the verdict on the object with each id, in the order of the ids; `None` if there is none."""
+        """Return the verdict on the object with each id, in the order of the ids.
+
+        If an object has no verdict, return `None` for this object.
+        """
         records = self._records(object_ids)
         pointers = {
             number: target

@@ -55,8 +55,8 @@ _DICTIONARY: Final = (
     b'"bytes_read":,"elapsed_ms":1.,"cpu_ms":1.,"scanned_at":"2026-01-01T00:00:00.000000Z",'
     b'"scanner":"keyhole/0.1.0","ruleset":"5:default","last_attempt":null}'
 )
-#: The base-2 logarithm of the size of deflate's window, which must contain the dictionary. The sign selects a
-#: raw stream.
+#: The base-2 logarithm of the size of deflate's window, which must be large enough for the dictionary. The
+#: negative sign selects a raw deflate stream.
 _WINDOW: Final = -12
 #: The size of deflate's hash table, from 1 to 9. A report is short, so a small table is enough.
 _MEMORY: Final = 5

@@ -32,7 +32,8 @@ verdict with the stored one, and stores the newer one. The first rule that decid
    later scan wins.
 2. If one scan does not know when the object was last modified, because it could not read the object, the
    later scan wins.
-3. If all these values are equal, the greater job id wins. So the order of arrival does not matter.
+3. If rules 1 and 2 do not decide because the values are equal, the greater job id wins. So the order of
+   arrival does not matter.
 
 If the new verdict has the same job id as the stored verdict, the job was delivered twice. The new verdict
 then changes nothing, unless the stored report is the report of a failed scan.
@@ -201,7 +202,7 @@ return 1
 """
 
 
-#: INDEX is the prefix of the keys of the status indexes; the status follows it.
+#: The key of a status index is INDEX, followed by the status.
 WRITE_SCRIPT: Final = (
     f"local INDEX, STATUSES = '{keys.STATUS_INDEX_PREFIX}', '{' '.join(Status)}'\n{OWE}\n{_WRITE}"
 )

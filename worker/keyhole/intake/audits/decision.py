@@ -12,7 +12,7 @@ class Decision(NamedTuple):
     """The decision about one object of an audit.
 
     Args:
-        how: How the audit gets the object's verdict; `None` if the object is not selected.
+        how: The way in which the audit gets the object's verdict; `None` if the object is not selected.
         stands: Whether the stored verdict is still valid.
         compares_tags: Whether the audit compares the object's tags with the stored verdict.
     """

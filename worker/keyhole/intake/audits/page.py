@@ -257,7 +257,7 @@ class _Page:
 
 
 def page_size(spec: AuditSpec) -> int:
-    """The maximum number of objects on a page.
+    """Return the maximum number of objects on a page.
 
     This is 1,000, or less if the audit checks tags and has a low rate limit.
     """
@@ -267,7 +267,7 @@ def page_size(spec: AuditSpec) -> int:
 
 
 def batch_size(audit: Audit) -> int:
-    """The maximum number of objects in a batch of an audit."""
+    """Return the maximum number of objects in a batch of an audit."""
     spec = audit.spec
     return jobs_in_batch(spec.batch_size, rate=spec.rate, outstanding=spec.outstanding)
 

@@ -80,7 +80,7 @@ class _Frozen(BaseModel):
 
 
 class Work(_Frozen):
-    """The objects of the audit, and what the scan of one object needs on average."""
+    """The objects of the audit, and the average work that the scan of one object causes."""
 
     objects: int
     gets: float = MEAN_GETS

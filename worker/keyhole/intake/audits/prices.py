@@ -48,33 +48,33 @@ class Prices(BaseModel):
     classes: dict[str, ClassPrices] = Field(min_length=1)
 
     def knows(self, storage_class: str) -> bool:
-        """Whether the table contains a storage class.
+        """Return whether the table contains a storage class.
 
         If not, the other methods use the highest prices in the table.
         """
         return storage_class in self.classes
 
     def get(self, storage_class: str, size: int) -> float:
-        """The price of a GET that returns `size` bytes.
+        """Return the price of a GET that returns `size` bytes.
 
         A HEAD or a refused GET costs as much as a GET that returns 0 bytes.
         """
         return self._of(storage_class).get_per_1000 / 1000 + self.retrieval(storage_class, size)
 
     def retrieval(self, storage_class: str, size: int) -> float:
-        """The price of reading `size` bytes, without the price of the requests."""
+        """Return the price of reading `size` bytes, without the price of the requests."""
         return self._of(storage_class).retrieval_per_gb * size / GB
 
     def list_request(self) -> float:
-        """The price of a LIST of up to 1,000 objects or versions."""
+        """Return the price of a LIST of up to 1,000 objects or versions."""
         return self.list_per_1000 / 1000
 
     def put_tagging(self) -> float:
-        """The price of a PutObjectTagging."""
+        """Return the price of a PutObjectTagging."""
         return self.put_tagging_per_1000 / 1000
 
     def get_tagging(self) -> float:
-        """The price of a GetObjectTagging."""
+        """Return the price of a GetObjectTagging."""
         return self.get_tagging_per_1000 / 1000
 
     def _of(self, storage_class: str) -> ClassPrices:
@@ -102,5 +102,5 @@ def load_prices(path: str | None) -> Prices:
 
 
 def shipped_text() -> str:
-    """The text of the shipped `prices.toml`, with its comments about sources."""
+    """Return the text of the shipped `prices.toml`, with its comments about sources."""
     return resources.files("keyhole.intake.audits").joinpath("prices.toml").read_text(encoding="utf-8")

@@ -187,7 +187,7 @@ class AuditStore:
         self._release(keys=[*self._keys(claim.audit_id, "page")], args=[claim.token])
 
     def outstanding(self, audit_id: str) -> list[Entry]:
-        """The outstanding batches that were sent."""
+        """Return the outstanding batches that were sent."""
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.audit(audit_id, "outstanding"))
             pipe.lrange(keys.audit(audit_id, "unsent"), 0, -1)
@@ -238,12 +238,12 @@ class AuditStore:
         self._client.hset(keys.audit(audit_id), mapping={"reason": reason, "starts": 0})
 
     def state(self, audit_id: str) -> AuditState | None:
-        """The state of an audit; `None` if no audit has this id."""
+        """Return the state of an audit; `None` if no audit has this id."""
         found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "state"))
         return None if found is None else AuditState(found.decode())
 
     def spec(self, audit_id: str) -> AuditSpec | None:
-        """The specification of an audit, which is cached, because it never changes."""
+        """Return the specification of an audit, which is cached, because it never changes."""
         if audit_id not in self._specs:
             found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "spec"))
             if found is None:

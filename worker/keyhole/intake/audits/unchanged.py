@@ -11,7 +11,7 @@ _ARCHIVED: Final = (Reason.ARCHIVED,)
 
 
 def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
-    """Whether a stored verdict is about the listed object and was made with the current rules.
+    """Return whether a stored verdict is about the listed object and was made with the current rules.
 
     The object is unchanged if its ETag, its size and its modification time are the same. It would not be
     enough to compare the ETag, for two reasons. An attacker can create two objects with different contents

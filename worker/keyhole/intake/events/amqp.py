@@ -94,7 +94,7 @@ class AmqpSource:
         self._out: set[_Receipt] = set()
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Return up to `limit` messages. Wait for the first one for up to `wait_seconds`.
+        """Return up to `limit` messages. Wait up to `wait_seconds` for the first message.
 
         Raises:
             SourceUnavailableError: The broker does not respond or refuses access. The next call connects
@@ -287,7 +287,7 @@ class AmqpSource:
 
 
 def _receives(delivered: Any) -> int:  # noqa: ANN401 - py-amqp has no types
-    """The number of deliveries of a message, including this delivery.
+    """Return the number of deliveries of a message, including this delivery.
 
     If the queue does not count deliveries, the result is 1 for the first delivery, and 2 for each later
     delivery.

@@ -56,8 +56,7 @@ class AmqpQueue:
 def prepare(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - py-amqp has no types
     """Check that the queue exists.
 
-    If the address has a binding and the queue is missing, declare the queue. If the address has a binding,
-    bind the queue.
+    If the address has a binding, declare the queue if it is missing, and bind it to the exchange.
 
     Raises:
         SourceUnavailableError: The queue or the exchange does not exist. The error message states what the
@@ -95,7 +94,7 @@ def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as a
 
     Raises:
         SourceUnavailableError: The user lacks the permission to read the queue, or the queue does not exist
-            and Keyhole cannot declare it, because there is no exchange to bind it to.
+            and Keyhole cannot declare it, because the exchange does not exist, either.
     """
     binding = address.binding
     with suppress(NotFound):

@@ -8,10 +8,10 @@ storage sends no sequencers. If a verdict remains after its object was deleted, 
 contains the ETag of the scanned object, so nobody can mistake it for a verdict on a new object with the same
 key.
 
-A key has a verdict, or a pointer to the verdict of its current version. If the event has no version id,
-Keyhole deletes the verdict or the pointer of the key. It does not delete the verdicts of the versions,
-because the delete only added a delete marker, and the versions still exist below the marker. If the event has
-a version id, Keyhole deletes only the verdict of this version.
+For each key, Redis stores a verdict, or a pointer to the verdict on the newest version. If the event has no
+version id, Keyhole deletes the verdict or the pointer of the key. It does not delete the verdicts of the
+versions, because the delete only added a delete marker, and the versions still exist below the marker. If the
+event has a version id, Keyhole deletes only the verdict of this version.
 """
 
 import logging

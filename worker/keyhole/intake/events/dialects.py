@@ -239,7 +239,7 @@ def from_job(bucket: object, key: object, version_id: object) -> ObjectEvent:
 
 
 def shown(value: object) -> str:
-    """Describe a JSON value in an error message: quote text, but name only the type of other values."""
+    """Describe a JSON value for an error message: quote a text, but name only the type of another value."""
     match value:
         case None:
             return "missing"
@@ -303,7 +303,7 @@ def _readings(written: str, dialect: Dialect) -> tuple[str, str | None]:
 
 
 def _text(value: object, what: str, longest: int) -> str | None:
-    """A text field of at most `longest` characters; `None` if the field is missing or empty."""
+    """Return a field's text, of at most `longest` characters; `None` if the field is missing or empty."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -316,14 +316,14 @@ def _text(value: object, what: str, longest: int) -> str | None:
 
 
 def _etag(value: object) -> str | None:
-    """An ETag without the quotes that some senders include; `None` if the value is invalid."""
+    """Return an ETag without the quotes that some senders include; `None` if the value is invalid."""
     if not isinstance(value, str) or SURROGATE.search(value):
         return None
     return value.strip('"') or None
 
 
 def _size(value: object) -> int | None:
-    """A size in bytes, from a number or from text; `None` if the value is invalid."""
+    """Return a size in bytes, from a number or from text; `None` if the value is invalid."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     return value if type(value) is int and 0 <= value <= _LARGEST_SIZE else None

@@ -65,7 +65,8 @@ def parse(body: bytes) -> tuple[ObjectEvent, ...]:
     """Return the events of a message in the order of its records.
 
     Raises:
-        NotUnderstoodError: The message or one of its records is not understood. There are no other errors.
+        NotUnderstoodError: The message or one of its records is not understood. The function raises no other
+            errors.
     """
     if len(body) > LONGEST_MESSAGE:
         raise NotUnderstoodError(f"it has {len(body):,} bytes; the limit is {LONGEST_MESSAGE:,}")

@@ -152,7 +152,7 @@ class RedisListSource:
         self._longest_block = min(_LONGEST_BLOCK_SECONDS, (answer_seconds or _LONGEST_BLOCK_SECONDS) / 2)
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Return up to `limit` messages. Wait for the first one for up to `wait_seconds`.
+        """Return up to `limit` messages. Wait up to `wait_seconds` for the first message.
 
         Raises:
             SourceUnavailableError: Redis does not respond, or the key is not a list.
@@ -221,7 +221,7 @@ class RedisListSource:
         yield ("DEL", alive)
 
     def _info(self) -> dict[str, Any]:  # the values have different types
-        """The server's INFO; empty if this user lacks the permission for the command."""
+        """Return the server's INFO; empty if this user lacks the permission for the command."""
         try:
             return dict(self._client.info())
         except redis.exceptions.NoPermissionError:
@@ -271,7 +271,8 @@ class RedisListSource:
         with self._client.pipeline(transaction=False) as pipe:
             pipe.sadd(self._listeners, self._id)
             pipe.set(self._alive, "1", ex=LEASE_SECONDS)
-            # redis-py declares whole seconds, but Redis accepts fractions. Zero would mean to wait forever.
+            # redis-py declares whole seconds, but Redis accepts fractions. Zero would make Redis wait
+            # forever.
             seconds = max(seconds, _SHORTEST_BLOCK_SECONDS)
             pipe.blmove(self._key, self._held, seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]
             pipe.execute()

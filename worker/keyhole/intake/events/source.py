@@ -38,7 +38,7 @@ class MessageSource(Protocol):
     name: str
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Return up to `limit` messages. Wait for the first one for up to `wait_seconds`.
+        """Return up to `limit` messages. Wait up to `wait_seconds` for the first message.
 
         Raises:
             SourceUnavailableError: The queue cannot be reached.

@@ -107,7 +107,7 @@ class SqsSource:
         self._out: dict[str, None] = {}
 
     def receive(self, limit: int, wait_seconds: float) -> Sequence[Message]:
-        """Return up to `limit` messages. Wait for the first one for up to `wait_seconds` (rounded).
+        """Return up to `limit` messages. Wait up to `wait_seconds` (rounded) for the first message.
 
         Raises:
             SourceUnavailableError: SQS does not respond or refuses access.

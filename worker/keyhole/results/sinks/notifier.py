@@ -15,7 +15,7 @@ from keyhole.store import keys
 from keyhole.store.clock import NOW
 from keyhole.store.round_trips import Step
 
-#: Defines the Lua function `owe`, which records an event for each sink. The event is due at once. If the
+#: Defines the Lua function `owe`, which records an event for each sink. The event is due immediately. If the
 #: event is already recorded for a sink, the function changes nothing for this sink.
 OWE: Final = f"""
 {NOW}

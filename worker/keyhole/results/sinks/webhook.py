@@ -1,7 +1,7 @@
 """Sends events to a webhook: one HTTPS request per event, with a signature.
 
 - The webhook must answer with a status of 200 to 299 within `SECONDS`. The limit applies to the whole
-  request, so a webhook that answers slowly cannot keep a thread longer.
+  request, so a webhook that answers slowly cannot occupy a thread for longer.
 - If the status is 408, 429 or 500 to 599, or if the connection fails, Keyhole sends the event again later. If
   the answer has the header `Retry-After`, Keyhole waits at least that long, but not longer than
   `LONGEST_RETRY_AFTER`. Every other status is final.
@@ -87,7 +87,7 @@ class Webhook:
 
     @property
     def name(self) -> str:
-        """The webhook's scheme, host and port. The path can contain a secret."""
+        """The webhook's scheme, host and port. The path is left out, because it can contain a secret."""
         return f"{'https' if self._secure else 'http'}://{self._netloc}"
 
     def send(self, event: Event) -> None:
