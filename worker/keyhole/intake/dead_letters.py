@@ -224,7 +224,7 @@ class DeadLetters:
         )
 
     def add_again(self, letter_id: str, reason: str) -> None:
-        """Count one more failure of a letter, unless the letter was dropped."""
+        """Increment the failure count of a letter, unless the letter was dropped."""
         self._count_in_vain(self._client, letter_id, 1, {"reason": _reason(reason)}, must_be_there=True)
 
     def count_receive(self, dead: Dead) -> int:

@@ -14,8 +14,8 @@ class Selection(BaseModel):
     """The criteria of a selection. If a list of globs or suffixes is empty, it excludes no object.
 
     In a glob, `*` matches all text, including `/`; `?` matches one character, and `[…]` one of several
-    characters. `sample` is the fraction of keys to select. A hash of the key decides whether the key is
-    selected, so every audit selects the same keys. Sizes are in bytes.
+    characters. `sample` is the fraction of the keys that are selected. A hash of the key decides whether the
+    key is selected, so every audit selects the same keys. Sizes are in bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -37,7 +37,7 @@ class Figure(NamedTuple):
     value: str
     note: str = ""
     exact: str = ""
-    #: Whether this figure is a part of a figure above it.
+    #: Whether this figure is included in another figure, which the page shows above this figure.
     part: bool = False
 
 
@@ -110,7 +110,7 @@ def verdict(statuses: Mapping[Status, int]) -> str:
 
 
 def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
-    """Return each status that objects have, with the number of objects, the most urgent status first."""
+    """Return the number of objects for each status that occurs, with the most urgent status first."""
     return [(status, statuses[status]) for status in STATUSES if statuses.get(status)]
 
 

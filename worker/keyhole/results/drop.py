@@ -1,9 +1,9 @@
 """Drops the verdicts on deleted objects from Redis.
 
-A caller reads a record with `Drops.look`, decides that its object no longer exists, and calls `Drops.drop`.
-If another verdict was written in the meantime, `drop` does nothing. The record of the bare key (the key
-without a version) can be a pointer to the verdict on a version. If the verdict is dropped, the pointer is
-dropped, too. If only the pointer is dropped, the verdict stays.
+A caller reads a record with `Drops.look`. If the record's object no longer exists, the caller calls
+`Drops.drop`. If another verdict was written in the meantime, `drop` does nothing. The record of the bare key
+(the key without a version) can be a pointer to the verdict on a version. If the verdict is dropped, the
+pointer is dropped, too. If only the pointer is dropped, the verdict stays.
 
 Known limit: when the verdict on the newest version is dropped, the bare key has no verdict until it is
 scanned again, even if an older version has a verdict.
@@ -80,7 +80,7 @@ class Drops:
         self._drop = client.register_script(_DROP)
 
     def look(self, names: Sequence[Name]) -> list[Standing | None]:
-        """Return the record of each name, in the order of the names; `None` for a name without a record."""
+        """Return the record of each name, in the order of the names; `None` if there is no record."""
         found: list[Standing | None] = []
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]

@@ -1,4 +1,4 @@
-"""The record of one object in Redis, and the rules for which of two verdicts on an object is stored.
+"""The record of one object in Redis, and the rules that decide which of two verdicts the record stores.
 
 A record is a string of two or three lines: a header, a body and, if there is one, the latest failed attempt.
 
@@ -23,17 +23,17 @@ verdict with the stored one, and stores the newer one. The first rule that decid
 0. The report of a failed scan does not judge the object. So it never replaces a verdict, and every verdict
    replaces it. There is one exception: if the two scans found different ETags or different modification
    times, they read different objects, and rules 1 to 3 decide. The report of a scan that could not read the
-   object is treated in the same way, if it is certain that both scans tried to read the same object. This is
-   certain if their ETags are equal, or if both scans name the same version. If a scan does not replace the
-   verdict because of this rule, the scan is called an *attempt*. The record also stores the latest attempt,
-   if this attempt is later than the verdict.
+   object is treated like the report of a failed scan, if it is certain that both scans tried to read the same
+   object. This is certain if their ETags are equal, or if both scans name the same version. If a scan does
+   not replace the verdict because of this rule, the scan is called an *attempt*. The record also stores the
+   latest attempt, if this attempt is later than the verdict.
 1. If both scans know when the object was last modified, the later modification wins. If these times are equal
    and both scans have a sequencer, the greater sequencer wins. If the sequencers are equal or missing, the
    later scan wins.
 2. If one scan does not know when the object was last modified, because it could not read the object, the
    later scan wins.
-3. If rules 1 and 2 do not decide because the values are equal, the greater job id wins. So the order of
-   arrival does not matter.
+3. If the values that rules 1 and 2 compare are equal, the greater job id wins. So the order of arrival does
+   not matter.
 
 If the new verdict has the same job id as the stored verdict, the job was delivered twice. The new verdict
 then changes nothing, unless the stored report is the report of a failed scan.
@@ -109,9 +109,9 @@ local function same(one, two)
     return ARGV[10] == '1' or (one.etag ~= '' and one.etag == two.etag and not other(one, two))
 end
 
--- Returns whether the attempt must not replace the verdict according to rule 0: the attempt failed, and
--- nothing proves that it read another object; or it found the object unreadable, and this is certainly the
--- object of the verdict.
+-- Returns whether the attempt must not replace the verdict according to rule 0. There are two cases: the scan
+-- failed, and nothing proves that it read another object than the verdict's scan; or the scan found the
+-- object unreadable, and this object is certainly the object of the verdict.
 local function idle(attempt, verdict)
     if attempt.status == 'failed' then return verdict.status ~= 'failed' and not other(attempt, verdict) end
     return attempt.status == 'unreadable' and not unread(verdict) and same(attempt, verdict)
@@ -149,7 +149,7 @@ local function store(key, value)
 end
 
 -- Removes an object from the status indexes. The header of the old record names the only index that contains
--- it. After a corrupt or expired record, every index can contain it.
+-- it. If the old record is corrupt or has expired, every index may contain the object.
 local function unindex(id, old, may_have_expired)
     if old and old.body then
         if string.sub(old.body, 1, 1) ~= '@' then redis.call('ZREM', INDEX .. old.status, id) end
@@ -158,8 +158,8 @@ local function unindex(id, old, may_have_expired)
     end
 end
 
--- Returns the later one of two attempts, if that is later than the verdict; otherwise an empty string. An
--- attempt is written as `time of the scan|packed report`.
+-- Returns the later one of two attempts, if this attempt is later than the verdict; otherwise an empty
+-- string. An attempt is written as `time of the scan|packed report`.
 local function latest(verdict, one, two)
     local function at(attempt) return tonumber(string.match(attempt, '^%-?%d+') or '') or -math.huge end
     local later = at(one) > at(two) and one or two
@@ -184,8 +184,9 @@ if old and old.body then
 end
 store(KEYS[1], ARGV[3] .. '\n' .. ARGV[4] .. with(attempt))
 local is_new_key = redis.call('ZADD', KEYS[4], 0, ARGV[9]) == 1
--- A missing record may have expired if records expire now. It may also have expired if the index of the
--- bucket's keys already contains the key, because records may have expired under an earlier setting.
+-- If a record is missing, it may have expired. This is possible if records expire now. It is also possible if
+-- the index of the bucket's keys already contains the key, because the setting for the expiry may have
+-- changed since then.
 local may_have_expired = ARGV[7] ~= '0' or not is_new_key
 if not old or old.status ~= new.status then unindex(ARGV[1], old, may_have_expired) end
 redis.call('ZADD', INDEX .. new.status, ARGV[6], ARGV[1])
@@ -216,7 +217,7 @@ class CorruptRecordError(KeyholeError):
 
 
 class Record(NamedTuple):
-    """A stored record: the status from its header, its body, and its failed attempt.
+    """A stored record: its status, its body, and its failed attempt.
 
     The body and the attempt are reports, packed or as JSON. The body can also be a pointer.
     """
@@ -276,7 +277,7 @@ def header(report: Report, *, job_id: str, sequencer: str | None) -> str:
 
 
 def is_fixed(report: Report) -> bool:
-    """Return whether the report's version id always identifies the same object.
+    """Return whether the report has a version id that always identifies the same object.
 
     The version id `null` can identify several objects in turn, because S3 can replace the object of this
     version. If the object is missing, the result is false, too, because the version no longer exists.

@@ -1,6 +1,6 @@
 """Stores verdicts in Redis: one record per object, an index for each status, and a stream of all verdicts.
 
-`keyhole.results.record` defines the records, and the rules for which of two verdicts on an object is stored.
+`keyhole.results.record` defines the records, and the rules that decide which of two verdicts a record stores.
 
 If the bucket has versions, each version of an object has its own record, and the record of the bare key (the
 key without a version) points to the record of the newest version. If the object was scanned without a

@@ -124,7 +124,7 @@ class Audit(BaseModel):
 
 
 class How(StrEnum):
-    """How an audit got a verdict."""
+    """The way in which an audit got a verdict."""
 
     SCANNED = "scanned"
     UNCHANGED = "unchanged"

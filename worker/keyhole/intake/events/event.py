@@ -20,12 +20,14 @@ class EventKind(StrEnum):
 
 
 class ObjectEvent(BaseModel):
-    """One event. `size` is in bytes. If the message lacks a field, the field is `None`.
+    """One event.
+
+    `size` is in bytes. If the message does not contain the value of a field, the field is `None`.
 
     If the senders of the dialect URL-encode keys, `key` is the decoded key, and `other_key` is the key as it
     is in the message. In all other dialects, `key` is the key as it is in the message, and `other_key` is the
-    decoded key. `other_key` is `None` if it would be equal to `key`. If no object has the key `key`, the
-    sender may encode keys in another way than Keyhole expects, so Keyhole tries `other_key`.
+    decoded key. If both keys are equal, `other_key` is `None`. If no object has the key `key`, the sender may
+    encode keys in another way than Keyhole expects, so Keyhole tries `other_key`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,6 @@
-"""Parses the bodies of messages into events, and creates scan jobs. It does no I/O and reads no clock.
+"""Parses the bodies of messages into events, and creates scan jobs.
+
+This module does no I/O and reads no clock.
 
     body ──► text ──► JSON ──► its envelope ──► one event per record ──► a job, if the event leads to a scan
 
@@ -83,13 +85,14 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
     The id is a hash of these values:
 
     - bucket and key
-    - the version id; or, without a version id, the ETag and the sequencer (or the event's time, if it has no
-      sequencer). The ETag would not be enough, for two reasons: an attacker can create two objects with the
-      same MD5, and if somebody copies an object onto itself, the ETag stays the same although the metadata
-      change.
+    - the version id
+    - if there is no version id: the ETag, and the sequencer (or the event's time, if there is no sequencer)
     - the ruleset
-    - whether the event reports that the object was restored, because a scan before the restoration could not
-      read the object
+    - whether the event reports that the object was restored
+
+    The ETag would not be enough, for two reasons: an attacker can create two objects with the same MD5, and
+    if somebody copies an object onto itself, the ETag stays the same although the metadata change. A restored
+    object must be scanned again, because a scan before the restoration could not read the object.
 
     A job for an event without version id, ETag and sequencer gets a random id.
 
@@ -121,7 +124,7 @@ def scan_job(event: ObjectEvent, ruleset: str) -> ScanJob:
 
 
 def _identity(event: ObjectEvent, version: str | None) -> list[str | None]:
-    """Return values that identify the object's content, without bucket and key; empty if they are unknown."""
+    """Return the values (except bucket and key) that identify the object's content; empty if unknown."""
     if version is not None:
         return [version]
     if event.etag is None and event.sequencer is None:

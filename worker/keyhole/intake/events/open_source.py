@@ -48,7 +48,8 @@ _SQS_SCHEMES: Final = {
     "http": "http",
 }
 _SQS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
-#: Finds the region in AWS's host names: standard, FIPS, dual stack (api.aws) and PrivateLink (vpce).
+#: A pattern that finds the region in AWS's host names of SQS. These are the standard names, and the names for
+#: FIPS, dual stack (api.aws) and PrivateLink (vpce).
 _AWS_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.|api\.)?(?:amazonaws|aws)\b")
 _BINDING_OPTIONS: Final = {"exchange", "routing_key", "exchange_type"}
 _EXCHANGE_TYPES: Final = {"topic", "fanout", "direct", "headers"}
@@ -74,8 +75,8 @@ def open_source(
         region: The region of an SQS queue, if its URL does not contain the region. By default, boto3
             determines the region.
         endpoint_url: The URL of a server other than AWS, if the SQS queue is identified by its name.
-        answer_seconds: The longest wait for a connection or a response, in seconds. If it is set, the source
-            does not repeat failed requests.
+        answer_seconds: The longest wait for a connection or a response, in seconds. If this time is set, the
+            source does not repeat failed requests.
 
     Raises:
         ValueError: The URL does not describe a queue. The error message contains a correct example. The error

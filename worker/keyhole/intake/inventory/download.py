@@ -56,7 +56,7 @@ def read_whole(client: "S3Client", uri: S3Uri, limit: int, meter: Meter) -> byte
 
 
 def read_pieces(client: "S3Client", uri: S3Uri, size: int, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of an object in pieces. The object must have `size` bytes.
+    """Yield the bytes of an object in pieces. If the object does not have `size` bytes, raise an error.
 
     Raises:
         SourceError: The object cannot be read.

@@ -57,8 +57,8 @@ class Part(NamedTuple):
 class Manifest(NamedTuple):
     """A verified manifest.
 
-    `digest` is the manifest's MD5, which identifies the inventory. `columns` has the column names of CSV
-    parts; for other formats, it is empty.
+    `digest` is the manifest's MD5, which identifies the inventory. If the parts are CSV files, `columns`
+    contains their column names. Otherwise, `columns` is empty.
     """
 
     digest: str
@@ -143,7 +143,8 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
             f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; start the audit with the bucket "
             "name in the manifest"
         )
-    # If the URI names an access point, the name differs from the bucket's name, so it cannot be compared.
+    # If the manifest's URI names an access point, the name of the bucket is unknown, so it cannot
+    # be compared with the destination.
     if destination != uri.bucket and not uri.bucket.startswith("arn:"):
         raise ListingError(
             f"{shown(uri)} states that its parts are in {destination!r}, but Keyhole reads parts only from "

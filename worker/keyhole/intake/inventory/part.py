@@ -23,7 +23,7 @@ class PartError(Exception):
     """The part is invalid.
 
     Args:
-        message: The problem. In a message, this text follows a colon.
+        message: A text that states the problem. Error messages show this text after a colon.
         row: The number of the invalid row, counted from 1.
     """
 
