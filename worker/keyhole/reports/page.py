@@ -6,9 +6,9 @@ The page's Content Security Policy allows only the page's own style and script, 
 other files or to send requests. The script only filters the table of objects by text and by status. So if the
 browser runs no scripts, the page is still complete.
 
-A page shows up to `SHOWN_OBJECTS` objects and states how many objects it leaves out. Objects are sorted by
-the urgency of their status (`keyhole.reasons.STATUSES`). The page also shows the findings about the bucket:
-verdicts on deleted objects, and tags that contradict verdicts.
+A page shows at most `SHOWN_OBJECTS` objects, and states the number of objects that are left out. Objects are
+sorted by the urgency of their status (`keyhole.reasons.STATUSES`). The page also shows the findings about the
+bucket: verdicts on deleted objects, and tags that contradict verdicts.
 """
 
 from base64 import b64encode
@@ -120,7 +120,10 @@ def _environment() -> Environment:
 
 
 def _seen(value: object) -> object:
-    """Return a value as Jinja prints it: in a text, invisible characters become escapes."""
+    """Return a value in the form in which Jinja must print it.
+
+    In a text, replace invisible characters by escapes.
+    """
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return shown(value)
@@ -136,7 +139,9 @@ def _block(name: str) -> Markup:
 
 
 def _source(block: Markup) -> str:
-    """Return the CSP source expression, a hash, that allows exactly this style or script.
+    """Return the source expression of the Content Security Policy that allows exactly this style or script.
+
+    The expression contains a hash.
 
     Source: Content Security Policy Level 3, section 2.3.1.
     """

@@ -10,7 +10,7 @@ from keyhole.scan.report import Report
 
 
 class Row(NamedTuple):
-    """The row of one object. The fields are the columns. Sizes are in bytes, times in UTC.
+    """The row of one object, with a field for each column. Sizes are in bytes, times in UTC.
 
     `status` is the object's status in the audit, and `how` states how the audit got this status. All other
     columns come from the object's recorded verdict, which may be newer than the audit; `status_now` is the

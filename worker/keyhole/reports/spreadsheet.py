@@ -17,11 +17,11 @@ then begin with one of these characters. So Keyhole inserts an apostrophe
 - within a text, after each `;`, tab and line break, if one of these characters follows. In countries with a
   decimal comma, spreadsheets begin a new cell after `;`, even within quotes.
 
-Keyhole inserts the apostrophe even if the text already has an apostrophe in this place: `'=1` becomes `''=1`.
-Then Keyhole doubles every backslash, and replaces invisible characters by Python escapes such as `\x1b`.
-Invisible characters are, for example, control characters and marks that change the direction of writing. A
-program can therefore restore the original text: it decodes the escapes, and then removes one apostrophe at
-each of the places listed above. JSON Lines and Parquet contain every text unchanged.
+If the text already has an apostrophe in this place, Keyhole inserts a second one: `'=1` becomes `''=1`. Then
+Keyhole doubles every backslash, and replaces invisible characters by Python escapes such as `\x1b`. Invisible
+characters are, for example, control characters and marks that change the direction of writing. A program can
+therefore restore the original text: it decodes the escapes, and then removes one apostrophe at each of the
+places listed above. JSON Lines and Parquet contain every text unchanged.
 """
 
 import codecs

@@ -15,7 +15,7 @@ _PAGE: Final = 1000
 
 
 class Name(NamedTuple):
-    """The name of an object or, with `version_id`, of one of its versions."""
+    """The name of an object. If `version_id` is set, the name of one of its versions."""
 
     bucket: str
     key: str
@@ -82,7 +82,10 @@ class Lookup:
         return self._client.zlexcount(keys.key_index(bucket), first, last)
 
     def forget_keys(self, bucket: str, names: Sequence[str]) -> None:
-        """Remove keys that no longer have a record from the index of a bucket's keys."""
+        """Remove keys from the index of a bucket's keys.
+
+        The caller passes only keys that no longer have a record.
+        """
         if names:
             self._client.zrem(keys.key_index(bucket), *names)
 

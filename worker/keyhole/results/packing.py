@@ -66,7 +66,7 @@ _LONGEST: Final = 8 * 1024 * 1024
 
 
 class UnpackError(ValueError):
-    """The packed form of a report is damaged, or contains more bytes than `pack` ever packs."""
+    """The packed form of a report is damaged, or unpacks to more bytes than `pack` accepts."""
 
 
 def pack(report: bytes) -> bytes:

@@ -63,7 +63,7 @@ class Verdict(NamedTuple):
 
 
 class StreamPage(NamedTuple):
-    """Some verdicts of the stream, oldest first, and the position after which the next page begins.
+    """A page of verdicts from the stream, oldest first, and the position after which the next page begins.
 
     `position` is the position of the last entry that was read. Keyhole may have skipped this entry because it
     is not a verdict.
@@ -107,7 +107,9 @@ class RedisStore:
         self._prune_script = client.register_script(_PRUNE_SCRIPT)
 
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
-        """Store a verdict, append it to the stream, and record its event. Return whether it was stored.
+        """Store a verdict, append it to the stream, and record its event.
+
+        Return whether the verdict was stored.
 
         A verdict is not stored if the existing verdict is newer or has the same job id. If the scan failed
         and the object already has a verdict, the verdict stays, and the failed scan is stored beside it as
@@ -190,7 +192,8 @@ class RedisStore:
         The latest scan comes first.
 
         A record that cannot be parsed is logged and skipped. If the record of an index member has expired,
-        the member is skipped. After the last verdict, such members are removed from the index.
+        the member is skipped. When all verdicts have been yielded, the skipped members are removed from the
+        index.
 
         Args:
             status: The status of the verdicts.
@@ -296,9 +299,10 @@ class RedisStore:
                 return
 
     def _prune(self, index: str, object_ids: list[str]) -> int:
-        """Remove the given index members that have no record. Return how many were removed.
+        """Remove the given index members that have no record.
 
-        A script checks and removes them in one step, because a worker can write a record at any time.
+        Return the number of removed members. A script checks and removes the members in one step, because a
+        worker can write a record at any time.
         """
         pages = (object_ids[start : start + _PAGE] for start in range(0, len(object_ids), _PAGE))
         return sum(int(self._prune_script(keys=[index], args=[keys.RECORD_PREFIX, *page])) for page in pages)

@@ -1,4 +1,7 @@
-"""Compares the tags of objects with their verdicts. It sends one request per object, several in parallel."""
+"""Compares the tags of objects with their verdicts.
+
+This module sends one request for each object, and several requests in parallel.
+"""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

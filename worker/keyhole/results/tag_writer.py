@@ -1,16 +1,16 @@
 """Writes the tags of a verdict to its object.
 
 S3's PutObjectTagging replaces all tags of an object, and accepts no condition such as `If-Match`. So a writer
-reads the tags, reads the object's ETag, and writes the correct tags. It repeats this until the tags that it
-reads are correct:
+reads the tags, reads the object's ETag, and writes the correct tags. The writer repeats these steps until the
+tags that it reads are correct:
 
     read the tags ──► read the ETag ──► correct? ──► done
           ▲                                │ no
           └── write the correct tags ◄─────┘
 
 - Keyhole keeps the tags of other programs. It never overwrites tags that it cannot read.
-- The writer reads the ETag after the tags. If the object then still has the ETag of the verdict, the tags
-  belong to the object that was scanned, because the object was not replaced before the tags were read.
+- The writer reads the ETag after the tags. If the ETag is still the ETag of the verdict, the object was not
+  replaced before the tags were read. So the tags belong to the object that was scanned.
 - The tags that an object should get are recorded as a debt (`keyhole.jobs.tag_debts`). If a writer is
   interrupted before it has read correct tags, the debt remains, and another writer continues.
 - If somebody replaces the object in the meantime, the new object gets the tags of its own verdict. If the new
@@ -44,11 +44,12 @@ if TYPE_CHECKING:
 
 #: The time limit of one request, in seconds.
 LONGEST_REQUEST: Final = 10.0
-#: The maximum number of writes to one object. Without this limit, the writer would never stop if somebody
-#: else overwrites the tags again and again. If the object was replaced, the writer is allowed one more write,
-#: to remove wrong tags from the new object.
+#: The maximum number of writes to one object. Without this limit, the writer would never stop if another
+#: program always overwrote the tags. If the object was replaced, the writer is allowed one more write, to
+#: remove wrong tags from the new object.
 _WRITES: Final = 4
-#: If the object is replaced more often than this while the writer works, the writer gives up.
+#: The maximum number of times that the object may be replaced while the writer works. If it is replaced more
+#: often, the writer gives up.
 _REPLACEMENTS: Final = 1
 
 
@@ -94,7 +95,7 @@ class TagWriter:
 
     If S3 denies or throttles a request, does not answer, or answers with an error that no `TagOutcome`
     describes, botocore's exception is raised. After every error, the caller can call `write` again. Two
-    writers must not work on the same object at the same time; `keyhole.jobs.tag_debts` prevents that.
+    writers must not work on the same object at the same time. `keyhole.jobs.tag_debts` makes sure of this.
     """
 
     def __init__(self, s3: "S3Client") -> None:
@@ -167,8 +168,8 @@ class _Writing:
     def _look(self) -> str | None:
         """Return the ETag of the current object; `None` if it was deleted.
 
-        Send no request and return the debt's ETag in two cases: for a version, because a version cannot be
-        replaced, and for an object that the scan could not read.
+        In two cases, return the debt's ETag without a request: if the debt names a version, because a version
+        cannot be replaced; and if the scan could not read the object.
         """
         if not self.debt.etag or self.debt.version_id not in {None, "", "null"}:
             return self.debt.etag
@@ -210,8 +211,8 @@ def read_tags(s3: "S3Client", **address: Unpack[Address]) -> dict[str, str]:
     """Return the tags of an object.
 
     Raises:
-        ResponseParserError: S3's answer has no tag set, not even an empty one. Ceph's RGW 16.2 answers like
-            this if it cannot read the tags of a multipart upload.
+        ResponseParserError: S3's answer has no tag set, not even an empty one. Ceph's RGW 16.2 sends such an
+            answer if it cannot read the tags of a multipart upload.
         Exception: botocore raised it.
     """
     with deadline(LONGEST_REQUEST):

@@ -1,7 +1,8 @@
 """Builds the tags that state an object's verdict, and merges them with the object's other tags.
 
 - S3 allows ten tags on an object. The tags of other programs have priority: if there is no room for all tags,
-  Keyhole leaves out its own least important tags. If an object has ten other tags, Keyhole writes none.
+  Keyhole leaves out its own least important tags. If an object has ten tags of other programs, Keyhole writes
+  no tags.
 - If tags differ from the correct tags only in the time of the scan, they are treated as correct.
 - S3's policies ignore the case of tag names. So Keyhole treats a tag such as `Keyhole_Status` as its own tag
   `keyhole-status`.
@@ -64,7 +65,7 @@ class TagDebt:
 
     @classmethod
     def of(cls, report: Report, *, rate: float = 0) -> Self:
-        """Return the debt for a report: the tags that state its verdict.
+        """Return the debt for a report, which contains the tags that state the report's verdict.
 
         Raises:
             ValueError: The report is not about an object in a bucket.
@@ -118,7 +119,7 @@ def foreign_tags(present: Mapping[str, str]) -> dict[str, str]:
 
 
 def merged(present: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the tags of other programs, and as many of Keyhole's tags as there is room for.
+    """Return the tags of other programs, and the most important of Keyhole's tags, up to S3's limit.
 
     Return `None` if there is no room for any of Keyhole's tags.
     """

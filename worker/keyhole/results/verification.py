@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Agreement(StrEnum):
-    """The answer to the question whether an object, its verdict and its tags agree."""
+    """The result of the comparison of an object, its verdict and its tags."""
 
     AGREE = "agree"
     DIFFER = "differ"
@@ -34,7 +34,7 @@ class Code(StrEnum):
     OBJECT_UNREADABLE = "object_unreadable"
     TAGS_UNREADABLE = "tags_unreadable"
     NO_VERDICT = "no_verdict"
-    #: The verdict is about an object that was deleted or replaced since the scan.
+    #: The verdict is about an older object, which was replaced or deleted after the scan.
     OTHER_OBJECT = "other_object"
     FORGED_TAGS = "forged_tags"
     MISSPELT_TAGS = "misspelt_tags"
@@ -69,7 +69,7 @@ class Seen(NamedTuple):
 
     @property
     def own_tags(self) -> dict[str, str]:
-        """Return Keyhole's tags, including those whose names are spelled differently."""
+        """Return Keyhole's tags, including tags whose names are variants of Keyhole's names."""
         return {name: value for name, value in self.tags.items() if is_own(name)}
 
 
@@ -145,7 +145,7 @@ def look(s3: "S3Client", bucket: str, key: str, version_id: str | None) -> Seen 
 
 
 def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bool) -> tuple[Difference, ...]:
-    """Return the differences between an object, its verdict and its tags, and which information is missing.
+    """Return the differences between an object, its verdict and its tags, and the missing information.
 
     Args:
         seen: The object; `None` if it does not exist.

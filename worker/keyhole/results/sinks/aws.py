@@ -1,9 +1,10 @@
 """Sends events to AWS: to an SNS topic, an EventBridge bus or an SQS queue.
 
 - boto3 finds the credentials in its usual places. If the server is not AWS, boto3 finds its endpoint in
-  `AWS_ENDPOINT_URL_SNS` and similar variables. These requests use the same credentials, proxies and
-  certificates as requests to S3.
-- Each event is one request, which takes at most `SECONDS`. Keyhole repeats failed requests itself.
+  `AWS_ENDPOINT_URL_SNS` and similar variables. The requests of this module use the same credentials, proxies
+  and certificates as requests to S3.
+- Each event is one request, which takes at most `SECONDS`. boto3 does not repeat a failed request; Keyhole
+  sends the event again later.
 - If the name of the topic or queue ends in `.fifo`, the events of an object stay in order. AWS then drops an
   event that arrives within five minutes after another event with the same id.
 """
@@ -204,5 +205,6 @@ def _ordered(place: str, event: Event) -> dict[str, str]:
     """Return the parameters that a FIFO queue or topic needs."""
     if not place.endswith(".fifo"):
         return {}
-    # The id of a message group has at most 128 characters, and a key can be longer.
+    # An object's key cannot be the id of the message group, because the id has at most 128 characters and a
+    # key can be longer.
     return {"MessageGroupId": event.group, "MessageDeduplicationId": event.id}

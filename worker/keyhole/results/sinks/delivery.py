@@ -40,7 +40,7 @@ class Sink(Protocol):
     def check(self) -> str:
         """Check whether events can be sent, as far as this is possible without sending an event.
 
-        Return what was found.
+        Return a sentence about the result.
 
         Raises:
             DeliveryError: Events cannot be sent. If the reason is `unchecked`, the receiver denied only the

@@ -1,4 +1,4 @@
-"""Records, together with a verdict, the event that Keyhole must send to the sinks.
+"""Records the event about a verdict, which Keyhole must send to the sinks, together with the verdict.
 
 A script records the event in the same step in which it records the verdict. If the worker is killed right
 after this step, another worker finds the recorded event and sends it (`keyhole.jobs.deliveries`). So no event
@@ -46,7 +46,7 @@ return 1
 
 
 def kind_of(sink: str) -> str:
-    """Return the name of the kind of debt (`keyhole.jobs.debts`) that records the unsent events of a sink."""
+    """Return the kind of debt for a sink. Unsent events are recorded as debts (`keyhole.jobs.debts`)."""
     return f"sink:{sink}"
 
 

@@ -21,7 +21,7 @@ HOW: Final = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 
 def parse_secrets(text: str) -> list[bytes]:
-    """Return the keys of one secret, or of two secrets that are separated by a comma.
+    """Return the keys that a text contains as one secret, or as two secrets with a comma between them.
 
     Raises:
         ValueError: A secret is malformed. The error message contains no part of the secret.

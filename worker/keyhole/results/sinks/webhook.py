@@ -4,10 +4,10 @@
   request, so a webhook that answers slowly cannot occupy a thread for longer.
 - If the status is 408, 429 or 500 to 599, or if the connection fails, Keyhole sends the event again later. If
   the answer has the header `Retry-After`, Keyhole waits at least that long, but not longer than
-  `LONGEST_RETRY_AFTER`. Every other status is final.
+  `LONGEST_RETRY_AFTER`. After every other status, Keyhole does not send the event again.
 - Keyhole follows no redirects, and reads at most `MOST_OF_ANSWER` bytes of an answer's body.
-- Keyhole checks the host's address (`results.sinks.addresses`) and connects to exactly this address. So it
-  cannot use a proxy, which would resolve the host's name itself.
+- Keyhole checks the host's address (`results.sinks.addresses`) and connects to exactly this address. So
+  Keyhole cannot send webhooks through a proxy, because a proxy resolves the host's name itself.
 - The server's certificate must be valid for the host name in the URL.
 """
 
@@ -41,9 +41,10 @@ MOST_ADDRESSES: Final = 3
 #: the body.
 MOST_OF_ANSWER: Final = 2048
 _SHOWN_OF_ANSWER: Final = 200
-#: The longest accepted `Retry-After`, in seconds. A longer one is shortened to this number.
+#: The longest accepted `Retry-After`, in seconds. If an answer requests a longer time, this time is used
+#: instead.
 LONGEST_RETRY_AFTER: Final = 3600.0
-#: The statuses from 400 to 499 after which Keyhole sends an event again.
+#: Among the statuses from 400 to 499, those after which Keyhole sends an event again.
 _TEMPORARY: Final = {408, 429}
 #: The errors that urllib3, Python's HTTP client and sockets raise. A malformed answer can also cause a
 #: `ValueError`.
