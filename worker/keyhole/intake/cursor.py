@@ -34,7 +34,9 @@ class Cursor(BaseModel):
 
 
 class LoopDetectingCursor(Cursor):
-    """A cursor that contains a token or marker of the server. It detects if the server lists in a loop.
+    """A cursor that contains a token or marker of the server.
+
+    The cursor also detects whether the server lists in a loop.
 
     The cursor stores a hash of one earlier place. After 1 step, and then after 2, 4, 8 steps and so on, it
     replaces this hash with the hash of the current place (Brent's algorithm). If the server lists in a loop,
@@ -49,7 +51,7 @@ class LoopDetectingCursor(Cursor):
         """Return the cursor of the next place.
 
         Raises:
-            ListingError: The server returned to the stored place.
+            ListingError: The server lists in a loop: it returned to the stored place.
         """
         here = blake2b(repr(sorted(place.items())).encode(), digest_size=8).hexdigest()
         if here == self.seen:

@@ -122,7 +122,7 @@ def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Liste
 
 
 def quoted(etag: str | None) -> str | None:
-    """Add quotes to an ETag if it has none. Inventories and some listings have ETags without quotes."""
+    """Add quotes to an ETag if it has no quotes. Inventories and some listings have ETags without quotes."""
     return etag if not etag or etag.endswith('"') else f'"{etag}"'
 
 
@@ -155,7 +155,7 @@ class _S3Lister:
         }
 
     def _entries(self, answer: Any, kind: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - boto3's response is a dict of everything
-        """Return the entries of one kind on a page, each with its key.
+        """Return the entries of one kind in a response, each with its key.
 
         Raise `ListingError` if there are more entries than requested, or if a key lacks the prefix.
         """
@@ -293,8 +293,8 @@ def _next_key(answer: Any, last: str) -> str:  # noqa: ANN401 - boto3's response
     Ceph 16 URL-encodes all keys in its response except `NextKeyMarker`. So Keyhole does not know whether a
     server's marker is URL-encoded, and there are two candidates for the true marker: the marker as the server
     sent it, and the decoded marker. The next page cannot begin before the last listed key. If both candidates
-    are possible, Keyhole uses the smaller candidate. The true marker is then equal to it or greater, so no
-    key is skipped.
+    are possible, Keyhole uses the smaller candidate. The true marker is then equal to this candidate or
+    greater, so no key is skipped.
     """
     marker = _stated(answer, "NextKeyMarker")
     readings = [key for key in (marker, _key(answer, marker)) if key >= last]

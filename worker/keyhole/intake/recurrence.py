@@ -1,14 +1,14 @@
 """Parses crontabs and intervals. All times are in UTC.
 
 A crontab has the syntax of Celery's parser. Unlike in cron, the end of a range can be smaller than its
-beginning (`22-2`). Keyhole refuses four kinds of crontabs that Celery accepts, because users probably do not
-mean what Celery would do:
+beginning (`22-2`). Celery accepts some crontabs, but gives them another meaning than users probably expect.
+So Keyhole refuses a crontab that contains:
 
 - the name of a day in the field of the minutes
 - a step so large that only the first value of the field matches
 - further characters after a step
-- days of the month together with days of the week: cron runs if one of them matches, Celery only if both
-  match
+- days of the month together with days of the week: cron starts a run if one of the two matches, but Celery
+  only if both match
 """
 
 import re

@@ -18,8 +18,8 @@ from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import LONGEST_SECONDS
 from keyhole.store import keys
 
-#: The number of seconds after which the record of a schedule's last audit expires. It is longer than the
-#: longest time between two runs.
+#: The number of seconds after which the record of a schedule's last audit expires. This time is longer than
+#: the longest time between two runs.
 KEPT_SECONDS: Final = LONGEST_SECONDS + 31 * 86_400
 
 _BEGIN: Final = f"""

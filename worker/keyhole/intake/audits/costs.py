@@ -1,4 +1,4 @@
-"""The requests and dollars that audits cost: estimates before a scan, and exact counts after it."""
+"""Computes the requests and dollars that audits cost: estimates before a scan, and exact numbers after it."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
@@ -27,7 +27,10 @@ USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
 
 
 class Cost(NamedTuple):
-    """A number of requests, and their price in dollars. The price includes the bytes that were read."""
+    """A number of requests, and their price in dollars.
+
+    The price includes the price of the bytes that were read.
+    """
 
     requests: int
     dollars: float

@@ -10,7 +10,8 @@ from keyhole.intake.audits.estimate import Estimate, Estimator
 from keyhole.intake.listing import Lister
 from keyhole.results.lookup import Lookup, Name
 
-#: The field of `Totals` that counts the objects, for each way in which an audit gets a verdict.
+#: For each way in which an audit gets a verdict: the field of `Totals` that counts the objects with such
+#: verdicts.
 _TAKEN: Final = {How.SCANNED: "queued", How.UNCHANGED: "unchanged", How.ARCHIVED: "archived"}
 
 

@@ -36,7 +36,7 @@ class ClassTotals(BaseModel):
 
 
 class Spending(BaseModel):
-    """Numbers of requests and bytes, and the total cost."""
+    """The numbers of requests and bytes in an estimate, and their total cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -122,15 +122,18 @@ class Estimator:
         self._shares: dict[str, _Share] = {}
 
     def lists(self, count: int) -> None:
-        """Count LIST requests of the dry run; the audit would send the same number."""
+        """Add a number of LIST requests.
+
+        The dry run sent these requests, and the audit would send the same number.
+        """
         self._lists += count
 
     def check_tags(self, count: int) -> None:
-        """Count objects whose tags the audit would compare with their stored verdicts."""
+        """Add a number of objects whose tags the audit would compare with their stored verdicts."""
         self._checks += count
 
     def add(self, listed: Listed) -> None:
-        """Add an object that the audit would scan. Archived objects are counted, but cause no costs."""
+        """Add an object that the audit would scan. An archived object is counted, but causes no costs."""
         share = self._shares.setdefault(listed.storage_class, _Share())
         share.objects += 1
         share.bytes += listed.size
@@ -172,8 +175,7 @@ class Estimator:
     def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
         """Compute the costs of an audit from the given numbers of requests per object.
 
-        For each storage class, `read` contains the number of bytes that all scans in this class read
-        together.
+        For each storage class, `read` contains the total number of bytes that the scans of its objects read.
         """
         prices, tags = self._prices, tags if self._tags else NO_TAGS
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()

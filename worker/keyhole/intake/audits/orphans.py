@@ -17,8 +17,8 @@ _CHUNK: Final = 1000
 class KeyRange(NamedTuple):
     """A range of keys.
 
-    The range begins after the key `after`, and ends with the key `until`. `None` means that there is no
-    bound.
+    The range begins after the key `after`, and ends with the key `until`. If one of them is `None`, the range
+    has no bound on this side.
 
     `listed` contains all keys in this range that S3 listed. If another key in this range has a verdict, the
     verdict is an orphan. `verdicts` is the number of keys in `listed` that have a verdict.
@@ -34,8 +34,8 @@ class KeyRange(NamedTuple):
 class Orphans(NamedTuple):
     """The orphans in a range.
 
-    If the range has more than `MOST` orphans, the search must continue after the key `until`. Otherwise,
-    `until` is `None`.
+    If the range has more than `MOST` orphans, `until` is the key after which the search must continue.
+    Otherwise, `until` is `None`.
     """
 
     findings: list[BucketFinding]
@@ -55,7 +55,7 @@ def find_orphans(lookup: Lookup, key_range: KeyRange, began: datetime) -> Orphan
     bounds = (spec.bucket, spec.prefix, key_range.after, key_range.until)
     if lookup.count_keys(*bounds) == key_range.verdicts:
         # S3 listed all keys that have verdicts, so there are no orphans. In most audits, this is true for
-        # every page. Without this check, reading the keys would take a tenth of the CPU time.
+        # every page. Without this check, the audit would need a tenth of its CPU time to read the keys.
         return Orphans(found, None)
     wanted = (
         key

@@ -1,7 +1,7 @@
 """Processes one page of an audit: lists objects, finds those that need a scan, and divides them into batches.
 
 This module computes the result of a page, but does not change the audit in Redis. `AuditStore.commit` stores
-the result there.
+the result in Redis.
 """
 
 from collections import defaultdict
@@ -35,12 +35,11 @@ from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
 from keyhole.store import keys
 
-#: The longest message of a batch, in bytes. Brokers allow at least 256 KiB (SQS). A job rarely has more than
-#: 300 bytes, so a message has room for more than 600 jobs.
+#: The longest message of a batch, in bytes. The broker with the smallest limit is SQS, which allows 256 KiB.
+#: A job rarely has more than 300 bytes, so a message has room for more than 600 jobs.
 MESSAGE_BYTES: Final = 200_000
-#: The number of seconds, approximately, by which a rate limit may delay one page or one batch. If an audit
-#: has a rate limit, its pages and batches are small enough for this. This is much shorter than the time limit
-#: of a task.
+#: If an audit has a rate limit, its pages and batches are so small that the requests of one page or one batch
+#: take at most about this many seconds. This time is much shorter than the time limit of a task.
 RATE_LIMITED_SECONDS: Final = 120
 
 
@@ -85,8 +84,8 @@ class Auditor:
         if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
             until = last if page.cursor is not None else None
             listed_keys = frozenset(listed.key for listed in page.objects)
-            # Do not count keys that are before the range. There are such keys if the page is listed a second
-            # time because it had too many orphans for one result.
+            # Do not count keys that are before the range. If the page had too many orphans for one result, it
+            # is listed again, and its first keys are then before the range.
             verdicts = sum(
                 report is not None and (place.after is None or listed.key > place.after)
                 for listed, report in zip(page.objects, stored, strict=True)
@@ -137,9 +136,9 @@ class Auditor:
         if report is None or not decision.stands:  # only an archived object can lack a valid verdict here
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
-        if (
-            report.version_id != listed.version_id
-        ):  # this is the record of the bare key, which points to the newest version
+        # If the listing has no version ids, the record of the bare key points to the record of the newest
+        # version.
+        if report.version_id != listed.version_id:
             object_id = keys.object_id(work.audit.spec.bucket, listed.key, report.version_id)
         work.take(object_id, report.status, decision.how)
         return None
@@ -211,10 +210,10 @@ class _Page:
 
         The end is a state and a reason. Otherwise, return `None`.
 
-        The totals contain the actual costs of scanned objects. Queued objects are added with their expected
-        costs. For queued objects from earlier pages, Redis stores only their number, not their storage
-        classes. So this method assumes that each of these objects needs as many requests as `usual`, and
-        costs as many dollars as `usual` or `takes`, whichever is more expensive.
+        The totals contain the actual costs of scanned objects. For queued objects, this method adds their
+        expected costs. For queued objects from earlier pages, Redis stores only their number, not their
+        storage classes. So this method assumes that each of these objects needs as many requests as `usual`,
+        and costs as many dollars as `usual` or `takes`, whichever is more expensive.
         """
         if not takes.requests:
             return None
@@ -283,7 +282,10 @@ def jobs_in_batch(batch_size: int, *, rate: float, outstanding: int) -> int:
 
 
 def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
-    """Yield the jobs in order, in batches of at most `most` jobs that fit into one message."""
+    """Yield the jobs in their order, in batches.
+
+    A batch has at most `most` jobs and fits into one message.
+    """
     batch: list[ScanJob] = []
     size = 0
     for job in jobs:

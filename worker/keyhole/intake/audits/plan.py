@@ -6,8 +6,8 @@ In a worker process, several threads share one processor. So when a thread has r
 have to wait because another thread is using the processor. Mean value analysis (Reiser and Lavenberg, 1980)
 computes the speed of the threads and the processor together.
 
-The model leaves out errors and retries, objects that are unchanged since an earlier verdict, archived
-objects, and the start of the workers. It assumes that no two processes share a processor core, and that a
+The model ignores errors and retries, objects that are unchanged since an earlier verdict, archived objects,
+and the time that workers need to start. It assumes that no two processes share a processor core, and that a
 scan sends one GET after the other. (In fact, Keyhole sends some GETs for an object at the same time, so
 threads can be faster than predicted.)
 
@@ -31,12 +31,13 @@ from keyhole.intake.audits.prices import Prices
 from keyhole.intake.audits.records import ROW_BYTES
 from keyhole.intake.listing import PAGE_KEYS
 
-#: The GETs and the bytes of an average scan: the averages of the table in `keyhole docs cost`.
+#: The numbers of GETs and bytes of an average scan. These are the averages of the table in `keyhole docs
+#: cost`.
 MEAN_GETS: Final = 2.6
 MEAN_BYTES: Final = 726 * 1024
 #: The CPU time of a worker process for one object, in seconds. `python -m tests.bench throughput` measured
-#: about 3 ms for reading and inspecting. Recording the verdict and counting it for the audit takes about 1 ms
-#: more.
+#: about 3 ms for reading and inspecting. It takes about 1 ms more to record the verdict and to count it for
+#: the audit.
 MEAN_CPU_SECONDS: Final = 0.004
 #: Bytes per second of one connection to S3 (S3's "Performance design patterns" states 85 to 90 MB/s).
 CONNECTION_BYTES: Final = 85_000_000
@@ -80,7 +81,7 @@ class _Frozen(BaseModel):
 
 
 class Work(_Frozen):
-    """The objects of the audit, and the average work that the scan of one object causes."""
+    """The objects of the audit, and the average numbers of requests, bytes and seconds that a scan needs."""
 
     objects: int
     gets: float = MEAN_GETS
@@ -111,7 +112,10 @@ class Fleet(_Frozen):
 
     @property
     def busy(self) -> int:
-        """The number of processes that have work at the same time. Each of them needs its own batch."""
+        """The number of processes that have work at the same time.
+
+        Each of these processes needs its own batch.
+        """
         return min(self.processes, self.outstanding * self.prefixes)
 
     @property
@@ -189,7 +193,10 @@ class Plan(_Frozen):
         return self.ceilings[0].resource
 
     def ceiling(self, resource: Resource) -> float:
-        """Return the objects per second that a resource can serve; infinity if it is not in `ceilings`."""
+        """Return the number of objects per second that a resource can serve.
+
+        If `ceilings` does not contain the resource, return infinity.
+        """
         return next(
             (one.objects_per_second for one in self.ceilings if one.resource is resource), float("inf")
         )
@@ -269,7 +276,7 @@ def object_seconds(work: Work) -> float:
 
 
 def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
-    """Return the objects per second of one process that always has a batch to work on.
+    """Return the number of objects per second that one process scans if it always has a batch.
 
     The process takes the next batch only after all threads have finished. At the end of a batch, some threads
     find no further object and wait for the others. On average, a thread waits for half of the time that the
@@ -296,7 +303,7 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
 
 
 def _fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
-    """Return the objects per second of all processes.
+    """Return the number of objects per second that all processes together scan.
 
     An audit lists its next page when it has fewer outstanding batches than `fleet.outstanding` allows. While
     the audit lists the page, it creates no new batches. So if the allowed number of batches is not larger

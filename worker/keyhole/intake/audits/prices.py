@@ -1,4 +1,4 @@
-"""The prices of S3 requests in dollars, from a TOML file: the file in this package, or the user's own file.
+"""Reads the prices of S3 requests in dollars from a TOML file: the shipped file, or a file of the user.
 
 A user's file must contain all prices, because it replaces the shipped file completely. `prices.toml`
 documents the format, and contains the prices and their sources.
@@ -44,7 +44,7 @@ class Prices(BaseModel):
     list_per_1000: Dollars
     put_tagging_per_1000: Dollars
     get_tagging_per_1000: Dollars
-    #: The prices for each storage class, with the class names of ListObjectsV2.
+    #: The prices for each storage class. The names of the classes are those in ListObjectsV2.
     classes: dict[str, ClassPrices] = Field(min_length=1)
 
     def knows(self, storage_class: str) -> bool:

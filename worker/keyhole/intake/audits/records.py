@@ -8,8 +8,8 @@ from keyhole.intake.audits.audit import AuditState, BucketFinding, How
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
 
-#: The bytes that represent the status of a verdict, and how the audit got the verdict. Never change a byte
-#: that is already in this table, because existing rows in Redis contain it.
+#: The bytes that represent the status of a verdict, and the way in which the audit got the verdict. Never
+#: change these bytes, because existing rows in Redis contain them.
 _STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
 _HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
 _STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
@@ -22,7 +22,10 @@ NANO: Final = 1_000_000_000
 
 
 class Row(NamedTuple):
-    """One object of an audit. `object_id` is the hash of its bucket, key and version (`store.keys`)."""
+    """One object of an audit.
+
+    `object_id` is the hash of the object's bucket, key and version (`store.keys`).
+    """
 
     object_id: str
     status: Status
@@ -34,7 +37,7 @@ class Row(NamedTuple):
 
     @classmethod
     def unpacked(cls, row: bytes) -> Self:
-        """Return the row from the result of `packed`."""
+        """Parse a row in the binary format that `packed` returns."""
         return cls(row[:16].hex(), _STATUSES[row[16]], _HOWS[row[17]])
 
 
@@ -51,8 +54,8 @@ class Result(NamedTuple):
 class Place(NamedTuple):
     """The place at which a page begins.
 
-    `page` is the page's number, `cursor` the lister's cursor (`None`: the start), and `after` the last key of
-    the previous page.
+    `page` is the page's number, and `cursor` is the lister's cursor (`None` for the first page). `after` is
+    the last key of the previous page.
     """
 
     page: int

@@ -31,7 +31,7 @@ local function finish_as(state, reason, seconds)
 end
 """
 
-#: A Lua function that creates an audit. It returns 1, or 0 if an audit with this id exists already.
+#: A Lua function that creates an audit. The function returns 1, or 0 if an audit with this id already exists.
 CREATE_AUDIT: Final = """
 -- `audit`: hash of the audit; `audits`: zset of all audits
 local function create_audit(audit, audits, id, spec, ruleset, scanner)

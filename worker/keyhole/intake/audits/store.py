@@ -76,7 +76,7 @@ class AuditStore:
         self._specs: dict[str, AuditSpec] = {}
 
     def create(self, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
-        """Create an audit, and wait until it is on the server's disk.
+        """Create an audit, and wait until the audit is on the server's disk.
 
         Returns:
             True, or false if an audit with this id already exists.

@@ -14,10 +14,10 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
     """Return whether a stored verdict is about the listed object and was made with the current rules.
 
     The object is unchanged if its ETag, its size and its modification time are the same. It would not be
-    enough to compare the ETag, for two reasons. An attacker can create two objects with different contents
-    and the same MD5 digest, which is the ETag of most objects. If somebody copies an object onto itself, the
-    metadata of the object can change, although the ETag stays the same, and policies read the metadata. A
-    version of an object never changes, so only its id and its size are compared.
+    enough to compare the ETag, for two reasons. An ETag is usually an MD5 digest, and an attacker can create
+    two different objects with the same MD5 digest. If somebody copies an object onto itself, its metadata can
+    change although the ETag stays the same, and a policy may depend on the metadata. A version of an object
+    never changes, so only its id and its size are compared.
 
     A verdict with the status `failed` is never valid. If the verdict states that the object is archived, and
     the object was restored since then, the verdict is not valid, although the ETag, the size and the

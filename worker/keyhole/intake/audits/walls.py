@@ -1,7 +1,7 @@
 """Finds the walls of a plan.
 
-A wall is the resource that bounds the speed of the audit, or another problem to expect. Each wall has a
-message that states the problem, and advice that states what the operator can do.
+A wall is a problem to expect. The first wall of a plan is the resource that bounds the speed of the audit.
+Each wall has a message that states the problem, and advice that states what the operator can do.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from keyhole.intake.audits.plan import INDEX_BYTES, Plan, Resource
 
-#: A Redis with more data than this is hard to run. When Redis rewrites its file on disk, it forks, and the
-#: forked process can need as much memory as Redis itself. After a restart, Redis must read the whole file
-#: before Keyhole can continue.
+#: If a Redis contains more bytes than this, it is hard to operate. When Redis rewrites its file on disk, it
+#: forks, and the forked process can need as much memory as Redis itself. After a restart, Redis must read the
+#: whole file before Keyhole can continue.
 LARGE_REDIS_BYTES: Final = 64 * 2**30
 #: The network speed of a usual host, in bits per second.
 HOST_BITS: Final = 10e9

@@ -27,8 +27,9 @@ from keyhole.intake.inventory.part import CPU_SECONDS, Conversion, PartError
 CHILD: Final = "keyhole.intake.inventory.child"
 #: The parent reads at most this many bytes of the child's response, which is a short JSON object.
 MAX_ANSWER_BYTES: Final = 64 << 10
-#: These variables make Arrow use the system's memory allocator, with few arenas. By default, Arrow and the
-#: allocator reserve gigabytes of address space, which would exceed the memory limit.
+#: The environment variables of the child. They make Arrow use the system's memory allocator, with few arenas.
+#: By default, Arrow and the allocator reserve gigabytes of address space, which would exceed the memory
+#: limit.
 ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 
 

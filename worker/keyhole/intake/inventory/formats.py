@@ -2,8 +2,8 @@
 
 The names of the columns are the same for all three formats.
 
-In the three formats, the names of the same column differ only in underscores and case: `LastModifiedDate` in
-a CSV is `last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.
+In the parts themselves, the names of a column differ in underscores and case: `LastModifiedDate` in a CSV is
+`last_modified_date` in Parquet and ORC, and `ETag` is `e_tag`. Unused columns are not read.
 
 A malicious part of a few bytes can state that it contains billions of rows. So this module limits the number
 of rows and the size of the unpacked data. A larger part may have more rows and more unpacked data. The parts
@@ -110,7 +110,7 @@ def _csv(part: Conversion) -> Iterator[Batch]:
 
 
 class _Unpacked(RawIOBase):
-    """Reads the unpacked data of a gzip file, and raises an error if their size exceeds a limit."""
+    """Reads the unpacked data of a gzip file, and raises an error if the data exceed a size limit."""
 
     def __init__(self, file: Any, most: int) -> None:  # noqa: ANN401 - any file
         self._gzip = GzipFile(fileobj=file)
