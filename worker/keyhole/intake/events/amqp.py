@@ -7,15 +7,15 @@ Ceph topic has `amqp-ack-level=broker`, and messages from MinIO are persistent i
 
 - The broker stores a message until the consumer acknowledges it. If the connection ends before the
   acknowledgement, the broker delivers the message again.
-- AMQP does not confirm acknowledgements. So Keyhole sends a request after the acknowledgements. The response
-  proves that the broker has received the acknowledgements, too.
+- AMQP does not confirm acknowledgements. So Keyhole sends a request after the acknowledgements. If the broker
+  responds to this request, it has also received the acknowledgements.
 - Keyhole gives a message back with `basic.nack`. RabbitMQ's quorum queues count the deliveries of a message.
   From RabbitMQ 4.0 on, a quorum queue drops a message after 20 deliveries, unless its owner sets another
   limit. From RabbitMQ 4.3 on, a quorum queue does not count a delivery that ended with a nack. Classic queues
   only report whether a message was delivered before.
 - While the listener handles messages, a separate thread sends heartbeats, so that the broker does not close
-  the connection. The listener must acknowledge a message before the broker's `consumer_timeout`, whose
-  default is 30 minutes.
+  the connection. The listener must acknowledge a message before the broker's `consumer_timeout` ends. By
+  default, this timeout is 30 minutes.
 
 A source must be used by one thread only, in the process that made the first call.
 """
@@ -41,8 +41,8 @@ HEARTBEAT_SECONDS: Final = 30
 #: unavailable.
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 30
-#: Seconds to wait for further messages after the first message. The broker sends waiting messages in a burst,
-#: so they arrive within this time.
+#: Seconds to wait for further messages after the first message. The broker sends all waiting messages at
+#: once, so they arrive within this time.
 _BURST_SECONDS: Final = 0.02
 #: The largest prefetch count, which is a number of 16 bits in the protocol.
 _LARGEST_PREFETCH: Final = 0xFFFF
@@ -52,7 +52,10 @@ _COUNTS: Final = ("x-acquired-count", "x-delivery-count")
 
 
 class _Receipt(NamedTuple):
-    """Identifies a delivery. `delivery_tag` is only valid on the connection that delivered the message."""
+    """The identity of a delivery.
+
+    `delivery_tag` is only valid on the connection that delivered the message.
+    """
 
     connection: int
     delivery_tag: int
@@ -130,7 +133,9 @@ class AmqpSource:
             )
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Return messages to the queue. The broker puts them back near their original position.
+        """Return messages to the queue.
+
+        The broker puts the messages back near their original position in the queue.
 
         Raises:
             SourceUnavailableError: The connection was lost. The broker returns the messages to the queue when
@@ -139,8 +144,8 @@ class AmqpSource:
         with self._lock, self._unavailable_on_error():
             ours = self._still_out(messages)
             for receipt in ours:
-                # py-amqp has no function for `basic.nack`. The two bits in its arguments are `multiple` and
-                # `requeue`.
+                # py-amqp has no function for `basic.nack`. The last two arguments of `basic.nack` are the
+                # bits `multiple` and `requeue`.
                 self._channel.send_method(spec.Basic.Nack, "Lbb", (receipt.delivery_tag, False, True))
             self._settle(ours)
 
@@ -256,7 +261,10 @@ class AmqpSource:
         return self._out.intersection(cast("_Receipt", message.receipt) for message in messages)
 
     def _settle(self, receipts: set[_Receipt]) -> None:
-        """Send a request and wait for its response, which shows that all earlier commands have arrived."""
+        """Send a request, and wait for the response.
+
+        The response proves that the broker has received all earlier commands.
+        """
         if receipts:
             self._channel.basic_qos(0, self._prefetch, a_global=False)
             self._out -= receipts

@@ -88,13 +88,13 @@ def prepare(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - py-a
 
 
 def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as above
-    """Return the numbers of waiting messages and of consumers, and check the permission to read.
+    """Return a text with the numbers of waiting messages and of consumers, and check the permission to read.
 
     This function declares nothing and receives no message.
 
     Raises:
         SourceUnavailableError: The user lacks the permission to read the queue, or the queue does not exist
-            and Keyhole cannot declare it, because the exchange does not exist, either.
+            and Keyhole cannot declare it, because the exchange does not exist.
     """
     binding = address.binding
     with suppress(NotFound):
@@ -110,9 +110,9 @@ def describe(connection: Any, address: AmqpQueue) -> str:  # noqa: ANN401 - as a
 def _check_read_permission(connection: Any, address: AmqpQueue) -> None:  # noqa: ANN401 - as above
     """Raise `SourceUnavailableError` if this user lacks the permission to read the queue.
 
-    To find out, this function requests a consumer with an invalid priority. RabbitMQ checks the permission
-    first, and then refuses the invalid priority. So RabbitMQ delivers no message, even if the user has the
-    permission.
+    To check the permission, this function requests a consumer with an invalid priority. RabbitMQ checks the
+    permission first, and then refuses the invalid priority. So RabbitMQ delivers no message, even if the user
+    has the permission.
     """
     try:
         connection.channel().basic_consume(address.queue, arguments={"x-priority": "none"})
@@ -132,9 +132,9 @@ def _has_exchange(connection: Any, binding: Binding) -> bool:  # noqa: ANN401 - 
 
 
 def _exists(connection: Any, declare: Callable[[Any], object]) -> bool:  # noqa: ANN401 - as above
-    """Return whether a queue or an exchange exists, by a passive declaration.
+    """Send a passive declaration, and return whether the queue or the exchange exists.
 
-    If it does not exist, the broker closes the channel.
+    If the queue or the exchange does not exist, the broker closes the channel.
     """
     with connection.channel() as channel:
         try:

@@ -13,7 +13,10 @@ OTHER_READING = "other_reading"
 
 
 class EventCounters:
-    """Counters, identified by name. If a response of Redis is lost, an event can be counted twice."""
+    """Counters in Redis.
+
+    Each counter has a name. If a response of Redis is lost, an event can be counted twice.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

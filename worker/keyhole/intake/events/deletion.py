@@ -3,10 +3,9 @@
 Keyhole compares the sequencer of the delete event with the sequencer of the event that led to the verdict. If
 the delete event is not older, Keyhole deletes the verdict. If the delete event is older, or if a sequencer is
 unknown, Keyhole sends one GET for a single byte to S3. Keyhole then deletes the verdict only if S3 responds
-that the object does not exist. A sequencer is unknown if the object was submitted by a user, or if the
-storage sends no sequencers. If a verdict remains after its object was deleted, it does no harm. The verdict
-contains the ETag of the scanned object, so nobody can mistake it for a verdict on a new object with the same
-key.
+that the object does not exist. A sequencer is unknown if a user submitted the object, or if the storage sends
+no sequencers. If a verdict remains after its object was deleted, it does no harm. The verdict contains the
+ETag of the scanned object, so nobody can mistake it for a verdict on a new object with the same key.
 
 For each key, Redis stores a verdict, or a pointer to the verdict on the newest version. If the event has no
 version id, Keyhole deletes the verdict or the pointer of the key. It does not delete the verdicts of the
@@ -37,7 +36,7 @@ class VerdictDeleter:
 
     Args:
         drops: Drops recorded verdicts from Redis.
-        is_gone: Returns true if an object or a version certainly does not exist.
+        is_gone: A function that returns true if it is certain that an object or a version does not exist.
     """
 
     def __init__(self, drops: Drops, is_gone: Callable[[Name], bool]) -> None:
@@ -81,8 +80,8 @@ def is_gone(access: Callable[[], S3Access], name: Name) -> bool:
 
     Send one request without retries.
 
-    `access` is a function that returns the access to S3. If the request fails for another reason, return
-    false, because the object may exist.
+    `access` is a function that returns the access to S3. If the request fails for any other reason, return
+    false, because the object may still exist.
     """
     pin = Pin(name.bucket, name.key, name.version_id)
     try:

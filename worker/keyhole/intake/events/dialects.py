@@ -18,7 +18,7 @@ worker tries the key as it is in the message. If a message has another structure
 or an unknown source, Keyhole does not understand the message, and it becomes a dead letter.
 
 If an event leads to no action (for example, an event that reports changed tags), Keyhole reads only the
-event's dialect and name. Keyhole scans the objects of R2 and IBM through the S3 API that both also offer.
+event's dialect and name. R2 and IBM also have an S3 API, through which Keyhole scans the objects.
 
 Sources: "Event message structure" and "EventBridge event message structure" in S3's user guide; documentation
 and source code of MinIO, RustFS and Ceph; messages from moto and Ceph 16.2; Cloudflare, R2, "Event
@@ -72,7 +72,7 @@ class NotUnderstoodError(KeyholeError):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A dialect of events. `form_encoded` states whether its keys are encoded like a web form."""
+    """A dialect of events. `form_encoded` states whether keys in this dialect are encoded like a web form."""
 
     name: str
     form_encoded: bool
@@ -218,7 +218,7 @@ def unsupported_sender(sender: str) -> NotUnderstoodError:
 
 
 def from_test(message: Mapping[str, object]) -> ObjectEvent:
-    """Parse the test event that S3 sends when a user configures notifications. It has no records.
+    """Parse the test event that S3 sends when a user configures notifications. The test event has no records.
 
     Raises:
         NotUnderstoodError: The message contains another event.

@@ -15,8 +15,8 @@
   scans none of its objects. The listener returns the message to the queue, and receives it again later. When
   the message has been received `dead_after` times, it becomes a dead letter.
 - If an event of a message is about a bucket that is not allowed, the message becomes a dead letter at once.
-  The other events of this message are handled. If the selection excludes the bucket of an event, the event is
-  skipped, and the message does not become a dead letter.
+  But Keyhole still handles the other events of this message. If the selection excludes the bucket of an
+  event, the event is skipped, and the message does not become a dead letter.
 """
 
 import logging
@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 
 #: The maximum number of jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
-#: The names of counters. There are also counters named `ignored:<name>` and `from:<dialect>`, and a counter
-#: for each kind of event, which has the name of the kind.
+#: The names of counters. There are also counters with the names `ignored:<name>` and `from:<dialect>`. Each
+#: kind of event has a counter with the name of the kind.
 RECEIVED: Final = "received"
 NOT_UNDERSTOOD: Final = "not_understood"
 DEAD: Final = "dead"
@@ -84,7 +84,7 @@ class Handled:
     """The result for a batch of messages.
 
     The listener must acknowledge the messages in `taken`, and give back the messages in `back`. `counts`
-    contains counts by name.
+    contains the numbers to add to the counters, by name.
     """
 
     taken: Sequence[Message]
@@ -120,7 +120,7 @@ class Handler:
         self._rules = rules
 
     def handle(self, messages: Sequence[Message], source: str) -> Handled:
-        """Handle messages from a source. `source` is the source's name, which dead letters contain.
+        """Handle messages from a source. `source` is the name of the source, which is stored in dead letters.
 
         After an error, the caller must not acknowledge any of the messages.
 
@@ -254,5 +254,8 @@ class Handler:
         return published
 
     def _receives(self, message: Message, source: str, reason: str) -> int:
-        """Count a receive of a message that is not understood, and return the number of receives so far."""
+        """Record one more receive of a message that is not understood.
+
+        Return the number of receives so far.
+        """
         return max(message.receives, self._dead.count_receive(Dead.message(message.body, source, reason)))

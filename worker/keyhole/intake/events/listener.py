@@ -1,10 +1,10 @@
 """The listener: receives messages, passes them to the handler, and acknowledges them or gives them back.
 
 If the queue, Redis or the broker does not respond, the listener acknowledges no message and returns the
-received messages to the queue. It tries again after growing pauses, until the service responds. If the
-listener cannot write its counters to Redis, it keeps them in memory and receives no further messages until it
-has written them. Otherwise, during an outage of Redis, it would receive the same messages again and again,
-and increase their receive counts.
+received messages to the queue. The listener tries again after a pause, and the pause grows until the service
+responds. If the listener cannot write its counters to Redis, it keeps them in memory and receives no further
+messages until it has written them. Otherwise, during an outage of Redis, it would receive the same messages
+again and again, and increase their receive counts.
 """
 
 import logging
@@ -74,7 +74,7 @@ class Listener:
     ) -> None:
         """Listen until `stop` is set.
 
-        Then finish the current batch, and give back all messages that arrive later.
+        Then finish the current batch, and give back all messages that arrive afterwards.
 
         Args:
             stop: The caller sets this event to stop the listener.
@@ -131,7 +131,10 @@ class Listener:
             self._uncounted = Counter()
 
     def _wait(self, stop: threading.Event, error: Exception, on_poll: Callable[[Poll], None]) -> None:
-        """Log the error once a minute, and pause. The pause grows with each failure and has jitter."""
+        """Log the error once a minute, and pause.
+
+        The pause grows with each failure, and is varied randomly (jitter).
+        """
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, redis.RedisError):
             line = f"Redis does not respond ({line})"

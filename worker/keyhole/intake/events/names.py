@@ -35,9 +35,9 @@ KINDS: Final = {
     "objectlifecycle:expiration:current": EventKind.REMOVED,
     "objectlifecycle:expiration:noncurrent": EventKind.REMOVED,
 }
-#: The names of events that report a DELETE which added a delete marker. Some of these events do not state
-#: whether the DELETE added one. An object with a delete marker has no current version, but all its versions
-#: still exist.
+#: The names of events that report a DELETE which added a delete marker. The list includes names from which it
+#: is not clear whether the DELETE added a delete marker. An object with a delete marker has no current
+#: version, but all its versions still exist.
 MARKERS: Final = {
     "objectremoved:deletemarkercreated",
     "objectsynced:deletionmarkercreated",
@@ -76,6 +76,7 @@ def kind_of(name: str) -> EventKind:
 def puts_marker(name: str) -> bool:
     """Return whether an event with this name reports a new delete marker. If so, no version was deleted.
 
-    The version id in such an event identifies the delete marker, or the version below the delete marker.
+    The version id in an event with such a name identifies the delete marker, or the version below the delete
+    marker.
     """
     return name.lower() in MARKERS

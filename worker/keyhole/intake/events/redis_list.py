@@ -11,13 +11,14 @@ if a listener dies:
 
 - A listener gives a message back to the right end of the queue, after all other messages. So a message that
   fails again and again does not block other messages.
-- Each listener has a heartbeat: a key that expires. Each `receive` renews the heartbeat of its listener, and
-  moves the messages of all listeners without a heartbeat back to the queue. So if a listener handles a batch
-  for longer than `LEASE_SECONDS`, other listeners receive the messages of this batch, too. (SQS does the same
-  after the visibility timeout.)
+- Each listener has a heartbeat: a key that expires. When a listener calls `receive`, the call renews the
+  listener's heartbeat. The call also moves the messages of all listeners without a heartbeat back to the
+  queue. So if a listener handles a batch for longer than `LEASE_SECONDS`, other listeners receive the
+  messages of this batch, too. (SQS does the same after the visibility timeout.)
 - If a response of Redis is lost, the listener does not know which messages Redis has moved to its list. So in
-  each request, the listener states how many messages it has received and neither acknowledged nor given back.
-  If the listener's list in Redis contains more messages than this, Redis returns the whole list.
+  each request, the listener states the number of messages that it has received and has neither acknowledged
+  nor given back. If the listener's list in Redis contains more messages than this, Redis returns the whole
+  list.
 - Redis lists do not count how often a message was received. If Keyhole does not understand a message, it
   counts the receives itself (`dead_letters`).
 
@@ -48,9 +49,9 @@ _log = logging.getLogger(__name__)
 
 #: A listener's heartbeat expires after this many seconds.
 LEASE_SECONDS: Final = 60
-#: The longest and the shortest time, in seconds, for which a command blocks. The longest time is much shorter
-#: than LEASE_SECONDS, and the listener sends a heartbeat before each blocking command. So the heartbeat does
-#: not expire while a command blocks.
+#: The longest and the shortest time, in seconds, for which a command may wait for a message. The longest time
+#: is much shorter than LEASE_SECONDS, and the listener sends a heartbeat before each command that waits. So
+#: the heartbeat does not expire while a command waits.
 _LONGEST_BLOCK_SECONDS: Final = 10.0
 _SHORTEST_BLOCK_SECONDS: Final = 0.01
 #: To limit the size of a response, the script takes no further messages when it has taken this many bytes.

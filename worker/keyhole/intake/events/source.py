@@ -24,11 +24,14 @@ class Message:
 
 
 class SourceUnavailableError(KeyholeError):
-    """The queue cannot be reached or refuses access. Unacknowledged messages will be delivered again."""
+    """The queue cannot be reached or refuses access. The queue will deliver unacknowledged messages again."""
 
 
 class LookDeniedError(SourceUnavailableError):
-    """Keyhole lacks the permission to read the queue's status. It may still have the permission to listen."""
+    """Keyhole lacks the permission to read the queue's status.
+
+    Keyhole may nevertheless have the permission to receive messages.
+    """
 
 
 class MessageSource(Protocol):
@@ -48,14 +51,15 @@ class MessageSource(Protocol):
         """Acknowledge messages, which deletes them.
 
         Raises:
-            SourceUnavailableError: The queue cannot be reached. It will deliver the messages again.
+            SourceUnavailableError: The queue cannot be reached. The queue will deliver the messages again.
         """
 
     def give_back(self, messages: Sequence[Message]) -> None:
         """Return messages to the queue, which delivers them again, to this or to another listener.
 
         Raises:
-            SourceUnavailableError: The queue cannot be reached. It delivers the messages again later.
+            SourceUnavailableError: The queue cannot be reached. The queue will deliver the messages again
+                later.
         """
 
     def look(self) -> str:

@@ -4,8 +4,8 @@
   several calls.
 - SQS hides a received message for the queue's visibility timeout, which is 30 s by default, and then delivers
   it again. So the listener must acknowledge messages within the visibility timeout.
-- To give a message back, Keyhole sets its visibility timeout to zero. If the queue has a redrive policy,
-  every receive counts towards the policy's limit.
+- To give a message back, Keyhole sets the message's visibility timeout to zero. If the queue has a redrive
+  policy, every receive counts towards the policy's limit.
 - When Keyhole acknowledges or gives back a batch, SQS reports success or failure for each message. Keyhole
   retries the failed messages. If Keyhole still cannot acknowledge a message, it raises an error, and SQS will
   deliver the message again.
@@ -38,8 +38,8 @@ _LONGEST_POLL_SECONDS: Final = 20
 #: Timeouts in seconds for a response and for connecting. A response can take as long as the longest poll.
 _ANSWER_SECONDS: Final = 40
 _CONNECT_SECONDS: Final = 5
-#: botocore tries a call at most _CALL_ATTEMPTS times. If some messages of a batch fail, Keyhole tries them at
-#: most _BATCH_ATTEMPTS times in _BATCH_SECONDS.
+#: botocore tries a call at most _CALL_ATTEMPTS times. If SQS reports a failure for some messages of a batch,
+#: Keyhole tries these messages at most _BATCH_ATTEMPTS times in _BATCH_SECONDS.
 _CALL_ATTEMPTS: Final = 3
 _BATCH_ATTEMPTS: Final = 4
 _BATCH_SECONDS: Final = 10.0
@@ -90,7 +90,7 @@ class _PartlyFailedError(Exception):
 
 
 class SqsSource:
-    """A `source.MessageSource` for one queue. It connects at the first `receive`.
+    """A `source.MessageSource` for one queue. The source connects at the first `receive`.
 
     `answer_seconds` replaces the timeouts for connecting and for all responses, including those of long
     polls. If it is set, the source does not repeat failed calls.
@@ -144,14 +144,14 @@ class SqsSource:
             SourceUnavailableError: SQS does not respond. SQS will deliver the messages again after the
                 visibility timeout.
         """
-        # Ignore permanent failures: the visibility timeout of these messages has expired, so they are already
-        # back in the queue.
+        # Ignore permanent failures. They mean that the visibility timeout of the messages has expired, so the
+        # messages are already back in the queue.
         self._tell("change_message_visibility_batch", messages, VisibilityTimeout=0)
 
     def look(self) -> str:
         """Return the number of waiting messages. No message is received, so no receive count increases.
 
-        This needs the permission sqs:GetQueueAttributes, which is not necessary for listening.
+        This method needs the permission sqs:GetQueueAttributes, which is not necessary to receive messages.
 
         Raises:
             SourceUnavailableError: SQS does not respond or refuses access.

@@ -72,7 +72,7 @@ def _by_inner(events: object) -> str | None:
 def _pushed_by_google(message: Mapping[object, object]) -> str | None:
     """Return the sender of a message that Pub/Sub pushes.
 
-    An attribute shows whether the sender is Cloud Storage.
+    An attribute of the message shows whether Cloud Storage sent it.
     """
     inner = message.get("message")
     if not isinstance(inner, dict) or "subscription" not in message:
