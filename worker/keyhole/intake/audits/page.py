@@ -35,7 +35,7 @@ from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
 from keyhole.store import keys
 
-#: The longest message of a batch, in bytes. The broker with the smallest limit is SQS, which allows 256 KiB.
+#: The longest message of a batch, in bytes. Every broker allows at least 256 KiB; SQS has the smallest limit.
 #: A job rarely has more than 300 bytes, so a message has room for more than 600 jobs.
 MESSAGE_BYTES: Final = 200_000
 #: If an audit has a rate limit, its pages and batches are so small that the requests of one page or one batch
@@ -193,9 +193,9 @@ class _Page:
         self.findings.append(BucketFinding.of(kind, report, message))
 
     def limit_of_objects_reached(self) -> tuple[AuditState, str] | None:
-        """Return the end of the audit if the audit has reached its limit of objects.
+        """Return a state and a reason if the audit has reached its limit of objects.
 
-        The end is a state and a reason. Otherwise, return `None`.
+        The audit then ends in this state. If the audit can continue, return `None`.
         """
         limit, totals = self.audit.spec.limit, self.audit.totals
         if limit is None:
@@ -206,9 +206,9 @@ class _Page:
         return (AuditState.DONE, f"it reached its limit of {limit} objects") if taken >= limit else None
 
     def limit_reached(self, takes: Cost) -> tuple[AuditState, str] | None:
-        """Return the end of the audit if spending `takes` could exceed its limits.
+        """Return a state and a reason if spending `takes` could exceed the limits of the audit.
 
-        The end is a state and a reason. Otherwise, return `None`.
+        The audit then ends in this state. If the audit can continue, return `None`.
 
         The totals contain the actual costs of scanned objects. For queued objects, this method adds their
         expected costs. For queued objects from earlier pages, Redis stores only their number, not their

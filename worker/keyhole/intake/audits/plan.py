@@ -69,8 +69,8 @@ RECORD_BYTES: Final = 368
 INDEX_BYTES: Final = 170
 #: An entry in the stream of verdicts.
 STREAM_BYTES: Final = 740
-#: A job that is queued or in progress. Copies of it are in the audit's list of batches, in the ledger and in
-#: the broker.
+#: A job that is queued or in progress. Copies of the job are in the audit's list of batches, in the ledger
+#: and in the broker.
 JOB_BYTES: Final = 250
 #: The marker that states that a batch is complete.
 DONE_BYTES: Final = 90

@@ -92,7 +92,7 @@ class _Rows:
 
 
 def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
-    """Return the index of the first row that cannot be converted. It is found by bisection."""
+    """Return the index of the first row that cannot be converted. The search is a bisection."""
     good, bad = 0, len(column)
     while bad - good > 1:
         middle = (good + bad) // 2
