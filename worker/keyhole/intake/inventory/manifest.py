@@ -143,8 +143,8 @@ def _check_buckets(written: _Written, uri: S3Uri, bucket: str) -> None:
             f"{shown(uri)} is an inventory of {source!r}, not of {bucket!r}; start the audit with the bucket "
             "name in the manifest"
         )
-    # If the manifest's URI names an access point, the name of the bucket is unknown, so it cannot
-    # be compared with the destination.
+    # If the manifest's URI names an access point, the name of the bucket is unknown, so it cannot be
+    # compared with the destination.
     if destination != uri.bucket and not uri.bucket.startswith("arn:"):
         raise ListingError(
             f"{shown(uri)} states that its parts are in {destination!r}, but Keyhole reads parts only from "
