@@ -52,8 +52,8 @@ _NAME: Final = re.compile(r"(?:s3:)?([A-Za-z0-9:*]{1,100})")
 _PLAIN: Final = re.compile(r"[ -~]{1,128}")
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,128}")
-#: Keyhole pads S3's sequencers to _AWS_DIGITS hexadecimal digits. (S3 sends 18 digits, of which the first two
-#: are zeros.) Ceph's sequencers always have _CEPH_DIGITS.
+#: S3's sequencers have 18 hexadecimal digits now, of which the first two are zeros. Keyhole pads them with
+#: zeros on the right to _AWS_DIGITS. Ceph's sequencers always have _CEPH_DIGITS digits.
 _AWS_DIGITS: Final = 32
 _CEPH_DIGITS: Final = 16
 
