@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -168,7 +169,7 @@ class Processes:
             self._start("s3", [sys.executable, *s3])
             self._start("webhook", [sys.executable, str(RECEIVER), "127.0.0.1", str(self._ports["webhook"])])
             self._start_prometheus()
-            last = lambda: demo_client(self.s3_url).head_object(Bucket=BUCKET, Key=SAMPLES[-1].key)  # noqa: E731
+            last = partial(demo_client(self.s3_url).head_object, Bucket=BUCKET, Key=SAMPLES[-1].key)
             wait("the samples are in the local S3", lambda: _succeeds(last))
             for name, command in {
                 "worker-1": ["worker", "--concurrency", "2"],
