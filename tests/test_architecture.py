@@ -16,6 +16,7 @@ ROOMS = [
     "masking",
     "errors",
     "reasons",
+    "remedies",
     "toml_files",
     "versions",
     "sources",
