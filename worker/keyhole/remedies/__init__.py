@@ -1,6 +1,6 @@
 """What to do about each status and reason of a verdict, in one line and in full.
 
-The commands in this table were run on images with the finding. Keyhole judges the results `safe`.
+`tests/remedies` runs the commands on images with the finding, and checks that the results are `safe`.
 """
 
 from typing import Final

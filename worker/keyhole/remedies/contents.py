@@ -174,13 +174,7 @@ CONTENTS: Final[dict[str, Remedy]] = {
             "Write the image again with a common tool. A disk whose size was changed needs a GPT with its "
             "backup at the new end."
         ),
-        repairs=(
-            Repair("Move the backup GPT to the end of the disk", ("sgdisk -e image.raw",)),
-            Repair(
-                "Write a new VHDX with the same content",
-                ("qemu-img convert -f vhdx -O vhdx image.vhdx written.vhdx",),
-            ),
-        ),
+        repairs=(Repair("Move the backup GPT to the end of the disk", ("sgdisk -e image.raw",)),),
     ),
     "size_mismatch": Remedy(
         "convert the image once more, so that all its fields state the same size",
@@ -195,8 +189,14 @@ CONTENTS: Final[dict[str, Remedy]] = {
         repair="Convert with an exact size. Correct the capacity in the OVF, or export the machine again.",
         repairs=(
             Repair(
-                "Write a VHD whose current size counts",
-                ("qemu-img convert -f vpc -O vpc -o subformat=fixed,force_size=on image.vhd exact.vhd",),
+                "Write a VHD of the size that Hyper-V and Azure use, with all its data",
+                (
+                    (
+                        "qemu-img convert --image-opts "
+                        "driver=vpc,force_size_calc=current_size,file.filename=image.vhd "
+                        "-O vpc -o subformat=fixed,force_size=on exact.vhd"
+                    ),
+                ),
             ),
         ),
     ),
@@ -208,8 +208,8 @@ CONTENTS: Final[dict[str, Remedy]] = {
         repair="Convert the image; name its present format with `-f`.",
         repairs=(
             Repair(
-                "For OpenStack and KubeVirt: qcow2",
-                ("qemu-img convert -f vmdk -O qcow2 image.vmdk converted.qcow2",),
+                "For QEMU, OpenStack and KubeVirt: qcow2",
+                ("qemu-img convert -f qed -O qcow2 image.qed converted.qcow2",),
             ),
             Repair(
                 "For VMware and for AWS VM Import: a stream-optimized VMDK",

@@ -67,12 +67,6 @@ OBJECTS: Final[dict[str, Remedy]] = {
             'Convert the image, for example into qcow2, or set `wholeness = "unchecked"` in a rule for '
             "objects whose checksum was compared in another way."
         ),
-        repairs=(
-            Repair(
-                "Convert a raw disk into qcow2, which records where its data end",
-                ("qemu-img convert -f raw -O qcow2 image.raw image.qcow2",),
-            ),
-        ),
     ),
     Reason.MISSED: Remedy(
         "inspect the object in S3 or as a file, so that Keyhole can read it by ranges",
@@ -82,10 +76,7 @@ OBJECTS: Final[dict[str, Remedy]] = {
         repair="Save the stream to a file or to S3, and inspect that.",
     ),
     Reason.BUDGET: Remedy(
-        (
-            "raise the budget of the scan (`KEYHOLE_BUDGET_…`), or convert the image so that it is less "
-            "scattered"
-        ),
+        "raise the budget of the scan (`KEYHOLE_BUDGET_…`), and scan the object again",
         why="Keyhole stopped before it had seen everything that the verdict depends on.",
         cause=(
             "S3 was slow, the image is very fragmented, it was made to be expensive, or the policy asks for "
@@ -94,12 +85,7 @@ OBJECTS: Final[dict[str, Remedy]] = {
         check="The report's `requests`, `bytes_read` and `elapsed_ms` show which budget ran out.",
         repair=(
             "Scan again with a larger budget, as `keyhole docs settings` describes. If the image is hostile, "
-            "leave it undecided: it is not safe to use. A conversion writes an image with its maps in order."
-        ),
-        repairs=(
-            Repair(
-                "Write the image in order", ("qemu-img convert -f qcow2 -O qcow2 image.qcow2 ordered.qcow2",)
-            ),
+            "leave it undecided: it is not safe to use."
         ),
     ),
     Reason.DECOMPRESSION_LIMIT: Remedy(

@@ -120,7 +120,7 @@ REFERENCES: Final[dict[str, Remedy]] = {
         ),
     ),
     "unknown_features": Remedy(
-        "convert the image with the program that wrote it, without its newest features, or refuse it",
+        "export the disk again from its source in an ordinary variant of the format, or refuse it",
         why=(
             "The image says that a program must know a feature to read it correctly, and Keyhole does not "
             "know it. The feature can change where the content is, so no other check is certain."
@@ -131,14 +131,8 @@ REFERENCES: Final[dict[str, Remedy]] = {
         ),
         check="The finding names the feature. `qemu-img info` refuses a qcow2 image with unknown features.",
         repair=(
-            "Export the disk again from its source in an ordinary variant of the format, or update Keyhole. "
-            "If the program that reads the image knows the feature, a raw copy of the disk is always plain."
-        ),
-        repairs=(
-            Repair(
-                "Convert a qcow2 image whose features qemu-img knows",
-                ("qemu-img convert -f qcow2 -O qcow2 image.qcow2 plain.qcow2",),
-            ),
+            "Export the disk from its source as an ordinary image or as a raw disk, or update Keyhole if a "
+            "later version knows the feature. Do not clear the bits: the content would then be read wrongly."
         ),
     ),
     "log_replay": Remedy(
