@@ -25,14 +25,15 @@ from hypothesis import strategies as st
 from redis.client import Pipeline
 
 from keyhole import tasks
-from keyhole.fleet import ledger_task, wiring
+from keyhole.fleet import auditing, ledger_task, wiring
 from keyhole.fleet.auditing import MAX_STARTS
 from keyhole.fleet.entry_runner import MAX_LOST
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
-from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.audits.page import Auditor
 from keyhole.intake.audits.records import Claim
+from keyhole.intake.audits.store import AuditStore
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.liveness import Liveness
 from keyhole.reasons import Status
@@ -185,6 +186,7 @@ class World:
         self.valkey = valkey
         self.messages: deque[Claim | dict[str, Any]] = deque()
         self.times_delivered = 1
+        self.pages_published = 0
         self._lives, self._living = count(), set[str]()
         self._process = local()
         self._settings = Settings(redis_url=url, s3_endpoint_url=s3.url, scan_threads=1)
@@ -197,6 +199,7 @@ class World:
             self._deliver(ENTRY.dump_python(entry, mode="json", exclude_none=True))
 
     def publish_page(self, claim: Claim) -> None:
+        self.pages_published += 1
         self._deliver(claim)
 
     def _deliver(self, message: Claim | dict[str, Any]) -> None:
@@ -275,6 +278,20 @@ class World:
         self.times_delivered = 1
         self.valkey.flushall()
 
+    def audit(self) -> Audit:
+        audit = self.services.audits.get(AUDIT)
+        assert audit is not None
+        return audit
+
+    def assert_all_is_unchanged(self) -> None:
+        audit = self.audit()
+        totals = audit.totals
+        assert (audit.state, audit.outstanding) == (AuditState.DONE, 0)
+        assert totals.listed == totals.unchanged == sum(totals.statuses.values()) == OBJECTS
+        assert totals.lists == totals.requests == totals.pages == OBJECTS
+        ids = [keys.object_id(BUCKET, key, None) for key in all_keys(OBJECTS)]
+        assert Counter(row.object_id for row in self.services.audits.rows(AUDIT)) == dict.fromkeys(ids, 1)
+
     def assert_all_is_counted_once(self, *, statuses: set[Status]) -> None:
         audit = self.services.audits.get(AUDIT)
         assert audit is not None
@@ -351,6 +368,98 @@ def test_an_audit_that_failed_goes_on_at_once_when_it_is_told_to(world: World, s
     world.live(Fuse(), spec=None)
 
     assert world.services.audits.state(AUDIT) is AuditState.DONE
+
+
+class TestPagesWithoutBatches:
+    """An audit of unchanged objects, one object on each page."""
+
+    @pytest.fixture
+    def world(self, world: World, s3: SyntheticS3) -> World:
+        begin_again(world, s3)
+        return world
+
+    def test_one_task_lists_them_all(self, world: World) -> None:
+        assert world.live(Fuse())
+
+        world.assert_all_is_unchanged()
+        assert world.pages_published == 1
+
+    def test_a_task_ends_after_some_seconds(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(auditing, "TASK_SECONDS", 0)
+        assert world.live(Fuse())
+
+        world.assert_all_is_unchanged()
+        assert world.pages_published == OBJECTS
+
+    def test_an_audit_that_is_paused_lists_no_further_page(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def committed(store: AuditStore, *page: Any) -> bool:
+            store.set_state(AUDIT, AuditState.PAUSED)
+            return commit(store, *page)
+
+        commit = AuditStore.commit
+        with monkeypatch.context() as patched:
+            patched.setattr(AuditStore, "commit", committed)
+            assert world.live(Fuse())
+        assert world.audit().totals.pages == 1
+
+        world.services.audits.set_state(AUDIT, AuditState.RUNNING)
+        assert world.live(Fuse(), spec=None)
+        world.assert_all_is_unchanged()
+
+    def test_the_limit_of_requests_holds_on_every_page(self, world: World) -> None:
+        assert world.live(Fuse(), spec=SPEC.model_copy(update={"max_requests": 2}))
+
+        audit = world.audit()
+        assert (audit.state, audit.totals.requests, audit.totals.pages) == (AuditState.STOPPED, 2, 3)
+
+    def test_a_changed_object_ends_the_task_until_it_is_scanned(self, world: World, s3: SyntheticS3) -> None:
+        changed = all_keys(OBJECTS)[1]
+        s3.put(BUCKET, changed)
+        assert world.live(Fuse())
+        s3.fill(BUCKET, OBJECTS)
+
+        totals = world.audit().totals
+        assert (totals.scanned, totals.unchanged) == (1, OBJECTS - 1)
+        assert world.pages_published == 2
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("delivered_again", [False, True])
+    def test_a_process_is_killed_before_any_step(
+        self, world: World, s3: SyntheticS3, delivered_again: bool
+    ) -> None:
+        step = 0
+        while not world.live(Fuse(step), delivered_again=delivered_again):
+            world.end()
+            world.assert_all_is_unchanged()
+            begin_again(world, s3)
+            step += 1
+        assert step > 30
+
+    @pytest.mark.slow
+    def test_several_processes_do_the_same_at_once(self, world: World, s3: SyntheticS3) -> None:
+        for seed in range(ORDERS):
+            begin_again(world, s3)
+            world.times_delivered = 2
+
+            world.live_at_once(random.Random(seed), processes=2)  # noqa: S311 - to choose whose turn it is
+
+            world.end()
+            world.assert_all_is_unchanged()
+
+
+def begin_again(world: World, s3: SyntheticS3) -> None:
+    """Restore a state in which all objects have a verdict, and no audit exists."""
+    world.start_over()
+    s3.list_at_most(OBJECTS)
+    world.live(Fuse(), spec=SPEC.model_copy(update={"outstanding": 8}))
+    world.assert_all_is_counted_once(statuses={Status.SAFE})
+    for name in world.valkey.scan_iter(match=f"{keys.audit(AUDIT)}*", count=1000):
+        world.valkey.delete(name)
+    world.valkey.delete(keys.AUDITS)
+    s3.list_at_most(1)
+    world.pages_published = 0
 
 
 @pytest.mark.slow

@@ -56,8 +56,8 @@ def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
 
 @app.task(base=KeptTask, name="keyhole.audit_page", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above
 def audit_page(audit_id: str, page: int, token: str) -> None:
-    """List the next page of an audit, and publish its batches."""
-    audit_work().list_page(Claim(audit_id, page, token))
+    """List the next pages of an audit, until one has batches, and publish these."""
+    audit_work().list_pages(Claim(audit_id, page, token))
 
 
 @app.task(  # type: ignore[untyped-decorator] # as above

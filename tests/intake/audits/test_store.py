@@ -145,6 +145,8 @@ class TestAPage:
 
         assert store.commit(claim, result)
         assert not store.commit(claim, result)
+        assert store.hold(claim) == claim._replace(page=1)
+        store.release(claim)
         assert not store.hold(claim)
 
         audit = store.get("a")

@@ -3,10 +3,15 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from keyhole.intake.audits.unchanged import still_stands
+from keyhole.intake.audits.unchanged import is_unchanged, still_stands
 from keyhole.intake.listing import Listed
 from keyhole.reasons import Status
+from keyhole.results.fingerprint import fingerprint
+from keyhole.results.lookup import Stored
+from keyhole.results.record import CorruptRecordError, Record, body_of, header
 from keyhole.scan.report import Report
 
 WHEN = datetime(2026, 5, 1, 12, 30, 15, tzinfo=UTC)
@@ -25,8 +30,18 @@ REPORT = Report(
 )
 
 
+def stored(report: Report) -> bytes:
+    """The value of the report's record in Redis."""
+    head = header(report, job_id="1", sequencer=None)
+    return head.encode() + b"\n" + body_of(report, report.model_dump_json().encode())
+
+
 def stands(listed: Listed = LISTED, **facts: object) -> bool:
-    return still_stands(REPORT.model_copy(update=facts), listed, "3:default")
+    """Whether the verdict is valid; the record's fingerprint and its report say the same."""
+    report = REPORT.model_copy(update=facts)
+    says = still_stands(report, listed, "3:default")
+    assert is_unchanged(Stored("id", Record.parse(stored(report))), listed, "3:default") == says
+    return says
 
 
 def test_it_stands_on_the_same_object_by_the_same_rules() -> None:
@@ -66,6 +81,48 @@ def test_that_it_was_archived_stands_until_it_is_restored() -> None:
 def test_none_stands_on_nothing() -> None:
     assert not still_stands(None, LISTED, "3:default")
     assert not stands(LISTED._replace(etag=None), etag=None)
+
+
+class TestFingerprint:
+    def test_an_unchanged_object_is_recognised_without_its_report(self) -> None:
+        found = Stored("id", Record.parse(stored(REPORT))._replace(attempt=b"damaged"))
+
+        assert is_unchanged(found, LISTED, "3:default")
+        assert found.report is None
+
+    @pytest.mark.parametrize("at", range(len(stored(REPORT))))
+    def test_a_damaged_record_is_scanned_again_if_its_report_cannot_be_read(self, at: int) -> None:
+        whole = stored(REPORT)
+        damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        try:
+            found = Stored("id", Record.parse(damaged))
+        except CorruptRecordError:
+            return
+
+        if is_unchanged(found, LISTED, "3:default"):
+            assert found.status is Status.UNSAFE
+            assert still_stands(found.report, LISTED, "3:default")
+        else:
+            assert not still_stands(found.report, LISTED, "3:default")
+
+    @given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), min_size=2, max_size=2, unique=True))
+    def test_the_parts_of_the_hashed_text_cannot_be_confused(self, pairs: list[tuple[str, str]]) -> None:
+        one, other = (
+            fingerprint("safe", b"", ruleset=ruleset, etag=f'"{etag}"', size=1, last_modified=WHEN)
+            for ruleset, etag in pairs
+        )
+
+        assert (one == other) == (
+            [(ruleset, etag.strip('"')) for ruleset, etag in pairs[:1]]
+            == [(ruleset, etag.strip('"')) for ruleset, etag in pairs[1:]]
+        )
+
+    def test_a_record_without_one_is_compared_by_its_report(self) -> None:
+        head = header(REPORT, job_id="1", sequencer=None).encode()
+        earlier = Record.parse(head + b"\n" + REPORT.model_dump_json().encode())
+
+        assert is_unchanged(Stored("id", earlier), LISTED, "3:default")
+        assert not is_unchanged(Stored("id", earlier), LISTED, "4:default")
 
 
 class TestVersions:

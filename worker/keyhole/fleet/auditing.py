@@ -2,7 +2,8 @@
 
 An audit lists its bucket in pages of objects, and publishes the objects to scan in batches. No task waits for
 other tasks, because a waiting task would occupy a worker. The task that lists a page ends as soon as it has
-published the page's batches. Whenever a worker finishes a batch, it publishes the task for the next page if
+published the page's batches. If the page has no batches, because its objects are unchanged, the task
+continues with the next page. Whenever a worker finishes a batch, it publishes the task for the next page if
 few batches are left. If the worker is lost before that, nobody publishes the next page. So the sweep, which
 runs every few seconds, calls `resume` for every running audit.
 """
@@ -11,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -19,9 +21,9 @@ from keyhole.errors import KeyholeError
 from keyhole.fleet.observing import page_committed, verdict_recorded
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
-from keyhole.intake.audits.audit import AuditSpec, AuditState
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.audits.page import Auditor, page_size
-from keyhole.intake.audits.records import Claim, PageResult
+from keyhole.intake.audits.records import Claim, PageResult, Place
 from keyhole.intake.listing import Lister, lister_for
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.publisher import DeliveryUncertainError, Publisher
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 #: The maximum number of times that workers begin to list the same page. If that many workers were lost while
 #: they listed the page, the page itself is probably the cause, and the audit fails.
 MAX_STARTS = 10
+#: A task begins no further page after this many seconds, so that it does not delay other tasks of its queue.
+TASK_SECONDS = 5.0
 #: The folder for downloaded parts of S3 inventories.
 INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
 
@@ -90,58 +94,92 @@ class AuditWork:
         if claim is not None:
             self._publish_page(claim)
 
-    def list_page(self, claim: Claim) -> None:
-        """List the page of a claim, and publish its batches.
+    def list_pages(self, claim: Claim) -> None:
+        """List the page of a claim, and publish its batches. If it has no batches, list the next page.
 
-        A claim is the right of one task to list a page. It expires if the task does not renew it.
+        A claim is the right of one task to list pages, one after the other. It expires if the task does not
+        renew it.
+        """
+        until = time.monotonic() + TASK_SECONDS
+        while (held := self._services.audits.hold(claim)) is not None:
+            if held.page != claim.page:
+                # A lost worker had committed the page, and the broker delivered its message again. `advance`
+                # publishes the page's batches, and claims the next page if it can be listed now.
+                self._services.audits.release(held)
+                self.advance(held.audit_id)
+                return
+            if not self._list_page(claim, until):
+                return
+            claim = claim._replace(page=claim.page + 1)
+
+    def _list_page(self, claim: Claim, until: float) -> bool:
+        """List a page, and publish its batches; return whether the task must list the next page.
+
+        If not, the claim is released, or the sweep resumes the audit when the claim has expired.
         """
         services = self._services
-        if not services.audits.hold(claim):
-            return
         audit = services.audits.get(claim.audit_id)
         place = services.audits.place(claim.audit_id)
         if audit is None or audit.state is not AuditState.RUNNING or place.page != claim.page:
             services.audits.release(claim)
-            return
+            return False
         if services.audits.count_start(audit.id) > MAX_STARTS:
             reason = f"page {claim.page} was started {MAX_STARTS} times, and its worker was lost each time"
             self._fail(claim, reason)
-            return
+            return False
         services.audits.record_rules(audit.id, ruleset=services.ruleset, scanner=SCANNER)
+        processed = self._processed(claim, audit, place)
+        if processed is None:
+            return False
+        result, reports = processed
+        committed = self._commit(claim, result, reports)
+        if committed and not result.batches and result.cursor is not None and time.monotonic() < until:
+            return True
+        if audit.spec.inventory is not None and result.cursor is None:
+            _forget_inventories(services)
+        services.audits.release(claim)
+        self.advance(audit.id)
+        return False
+
+    def _processed(
+        self, claim: Claim, audit: Audit, place: Place
+    ) -> tuple[PageResult, tuple[Report, ...]] | None:
+        """Return the result of a page, as `Auditor.process` does; `None` if the page cannot be listed now."""
+        services = self._services
         if not services.buckets.allow(audit.spec.bucket):
             self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
-            return
+            return None
         rate_limiter = RateLimiter(
             services.redis, audit.spec.bucket, audit.spec.rate, heartbeat=lambda: services.audits.hold(claim)
         )
         try:
             lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
             rate_limiter()
-            result, reports = self._auditor(rate_limiter).process(audit, place, lister)
+            return self._auditor(rate_limiter).process(audit, place, lister)
         except TransientError as error:
             log.warning("audit %s does not advance: %s", audit.id, error)
             services.audits.record_trouble(audit.id, f"{error}; Keyhole will try again")
-            return  # The claim is not released. When it has expired, the sweep resumes the audit.
+            # The claim is not released. When it has expired, the sweep resumes the audit.
         except (KeyholeError, ValueError) as error:
             self._fail(claim, str(error))
-            return
-        self._commit(claim, result, reports)
-        if audit.spec.inventory is not None and result.cursor is None:
-            _forget_inventories(services)
-        services.audits.release(claim)
-        self.advance(audit.id)
+        return None
 
-    def _commit(self, claim: Claim, result: PageResult, reports: Sequence[Report]) -> None:
-        """Write the verdicts on the archived objects of a page, and commit the page."""
+    def _commit(self, claim: Claim, result: PageResult, reports: Sequence[Report]) -> bool:
+        """Write the verdicts on the archived objects of a page, and commit the page.
+
+        Return false if the page was already committed, or if the audit has ended.
+        """
         services = self._services
         job_id = f"{claim.audit_id}-{claim.page}-archived"
         to_redis = reports if "redis" in services.settings.sinks else ()
         for report in reports:
             self._scan_work.record_unscanned(report, job_id)
-        if services.audits.commit(claim, result):
-            page_committed(result)
-            for report in to_redis:
-                verdict_recorded(services, report, job_id=job_id, audit_id=claim.audit_id)
+        if not services.audits.commit(claim, result):
+            return False
+        page_committed(result)
+        for report in to_redis:
+            verdict_recorded(services, report, job_id=job_id, audit_id=claim.audit_id)
+        return True
 
     def resume(self, audit_id: str) -> None:
         """Do the steps of an audit that a lost worker has left undone."""

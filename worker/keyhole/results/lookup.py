@@ -5,6 +5,7 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
+from keyhole.reasons import Status
 from keyhole.results.record import CorruptRecordError, Record
 from keyhole.scan.report import Report
 from keyhole.store import keys
@@ -20,6 +21,42 @@ class Name(NamedTuple):
     bucket: str
     key: str
     version_id: str | None = None
+
+
+class Stored:
+    """A stored verdict. The report is unpacked only when it is needed.
+
+    Args:
+        object_id: The id of the object whose record contains the verdict. If the verdict was looked up
+            without a version, this can be the id of a version.
+        record: The record.
+    """
+
+    __slots__ = ("_report", "_unpacked", "object_id", "record")
+
+    def __init__(self, object_id: str, record: Record) -> None:
+        self.object_id = object_id
+        self.record = record
+        self._report: Report | None = None
+        self._unpacked = False
+
+    @property
+    def status(self) -> Status:
+        """Return the status of the verdict.
+
+        Before the report is unpacked, the status comes from the header of the record.
+
+        Raises:
+            ValueError: The header is damaged.
+        """
+        return Status(self.record.status) if self._report is None else self._report.status
+
+    @property
+    def report(self) -> Report | None:
+        """Return the report; `None` if it cannot be parsed."""
+        if not self._unpacked:
+            self._report, self._unpacked = _report(self.record), True
+        return self._report
 
 
 class Lookup:
@@ -41,15 +78,25 @@ class Lookup:
 
         If an object has no verdict, return `None` for this object.
         """
-        records = self._records(object_ids)
+        return [None if one is None else one.report for one in self.stored_by_id(object_ids)]
+
+    def stored_by_id(self, object_ids: Sequence[str]) -> list[Stored | None]:
+        """Return the same as `reports_by_id`, but do not unpack the reports."""
+        ids, records = list(object_ids), self._records(object_ids)
         pointers = {
             number: target
             for number, record in enumerate(records)
             if record is not None and (target := record.points_to) is not None
         }
-        for number, record in zip(pointers, self._records(list(pointers.values())), strict=True):
-            records[number] = record
-        return [_report(record) for record in records]
+        ids_pointed_to = list(pointers.values())
+        for number, target, record in zip(
+            pointers, ids_pointed_to, self._records(ids_pointed_to), strict=True
+        ):
+            ids[number], records[number] = target, record
+        return [
+            None if record is None else Stored(object_id, record)
+            for object_id, record in zip(ids, records, strict=True)
+        ]
 
     def keys_between(self, bucket: str, prefix: str, after: str | None, until: str | None) -> Iterator[str]:
         """Yield the keys with this prefix that have verdicts, sorted by their UTF-8 bytes.
@@ -104,8 +151,8 @@ def _parsed(value: bytes | None) -> Record | None:
         return None
 
 
-def _report(record: Record | None) -> Report | None:
+def _report(record: Record) -> Report | None:
     try:
-        return None if record is None or record.points_to is not None else record.report()
+        return None if record.points_to is not None else record.report()
     except CorruptRecordError:
         return None

@@ -12,10 +12,11 @@ case and has no leading zeros. The ETag and the job id are percent-encoded, so n
 separator. (A record is not a Redis hash, because a hash with a field of more than 64 bytes takes three times
 the memory.)
 
-A packed report begins with `~` (`keyhole.results.packing`). Earlier versions of Keyhole stored the report as
-JSON, which begins with `{`. This version reads both forms. If a record contains a packed report, an earlier
-version can compare and replace the record, but cannot read the report: its command `show` ends with an error,
-and its audits scan the object again.
+A packed report begins with `~` (`keyhole.results.packing`). Before it, there can be `=` and a fingerprint of
+16 characters (`keyhole.results.fingerprint`). Earlier versions of Keyhole stored the packed report without a
+fingerprint, or the report as JSON, which begins with `{`. This version reads all forms. An earlier version
+can compare and replace a record with a newer form, but cannot read its report: its command `show` ends with
+an error, and its audits scan the object again.
 
 Scans of an object do not always finish in the order in which they began. So a Lua script compares the new
 verdict with the stored one, and stores the newer one. The first rule that decides applies:
@@ -56,8 +57,9 @@ from pydantic import ValidationError
 
 from keyhole import versions
 from keyhole.errors import KeyholeError
-from keyhole.reasons import MISSING, Status
-from keyhole.results.packing import UnpackError, unpack
+from keyhole.reasons import MISSING, Reason, Status
+from keyhole.results.fingerprint import FINGERPRINT_LENGTH, fingerprint
+from keyhole.results.packing import UnpackError, pack, unpack
 from keyhole.results.sinks.notifier import OWE
 from keyhole.scan.report import LastAttempt, Report
 from keyhole.store import keys
@@ -65,6 +67,8 @@ from keyhole.store import keys
 _HEX: Final = re.compile(r"[0-9a-f]+")
 _HEADER_FIELDS: Final = ("last_modified_ms", "sequencer", "scanned_at_ms", "status", "etag", "job_id")
 _STATUS: Final = _HEADER_FIELDS.index("status")
+#: The first byte of a body that begins with a fingerprint.
+_MARKED: Final = b"="
 
 _WRITE: Final = r"""
 -- KEYS[1]   record of the object
@@ -217,14 +221,16 @@ class CorruptRecordError(KeyholeError):
 
 
 class Record(NamedTuple):
-    """A stored record: its status, its body, and its failed attempt.
+    """A stored record: its status, its body, its failed attempt, and its fingerprint.
 
-    The body and the attempt are reports, packed or as JSON. The body can also be a pointer.
+    The body and the attempt are reports, packed or as JSON. The body can also be a pointer. If the record has
+    no fingerprint, the field is empty.
     """
 
     status: str
     body: bytes
     attempt: bytes = b""
+    fingerprint: bytes = b""
 
     @classmethod
     def parse(cls, value: bytes) -> Self:
@@ -238,7 +244,9 @@ class Record(NamedTuple):
         fields = line.split(b"|")
         if len(fields) != len(_HEADER_FIELDS):
             raise CorruptRecordError(f"the first line does not have the fields {'|'.join(_HEADER_FIELDS)}")
-        return cls(fields[_STATUS].decode("ascii", "replace"), body, attempt.partition(b"|")[2])
+        status = fields[_STATUS].decode("ascii", "replace")
+        mark, body = _divided(body)
+        return cls(status, body, _divided(attempt.partition(b"|")[2])[1] if attempt else b"", mark)
 
     @property
     def points_to(self) -> str | None:
@@ -261,6 +269,39 @@ class Record(NamedTuple):
             raise CorruptRecordError(str(error)) from error
         except ValidationError as error:
             raise CorruptRecordError(versions.why_unreadable(error)) from error
+
+
+def body_of(report: Report, as_json: bytes) -> bytes:
+    """Return the body of a report's record. `as_json` is the report as JSON.
+
+    A record has a fingerprint only if an audit could find the verdict valid by comparing the ETag, the size
+    and the modification time alone.
+    """
+    body = pack(as_json)
+    if (
+        report.status is Status.FAILED
+        or Reason.ARCHIVED in report.reasons
+        or report.etag is None
+        or report.size is None
+        or report.last_modified is None
+    ):
+        return body
+    mark = fingerprint(
+        report.status,
+        body,
+        ruleset=report.ruleset,
+        etag=report.etag,
+        size=report.size,
+        last_modified=report.last_modified,
+    )
+    return _MARKED + mark + body
+
+
+def _divided(body: bytes) -> tuple[bytes, bytes]:
+    """Return the fingerprint of a body, which can be empty, and the report or pointer in the body."""
+    if not body.startswith(_MARKED):
+        return b"", body
+    return body[1 : 1 + FINGERPRINT_LENGTH], body[1 + FINGERPRINT_LENGTH :]
 
 
 def header(report: Report, *, job_id: str, sequencer: str | None) -> str:

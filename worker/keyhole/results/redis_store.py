@@ -20,8 +20,15 @@ import redis
 
 from keyhole import versions
 from keyhole.reasons import Status
-from keyhole.results.packing import pack
-from keyhole.results.record import WRITE_SCRIPT, CorruptRecordError, Record, epoch_ms, header, is_fixed
+from keyhole.results.record import (
+    WRITE_SCRIPT,
+    CorruptRecordError,
+    Record,
+    body_of,
+    epoch_ms,
+    header,
+    is_fixed,
+)
 from keyhole.results.sinks.notifier import NOBODY, Notifier
 from keyhole.scan.report import Report
 from keyhole.store import keys
@@ -150,7 +157,7 @@ class RedisStore:
                 object_id,
                 bare_id,
                 header(report, job_id=job_id, sequencer=sequencer),
-                pack(as_json),
+                body_of(report, as_json),
                 job_id,
                 epoch_ms(report.scanned_at) / 1000,
                 self._expiry_seconds or 0,

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from keyhole.intake.audits.audit import AuditSpec, How
-from keyhole.intake.audits.unchanged import still_stands
+from keyhole.intake.audits.unchanged import is_unchanged
 from keyhole.intake.listing import Listed
-from keyhole.scan.report import Report
+from keyhole.results.lookup import Stored
 
 
 class Decision(NamedTuple):
@@ -22,19 +22,19 @@ class Decision(NamedTuple):
     compares_tags: bool = False
 
 
-def decide(spec: AuditSpec, listed: Listed, report: Report | None, ruleset: str) -> Decision:
+def decide(spec: AuditSpec, listed: Listed, stored: Stored | None, ruleset: str) -> Decision:
     """Return the decision about an object.
 
     Args:
         spec: The audit.
         listed: The object, as S3 listed it.
-        report: The stored verdict, if there is one.
+        stored: The stored verdict, if there is one.
         ruleset: The id of the current rules for verdicts. The id changes when Keyhole's rules or the policy
             change.
     """
     if not spec.selection.matches(spec.bucket, listed.key, listed.size):
         return Decision(None)
-    stands = still_stands(report, listed, ruleset)
+    stands = is_unchanged(stored, listed, ruleset)
     if listed.archived:
         how = How.ARCHIVED
     elif stands and not spec.full:

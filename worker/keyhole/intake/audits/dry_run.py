@@ -8,7 +8,8 @@ from keyhole.intake.audits.audit import AuditSpec, How, Totals
 from keyhole.intake.audits.decision import decide
 from keyhole.intake.audits.estimate import Estimate, Estimator
 from keyhole.intake.listing import Lister
-from keyhole.results.lookup import Lookup, Name
+from keyhole.results.lookup import Lookup
+from keyhole.store import keys
 
 #: For each way in which an audit gets a verdict: the field of `Totals` that counts the objects with such
 #: verdicts.
@@ -44,10 +45,10 @@ def dry_run(
         page = lister.page(cursor)
         counts.update(pages=1, lists=page.requests, requests=page.requests)
         estimator.lists(page.requests)
-        names = [Name(spec.bucket, one.key, one.version_id) for one in page.objects]
+        ids = [keys.object_id(spec.bucket, one.key, one.version_id) for one in page.objects]
         cursor = page.cursor
-        for one, report in zip(page.objects, lookup.reports(names), strict=True):
-            decision = decide(spec, one, report, ruleset)
+        for one, stored in zip(page.objects, lookup.stored_by_id(ids), strict=True):
+            decision = decide(spec, one, stored, ruleset)
             if decision.how is None:
                 counts.update(listed=1, left_out=1)
                 continue

@@ -29,7 +29,7 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Reason, Status
-from keyhole.results.lookup import Lookup
+from keyhole.results.lookup import Lookup, Stored
 from keyhole.results.tag_check import TagFinding
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
@@ -78,7 +78,7 @@ class Auditor:
         work.counts["lists"] += page.requests
         work.spend(cost_of_lists(self.prices, page.requests))
         ids = [keys.object_id(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
-        stored = self.lookup.reports_by_id(ids)
+        stored = self.lookup.stored_by_id(ids)
         last = page.objects[-1].key if page.objects else None
         orphans = Orphans([], None)
         if lister.ordered and not audit.spec.versions and (last is not None or page.cursor is None):
@@ -87,8 +87,8 @@ class Auditor:
             # Do not count keys that are before the range. If the page had too many orphans for one result, it
             # is listed again, and its first keys are then before the range.
             verdicts = sum(
-                report is not None and (place.after is None or listed.key > place.after)
-                for listed, report in zip(page.objects, stored, strict=True)
+                verdict is not None and (place.after is None or listed.key > place.after)
+                for listed, verdict in zip(page.objects, stored, strict=True)
             )
             key_range = KeyRange(audit.spec, place.after, until, listed_keys, verdicts)
             orphans = find_orphans(self.lookup, key_range, began)
@@ -96,8 +96,8 @@ class Auditor:
                 work.findings += orphans.findings
                 return work.result(place.cursor or "", orphans.until), ()
         checked: list[Report] = []
-        for listed, object_id, report in zip(page.objects, ids, stored, strict=True):
-            ending = self._sort_object(work, listed, object_id, report, checked)
+        for listed, object_id, verdict in zip(page.objects, ids, stored, strict=True):
+            ending = self._sort_object(work, listed, object_id, verdict, checked)
             if ending is not None:
                 self._compare_tags(work, checked)
                 return work.result(None, None, *ending), tuple(work.reports)
@@ -106,14 +106,14 @@ class Auditor:
         return work.result(page.cursor, last), tuple(work.reports)
 
     def _sort_object(
-        self, work: "_Page", listed: Listed, object_id: str, report: Report | None, checked: list[Report]
+        self, work: "_Page", listed: Listed, object_id: str, stored: Stored | None, checked: list[Report]
     ) -> tuple[AuditState, str] | None:
         """Add an object to the page: as left out, unchanged, archived, or queued for a scan.
 
         If the object would exceed a limit of the audit, do not count the object. In this case, return the
         state in which the audit ends, and the reason.
         """
-        decision = decide(work.audit.spec, listed, report, self.ruleset)
+        decision = decide(work.audit.spec, listed, stored, self.ruleset)
         if decision.how is None:
             work.counts["listed"] += 1
             work.counts["left_out"] += 1
@@ -128,19 +128,17 @@ class Auditor:
         work.counts["listed_bytes"] += listed.size
         if takes.requests:
             work.reserved = work.reserved.plus(takes)
-        if report is not None and decision.compares_tags:
-            checked.append(report)
+        if decision.compares_tags and stored is not None and stored.report is not None:
+            checked.append(stored.report)
         if decision.how is How.SCANNED:
             work.queue(listed)
             return None
-        if report is None or not decision.stands:  # only an archived object can lack a valid verdict here
+        if stored is not None and decision.stands:
+            work.take(stored.object_id, stored.status, decision.how)
+        else:  # only an archived object can lack a valid verdict here
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
-        # If the listing has no version ids, the record of the bare key points to the record of the newest
-        # version.
-        if report.version_id != listed.version_id:
-            object_id = keys.object_id(work.audit.spec.bucket, listed.key, report.version_id)
-        work.take(object_id, report.status, decision.how)
+            work.take(object_id, report.status, decision.how)
         return None
 
     def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:

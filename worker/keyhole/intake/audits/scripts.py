@@ -80,13 +80,14 @@ HOLD: Final = """
 -- KEYS[2]  string: the token of the process that lists the next page
 -- ARGV[1]  the caller's token
 -- ARGV[2]  seconds until the claim expires
--- ARGV[3]  the page's number
--- returns 1 if the caller has the claim now, 0 if another process has it or the page is committed
-if redis.call('HGET', KEYS[1], 'page') ~= ARGV[3] then return 0 end
+-- ARGV[3]  the number of the page that was claimed
+-- returns the number of the next page if the caller has the claim to it now; nil if another process has the
+-- claim, or if the claimed page is committed and the claim was released
+local page = redis.call('HGET', KEYS[1], 'page')
 local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] then return 0 end
+if not page or holder ~= ARGV[1] and (holder or page ~= ARGV[3]) then return false end
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
-return 1
+return tonumber(page)
 """
 
 COMMIT: Final = (

@@ -10,7 +10,8 @@ killed, each step was either executed completely or not begun.
                     └───── no batch is left to take ◄─────────┴──────────────── finish a batch
 
 - Each page has a number and is committed only once. The commit stores the page's counts, its batches, and the
-  cursor of the next page. If two workers list the same page, the second commit has no effect.
+  cursor of the next page. If two workers list the same page, the second commit has no effect. If a page has
+  no batches, a worker can list the next page with the same claim.
 - A batch is called outstanding from the commit of its page until the batch is finished. When a worker takes a
   batch to send it, the same script records the batch in the ledger, which is used to send lost batches again
   (`keyhole.jobs.ledger`). Redis stores the first result of each job in the batch, and ignores later results
@@ -18,9 +19,8 @@ killed, each step was either executed completely or not begun.
 - So the totals are always correct, even if a step is repeated.
 - If the server supports `WAITAOF`, `create` waits until its writes are on disk, and so does the `commit` of a
   page with batches (`keyhole.store.durability`). `take` does not wait. If a crash of the server undoes
-  `take`, the batches are recorded as unsent again, and the sweep, which runs every few seconds, sends the
-  batches. The `commit` of a page without batches does not wait either. If a crash undoes this commit, a
-  worker lists the page again.
+  `take`, the batches are unsent again, and the sweep, which runs every few seconds, sends them. The `commit`
+  of a page without batches does not wait either. If a crash undoes it, a worker lists the page again.
 
 Known limits: if Redis loses its data, the audit is lost. The rows of an audit contain hashes of the objects'
 names. The names themselves are only in the records of verdicts. If these records expire earlier than the
@@ -106,12 +106,15 @@ class AuditStore:
         )
         return None if page is None else Claim(audit_id, int(page), token)
 
-    def hold(self, claim: Claim) -> bool:
-        """Renew a claim; return false if another process has the page's claim, or the page is committed."""
-        held = self._hold(
+    def hold(self, claim: Claim) -> Claim | None:
+        """Renew a claim, and return it with the number of the next page, which can be greater.
+
+        Return `None` if another process has the claim, or if the page is committed and the claim released.
+        """
+        page = self._hold(
             keys=[*self._keys(claim.audit_id, "", "page")], args=[claim.token, PAGE_SECONDS, claim.page]
         )
-        return bool(held)
+        return None if page is None else claim._replace(page=int(page))
 
     def record_rules(self, audit_id: str, *, ruleset: str, scanner: str) -> None:
         """Record the workers' ruleset and scanner version."""

@@ -5,9 +5,38 @@ from typing import Final
 
 from keyhole.intake.listing import Listed
 from keyhole.reasons import Reason, Status
+from keyhole.results.fingerprint import fingerprint
+from keyhole.results.lookup import Stored
 from keyhole.scan.report import Report
 
 _ARCHIVED: Final = (Reason.ARCHIVED,)
+
+
+def is_unchanged(stored: Stored | None, listed: Listed, ruleset: str) -> bool:
+    """Return the same as `still_stands`, but read the report only if the record's fingerprint differs.
+
+    A fingerprint does not contain the version's id. So if the listing has version ids, read the report.
+    """
+    if stored is None:
+        return False
+    record = stored.record
+    if (
+        record.fingerprint
+        and listed.version_id is None
+        and listed.etag is not None
+        and listed.last_modified is not None
+        and record.fingerprint
+        == fingerprint(
+            record.status,
+            record.body,
+            ruleset=ruleset,
+            etag=listed.etag,
+            size=listed.size,
+            last_modified=listed.last_modified,
+        )
+    ):
+        return True
+    return still_stands(stored.report, listed, ruleset)
 
 
 def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
