@@ -17,6 +17,7 @@ ROOMS = [
     "errors",
     "reasons",
     "remedies",
+    "small_files",
     "toml_files",
     "versions",
     "sources",

@@ -43,7 +43,7 @@ def test_a_cluster_that_lacks_the_slot_is_told(keyhole: Keyhole, cluster_url: st
 
     assert printed.code == 3
     assert printed.error.startswith("the Redis cluster does not serve Keyhole's keys (")
-    assert printed.error.endswith("; look for failed nodes with CLUSTER NODES")
+    assert "; look for failed nodes with CLUSTER NODES" in printed.error
 
 
 def test_the_doctor_says_it(keyhole: Keyhole, cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

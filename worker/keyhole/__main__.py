@@ -14,6 +14,7 @@ from keyhole.health import check
 
 def main() -> None:
     """Run the command line; see `keyhole.cli.main` for its exit codes."""
+    _open_closed_streams()
     match sys.argv[1:]:
         case [("worker" | "scheduler") as role, "--check"]:
             sys.exit(check(role))
@@ -26,6 +27,19 @@ def main() -> None:
     from keyhole.cli import main as command  # noqa: PLC0415 - see above
 
     command()
+
+
+def _open_closed_streams() -> None:
+    """Open `/dev/null` in place of standard streams that the caller has closed, for example with `>&-`.
+
+    Otherwise the next file or socket that the command opens would become its standard output, and libraries
+    would fail because Python has no such stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The system chooses the lowest free descriptor, which is the closed one.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - a descriptor, which stays open
 
 
 if __name__ == "__main__":

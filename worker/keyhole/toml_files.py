@@ -1,13 +1,13 @@
 """Reads TOML files that users write: policies, prices, schedules. Errors are one-line messages."""
 
 import tomllib
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import printable
+from keyhole.small_files import read_small
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,8 +36,11 @@ def read_text(path: str, otherwise: str) -> str:
         FileError: The file cannot be read.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        content, _mode = read_small(path)
+        return content.decode().replace("\r\n", "\n")
+    except OSError as error:
+        raise FileError(f"{path!r} {otherwise}: {error.strerror or error}") from None
+    except ValueError as error:
         raise FileError(f"{path!r} {otherwise}: {error}") from None
 
 

@@ -1,8 +1,6 @@
 """The command line of `keyhole`. The file of a subcommand is imported only if the subcommand runs."""
 
 import importlib
-import io
-import logging
 import signal
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,10 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from keyhole import __version__, logs
-from keyhole.cli.errors import INTERRUPTED, UNDECIDED, exit_code_of, first_line
-from keyhole.errors import KeyholeError
-from keyhole.inspectors.text import escaped_lines, shown
-from keyhole.masking import masked
+from keyhole.cli.errors import INTERRUPTED, SOME_NOT_SAFE
+from keyhole.cli.failure import report_failure
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -86,6 +82,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names. If there is none, suggest one."""
+        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from keyhole.cli.hints import for_command
+
+            ctx.fail(f"No such command {args[0]!r}.{for_command(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """Return the commands and options that begin with `incomplete`, for the shell's completion."""
         from click.shell_completion import CompletionItem
@@ -102,7 +108,13 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="keyhole")
-def keyhole() -> None:
+@click.option(
+    "--debug",
+    is_flag=True,
+    envvar="KEYHOLE_DEBUG",
+    help="If the command fails, also print the traceback. KEYHOLE_DEBUG=1 does the same.",
+)
+def keyhole(*, debug: bool) -> None:
     """Find out which format disk images in S3 really have, and whether they are whole and safe.
 
     \b
@@ -117,7 +129,7 @@ def keyhole() -> None:
     """
     # Commands report problems in verdicts and in their own error messages, so they log only errors. A worker,
     # a listener and a scheduler later set another level.
-    logs.configure("error")
+    logs.configure("debug" if debug else "error")
 
 
 def main() -> None:
@@ -132,14 +144,11 @@ def main() -> None:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # after `nohup`, SIGHUP stays ignored
             signal.signal(ending, _interrupt)
     try:
-        keyhole.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        shown_by_click = io.StringIO()
-        error.show(shown_by_click)
-        click.echo(escaped_lines(masked(shown_by_click.getvalue())), err=True, nl=False)
-        sys.exit(error.exit_code)
+        code = _run()
+        # Python would flush stdout later, and would print a traceback if that fails, for example because the
+        # disk is full.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
@@ -147,16 +156,31 @@ def main() -> None:
         # The program that read our output, for example `head`, has ended. Python would report the same error
         # again when it closes stdout, so remove stdout.
         sys.stdout = None
-        sys.exit(1)
-    except KeyholeError as error:
-        # Print one line, without control codes for the terminal.
-        click.echo(f"Error: {shown(first_line(error))}", err=True)
-        sys.exit(exit_code_of(error))
-    except Exception:
-        # Without this handler, Python would exit with 1, which tells the caller that some objects are not
-        # safe.
-        logging.getLogger(__name__).exception("this is a bug in Keyhole; please report it")
-        sys.exit(UNDECIDED)
+        sys.exit(SOME_NOT_SAFE)
+    except Exception as error:  # noqa: BLE001 - Python would print a traceback and exit with 1: not all are safe
+        code = report_failure(error)
+        _drop_output()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command, and return its exit code."""
+    try:
+        keyhole.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def _drop_output() -> None:
+    """Remove stdout if what it still holds cannot be written, so that Python does not try again."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        sys.stdout = None
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

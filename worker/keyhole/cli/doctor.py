@@ -87,7 +87,8 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    names = {f"KEYHOLE_{name.upper()}" for name in Settings.model_fields}
+    # The command itself reads KEYHOLE_DEBUG.
+    names = {*(f"KEYHOLE_{name.upper()}" for name in Settings.model_fields), "KEYHOLE_DEBUG"}
     chosen = sorted(name for name in os.environ if name in names)
     yield Finding("settings", GOOD, ", ".join(chosen) or "none set; the defaults are used")
     for name in sorted(name for name in os.environ if name.startswith("KEYHOLE_") and name not in names):

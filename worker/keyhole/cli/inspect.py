@@ -14,6 +14,7 @@ import click
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
+from keyhole.sources.uri_hints import exists, uri_trouble
 
 if TYPE_CHECKING:
     from keyhole.scan.report import Report
@@ -117,11 +118,19 @@ def _scans(
                 if path.is_file():
                     yield partial(scan_path, path, settings.scan)
         else:
-            if target.startswith("s3://") and not _parsed(target).key:
-                raise CommandError(f"{target} is a bucket; add -r to scan everything in it", USAGE)
-            if Path(target).is_dir():
-                raise CommandError(f"{target} is a folder; add -r to scan everything in it", USAGE)
+            _refuse_place(target)
             yield partial(scan_object, target, version_id=version_id, settings=settings)
+
+
+def _refuse_place(target: str) -> None:
+    """End the command if a target without `-r` is not one object, file or stream."""
+    if target.startswith("s3://") and not _parsed(target).key:
+        raise CommandError(f"{target} is a bucket; add -r to scan everything in it", USAGE)
+    trouble = None if exists(target) else uri_trouble(target, ("s3",))
+    if trouble is not None:
+        raise CommandError(trouble, USAGE)
+    if Path(target).is_dir():
+        raise CommandError(f"{target} is a folder; add -r to scan everything in it", USAGE)
 
 
 def _parsed(target: str) -> S3Uri:

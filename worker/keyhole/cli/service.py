@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keyhole.cli.errors import INTERRUPTED, exit_code_of, first_line
+from keyhole.cli.errors import INTERRUPTED, UNDECIDED, exit_code_of, first_line
+from keyhole.cli.failure import is_debugging
 from keyhole.errors import KeyholeError
 from keyhole.logs.service import only_log_lines
 
@@ -18,21 +19,28 @@ log = logging.getLogger(__name__)
 def service(log_level: str) -> Iterator[None]:
     """Write only log lines during the `with` block. If the block ends with an error, log the error, and exit.
 
-    On a terminal, let the command print the error as other commands do.
+    On a terminal, let the command print the error as other commands do. With `--debug`, log at level debug,
+    and log the traceback of every error.
     """
-    with only_log_lines(log_level):
+    debug = is_debugging()
+    with only_log_lines("debug" if debug else log_level):
         try:
             yield
         except KeyholeError as error:
             if sys.stderr.isatty():
                 raise
-            log.critical("%s", first_line(error))
+            log.critical("%s", first_line(error), exc_info=debug)
             sys.exit(exit_code_of(error))
         except KeyboardInterrupt:
             if sys.stderr.isatty():
                 raise
             log.warning("interrupted")
             sys.exit(INTERRUPTED)
+        except Exception:
+            if sys.stderr.isatty():
+                raise
+            log.critical("this is a bug in Keyhole; please report it", exc_info=True)
+            sys.exit(UNDECIDED)
 
 
 def last_words(path: Path) -> str:

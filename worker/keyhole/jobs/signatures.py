@@ -24,7 +24,6 @@ done, the copy has no effect. Later, workers refuse the copy because it is too o
 import binascii
 import hmac
 import json
-import os
 import re
 import stat
 from base64 import b64decode
@@ -35,6 +34,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from keyhole.errors import KeyholeError
+from keyhole.small_files import read_small
 
 #: The header with the signature.
 HEADER: Final = "keyhole-signature"
@@ -127,11 +127,10 @@ def read_keys(path: Path) -> Keyring:
             error message does not contain any part of a key.
     """
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(_LONGEST_FILE + 1)
+        content, st_mode = read_small(path)
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror or error}") from error
+    mode = stat.S_IMODE(st_mode)
     if mode & stat.S_IRWXO:
         raise ValueError(f"its mode {mode:04o} lets every user of this machine read it; chmod 600 it")
     lines = [line.strip() for line in content.splitlines() if line.strip()]

@@ -7,6 +7,8 @@ key. In place of a bucket, a URI can have the ARN of an access point, which itse
 import re
 from typing import NamedTuple
 
+from keyhole.sources.uri_hints import uri_trouble
+
 #: The ARN of an access point ends in `accesspoint/NAME` or `accesspoint:NAME`. On an outpost, `outpost/ID/`
 #: precedes `accesspoint`. The key follows the next `/`.
 ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint[/:][^/]+)(?:/(.*))?", re.DOTALL)
@@ -33,7 +35,8 @@ def parse_s3_uri(text: str) -> S3Uri:
     """
     rest = text.removeprefix("s3://")
     if rest == text:
-        raise ValueError(f"{text!r} is not an S3 object; write s3://bucket/key")
+        trouble = uri_trouble(text, ("s3",))
+        raise ValueError(trouble or f"{text!r} is not an S3 object; write s3://bucket/key")
     if SURROGATE.search(rest):
         raise ValueError(f"{text!r} is not UTF-8; write s3://bucket/key in UTF-8")
     if arn := ARN.fullmatch(rest):

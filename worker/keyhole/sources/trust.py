@@ -86,12 +86,14 @@ def choose_trust(configured: str | None, environment: Mapping[str, str]) -> Trus
 
 
 def _usable(name: str, path: Path) -> Path:
+    no_certificates = f"{name} names {path}, which is not a file of certificates"
+    # OpenSSL would wait for a pipe, and read a device without end.
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(Reason.REQUEST, no_certificates)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=os.fspath(path))
     except OSError as error:  # this includes ssl.SSLError, which means that the file contains no certificate
-        raise ConfigurationError(
-            Reason.REQUEST, f"{name} names {path}, which is not a file of certificates: {error.strerror}"
-        ) from error
+        raise ConfigurationError(Reason.REQUEST, f"{no_certificates}: {error.strerror}") from error
     return path
 
 

@@ -1,0 +1,77 @@
+"""Suggests what a user probably meant by a URI that Keyhole does not know, such as `s3:/bucket/key`."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+#: A URI or something that resembles one: a scheme of at least two letters, and one or two slashes. (A single
+#: letter is the drive in a path of Windows.)
+_URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/{0,3})(.*)", re.DOTALL)
+#: A URI without its colon.
+_WITHOUT_COLON: Final = re.compile(r"(s3|https?)//(.+)", re.IGNORECASE | re.DOTALL)
+#: What to do with the URIs of other services.
+_OTHERS: Final = {
+    "gs": "Google Cloud Storage also offers the interface of S3: set KEYHOLE_S3_ENDPOINT_URL to "
+    "https://storage.googleapis.com, and write s3://{rest}",
+    "s3a": "write s3://{rest}",
+    "s3n": "write s3://{rest}",
+    "minio": "set KEYHOLE_S3_ENDPOINT_URL to the server, and write s3://{rest}",
+    "r2": "set KEYHOLE_S3_ENDPOINT_URL to the server, and write s3://{rest}",
+    "swift": "Ceph and Swift also offer the interface of S3: write s3://{rest}",
+    "az": "download the blob, and scan the file",
+    "abfs": "download the blob, and scan the file",
+    "file": "write the path: /{rest}",
+    "ftp": "download the file first",
+    "sftp": "download the file first",
+    "arn": "write s3://bucket/key",
+}
+
+#: How to write a URI with each scheme.
+_EXAMPLES: Final = {"s3": "s3://bucket/key", "https": "https://host/path"}
+
+
+def looks_like_uri(text: str) -> bool:
+    """Return whether a text begins with a scheme and a slash."""
+    uri = _URI.fullmatch(text)
+    return uri is not None and bool(uri[2])
+
+
+def exists(path: str) -> bool:
+    """Return whether a file has this name. If the system cannot tell, return false."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def uri_trouble(text: str, known: Sequence[str]) -> str | None:
+    """Return one line about a text that resembles a URI and is not one of a known scheme; otherwise `None`.
+
+    Args:
+        text: What the user wrote.
+        known: The schemes that are possible here, in lower case.
+    """
+    if any(text.startswith(f"{scheme}://") for scheme in known):
+        return None
+    missing = _WITHOUT_COLON.fullmatch(text)
+    if missing is not None and missing[1].lower() in known:
+        return f"{text!r} has no colon; did you mean {missing[1].lower()}://{missing[2]}?"
+    uri = _URI.fullmatch(text)
+    if uri is None or not (uri[2] or uri[1].lower() in {*known, *_OTHERS}):
+        return None
+    return f"{text!r} {_advice(uri[1].lower(), uri[2], uri[3], known)}"
+
+
+def _advice(scheme: str, slashes: str, rest: str, known: Sequence[str]) -> str:
+    """Return the end of the sentence about a URI."""
+    if scheme in known:
+        wrong = "is not in lower case" if slashes == "//" else "does not have two slashes"
+        return f"{wrong}; did you mean {scheme}://{rest}?"
+    if scheme in _OTHERS:
+        return f"has a scheme that Keyhole does not know; {_OTHERS[scheme].format(rest=rest)}"
+    similar = get_close_matches(scheme, known)
+    if similar:
+        return f"has an unknown scheme; did you mean {similar[0]}://{rest}?"
+    return f"has a scheme that Keyhole does not know; write {' or '.join(_EXAMPLES[one] for one in known)}"
