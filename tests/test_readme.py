@@ -17,6 +17,7 @@ from keyhole.inspectors.volumes.volumes import SIGNATURES
 from keyhole.intake.schedules import load_schedules
 from keyhole.metrics.table import METRICS
 from keyhole.reasons import STATUSES, Reason, Status
+from keyhole.remedies import REMEDIES
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.rules import PROFILES, load_policy
 from keyhole.settings import Settings
@@ -99,6 +100,11 @@ def test_every_command_has_a_help_text_with_an_example(name: str) -> None:
 def test_the_table_of_other_reasons_is_the_codes_own() -> None:
     expected = [[f"`{reason}`", reason.sentence, f"`{reason.status}`"] for reason in Reason]
     assert rows(CHECKS_PAGE, "other reason") == expected
+
+
+def test_the_table_of_what_to_do_is_the_codes_own() -> None:
+    expected = [[f"`{code}`", remedy.what_to_do] for code, remedy in REMEDIES.items()]
+    assert sorted(rows(CHECKS_PAGE, "code")) == sorted(expected)
 
 
 def quoted(cell: str) -> set[str]:

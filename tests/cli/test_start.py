@@ -83,7 +83,12 @@ def test_a_report_in_json_needs_no_library_for_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "answer"),
-    [("keyhole ins", "plain,inspect"), ("keyhole ", "plain,audit"), ("keyhole inspect --js", "plain,--json")],
+    [
+        ("keyhole ins", "plain,inspect"),
+        ("keyhole ", "plain,audit"),
+        ("keyhole inspect --js", "plain,--json"),
+        ("keyhole explain safe unre", "plain,unreadable\nplain,unrecognized\nplain,unreadable_file\n"),
+    ],
 )
 def test_a_completion_imports_nothing_that_only_scans_need(
     monkeypatch: pytest.MonkeyPatch, words: str, answer: str

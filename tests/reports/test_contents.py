@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from keyhole.intake.audits.audit import AuditSpec, AuditState, Totals
 from keyhole.intake.selection import Selection
-from keyhole.reasons import Status
+from keyhole.reasons import Reason, Status
+from keyhole.remedies import what_to_do
 from keyhole.reports import contents
 from tests.reports import sample
 
@@ -213,3 +214,11 @@ def test_what_was_asked_names_all_that_is_not_as_usual() -> None:
         "Schedule": "nightly",
     }
     assert list(contents.selected(sample.audit())) == []
+
+
+def test_advice_states_what_each_reason_means_and_what_to_do() -> None:
+    known, later = contents.advice(["zeros", "cosmic_rays"])
+
+    assert known == ("zeros", Reason.ZEROS.sentence, what_to_do("zeros"))
+    assert later.meaning == "cosmic_rays"
+    assert later.what_to_do

@@ -39,6 +39,7 @@ COMMANDS = {
         "docs", "Print a page of the reference: formats, checks, policies, settings, operations and others."
     ),
     "doctor": _Command("doctor", "Check what is configured, reachable and permitted."),
+    "explain": _Command("explain", "Explain statuses and reasons: what they mean, and what to do."),
     "inspect": _Command("inspect", "Scan objects in S3, files, or a stream on standard input (-)."),
     "listen": _Command(
         "listen", "Receive S3's events and queue each new object for the workers, until stopped."

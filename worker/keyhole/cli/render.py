@@ -1,6 +1,6 @@
 """Shows reports on a terminal: several reports as a table, or one report in full."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from keyhole.inspectors.text import escaped, shown
 from keyhole.reasons import Status
+from keyhole.remedies import what_to_do
 from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
 
@@ -77,6 +78,7 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
     page.add_row("status", status)
     for finding in report.findings:
         page.add_row("", Text(escaped(f"{finding.check} [{finding.severity}]: {finding.message}")))
+    _add_advice(page, report.reasons)
     image = " ".join(filter(None, (report.format or "none", report.subformat, *report.content)))
     page.add_row("format", Text(image))
     page.add_row("virtual size", Text(_exactly(report.virtual_size)))
@@ -105,6 +107,14 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
         page.add_row("tags", Text(f"not written since {since}: {shown(str(owed.history))}"))
     page.add_row("cost", Text(_cost(report)))
     return page
+
+
+def _add_advice(page: Table, reasons: Sequence[str]) -> None:
+    """Add one line for each reason that tells what to do, and the command that explains the reasons."""
+    for number, code in enumerate(reasons):
+        page.add_row("" if number else "what to do", Text(escaped(f"{code}: {what_to_do(code)}")))
+    if reasons:
+        page.add_row("", Text(escaped(f"more: keyhole explain {' '.join(reasons)}"), style="dim"))
 
 
 def _share_read(report: Report) -> str:

@@ -135,8 +135,8 @@ CONTENTS: Final[dict[str, Remedy]] = {
             "last part, or an image was cut on purpose so that it does not match its own header."
         ),
         check=(
-            "Compare the object's size with the size of the file at its source, and then the checksums. "
-            "`sha256sum` at the source gives the value that S3 stores if the upload states a checksum."
+            "Compare the object's size with the size of the file at its source. If the upload stated a "
+            "checksum, `aws s3api head-object --checksum-mode ENABLED` shows it, in base64."
         ),
         repair=(
             "Repeat the upload, and let S3 compare a checksum. Do not fill the end with zeros: the image "

@@ -4,12 +4,13 @@ Below its heading, the page shows a horizontal bar. The bar has one coloured par
 least one object has.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from keyhole.intake.audits.audit import Audit, AuditState
-from keyhole.reasons import STATUSES, Status
+from keyhole.reasons import STATUSES, Status, meaning
+from keyhole.remedies import what_to_do
 from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, share, size
 
 #: The minimum width of a part of the bar, as a percentage of the bar's width, so that every part is visible.
@@ -39,6 +40,14 @@ class Figure(NamedTuple):
     exact: str = ""
     #: Whether this figure is included in another figure, which the page shows above this figure.
     part: bool = False
+
+
+class Advice(NamedTuple):
+    """A reason of a verdict: its code, its meaning, and what to do about it, one line each."""
+
+    code: str
+    meaning: str
+    what_to_do: str
 
 
 class Part(NamedTuple):
@@ -107,6 +116,11 @@ def verdict(statuses: Mapping[Status, int]) -> str:
         return f"No object is safe to import: {others}."
     are = "is" if safe == 1 else "are"
     return f"{number(safe)} of {number(total)} objects {are} safe to import. The others: {others}."
+
+
+def advice(reasons: Iterable[str]) -> list[Advice]:
+    """Return what the reasons of a verdict mean, and what to do about each, in the order of the reasons."""
+    return [Advice(code, meaning(code), what_to_do(code)) for code in reasons]
 
 
 def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
