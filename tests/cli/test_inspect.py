@@ -11,6 +11,8 @@ import pytest
 from rich.cells import cell_len
 
 from keyhole.builders import qcow2
+from keyhole.cli.output import FORMS
+from keyhole.inspectors.text import escaped
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
 from tests.cli.conftest import Keyhole
@@ -219,16 +221,22 @@ class TestErrors:
 
 
 class TestWhatIsPrinted:
-    @pytest.mark.parametrize("columns", [80, 120])
-    def test_a_table_fits_the_terminal(
-        self, keyhole: Keyhole, s3: "S3Client", bucket: str, columns: int
+    def test_in_a_pipe_each_object_is_one_line_with_its_whole_name(
+        self, keyhole: Keyhole, s3: "S3Client", bucket: str
     ) -> None:
         for key in HOSTILE_KEYS:
             s3.put_object(Bucket=bucket, Key=key, Body=UNSAFE)
 
-        printed = keyhole("inspect", "-r", f"s3://{bucket}", COLUMNS=columns)
+        printed = keyhole("inspect", "-r", f"s3://{bucket}")
 
-        assert [line for line in printed.lines if cell_len(line.rstrip()) > columns] == []
+        head, *rows, summary = printed.lines
+        assert head.split() == [
+            *("status", "reasons", "format", "size", "virtual", "GETs", "read", "share", "object")
+        ]
+        names = {escaped(f"s3://{bucket}/{key}") for key in HOSTILE_KEYS}
+        assert {row[row.index("s3://") :] for row in rows} == names
+        count = len(HOSTILE_KEYS)
+        assert summary.startswith(f"{count} objects: {count} unsafe; {count} requests, ")
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS)
     def test_no_key_is_obeyed_by_the_terminal(
@@ -237,11 +245,14 @@ class TestWhatIsPrinted:
         s3.put_object(Bucket=bucket, Key=key, Body=UNSAFE)
 
         uri = f"s3://{bucket}/{key}"
-        for arguments in (("-r", f"s3://{bucket}"), (uri,), ("--json", uri)):
+        forms = [("-o", form, uri) for form in FORMS]
+        for arguments in (("-r", f"s3://{bucket}"), (uri,), ("--json", uri), *forms):
             printed = keyhole("inspect", *arguments)
 
             assert printed.code == 1
-            assert [character for character in printed.out if obeyed(character)] == []
+            # CSV begins with a byte order mark, and its lines end with CRLF.
+            text = printed.out.removeprefix("\ufeff").replace("\r\n", "\n")
+            assert [character for character in text if obeyed(character)] == []
 
     def test_no_error_is_obeyed_by_the_terminal(self, keyhole: Keyhole) -> None:
         printed = keyhole("inspect", "s3://\x1b[31mred")

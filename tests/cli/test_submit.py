@@ -70,7 +70,7 @@ class TestToWorkersThatAreThere:
         done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)
 
         (line,) = commands.lines(done.stdout)
-        assert line.startswith("1 submitted")
+        assert line.startswith("1 object submitted")
         assert "keyhole results" in line
 
     @pytest.mark.parametrize(
@@ -127,12 +127,14 @@ class TestWithNothingConfigured:
         assert (shown.returncode, shown.stderr) == (1, b"")
 
     @pytest.mark.slow
-    def test_its_table_fits_80_columns(self, env: dict[str, str], images: str, marker: str) -> None:
+    def test_its_table_names_the_object(self, env: dict[str, str], images: str, marker: str) -> None:
         done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)
 
         assert done.returncode == 0
-        assert "safe" in done.stdout.decode()
-        assert [line for line in commands.lines(done.stdout) if len(line.rstrip()) > 80] == []
+        _, row, summary = commands.lines(done.stdout)
+        assert row.startswith("safe ")
+        assert row.endswith(f" s3://{images}/safe.qcow2")
+        assert summary.startswith("1 object: 1 safe; ")
         assert commands.marked(marker) == []
 
 

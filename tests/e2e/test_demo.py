@@ -45,12 +45,12 @@ def test_every_sample_gets_its_verdict_and_nothing_is_left_behind(env: dict[str,
 
 
 @pytest.mark.slow
-def test_its_tables_show_verdicts_and_tags_and_fit_80_columns(env: dict[str, str]) -> None:
+def test_its_tables_show_verdicts_and_tags(env: dict[str, str]) -> None:
     done = commands.keyhole("demo", env=env)
 
     text = done.stdout.decode()
     assert done.returncode == 0
-    assert [line for line in text.splitlines() if len(line.rstrip()) > 80] == []
+    assert all(f" s3://demo-images/{sample.key}\n" in text for sample in SAMPLES)
     tags = text.partition("Tags, as S3 returns them")[2]
     for verdict in {sample.verdict for sample in SAMPLES}:
         expected = sum(sample.verdict is verdict for sample in SAMPLES)

@@ -4,6 +4,7 @@ The `reasons` of a report are codes: names of checks (`keyhole.inspectors.findin
 `Reason`. The codes do not change between versions, because policies, tags and dashboards contain them.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, Self
 
@@ -160,6 +161,10 @@ class Reason(StrEnum):
     )
 
 
+#: The reasons that mean that the object is certainly not a disk image. Figures count these objects apart
+#: from the images that are not safe. The reasons `no_known_format` and `zeros` are not in this set, because
+#: such an object can be an image in a format that Keyhole does not know, or an empty raw disk.
+NOT_IMAGES: Final = frozenset({Reason.NOT_AN_IMAGE, Reason.EMPTY})
 #: The reasons that mean that S3 has no such object or version.
 MISSING: Final = frozenset({Reason.NOT_FOUND, Reason.DELETE_MARKER})
 
@@ -167,6 +172,11 @@ _SENTENCES: Final = {
     **{check: row.looks_for for check, row in CHECKS.items()},
     **{reason.value: reason.sentence for reason in Reason},
 }
+
+
+def not_an_image(status: Status, reasons: Sequence[str]) -> bool:
+    """Return whether a verdict means that the object is certainly not a disk image, such as a PDF."""
+    return status is Status.UNRECOGNIZED and bool(reasons) and NOT_IMAGES.issuperset(reasons)
 
 
 def meaning(code: str) -> str:

@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from keyhole.cli.errors import CommandError, one_line_errors
-from keyhole.cli.render import STYLES, report_table
+from keyhole.cli.output import Output
+from keyhole.cli.render import STYLES
 from keyhole.cli.service import last_words
 from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.verdicts import print_verdicts
 from keyhole.embedded.processes import worker_process
 from keyhole.embedded.valkey import embedded_valkey
 from keyhole.inspectors.text import shown
@@ -60,7 +62,7 @@ def demo_command(*, as_json: bool) -> None:
             for report in reports:
                 click.echo(report.model_dump_json(ensure_ascii=True))
         else:
-            console.print(report_table(reports, console))
+            print_verdicts(reports, Output(quiet=True), console)
             console.print(_summary(reports))
             console.print(_came(reports, audit))
             console.print(_tag_table(tags))

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,8 @@ import click
 
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
+from keyhole.cli.output import Output, output_options
+from keyhole.reports.tally import Tally
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.sources.uri_hints import exists, uri_trouble
 
@@ -31,9 +32,14 @@ WAITING = 4
 @click.option("-r", "--recursive", is_flag=True, help="Scan everything below a prefix or in a folder.")
 @click.option("--version-id", help="The version of the object; only with one s3:// object.")
 @click.option("--policy", metavar="NAME|FILE", help="The policy: a profile or a file of rules.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
+@output_options(fail_on=True)
 def inspect_command(
-    targets: tuple[str, ...], *, recursive: bool, version_id: str | None, policy: str | None, as_json: bool
+    targets: tuple[str, ...],
+    *,
+    recursive: bool,
+    version_id: str | None,
+    policy: str | None,
+    output: Output,
 ) -> None:
     """Scan objects in S3, files, or a stream on standard input (-).
 
@@ -42,57 +48,60 @@ def inspect_command(
 
     \b
     keyhole inspect s3://images/debian.qcow2
-    keyhole inspect --json disk.vmdk | jq .status
+    keyhole inspect -o jsonl disk.vmdk | jq .status
     keyhole inspect -r --policy azure s3://images/uploads/
     zcat disk.vhd.gz | keyhole inspect -
 
     Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 Keyhole could not read an object
-    or decide about it.
+    or decide about it. With -r, objects that are certainly not images, such as PDFs, do not count, unless
+    there is nothing else.
     """
     settings = load_settings(policy=policy)
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
         raise click.UsageError("--version-id can only be used with one s3:// object")
-    statuses = []
     with one_line_errors():
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
-        many = recursive or len(targets) > 1
-        table: list[Report] = []
-        with _progress(None if recursive else len(targets), shown=many and sys.stderr.isatty()) as advance:
-            for report in _at_once(scans, settings.scan_threads):
-                advance()
-                statuses.append(report.status)
-                if as_json:
-                    click.echo(report.model_dump_json(ensure_ascii=True))
-                else:
-                    table.append(report)
-    if not statuses:
+        reports = _at_once(scans, settings.scan_threads)
+        if output.is_table and not recursive and len(targets) == 1:
+            tally = _page(reports)
+        else:
+            tally = _print_all(reports, output, None if recursive else len(targets))
+    if not tally.objects:
         raise CommandError("there are no objects; check the prefix")
-    if not as_json:
-        # Imported here, because scripts often call this command with --json, and then it does not need these
-        # imports.
-        from keyhole.cli.render import report_page, report_table
-        from keyhole.cli.terminal import SafeConsole
-
-        # Switch emoji codes off: a report contains no emoji codes, and the table of these codes takes long to
-        # import.
-        console = SafeConsole(soft_wrap=False, emoji=False)
-        console.print(report_table(table, console) if many else report_page(table[0]))
-    sys.exit(exit_code(statuses))
+    sys.exit(exit_code(tally.statuses, tally.not_images if recursive else 0, output.fail_on))
 
 
-@contextmanager
-def _progress(total: int | None, *, shown: bool) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on stderr, and yield a function to call after each object."""
-    if not shown:
-        yield lambda: None
-        return
-    from rich.progress import Progress
-
+def _page(reports: "Iterator[Report]") -> Tally:
+    """Print all facts about the only object."""
+    from keyhole.cli.render import report_page
     from keyhole.cli.terminal import SafeConsole
 
-    with Progress(console=SafeConsole(stderr=True)) as progress:
-        bar = progress.add_task("scanning", total=total)
-        yield lambda: progress.advance(bar)
+    tally = Tally()
+    # Switch emoji codes off: a report contains no emoji codes, and the table of these codes takes long to
+    # import.
+    console = SafeConsole(soft_wrap=False, emoji=False)
+    for report in tally.counting(reports):
+        console.print(report_page(report))
+    return tally
+
+
+def _print_all(reports: "Iterator[Report]", output: Output, total: int | None) -> Tally:
+    """Print the reports while the scans run."""
+    from keyhole.cli.verdicts import print_verdicts
+
+    if not output.is_table and not sys.stderr.isatty():
+        # Without progress and without a table, nothing needs the library for terminals.
+        return print_verdicts(reports, output)
+    from keyhole.cli.progress import progress
+
+    with progress("scanning", total, output, many=total != 1) as (console, advance):
+        return print_verdicts(_each(reports, advance), output, console)
+
+
+def _each(reports: "Iterator[Report]", advance: Callable[[], None]) -> "Iterator[Report]":
+    for report in reports:
+        yield report
+        advance()
 
 
 def _scans(

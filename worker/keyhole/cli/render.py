@@ -1,16 +1,15 @@
-"""Shows reports on a terminal: several reports as a table, or one report in full."""
+"""Shows one report in full on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from keyhole.inspectors.text import escaped, shown
 from keyhole.reasons import Status
 from keyhole.remedies import what_to_do
-from keyhole.reports.figures import share, size
+from keyhole.reports.figures import size
 from keyhole.scan.report import Report
 
 if TYPE_CHECKING:
@@ -26,41 +25,6 @@ STYLES = {
     Status.UNREADABLE: "magenta",
     Status.FAILED: "magenta",
 }
-#: On a terminal with at least this many columns, the table has a separate column for the reasons.
-WIDE = 110
-
-
-def report_table(reports: Iterable[Report], console: Console, *, costs: bool = True) -> Table:
-    """Return a table of reports. If `costs` is true, also show the requests and the bytes read."""
-    wide = console.width >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("object", overflow="fold", ratio=1, min_width=12)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("format", no_wrap=True)
-    table.add_column("virtual", justify="right", no_wrap=True)
-    table.add_column("status" if wide else "status, reason", overflow="fold", min_width=12)
-    if wide:
-        table.add_column("reason", overflow="fold")
-    if costs:
-        table.add_column("GETs", justify="right", no_wrap=True)
-        table.add_column("read", justify="right", no_wrap=True)
-        table.add_column("share", justify="right", no_wrap=True)
-    for report in reports:
-        status = Text(report.status.value, style=STYLES[report.status])
-        reasons = Text(" ".join(report.reasons))
-        row = [
-            Text(shown(report.key or report.target)),
-            Text(size(report.size)),
-            Text(report.format or "-"),
-            Text(size(report.virtual_size)),
-        ]
-        row += (
-            [status, reasons] if wide else [Text("\n").join([status, reasons]) if report.reasons else status]
-        )
-        if costs:
-            row += [Text(str(report.requests)), Text(size(report.bytes_read)), Text(_share_read(report))]
-        table.add_row(*row)
-    return table
 
 
 def report_page(report: Report, owed: "Owed | None" = None) -> Table:
@@ -115,12 +79,6 @@ def _add_advice(page: Table, reasons: Sequence[str]) -> None:
         page.add_row("" if number else "what to do", Text(escaped(f"{code}: {what_to_do(code)}")))
     if reasons:
         page.add_row("", Text(escaped(f"more: keyhole explain {' '.join(reasons)}"), style="dim"))
-
-
-def _share_read(report: Report) -> str:
-    """Return the share of the object that was read: at most 100 %, even if parts were read twice."""
-    whole = report.size or 0
-    return share(min(report.bytes_read, whole), whole)
 
 
 def _cost(report: Report) -> str:

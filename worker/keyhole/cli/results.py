@@ -1,19 +1,21 @@
 """`keyhole results` and `keyhole show`: list and show recorded verdicts."""
 
 import sys
+from itertools import islice
 
 import click
 
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
-from keyhole.cli.render import report_page, report_table
+from keyhole.cli.output import Output, output_options
+from keyhole.cli.render import report_page
 from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.verdicts import print_verdicts
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
-from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import connect
@@ -25,39 +27,33 @@ from keyhole.store.connection import connect
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="List at most this many verdicts."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
-def results_command(*, status: str | None, format_name: str | None, limit: int, as_json: bool) -> None:
+@output_options()
+def results_command(*, status: str | None, format_name: str | None, limit: int, output: Output) -> None:
     """List verdicts, the latest first.
 
     \b
     keyhole results --status unsafe
-    keyhole results --format vmdk --limit 1000 --json | jq -r .target
+    keyhole results --format vmdk --limit 1000 -o jsonl | jq -r .target
+    keyhole results --status unsafe -o csv > unsafe.csv
     """
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as settings:
         store = _store(settings)
-        reports: list[Report] = []
-        more = False
-        for report in store.find(Status(status) if status else None):
-            if format_name is not None and report.format != format_name:
-                continue
-            more = len(reports) == limit
-            if more:
-                break
-            reports.append(report)
-        if as_json:
-            for report in reports:
-                click.echo(report.model_dump_json(ensure_ascii=True))
+        found = store.find(Status(status) if status else None)
+        if format_name is not None:
+            found = (report for report in found if report.format == format_name)
+        tally = print_verdicts(islice(found, limit), output, costs=False, scanned=True)
+        if not output.is_table:
             return
-        if not reports:
+        if not tally.objects:
             click.echo("no verdicts" + (" match" if status or format_name else " yet; try `keyhole submit`"))
             return
-        console = SafeConsole()
-        console.print(report_table(reports, console, costs=False))
-        if more:
-            click.echo(f"These are the latest {limit}; there are more (--limit).", err=True)
+        if next(found, None) is not None:
+            output.tell(f"These are the latest {limit:,}; there are more (--limit).")
+        if output.quiet:
+            return
         counts = store.counts()
-        click.echo("All: " + ", ".join(f"{count} {of.value}" for of, count in counts.items() if count))
+        click.echo("All: " + ", ".join(f"{count:,} {of}" for of, count in counts.items() if count))
         owed = TagDebts(connect(str(settings.redis_url))).count()
         if owed:
             click.echo(f"The tags of {owed:,} objects could not be written yet; workers will retry.")
@@ -66,8 +62,8 @@ def results_command(*, status: str | None, format_name: str | None, limit: int, 
 @click.command("show")
 @click.argument("uri", metavar="S3-URI")
 @click.option("--version-id", help="The version; by default the newest scanned version.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
-def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
+@output_options(fail_on=True)
+def show_command(*, uri: str, version_id: str | None, output: Output) -> None:
     """Show the verdict on one object, with all findings.
 
     Exit code: 0 the object is safe, 1 it is not safe, 2 wrong usage, 3 there is no verdict, or Keyhole could
@@ -85,13 +81,13 @@ def show_command(*, uri: str, version_id: str | None, as_json: bool) -> None:
         report = _store(settings).get(bucket, key, version_id)
         if report is None:
             raise CommandError(f"no verdict on {shown(uri)}; try `keyhole submit`", UNDECIDED)
-        if as_json:
-            click.echo(report.model_dump_json(ensure_ascii=True))
-        else:
+        if output.is_table:
             debts = TagDebts(connect(str(settings.redis_url)))
             owed = debts.owed(bucket, key, report.version_id) or debts.owed(bucket, key, version_id)
             SafeConsole().print(report_page(report, owed))
-    sys.exit(exit_code([report.status]))
+        else:
+            print_verdicts([report], output)
+    sys.exit(exit_code({report.status: 1}, fail_on=output.fail_on))
 
 
 def _store(settings: Settings) -> RedisStore:

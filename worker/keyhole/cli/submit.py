@@ -2,22 +2,25 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import click
-from rich.progress import Progress
 
 from keyhole.api import s3_access
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
-from keyhole.cli.render import report_table
-from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.output import Output, output_options
+from keyhole.cli.progress import progress
+from keyhole.cli.verdicts import print_verdicts
 from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.jobs.wait import Arrived
+from keyhole.reports.figures import counted
+from keyhole.reports.tally import Tally
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
@@ -31,6 +34,8 @@ SETTLING = 5.0
 #: The command waits for verdicts half a second at a time. If no verdict arrives during this many waits, the
 #: command prints a hint that no worker seems to be running.
 PATIENCE = 20
+#: The bucket, the key and the version of an object.
+Name = tuple[str, str, str | None]
 
 
 @click.command("submit")
@@ -40,11 +45,9 @@ PATIENCE = 20
 @click.option(
     "--wait", is_flag=True, help="Wait for the verdicts, print them, and exit like `keyhole inspect`."
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per line: a job, or with --wait a verdict."
-)
+@output_options(fail_on=True, json_help="The same as -o jsonl; without --wait, print one job per line.")
 def submit_command(
-    uris: tuple[str, ...], *, recursive: bool, version_id: str | None, wait: bool, as_json: bool
+    uris: tuple[str, ...], *, recursive: bool, version_id: str | None, wait: bool, output: Output
 ) -> None:
     """Queue objects for the workers to scan. Submitting an object again creates a new job.
 
@@ -53,7 +56,8 @@ def submit_command(
     keyhole submit -r --wait s3://images/uploads/
 
     If no Redis is configured, the command starts a worker and waits for the verdicts. With --wait, if some
-    tags could not be written yet, the command reports them and exits with 3 instead of 0.
+    tags could not be written yet, the command reports them and exits with 3 instead of 0. Verdicts are
+    printed in the order in which the objects were submitted.
     """
     settings = load_settings()
     if version_id and (len(uris) > 1 or recursive):
@@ -61,18 +65,20 @@ def submit_command(
     wait = wait or is_embedded(settings)
     with one_line_errors(), backend(settings, work=True) as settings:
         jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
-        reports = run_jobs(jobs, settings, wait=wait, as_json=as_json)
-        code = exit_code(report.status for report in reports)
-        if wait and "tags" in settings.sinks and _tell_of_owed_tags(reports) and code == ALL_SAFE:
+        entries, position = _submit(jobs, settings)
+        if not wait:
+            _print_jobs(entries, output)
+            sys.exit(ALL_SAFE)
+        names: list[Name] = []
+        tally = _wait(entries, position, output, names)
+        code = exit_code(tally.statuses, tally.not_images if recursive else 0, output.fail_on)
+        if "tags" in settings.sinks and _tell_of_owed_tags(names) and code == ALL_SAFE:
             code = UNDECIDED
     sys.exit(code)
 
 
-def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json: bool) -> list[Report]:
-    """Submit jobs. If `wait` is true, wait for the reports, and print and return them.
-
-    If `wait` is false, print the jobs, and return no reports.
-    """
+def _submit(jobs: Iterator[ScanJob], settings: Settings) -> tuple[list[Entry], str]:
+    """Submit jobs, and return them with the position in the stream of verdicts before they were submitted."""
     from keyhole.app import configure
     from keyhole.fleet.services import services, use_settings
     from keyhole.tasks import submit
@@ -83,17 +89,9 @@ def run_jobs(jobs: Iterator[ScanJob], settings: Settings, *, wait: bool, as_json
     entries: list[Entry] = []
     while chunk := list(islice(jobs, CHUNK)):
         entries += submit(chunk, batch_size=settings.batch_size)
-    count = sum(len(entry.jobs) for entry in entries)
-    if not count:
+    if not entries:
         raise CommandError("there are no objects; check the prefix")
-    if not wait:
-        _print_jobs(entries, count, as_json=as_json)
-        return []
-    reports = _wait(entries, count, position, as_json=as_json)
-    if not as_json:
-        console = SafeConsole()
-        console.print(report_table(reports, console))
-    return reports
+    return entries, position
 
 
 def _jobs(
@@ -113,51 +111,75 @@ def _jobs(
             raise CommandError(f"{uri} is a bucket; add -r to submit everything in it", USAGE)
 
 
-def _print_jobs(entries: Sequence[Entry], count: int, *, as_json: bool) -> None:
-    if as_json:
-        for entry in entries:
-            for job in entry.jobs:
-                click.echo(job.model_dump_json(exclude_none=True, ensure_ascii=True))
+def _print_jobs(entries: Sequence[Entry], output: Output) -> None:
+    jobs = [job for entry in entries for job in entry.jobs]
+    if output.is_table:
+        if not output.quiet:
+            told = f"{counted(len(jobs), 'object')} submitted"
+            click.echo(f"{told}; see the verdicts with `keyhole results`, or submit with --wait")
+    elif output.form != "jsonl":
+        raise CommandError(f"-o {output.form} needs verdicts; add --wait", USAGE)
     else:
-        click.echo(f"{count} submitted; see the verdicts with `keyhole results`, or submit with --wait")
+        for job in jobs:
+            click.echo(job.model_dump_json(exclude_none=True, ensure_ascii=True))
 
 
-def _wait(entries: Sequence[Entry], count: int, position: str, *, as_json: bool) -> list[Report]:
+def _wait(entries: Sequence[Entry], position: str, output: Output, names: list[Name]) -> Tally:
+    """Wait for the verdicts, print them in the order of submission, and add the objects' names to `names`."""
+    total = sum(len(entry.jobs) for entry in entries)
+    with progress("scanning", total, output) as (console, advance):
+        reports = _in_order(entries, _arriving(entries, position, output, advance))
+        return print_verdicts(_named(reports, names), output, console)
+
+
+def _arriving(
+    entries: Sequence[Entry], position: str, output: Output, advance: Callable[[], None]
+) -> Iterator[Arrived]:
+    """Yield each job when it is done. If no verdict arrives for a while, print a hint."""
     from keyhole.fleet.services import services
     from keyhole.jobs.wait import await_verdicts
 
-    reports = []
     silences = 0
-    with Progress(console=SafeConsole(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("scanning", total=count)
-        for arrived in await_verdicts(entries, services().store, services().ledger, position):
-            if arrived is None:
-                silences += 1
-                if silences == PATIENCE:
-                    click.echo(
-                        "No verdict yet: is a worker running (`keyhole worker`)? Still waiting.", err=True
-                    )
-                continue
-            silences = 0
-            progress.advance(bar)
-            if arrived.report is None:
-                target = shown(f"s3://{arrived.job.bucket}/{arrived.job.key}")
-                click.echo(f"{target} was scanned, but Redis has no verdict on it", err=True)
-                continue
-            reports.append(arrived.report)
-            if as_json:
-                click.echo(arrived.report.model_dump_json(ensure_ascii=True))
-    return reports
+    for arrived in await_verdicts(entries, services().store, services().ledger, position):
+        if arrived is None:
+            silences += 1
+            if silences == PATIENCE:
+                output.tell("No verdict yet: is a worker running (`keyhole worker`)? Still waiting.")
+            continue
+        silences = 0
+        advance()
+        if arrived.report is None:
+            target = shown(f"s3://{arrived.job.bucket}/{arrived.job.key}")
+            click.echo(f"{target} was scanned, but Redis has no verdict on it", err=True)
+        yield arrived
 
 
-def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
+def _in_order(entries: Sequence[Entry], arriving: Iterator[Arrived]) -> Iterator[Report]:
+    """Yield the reports in the order of the jobs, each one as soon as all earlier jobs are done."""
+    early: dict[str, Report | None] = {}
+    for job in (job for entry in entries for job in entry.jobs):
+        while job.id not in early:
+            arrived = next(arriving)
+            early[arrived.job.id] = arrived.report
+        report = early.pop(job.id)
+        if report is not None:
+            yield report
+
+
+def _named(reports: Iterator[Report], names: list[Name]) -> Iterator[Report]:
+    for report in reports:
+        names.append((str(report.bucket), str(report.key), report.version_id))
+        yield report
+
+
+def _tell_of_owed_tags(names: Sequence[Name]) -> bool:
     """Print the number of objects whose tags could not be written yet, with one example.
 
     If there are no such objects, print nothing and return false. Otherwise return true.
     """
     from keyhole.fleet.services import services
 
-    objects = [(str(report.bucket), str(report.key), report.version_id) for report in reports]
+    objects = list(names)
     until = time.monotonic() + SETTLING
     owed = []
     while objects:
@@ -172,7 +194,7 @@ def _tell_of_owed_tags(reports: Sequence[Report]) -> bool:
     if owed:
         (bucket, key, _), debt = owed[0]
         click.echo(
-            f"The tags of {len(owed)} of {len(reports)} objects are not written yet, for example "
+            f"The tags of {len(owed)} of {len(names)} objects are not written yet, for example "
             f"{shown(f's3://{bucket}/{key}')}: {shown(str(debt.history))}. Workers will retry.",
             err=True,
         )

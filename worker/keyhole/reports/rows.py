@@ -1,7 +1,7 @@
-"""Builds the table row of an audited object. CSV, Parquet and the HTML page use the same rows."""
+"""Builds the table row of an object. CSV, Parquet and the HTML page use the same rows."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from keyhole.inspectors.facts import Wholeness
 from keyhole.intake.audits.audit import AuditedObject, How
@@ -40,6 +40,10 @@ class Row(NamedTuple):
     status_now: Status | None
 
 
+#: The last fields of a row, which are about an audit.
+ABOUT_AUDIT: Final = ("how", "status_now")
+
+
 def row_of(audited: AuditedObject) -> Row:
     """Return the row of an audited object."""
     report = audited.report
@@ -66,8 +70,13 @@ def row_of(audited: AuditedObject) -> Row:
             how=audited.how,
             status_now=None,
         )
+    return verdict_row(report)._replace(status=audited.status, how=audited.how)
+
+
+def verdict_row(report: Report) -> Row:
+    """Return the row of a report that does not belong to an audit. The fields `ABOUT_AUDIT` mean nothing."""
     return Row(
-        status=audited.status,
+        status=report.status,
         reasons=report.reasons,
         bucket=report.bucket,
         key=report.key if report.key is not None else report.target,
@@ -85,7 +94,7 @@ def row_of(audited: AuditedObject) -> Row:
         bytes_read=report.bytes_read,
         scanned_at=report.scanned_at,
         ruleset=report.ruleset,
-        how=audited.how,
+        how=How.SCANNED,
         status_now=report.status,
     )
 

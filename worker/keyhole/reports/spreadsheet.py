@@ -1,4 +1,4 @@
-r"""Writes the objects of an audit as CSV that is safe to open in spreadsheets and terminals.
+r"""Writes objects as CSV that is safe to open in spreadsheets and terminals.
 
 The format follows RFC 4180: fields are separated by commas, lines by CRLF, every text is quoted, and quotes
 within a text are doubled. The encoding is UTF-8 with a byte order mark, because Excel otherwise assumes
@@ -26,14 +26,16 @@ places listed above. JSON Lines and Parquet contain every text unchanged.
 
 import codecs
 import csv
+import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import BinaryIO, Final
 
 from keyhole.inspectors.text import escaped
 from keyhole.intake.audits.audit import AuditedObject
-from keyhole.reports.rows import Row, row_of
+from keyhole.reports.rows import ABOUT_AUDIT, Row, row_of, verdict_row
+from keyhole.scan.report import Report
 
 _FORMULA: Final = r"=+\-@＝＋－＠"  # noqa: RUF001 - East Asian keyboards write the full-width forms
 #: White space, control characters, format characters and quotes. A program may drop these characters when it
@@ -46,19 +48,38 @@ _DANGER: Final = re.compile(
 
 def write_csv(objects: Iterable[AuditedObject], out: BinaryIO) -> None:
     """Write a row for each object to `out`. The columns are the fields of `Row`."""
-    text = codecs.getwriter("utf-8-sig")(out)
-    table = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
-    table.writerow(Row._fields)
-    table.writerows(_cells(row_of(audited)) for audited in objects)
+    out.writelines(csv_lines(Row._fields, (_values(row_of(audited)) for audited in objects)))
 
 
-def _cells(row: Row) -> list[str | int]:
+def verdict_csv(reports: Iterable[Report]) -> Iterator[bytes]:
+    """Yield a table of reports: the titles, and a line for each report.
+
+    The columns are the fields of `Row`, without the columns about an audit.
+    """
+    titles = Row._fields[: -len(ABOUT_AUDIT)]
+    return csv_lines(titles, (_values(verdict_row(report))[: len(titles)] for report in reports))
+
+
+def csv_lines(titles: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[bytes]:
+    """Yield a table in lines: a byte order mark and the titles, and then each row."""
+    line = io.StringIO()
+    table = csv.writer(line, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
+    table.writerow(titles)
+    yield codecs.BOM_UTF8 + line.getvalue().encode()
+    for row in rows:
+        line.seek(0)
+        line.truncate()
+        table.writerow([_cell(value) for value in row])
+        yield line.getvalue().encode()
+
+
+def _values(row: Row) -> list[object]:
     joined = row._asdict() | {
         "reasons": " ".join(row.reasons),
         "content": " ".join(row.content),
         "findings": "; ".join(row.findings),
     }
-    return [_cell(value) for value in joined.values()]
+    return list(joined.values())
 
 
 def _cell(value: object) -> str | int:

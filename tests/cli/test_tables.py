@@ -1,0 +1,115 @@
+"""Tables: whole names in pipes, shortened names on terminals, and codes that never break."""
+
+import io
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from keyhole.cli.table import LEAST, codes_below, codes_within, shortened
+from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.verdict_table import VerdictTable
+from keyhole.inspectors.text import escaped
+from keyhole.reasons import Status
+from tests.reports import sample
+
+CODES = ("unsupported_subformat", "virtual_size_multiple", "backing_file")
+#: Keys that are wide, that have marks without width, or that a terminal would execute.
+HOSTILE = (
+    "日本語" * 40,
+    "\x1b[31m" * 9,
+    "a" * 1000,
+    "e\u0301" * 90,
+    "\u202egnp",
+    "👩‍👩‍👧‍👦" * 20,
+    "[red]x[/]",
+)
+
+
+def printed(*reports: Any, width: int, terminal: bool = True, **options: Any) -> list[str]:
+    """The lines of a table of reports."""
+    out = io.StringIO()
+    console = SafeConsole(
+        file=out, width=width, force_terminal=terminal, color_system=None, emoji=False, _environ={}
+    )
+    table = VerdictTable(console, **({"wide": False} | options))
+    for report in reports:
+        table.row(report)
+    return out.getvalue().splitlines()
+
+
+def unsafe(key: str, reasons: tuple[str, ...] = CODES) -> Any:
+    return sample.verdict(key, Status.UNSAFE, reasons=reasons, format="parallels", virtual_size=5)
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+@pytest.mark.parametrize("width", [80, 110, 132, 200])
+def test_on_a_terminal_every_line_fits(width: int, *, scanned: bool) -> None:
+    lines = printed(*(unsafe(key) for key in HOSTILE), width=width, scanned=scanned)
+
+    assert [line for line in lines if cell_len(line) > width] == []
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(("options", "terminal"), [({"wide": True}, True), ({}, False)])
+def test_wide_and_in_a_pipe_every_name_and_every_reason_is_whole(
+    options: dict[str, bool], *, terminal: bool
+) -> None:
+    head, *lines = printed(*(unsafe(key) for key in HOSTILE), width=80, terminal=terminal, **options)
+
+    assert len(lines) == len(HOSTILE)
+    for line, key in zip(lines, HOSTILE, strict=True):
+        assert line.endswith(escaped(f" s3://{sample.BUCKET}/{key}"))
+        assert ", ".join(CODES) in line
+    assert head.endswith(" object")
+
+
+def test_the_same_key_in_two_buckets_does_not_look_the_same() -> None:
+    key = "a/very/long/path/" * 9
+    one = unsafe(key)
+    other = one.model_copy(update={"target": f"s3://other/{key}", "bucket": "other"})
+
+    _, first, _, second, _ = printed(one, other, width=80, scanned=True)[:5]
+
+    assert "s3://images/" in first
+    assert "s3://other/" in second
+
+
+def test_the_columns_are_where_their_titles_are() -> None:
+    for width in (80, 110, 140):
+        head, row, *_ = printed(unsafe("a"), width=width)
+        assert head.index("object") == row.index("s3://")
+        assert head.index("format") == row.index("parallels")
+
+
+@given(name=st.text(), room=st.integers(LEAST, 90))
+@example("s3://bucket/" + "日本語" * 40, LEAST)
+@example("s3://" + "b" * 63 + "/" + "k" * 99, LEAST)
+@example("a" * 30 + "e" + "\u0301" * 60, 24)
+def test_a_shortened_name_fits_and_keeps_its_end(name: str, room: int) -> None:
+    short = shortened(name, room)
+
+    assert cell_len(short) <= room
+    assert short.isprintable()
+    if cell_len(escaped(name)) <= room:
+        assert short == escaped(name)
+    else:
+        start, _, end = short.partition("…") if "…" not in escaped(name) else ("", "", "")
+        assert escaped(name).startswith(start)
+        assert escaped(name).endswith(end)
+
+
+@given(st.lists(st.sampled_from(["ab", "unsupported_subformat", "x" * 70]), min_size=1), st.integers(1, 90))
+def test_no_code_breaks(codes: list[str], width: int) -> None:
+    below = codes_below(codes, width)
+
+    assert below.replace("\n", " ").replace(",", "").split() == codes
+    assert codes_within(codes, width).startswith(codes[0])
+
+
+def test_if_not_all_reasons_fit_the_others_are_counted() -> None:
+    assert codes_within(CODES, 24) == "unsupported_subformat +2"
+    assert codes_within(CODES, 200) == ", ".join(CODES)
+    assert codes_within((), 24) == ""

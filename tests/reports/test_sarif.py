@@ -1,0 +1,192 @@
+"""SARIF: the file is valid, and viewers show every problem of every object once."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyhole.inspectors.findings import found
+from keyhole.reasons import Reason, Status
+from keyhole.reports.sarif import write_sarif
+from keyhole.scan.policy import STATUS_OF_CHECK
+from keyhole.scan.report import Report
+from tests.inspectors.archives.readers import NODE_MODULES
+from tests.reports import sample
+
+TEXTS = st.text(st.sampled_from("[](){}\\a/\u202e\x1b|`<é \n")) | st.text(
+    st.characters(exclude_categories=["Cs"])
+)
+CODES = [*STATUS_OF_CHECK, *Reason]
+
+
+def written(*reports: Report) -> dict[str, Any]:
+    """The SARIF file of reports."""
+    document: dict[str, Any] = json.loads(b"".join(write_sarif(reports)))
+    return document
+
+
+def run_of(*reports: Report) -> dict[str, Any]:
+    (run,) = written(*reports)["runs"]
+    found_run: dict[str, Any] = run
+    return found_run
+
+
+def seen(message: str) -> str:
+    """The text that a viewer shows for a message (SARIF 2.1.0, sections 3.11.5 and 3.11.6)."""
+    text = message.replace("{{", "{").replace("}}", "}")
+    for character in "[]\\":
+        text = text.replace("\\" + character, character)
+    return text
+
+
+UNSAFE = sample.verdict(
+    "a/b.qcow2",
+    Status.UNSAFE,
+    reasons=("backing_file", "truncated"),
+    findings=(found("backing_file", "Opening the image also opens '/etc/shadow'"),),
+    format="qcow2",
+)
+
+
+def test_each_reason_is_a_result_with_a_rule_a_level_and_a_place() -> None:
+    run = run_of(sample.verdict("safe"), UNSAFE)
+
+    first, second = run["results"]
+    rules = run["tool"]["driver"]["rules"]
+    assert (first["ruleId"], second["ruleId"]) == ("backing_file", "truncated")
+    assert [rules[one["ruleIndex"]]["id"] for one in (first, second)] == ["backing_file", "truncated"]
+    assert first["level"] == "error"
+    assert first["message"]["text"] == (
+        "Opening the image also opens '/etc/shadow'. Object: s3://images/a/b.qcow2"
+    )
+    (place,) = first["locations"]
+    assert place["physicalLocation"]["artifactLocation"] == {"uri": "images/a/b.qcow2", "uriBaseId": "S3"}
+    assert place["physicalLocation"]["region"] == {"startLine": 1}
+    assert "S3" in run["originalUriBaseIds"]
+
+
+def test_each_rule_explains_itself() -> None:
+    reports = [sample.verdict(code, Status.UNSAFE, reasons=(code,)) for code in CODES]
+
+    rules = run_of(*reports)["tool"]["driver"]["rules"]
+
+    assert [rule["id"] for rule in rules] == CODES
+    for rule in rules:
+        assert rule["help"]["text"]
+        assert rule["shortDescription"]["text"]
+        assert 0 < float(rule["properties"]["security-severity"]) <= 10
+
+
+def test_safe_objects_and_other_files_are_only_counted() -> None:
+    pdf = sample.verdict("a.pdf", Status.UNRECOGNIZED, reasons=("not_an_image",))
+    unknown = sample.verdict("b", Status.UNRECOGNIZED, reasons=("no_known_format",))
+
+    run = run_of(sample.verdict("safe"), pdf, unknown)
+
+    assert [one["ruleId"] for one in run["results"]] == ["no_known_format"]
+    assert run["properties"] == {
+        "objects": 3,
+        "statuses": {"unrecognized": 1, "safe": 1},
+        "notImages": 1,
+    }
+
+
+def test_without_objects_the_file_is_still_valid() -> None:
+    assert run_of()["results"] == []
+
+
+def test_a_fingerprint_stays_the_same_for_a_new_version_of_the_object_and_differs_between_buckets() -> None:
+    def fingerprint(**fields: Any) -> Any:
+        (result,) = run_of(UNSAFE.model_copy(update={"reasons": ("backing_file",), **fields}))["results"]
+        return result["partialFingerprints"]["primaryLocationLineHash"]
+
+    assert fingerprint() == fingerprint(version_id="2", etag="x", size=7)
+    assert fingerprint() != fingerprint(bucket="other")
+    assert fingerprint() != fingerprint(key="other")
+    assert fingerprint() != fingerprint(reasons=("truncated",))
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("disk #1.qcow2", {"uri": "disk%20%231.qcow2"}),
+        ("c:disk", {"uri": "c%3Adisk"}),
+        ("/var/a.img", {"uri": "file:///var/a.img"}),
+        ("https://example.com/a b.img", {"uri": "example.com/a%20b.img", "uriBaseId": "HTTPS"}),
+        ("\udcff.img", {"uri": "%FF.img"}),
+    ],
+)
+def test_other_targets_have_places_without_a_foreign_scheme(target: str, location: dict[str, str]) -> None:
+    report = UNSAFE.model_copy(update={"target": target, "bucket": None, "key": None})
+
+    result, *_ = run_of(report)["results"]
+
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"] == location
+
+
+@given(key=TEXTS, message=TEXTS)
+def test_no_key_or_message_becomes_a_link_or_a_placeholder(key: str, message: str) -> None:
+    report = sample.verdict(
+        key, Status.UNSAFE, reasons=("backing_file",), findings=(found("backing_file", message),)
+    )
+
+    (result,) = run_of(report)["results"]
+
+    text = result["message"]["text"]
+    assert text.isprintable()
+    assert f"s3://images/{key}".encode("unicode_escape").decode().isprintable()
+    bare = text.replace("\\\\", "").replace("\\[", "").replace("\\]", "").replace("{{", "").replace("}}", "")
+    assert not {"[", "]", "{", "}"} & set(bare)
+    uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert unquote(uri) == f"images/{key}"
+
+
+def test_a_viewer_shows_the_key_as_it_is() -> None:
+    key = "[click](http://evil) {0} \\ b"
+    report = sample.verdict(key, Status.DAMAGED, reasons=("truncated",))
+
+    (result,) = run_of(report)["results"]
+
+    assert seen(result["message"]["text"]).endswith(f"Object: s3://images/{key}")
+
+
+def test_a_program_can_read_each_part_while_scans_run() -> None:
+    """Memory stays bounded: a report is written before the next one is needed."""
+    asked = []
+
+    def reports() -> Any:
+        for number in range(3):
+            asked.append(number)
+            yield UNSAFE
+
+    parts = write_sarif(reports())
+    next(parts)
+    next(parts)
+
+    assert asked == [0]
+
+
+def test_the_file_is_valid_according_to_the_schema() -> None:
+    schema = _schema()
+    hostile = [sample.verdict(key, Status.UNSAFE, reasons=("backing_file",)) for key in ("\x1b[{", "//", "ü")]
+
+    document = written(*(one.report for one in sample.objects() if one.report), *hostile)
+
+    jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker()).validate(document)
+
+
+def _schema() -> dict[str, Any]:
+    """The schema of SARIF 2.1.0, from the npm package `@microsoft/jest-sarif`."""
+    folder = os.environ.get(NODE_MODULES, "")
+    path = Path(folder) / "@microsoft/jest-sarif/lib/schemas/sarif-2.1.0-rtm.5.json"
+    if not folder or not path.exists():
+        message = f"{NODE_MODULES} contains no npm package @microsoft/jest-sarif"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema

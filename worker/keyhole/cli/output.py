@@ -1,0 +1,128 @@
+"""The options of commands for their output: `-o`, `--json`, `--wide`, `--quiet` and `--fail-on`.
+
+All commands that show verdicts or audits have the same options, so each form of output (a table, JSON, CSV …)
+looks the same in all commands. `--format` always means the format of an image, never the form of the output.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final
+
+import click
+
+from keyhole.reasons import Status
+
+#: The forms of output, and their descriptions in the help.
+FORMS: Final = {
+    "table": "for people",
+    "json": "one JSON document",
+    "jsonl": "one JSON object per line",
+    "csv": "for spreadsheets",
+    "sarif": "SARIF 2.1.0, for code-scanning viewers",
+    "markdown": "for issues and chats",
+}
+#: The value of `--fail-on` with which no verdict changes the exit code.
+NEVER: Final = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the user wants to see. `form` is a key of `FORMS`, or another form of the command."""
+
+    form: str = "table"
+    #: Whether a table shows all columns and whole names, even if its lines are longer than the terminal.
+    wide: bool = False
+    #: Whether progress, summaries and hints are left out.
+    quiet: bool = False
+    #: The statuses that make the exit code 1; `None` if the user did not choose.
+    fail_on: frozenset[Status] | None = None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the output is a table for people."""
+        return self.form == "table"
+
+    def tell(self, line: str) -> None:
+        """Print a hint or a summary on standard error, unless the user wants none."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+
+def output_options(
+    *, without: tuple[str, ...] = (), wide: bool = True, fail_on: bool = False, json_help: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the options, and passes them to the command as `output`, an `Output`.
+
+    Args:
+        without: The forms that the command does not have.
+        wide: Whether the command has `--wide`.
+        fail_on: Whether the command has `--fail-on`.
+        json_help: What `--json` prints; by default, the same as `-o jsonl`.
+    """
+    forms = [form for form in FORMS if form not in without]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def run(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - a command can have any options
+            form, as_json = options.pop("form"), options.pop("as_json")
+            if as_json and form not in {None, "jsonl"}:
+                raise click.UsageError(f"--json means -o jsonl, which contradicts -o {form}")
+            output = Output(
+                form=form or ("jsonl" if as_json else "table"),
+                wide=options.pop("wide", False),
+                quiet=options.pop("quiet"),
+                fail_on=options.pop("fail_on", None),
+            )
+            return command(*args, output=output, **options)
+
+        added = [
+            click.option(
+                "-o",
+                "--output",
+                "form",
+                type=click.Choice(forms),
+                help="The form of the output; the default is a table.",
+            ),
+            click.option("--json", "as_json", is_flag=True, help=json_help or "The same as -o jsonl."),
+        ]
+        if wide:
+            added.append(click.option("--wide", is_flag=True, help="Show all columns and whole names."))
+        added.append(click.option("-q", "--quiet", is_flag=True, help="Print no progress, summary or hints."))
+        if fail_on:
+            added.append(
+                click.option(
+                    "--fail-on",
+                    type=_FailOn(),
+                    help="Exit with 1 only if an object has one of these statuses, such as unsafe,damaged; "
+                    "`never`: ignore the verdicts.",
+                )
+            )
+        for option in reversed(added):
+            run = option(run)
+        return run
+
+    return decorate
+
+
+class _FailOn(click.ParamType[frozenset[Status]]):
+    """Statuses, separated by commas."""
+
+    name = "STATUS,…"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[Status]:
+        """Return the statuses in a text.
+
+        Raises:
+            click.BadParameter: The text is not a list of statuses.
+        """
+        names = [name.strip() for name in str(value).split(",")]
+        if names == [NEVER]:
+            return frozenset()
+        known = {status.value for status in Status} - {Status.SAFE}
+        if unknown := [name for name in names if name not in known]:
+            wrong = f"{unknown[0]!r} is not a status that can fail"
+            self.fail(f"{wrong}; choose from {', '.join(sorted(known))}, or use never", param, ctx)
+        return frozenset(Status(name) for name in names)

@@ -1,0 +1,87 @@
+r"""Writes tables as Markdown, for issues, pull requests and chats.
+
+The tables are those of GitHub Flavored Markdown. Keys and other text that a user or an image chose are code
+spans, in which no character has a meaning: no HTML, no links, no mentions, no formatting. A pipe in a cell is
+written as `\|`, as the specification requires even within code spans. Invisible characters become escapes.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from keyhole.inspectors.text import escaped
+from keyhole.reasons import URGENCY, Status, meaning, not_an_image
+from keyhole.reports.figures import size
+from keyhole.reports.tally import Tally, told
+from keyhole.scan.report import Report
+
+_HEADS: Final = ("status", "reasons", "format", "virtual", "size", "object")
+_RIGHT: Final = {"virtual", "size", "listed", "done", "not safe", "not images", "read"}
+
+
+def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
+    """Yield the parts of a Markdown text: a table of reports, the counts, and the meaning of each reason."""
+    tally = Tally()
+    seen: dict[str, Status] = {}
+    alone: Report | None = None
+
+    def rows() -> Iterator[Sequence[str]]:
+        nonlocal alone
+        for report in tally.counting(reports):
+            alone = report if tally.objects == 1 else None
+            if report.status is not Status.SAFE and not not_an_image(report.status, report.reasons):
+                for code in report.reasons:
+                    seen.setdefault(code, report.status)
+            yield _cells(report)
+
+    yield from table(_HEADS, rows())
+    yield f"\n{told(tally)}\n".encode()
+    if alone is not None and alone.findings:
+        yield b"\n"
+        for finding in alone.findings:
+            yield f"- `{finding.check}` ({finding.severity}): {code_span(finding.message)}\n".encode()
+    if seen:
+        yield b"\nWhat the reasons mean:\n\n"
+        for code, _ in sorted(seen.items(), key=lambda item: (URGENCY[item[1]], item[0])):
+            yield f"- {code_span(code)}: {plain(meaning(code))}\n".encode()
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
+    """Yield the lines of a table. All cells must already be Markdown."""
+    yield f"| {' | '.join(heads)} |\n".encode()
+    yield f"| {' | '.join('---:' if head in _RIGHT else '---' for head in heads)} |\n".encode()
+    for row in rows:
+        cells = " | ".join(cell.replace("|", r"\|") for cell in row)
+        yield f"| {cells} |\n".encode()
+
+
+def _cells(report: Report) -> Sequence[str]:
+    return (
+        report.status.value,
+        ", ".join(code_span(code) for code in report.reasons),
+        code_span(report.format or ""),
+        size(report.virtual_size),
+        size(report.size),
+        code_span(report.target),
+    )
+
+
+def code_span(text: str) -> str:
+    """Return a text as a code span, which shows every character as it is.
+
+    Source: CommonMark 0.31, section 6.1. The fence is longer than every sequence of backticks in the text. A
+    space is added on both sides if the text begins or ends with a backtick or a space, because readers remove
+    one space on both sides.
+    """
+    text = escaped(text)
+    if not text:
+        return ""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    space = " " if text[0] in "` " or text[-1] in "` " else ""
+    fence = "`" * (longest + 1)
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def plain(text: str) -> str:
+    """Return a text of Keyhole's own in which no character formats anything."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", escaped(text))
