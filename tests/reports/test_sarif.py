@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from keyhole.inspectors.findings import found
 from keyhole.reasons import Reason, Status
+from keyhole.remedies import what_to_do
 from keyhole.reports.sarif import write_sarif
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.report import Report
@@ -78,7 +79,8 @@ def test_each_rule_explains_itself() -> None:
 
     assert [rule["id"] for rule in rules] == CODES
     for rule in rules:
-        assert rule["help"]["text"]
+        assert what_to_do(rule["id"]) in rule["help"]["markdown"]
+        assert rule["help"]["text"].startswith("What to do: ")
         assert rule["shortDescription"]["text"]
         assert 0 < float(rule["properties"]["security-severity"]) <= 10
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from keyhole.inspectors.text import escaped
 from keyhole.reasons import URGENCY, Status, meaning, not_an_image
+from keyhole.remedies import what_to_do
 from keyhole.reports.figures import size
 from keyhole.reports.tally import Tally, told
 from keyhole.scan.report import Report
@@ -20,7 +21,7 @@ _RIGHT: Final = {"virtual", "size", "listed", "done", "not safe", "not images", 
 
 
 def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
-    """Yield the parts of a Markdown text: a table of reports, the counts, and the meaning of each reason."""
+    """Yield the parts of a Markdown text: a table of reports, the counts, and what each reason means."""
     tally = Tally()
     seen: dict[str, Status] = {}
     alone: Report | None = None
@@ -41,9 +42,9 @@ def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
         for finding in alone.findings:
             yield f"- `{finding.check}` ({finding.severity}): {code_span(finding.message)}\n".encode()
     if seen:
-        yield b"\nWhat the reasons mean:\n\n"
+        yield b"\nWhat the reasons mean, and what to do:\n\n"
         for code, _ in sorted(seen.items(), key=lambda item: (URGENCY[item[1]], item[0])):
-            yield f"- {code_span(code)}: {plain(meaning(code))}\n".encode()
+            yield f"- {code_span(code)}: {plain(meaning(code))}. To do: {plain(what_to_do(code))}.\n".encode()
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
@@ -83,5 +84,5 @@ def code_span(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text of Keyhole's own in which no character formats anything."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", escaped(text))
+    """Return a text of Keyhole's own in which only backticks format anything."""
+    return re.sub(r"([\\*_{}\[\]<>#|~])", r"\\\1", escaped(text))

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from keyhole import __version__
 from keyhole.inspectors.text import escaped
 from keyhole.reasons import Reason, Status, meaning, not_an_image
+from keyhole.remedies import ISOLATION, REMEDIES, what_to_do
 from keyhole.reports.tally import Tally
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.report import Report
@@ -96,13 +97,29 @@ def _rule(code: str) -> dict[str, object]:
         "id": code,
         "shortDescription": {"text": _literal(code.replace("_", " ").capitalize() + ".")},
         "fullDescription": {"text": _literal(meaning(code) + ".")},
-        "help": {"text": _literal(meaning(code) + ".")},
+        "help": _help(code),
         "defaultConfiguration": {"level": _LEVELS.get(status, "warning")},
         "properties": {
             "tags": ["security", "disk-image"],
             "precision": "very-high",
             "security-severity": _SEVERITIES.get(status, _OTHER_SEVERITY),
         },
+    }
+
+
+def _help(code: str) -> dict[str, str]:
+    """Return what to do about a reason, in text and in Markdown."""
+    todo = f"What to do: {what_to_do(code)}."
+    remedy = REMEDIES.get(code)
+    if remedy is None:  # a reason of a newer version
+        return {"text": _literal(todo)}
+    paragraphs = [todo, remedy.why, f"How it arises: {remedy.cause}", remedy.check, remedy.repair]
+    commands = [
+        f"{repair.aim}:\n\n```sh\n" + "\n".join(repair.commands) + "\n```" for repair in remedy.repairs
+    ]
+    return {
+        "text": "\n\n".join(map(_literal, paragraphs)),
+        "markdown": "\n\n".join([*paragraphs, *commands, *([ISOLATION] if commands else [])]),
     }
 
 
