@@ -17,6 +17,7 @@ from keyhole.reasons import Status
 from keyhole.scan.report import Report
 from tests.cli.conftest import Keyhole
 from tests.e2e import commands
+from tests.servers.origin import origin_server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -282,3 +283,27 @@ def test_what_lies_in_an_archive_is_shown_with_its_own_verdict(keyhole: Keyhole,
 
     (line,) = [line for line in printed.lines if line.startswith("member")]
     assert line.rstrip().endswith("a.tar!/disk.qcow2: qcow2, 1 GiB, unsafe backing_file")
+
+
+def test_an_object_on_a_web_server_needs_a_public_address_or_an_option(keyhole: Keyhole) -> None:
+    with origin_server() as origin:
+        origin.reset(SAFE)
+        url = origin.url("/a.qcow2?X-Amz-Signature=secret")
+
+        refused = keyhole("inspect", "--json", url)
+        allowed = keyhole("inspect", "--allow-private", url, env={"NO_PROXY": "*"})
+
+    assert (refused.code, allowed.code) == (3, 0)
+    assert '"address_not_allowed"' in refused.out
+    assert len(origin.requests) == 1
+    assert "/a.qcow2?***" in allowed.out
+    assert "secret" not in refused.out + allowed.out
+
+
+@pytest.mark.parametrize("url", ["https://", "https://a b/", "https://u:secret/x@host/a", "HTTPS://[::1"])
+def test_a_url_that_names_no_object_is_wrong_usage(keyhole: Keyhole, url: str) -> None:
+    done = keyhole("inspect", url)
+
+    assert (done.code, done.out) == (2, "")
+    assert "write https://HOST/PATH" in done.error
+    assert "secret" not in done.error

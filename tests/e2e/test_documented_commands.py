@@ -43,6 +43,8 @@ NOT_RUN = {
     "rabbitmqctl": "tests/deploy/test_rabbitmq.py runs it",
     "export KEYHOLE_BROKER_URL=": "the same, with a server that has these certificates",
     "keyhole worker --events": "it runs until it is stopped; test_task_events.py starts such a worker",
+    "keyhole inspect https://": "it needs a public server; tests/sources/test_https.py has a private one",
+    "curl": "the same",
     "celery -A keyhole.app flower": "Flower is not installed together with Keyhole",
 }
 #: The pages whose commands are not run here. tests/inspectors/test_documented_format.py runs the inspector of

@@ -24,6 +24,7 @@ from keyhole.sources.meter import Meter
 from keyhole.sources.s3_uri import parse_s3_uri
 
 if TYPE_CHECKING:
+    from keyhole.sources.https_access import HttpsAccess
     from keyhole.sources.s3_access import S3Access
 
 STREAM_CHUNK_BYTES = 1024 * 1024
@@ -65,13 +66,36 @@ def s3_access(settings: Settings) -> "S3Access":
     )
 
 
+@cache
+def _https_access(*, private: bool, connections: int) -> "HttpsAccess":
+    # Import urllib3 and TLS only on this first use.
+    from keyhole.sources.https_access import HttpsAccess  # noqa: PLC0415 - see above
+
+    return HttpsAccess(private=private, connections=connections)
+
+
+def https_access(settings: Settings) -> "HttpsAccess":
+    """Return this process's connections to web servers.
+
+    The first call creates them. Do not call this in a process that forks later.
+    """
+    return _https_access(private=settings.https_private, connections=settings.scan_threads)
+
+
+def is_url(target: str) -> bool:
+    """Return whether a text is the URL of an object on a web server."""
+    return target[:8].lower().startswith(("https://", "http://"))
+
+
 def scan_object(uri: str, *, version_id: str | None = None, settings: Settings | None = None) -> Report:
-    """Scan one object. `uri` is `s3://bucket/key` or the path of a file.
+    """Scan one object. `uri` is `s3://bucket/key`, `https://host/path`, or the path of a file.
 
     Raises:
         ValueError: The URI does not name an object.
     """
     settings = settings or Settings()
+    if is_url(uri):
+        return scan_url(https_access(settings), uri, settings.scan)
     if not uri.startswith("s3://"):
         return scan_path(Path(uri), settings.scan)
     bucket, key = parse_s3_uri(uri)
@@ -107,6 +131,24 @@ def scan_s3(
         memory,
         on_end,
     )
+
+
+def scan_url(
+    access: "HttpsAccess", url: str, settings: ScanSettings, memory: MemoryPool | None = None
+) -> Report:
+    """Scan one object on a web server.
+
+    The report, the log and all messages name the object without the query of its URL.
+
+    Raises:
+        ValueError: The text is not the URL of an object.
+    """
+    from keyhole.sources.https import HttpsSource  # noqa: PLC0415 - see above
+    from keyhole.sources.https_url import WebUrl  # noqa: PLC0415 - see above
+
+    parsed = WebUrl.parse(url)
+    target = Target(parsed.name, path=parsed.place)
+    return scan(target, lambda meter: HttpsSource(access, parsed, meter=meter), settings, memory=memory)
 
 
 def scan_path(path: Path, settings: ScanSettings) -> Report:

@@ -90,7 +90,7 @@ class Reason(StrEnum):
     BUDGET = (
         "budget",
         Status.INCONCLUSIVE,
-        "the scan's budget of requests, bytes, seconds or CPU time ran out, though S3 answered every request",
+        "the scan's budget of requests, bytes, seconds or CPU time ran out, though the server answered",
     )
     DECOMPRESSION_LIMIT = (
         facts.DECOMPRESSION_LIMIT,
@@ -107,12 +107,17 @@ class Reason(StrEnum):
     ACCESS_DENIED = (
         "access_denied",
         Status.UNREADABLE,
-        "S3 denies reading, or the object is missing and S3 denies listing",
+        "the server denies reading, or the object is missing and S3 denies listing",
     )
     BUCKET_NOT_ALLOWED = (
         "bucket_not_allowed",
         Status.UNREADABLE,
         "KEYHOLE_BUCKETS does not include the bucket; Keyhole sent no request",
+    )
+    ADDRESS_NOT_ALLOWED = (
+        "address_not_allowed",
+        Status.UNREADABLE,
+        "the URL has a private address, no TLS or a proxy, and KEYHOLE_HTTPS_PRIVATE does not allow it",
     )
     ARCHIVED = "archived", Status.UNREADABLE, "archived; the object must be restored before it can be read"
     CUSTOMER_KEY = "customer_key", Status.UNREADABLE, "encrypted with the customer's key (SSE-C)"
@@ -127,20 +132,24 @@ class Reason(StrEnum):
     REQUEST = (
         "request",
         Status.FAILED,
-        "S3 refuses the request, or the configuration does not allow Keyhole to send it",
+        "the server refuses the request, or the configuration does not allow Keyhole to send it",
     )
     NETWORK = "network", Status.FAILED, "the network failed in every attempt"
-    SERVER_ERROR = "server_error", Status.FAILED, "S3 answered every attempt with a server error"
-    SLOW_DOWN = "slow_down", Status.FAILED, "S3 answered every attempt with a demand for fewer requests"
+    SERVER_ERROR = "server_error", Status.FAILED, "the server answered every attempt with a server error"
+    SLOW_DOWN = (
+        "slow_down",
+        Status.FAILED,
+        "the server answered every attempt with a demand for fewer requests",
+    )
     TRUNCATED_BODY = (
         "truncated_body",
         Status.FAILED,
-        "S3 sent fewer bytes than it announced, in every attempt",
+        "the server sent fewer bytes than it announced, in every attempt",
     )
     WRONG_RANGE = (
         "wrong_range",
         Status.FAILED,
-        "S3 sent a different range than Keyhole requested, in every attempt",
+        "the server sent a different range than Keyhole requested, in every attempt",
     )
     WORKER_LOST = (
         "worker_lost",

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from keyhole.results.sinks import addresses
 from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.webhook import LONGEST_RETRY_AFTER, MOST_OF_ANSWER, Webhook
+from keyhole.sources import addresses
 from tests.ports import free_port
 from tests.results.sinks.reports import EVENT
 from tests.servers.certificates import Authority, make_authority

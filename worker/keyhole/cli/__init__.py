@@ -40,7 +40,9 @@ COMMANDS = {
     ),
     "doctor": _Command("doctor", "Check what is configured, reachable and permitted."),
     "explain": _Command("explain", "Explain statuses and reasons: what they mean, and what to do."),
-    "inspect": _Command("inspect", "Scan objects in S3, files, or a stream on standard input (-)."),
+    "inspect": _Command(
+        "inspect", "Scan objects in S3 or on web servers, files, or a stream on standard input (-)."
+    ),
     "listen": _Command(
         "listen", "Receive S3's events and queue each new object for the workers, until stopped."
     ),

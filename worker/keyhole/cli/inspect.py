@@ -32,6 +32,9 @@ WAITING = 4
 @click.option("-r", "--recursive", is_flag=True, help="Scan everything below a prefix or in a folder.")
 @click.option("--version-id", help="The version of the object; only with one s3:// object.")
 @click.option("--policy", metavar="NAME|FILE", help="The policy: a profile or a file of rules.")
+@click.option(
+    "--allow-private", is_flag=True, help="Allow https:// URLs with private addresses, proxies, and http://."
+)
 @output_options(fail_on=True)
 def inspect_command(
     targets: tuple[str, ...],
@@ -39,9 +42,10 @@ def inspect_command(
     recursive: bool,
     version_id: str | None,
     policy: str | None,
+    allow_private: bool,
     output: Output,
 ) -> None:
-    """Scan objects in S3, files, or a stream on standard input (-).
+    """Scan objects in S3 or on web servers, files, or a stream on standard input (-).
 
     The command usually reads less than 2 MiB of each object. It never opens files that an image refers
     to.
@@ -50,6 +54,7 @@ def inspect_command(
     keyhole inspect s3://images/debian.qcow2
     keyhole inspect -o jsonl disk.vmdk | jq .status
     keyhole inspect -r --policy azure s3://images/uploads/
+    keyhole inspect https://images.example/debian.qcow2
     zcat disk.vhd.gz | keyhole inspect -
 
     Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 Keyhole could not read an object
@@ -57,6 +62,8 @@ def inspect_command(
     there is nothing else.
     """
     settings = load_settings(policy=policy)
+    if allow_private:
+        settings = settings.model_copy(update={"https_private": True})
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
         raise click.UsageError("--version-id can only be used with one s3:// object")
     with one_line_errors():
@@ -133,9 +140,19 @@ def _scans(
 
 def _refuse_place(target: str) -> None:
     """End the command if a target without `-r` is not one object, file or stream."""
+    from keyhole.api import is_url
+
     if target.startswith("s3://") and not _parsed(target).key:
         raise CommandError(f"{target} is a bucket; add -r to scan everything in it", USAGE)
-    trouble = None if exists(target) else uri_trouble(target, ("s3",))
+    if is_url(target):
+        from keyhole.sources.https_url import WebUrl
+
+        try:
+            WebUrl.parse(target)
+        except ValueError as error:
+            raise CommandError(str(error), USAGE) from error
+        return
+    trouble = None if exists(target) else uri_trouble(target, ("s3", "https"))
     if trouble is not None:
         raise CommandError(trouble, USAGE)
     if Path(target).is_dir():

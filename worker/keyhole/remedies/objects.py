@@ -147,6 +147,13 @@ OBJECTS: Final[dict[str, Remedy]] = {
         check="`keyhole doctor` shows the allowed buckets.",
         repair="Change `KEYHOLE_BUCKETS`, and start the workers again.",
     ),
+    Reason.ADDRESS_NOT_ALLOWED: Remedy(
+        "use an https:// URL with a public address, or allow others with `--allow-private`",
+        why="Keyhole sent no request, because the URL could lead to a server inside your network.",
+        cause="The URL, or a redirect, has a private address or `http://`, or the environment names a proxy.",
+        check="The error in the report names the address.",
+        repair="If you trust everyone who chooses the URLs, set `KEYHOLE_HTTPS_PRIVATE=true`.",
+    ),
     Reason.ARCHIVED: Remedy(
         "restore the object from its archive, and scan it again",
         why="S3 cannot read an object in Glacier or Deep Archive before it is restored.",

@@ -20,12 +20,21 @@ from keyhole.sources.source import Identity, Source
 
 
 class Target(NamedTuple):
-    """The object that a report is about."""
+    """The object that a report is about.
+
+    `path` is the name without the masked parts of a URL; `None` if the name has no such parts.
+    """
 
     name: str
     bucket: str | None = None
     key: str | None = None
     version_id: str | None = None
+    path: str | None = None
+
+    @property
+    def matched(self) -> str:
+        """Return the name that a policy's globs match, and whose suffix declares a format."""
+        return self.key or self.path or self.name
 
 
 class _Enclosing(NamedTuple):
@@ -75,7 +84,7 @@ class Reporter:
 
         `unfinished` is the reason code if the inspection was interrupted.
         """
-        name = self._target.key or self._target.name
+        name = self._target.matched
         rule = self._policy.rule_for(self._target.bucket, name)
         known = identity or Identity(0)
         facts = apply(rule, facts, Declared(name, known.content_type, known.metadata, known.content_encoding))

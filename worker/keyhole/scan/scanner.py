@@ -52,7 +52,7 @@ def scan(
         memory: The pool of memory that all scans of the process share; `None` for no limit.
         on_end: Called with the scan's meter when the scan has ended.
     """
-    rule = settings.policy.rule_for(target.bucket, target.key or target.name)
+    rule = settings.policy.rule_for(target.bucket, target.matched)
     container_budget = settings.container_budget_by(rule)
     # The response to the first GET can contain compressed data. These are decompressed before the object is
     # known to be a container, so the container's limit on decompressed bytes applies from the start.
@@ -73,7 +73,7 @@ def _scan(
     meter: Meter,
     memory: MemoryPool | None,
 ) -> Report:
-    rule = settings.policy.rule_for(target.bucket, target.key or target.name)
+    rule = settings.policy.rule_for(target.bucket, target.matched)
     container_budget = settings.container_budget_by(rule)
     decompression = _decompression(rule, meter.decompressed)
     reporter = Reporter(target, meter, settings.policy)
@@ -109,7 +109,7 @@ def scan_stream(target: Target, chunks: Iterable[bytes], policy: Policy) -> Repo
     incomplete, and the verdict is not `safe`.
     """
     meter = Meter(Budget())
-    rule = policy.rule_for(target.bucket, target.key or target.name)
+    rule = policy.rule_for(target.bucket, target.matched)
     inspection = Inspection(inside=Inside(decompression=_decompression(rule), thorough=_thorough(rule)))
     for chunk in chunks:
         meter.received(len(chunk))

@@ -51,6 +51,11 @@ class ServerSettings(BaseModel):
         description="The only buckets that Keyhole accesses, such as uploads,images-*; by default all",
     )
 
+    https_private: bool = Field(
+        default=False,
+        description="Whether https:// URLs may have private addresses or use a proxy; also allows http://",
+    )
+
     signing_key_file: Path | None = Field(
         default=None,
         description="A file with one or two keys; workers refuse messages not signed with one of them",

@@ -135,6 +135,11 @@ def deadline(seconds: float) -> Iterator[Deadline]:
         bound.end()
 
 
+def current() -> Deadline | None:
+    """Return the deadline of this thread's request; `None` if there is none."""
+    return _current.deadline
+
+
 def add_deadlines(client: BaseClient) -> None:
     """Make a client's connections obey deadlines. Call this before the client's first request."""
     # botocore's session gives this dict of pool classes to all its pool managers, also to the managers for

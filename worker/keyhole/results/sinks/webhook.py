@@ -6,7 +6,7 @@
   the answer has the header `Retry-After`, Keyhole waits at least that long, but not longer than
   `LONGEST_RETRY_AFTER`. After every other status, Keyhole does not send the event again.
 - Keyhole follows no redirects, and reads at most `MOST_OF_ANSWER` bytes of an answer's body.
-- Keyhole checks the host's address (`results.sinks.addresses`) and connects to exactly this address. So
+- Keyhole checks the host's address (`sources.addresses`) and connects to exactly this address. So
   Keyhole cannot send webhooks through a proxy, because a proxy resolves the host's name itself.
 - The server's certificate must be valid for the host name in the URL.
 """
@@ -27,10 +27,10 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.ssl_ import create_urllib3_context
 
 from keyhole.inspectors.text import shown
-from keyhole.results.sinks.addresses import resolve
 from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.event import MEDIA_TYPE, Event
 from keyhole.results.sinks.signature import parse_secrets, signature_headers
+from keyhole.sources.addresses import NoAddressError, PrivateAddressError, resolve
 from keyhole.sources.deadline import HeedsDeadlines, deadline
 
 #: Seconds for a whole request, and for each wait for a connection or for bytes.
@@ -132,7 +132,7 @@ class Webhook:
 
     def _connect(self) -> HTTPConnection:
         """Try the addresses of the host in turn, and return the first connection that succeeds."""
-        addresses = resolve(self._host, self._port, private=self._private)
+        addresses = self._addresses()
         failure: DeliveryError | None = None
         for address in addresses[:MOST_ADDRESSES]:
             connection: HTTPConnection
@@ -155,6 +155,16 @@ class Webhook:
             else:
                 return connection
         raise failure or DeliveryError("dns", f"the host {self._host} has no address")
+
+    def _addresses(self) -> list[str]:
+        try:
+            return resolve(self._host, self._port, private=self._private)
+        except NoAddressError as error:
+            raise DeliveryError("dns", str(error)) from error
+        except PrivateAddressError as error:
+            raise DeliveryError(
+                "private_address", f"{error}; to allow it, set KEYHOLE_WEBHOOK_PRIVATE=true", is_final=True
+            ) from error
 
     def _judge(self, answer: BaseHTTPResponse) -> None:
         """Raise `DeliveryError` unless the status of the answer confirms the event."""

@@ -1,20 +1,28 @@
-"""Finds the addresses of a webhook's host, and refuses addresses that are not public.
+"""Finds the addresses of a host, and refuses addresses that are not public.
 
-Without this check, somebody who controls the host's DNS records could make Keyhole send requests to servers
-inside the operator's network, such as the metadata service of a cloud. The caller must connect to the
-returned addresses and must not resolve the name again, because DNS could return a different address the
-second time (DNS rebinding).
+Without this check, somebody who chooses a URL, or who controls the host's DNS records, could make Keyhole
+send requests to servers inside the operator's network, such as the metadata service of a cloud. The caller
+must connect to the returned addresses and must not resolve the name again, because DNS could return a
+different address the second time (DNS rebinding).
 """
 
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from keyhole.results.sinks.delivery import DeliveryError
+from keyhole.errors import KeyholeError
 
 #: The last 32 bits of an address in this network are an IPv4 address, to which a gateway forwards the
 #: packets. Source: RFC 6052.
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+
+
+class NoAddressError(KeyholeError):
+    """The host has no address: DNS does not know it, or DNS does not answer."""
+
+
+class PrivateAddressError(KeyholeError):
+    """At least one address of the host is not public."""
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -42,20 +50,16 @@ def resolve(host: str, port: int, *, private: bool) -> list[str]:
         private: Whether to accept addresses that are not public.
 
     Raises:
-        DeliveryError: The host has no address, or at least one address is not public.
+        NoAddressError: The host has no address.
+        PrivateAddressError: At least one address is not public, and `private` is false.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise DeliveryError("dns", f"the host {host} has no address: {error}") from error
+        raise NoAddressError(f"the host {host} has no address: {error}") from error
     addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
     # An address with a scope, such as fe80::1%eth0, is never public.
     refused = [address for address in addresses if "%" in address or not is_public(ip_address(address))]
     if refused and not private:
-        raise DeliveryError(
-            "private_address",
-            f"the host {host} has the address {refused[0]}, which is not public; to allow it, set "
-            "KEYHOLE_WEBHOOK_PRIVATE=true",
-            is_final=True,
-        )
+        raise PrivateAddressError(f"the host {host} has the address {refused[0]}, which is not public")
     return addresses
