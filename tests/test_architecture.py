@@ -20,6 +20,7 @@ ROOMS = [
     "small_files",
     "toml_files",
     "versions",
+    "tracing",
     "sources",
     "scan",
     "store",

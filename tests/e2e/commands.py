@@ -33,9 +33,9 @@ READY = b" ready."
 def environment(**settings: object) -> dict[str, str]:
     """Return this process's environment with these variables.
 
-    Its own variables for Keyhole, AWS and colours are removed.
+    Its own variables for Keyhole, AWS, OpenTelemetry and colours are removed.
     """
-    foreign = re.compile(r"(KEYHOLE|AWS|REMAP)_|(NO_COLOR|FORCE_COLOR|COLUMNS|TERM)$")
+    foreign = re.compile(r"(KEYHOLE|AWS|OTEL|REMAP)_|(NO_COLOR|FORCE_COLOR|COLUMNS|TERM)$")
     kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     # boto3 and obstore must not ask the network for credentials.

@@ -3,15 +3,9 @@
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from subprocess import Popen
-from typing import Any
-from uuid import uuid4
 
-import boto3
 import pytest
 import redis
 
@@ -27,6 +21,7 @@ from keyhole.scan.policy import ruleset
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import Site
+from tests.e2e.event_queue import Queue, listening
 from tests.intake.events.aws_messages import POISON, message, record
 from tests.servers.recorded_moto import RecordedMoto
 
@@ -43,15 +38,6 @@ ODD_KEYS = (
 )
 
 
-@contextmanager
-def listening(site: Site, url: str, log: Path, **settings: str) -> "Iterator[Popen[bytes]]":
-    """A running listener."""
-    env = {**site.env, "XDG_RUNTIME_DIR": str(log.parent), **settings}
-    with commands.started("listen", url, env=env, log=log) as process:
-        commands.until(lambda: log.exists() and b"listening" in log.read_bytes())
-        yield process
-
-
 def list_url(site: Site) -> str:
     """The URL of a list in the site's Redis."""
     return f"{site.settings.redis_url}/{LIST}"
@@ -61,33 +47,6 @@ def until_empty(site: Site, url: str, **settings: str) -> None:
     """Listen until no message comes."""
     done = commands.keyhole("listen", "--until-empty", url, env={**site.env, **settings})
     assert done.returncode == 0, done.stderr
-
-
-class Queue:
-    """An SQS queue that receives the events of one of the site's buckets."""
-
-    def __init__(self, site: Site) -> None:
-        access = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-        self._sqs: Any = boto3.client("sqs", endpoint_url=site.held.url, **access)
-        self.url: str = self._sqs.create_queue(QueueName=f"events-{uuid4().hex}")["QueueUrl"]
-        self.bucket = site.bucket()
-        arn = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]
-        kinds = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:ObjectTagging:*"]
-        configuration: Any = {"QueueConfigurations": [{"QueueArn": arn["QueueArn"], "Events": kinds}]}
-        site.s3.put_bucket_notification_configuration(
-            Bucket=self.bucket, NotificationConfiguration=configuration
-        )
-
-    def send(self, body: bytes) -> None:
-        """Send a message that is not from S3."""
-        self._sqs.send_message(QueueUrl=self.url, MessageBody=body.decode())
-
-    @property
-    def left(self) -> int:
-        """The number of messages in the queue, including received ones."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
-        return sum(int(found[name]) for name in names)
 
 
 class TestS3TellsSqs:

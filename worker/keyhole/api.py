@@ -22,6 +22,7 @@ from keyhole.settings import Settings
 from keyhole.sources.local import FileSource, open_local
 from keyhole.sources.meter import Meter
 from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.tracing.tracer import OnGet
 
 if TYPE_CHECKING:
     from keyhole.sources.https_access import HttpsAccess
@@ -104,7 +105,7 @@ def scan_object(uri: str, *, version_id: str | None = None, settings: Settings |
     return scan_s3(s3_access(settings), bucket, key, version_id, settings.scan)
 
 
-def scan_s3(
+def scan_s3(  # noqa: PLR0913, PLR0917 - the last four are optional
     access: "S3Access",
     bucket: str,
     key: str,
@@ -113,19 +114,20 @@ def scan_s3(
     rate_limiter: Callable[[], None] | None = None,
     memory: MemoryPool | None = None,
     on_end: Callable[[Meter], object] | None = None,
+    on_get: OnGet | None = None,
 ) -> Report:
     """Scan one object in S3.
 
     The scan calls `rate_limiter` before every request; `rate_limiter` can sleep. `memory` is the pool of
     memory that all scans of a process share. `on_end` is called with the scan's meter when the scan has
-    ended.
+    ended. `on_get` is called with each GET.
     """
     from keyhole.sources.s3 import S3Source  # noqa: PLC0415 - see above
 
     target = Target(f"s3://{bucket}/{key}", bucket, key, version_id)
     return scan(
         target,
-        lambda meter: S3Source(access, bucket, key, version_id=version_id, meter=meter),
+        lambda meter: S3Source(access, bucket, key, version_id=version_id, meter=meter, on_get=on_get),
         settings,
         rate_limiter,
         memory,

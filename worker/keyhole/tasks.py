@@ -9,6 +9,7 @@ whose argument is the URI of an object. And if the broker loses the message, the
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,7 @@ from keyhole.jobs.publisher import Publisher
 from keyhole.jobs.queues import HOUSEKEEPING, JOBS
 from keyhole.jobs.sweep import Sweeper
 from keyhole.scan.report import SCANNER
+from keyhole.tracing.tracer import tracer
 
 log = logging.getLogger(__name__)
 
@@ -153,11 +155,13 @@ def submit(jobs: Sequence[ScanJob], *, batch_size: int, queue: str = JOBS) -> li
         DeliveryUncertainError: The broker failed. All jobs are in the ledger.
     """
     check_buckets(jobs)
+    began = time.time_ns()
     entries = []
     for start in range(0, len(jobs), batch_size):
         batch = tuple(jobs[start : start + batch_size])
         entries.append(Entry(batch[0].id if len(batch) == 1 else uuid4().hex, batch, queue))
     publisher().publish(services().ledger.record_many(entries))
+    tracer().published(jobs, queue, began)
     return entries
 
 

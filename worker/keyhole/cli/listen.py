@@ -130,6 +130,7 @@ def _listen(
     from keyhole.cli.event_handler import event_handler
     from keyhole.fleet.metrics_page import metrics_served
     from keyhole.fleet.services import services
+    from keyhole.fleet.traces import traced
     from keyhole.metrics.recorder import recorder
 
     handler = event_handler(settings)
@@ -145,7 +146,12 @@ def _listen(
     with _told_to_stop() as stop:
         view = View(sources[0].name, tally, stop)
         pollers = Pollers(stop)
-        with view.shown(settings.log_level), heartbeat.kept(), metrics_served(app, settings):
+        with (
+            view.shown(settings.log_level),
+            heartbeat.kept(),
+            traced(settings, "listener"),
+            metrics_served(app, settings),
+        ):
             for source in sources:
                 listener = Listener(source, handler, counts)
                 pollers.start(partial(listener.run, stop, on_poll, until_empty=until_empty))

@@ -81,14 +81,16 @@ def _submit(jobs: Iterator[ScanJob], settings: Settings) -> tuple[list[Entry], s
     """Submit jobs, and return them with the position in the stream of verdicts before they were submitted."""
     from keyhole.app import configure
     from keyhole.fleet.services import services, use_settings
+    from keyhole.fleet.traces import traced
     from keyhole.tasks import submit
 
     configure(settings)
     use_settings(settings)
     position = services().store.stream_position()
     entries: list[Entry] = []
-    while chunk := list(islice(jobs, CHUNK)):
-        entries += submit(chunk, batch_size=settings.batch_size)
+    with traced(settings, "submit"):
+        while chunk := list(islice(jobs, CHUNK)):
+            entries += submit(chunk, batch_size=settings.batch_size)
     if not entries:
         raise CommandError("there are no objects; check the prefix")
     return entries, position

@@ -67,6 +67,7 @@ def worker_command(
         from keyhole.fleet.pool_process import scanner_needs
         from keyhole.fleet.s3_watch import START_ATTEMPTS, TROUBLE, why_unusable
         from keyhole.fleet.services import services, use_settings
+        from keyhole.fleet.traces import traced
         from keyhole.jobs.queues import QUEUES
         from keyhole.scan.process_lock import ProcessLock
 
@@ -106,7 +107,11 @@ def worker_command(
         worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
         if until_stdin_ends:
             threading.Thread(target=_stop_with_stdin, daemon=True).start()
-        with HEARTBEAT.kept(), metrics_served(app, settings, forks=True):
+        with (
+            HEARTBEAT.kept(),
+            traced(settings, "worker", forks=True),
+            metrics_served(app, settings, forks=True),
+        ):
             worker.start()
         if not told_to_stop.is_set():
             raise CommandError(

@@ -72,7 +72,7 @@ _FILES: Final = (
     "/dev/random",
     "/dev/urandom",
 )
-#: Environment variables that name a file or folder for botocore, boto3 or OpenSSL.
+#: Environment variables that name a file or folder for botocore, boto3, OpenSSL or OpenTelemetry.
 _VARIABLES: Final = (
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
@@ -86,6 +86,11 @@ _VARIABLES: Final = (
     "CURL_CA_BUNDLE",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    *(
+        f"OTEL_EXPORTER_OTLP_{signal}{name}"
+        for signal in ("", "TRACES_")
+        for name in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+    ),
 )
 #: The settings of an AWS profile that name a file.
 _PROFILE_FILES: Final = ("web_identity_token_file", "ca_bundle")

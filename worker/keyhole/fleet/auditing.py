@@ -35,6 +35,7 @@ from keyhole.scan.reporter import Target, failure
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.errors import TransientError
 from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.tracing.tracer import tracer
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,11 @@ class AuditWork:
 
         If few batches are left, also publish the task for the next page.
         """
-        self._publish(self._services.audits.take(audit_id))
+        began = time.time_ns()
+        batches = self._services.audits.take(audit_id)
+        self._publish(batches)
+        for batch in batches:
+            tracer().published(batch.jobs, batch.queue, began)
         claim = self._services.audits.claim(audit_id, uuid4().hex)
         if claim is not None:
             self._publish_page(claim)

@@ -30,6 +30,7 @@ from keyhole.metrics.recorder import Outcome, recorder
 from keyhole.results.sinks.delivery import DeliveryError, Sink
 from keyhole.results.sinks.event import Event
 from keyhole.settings import Settings
+from keyhole.tracing.tracer import tracer
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,11 @@ class SinkWork:
             hold = self.deliveries.hold_recorded(event_id)
             if hold is None:
                 return None
+            began = time.time_ns()
             outcome = self._attempt(hold)
+            if tracer().traces:
+                failure = None if outcome is Outcome.DELIVERED else outcome.value
+                tracer().notified(str(hold.debt.data.get("job")), self.name, began, failure)
         except redis.RedisError:
             raise
         except Exception:

@@ -38,6 +38,7 @@ from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, failure
 from keyhole.scan.undecided import is_undecided
 from keyhole.store.round_trips import Chain, RoundTrips
+from keyhole.tracing.tracer import tracer
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ OURS: Final = frozenset({Reason.INTERNAL_ERROR, Reason.MEMORY, Reason.RATE})
 #: The maximum number of attempts at a job that end with an internal error. Another attempt does not help
 #: against a bug, but it can help if memory was short.
 MAX_INTERNAL_ERRORS: Final = 3
+#: The name of the step that writes a verdict, for traces.
+RECORD: Final = "record verdict"
 #: If an entry is split, the jobs that the lost worker had not begun are distributed to at most this many new
 #: entries. Some of these jobs can also kill their workers. Then the new entries that contain such jobs are
 #: split, too, until each job has its own entry. A harmless job gets its own entry after at most two workers
@@ -224,7 +227,11 @@ class _Attempts:
     def _attempt(self, job: ScanJob) -> Attempt:
         runner = self._runner
         if runner.breaker.allows(job.bucket):
-            return (yield from self._scan(job))
+            if not tracer().traces:
+                return (yield from self._scan(job))
+            entry = self._entry
+            with tracer().attempt(entry.id, job, queue=entry.queue, audit=entry.audit):
+                return (yield from self._scan(job))
         self._postpone(runner.breaker.retry_after(job.bucket))
         return Ending.UNDECIDED
 
@@ -253,6 +260,7 @@ class _Attempts:
             report = failure(target, Reason.INTERNAL_ERROR, "the scanner failed; see the worker's log")
             error = tail(traceback.format_exc())
         undecided = is_undecided(report)
+        tracer().scanned(job.id, report, undecided=undecided)
         runner.breaker.record(
             job.bucket, decided=not undecided or not OURS.isdisjoint(report.reasons), reason=error
         )
@@ -295,6 +303,7 @@ class _Attempts:
             raise
         except Exception as error:
             log.exception("the verdict on %s could not be recorded", report.target)
+            tracer().took(job.id, RECORD, time.monotonic() - began, type(error).__name__)
             text = f"{type(error).__name__}: {error}"
             known = runner.ledger.attempts.undecided(job.id, "not_recorded", text)
             if known.seconds < runner.retry_seconds:
@@ -305,7 +314,9 @@ class _Attempts:
             (marked,) = yield [mark]
         if not marked:
             return Ending.UNCERTAIN
-        recorder().took(Phase.RECORDING, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        recorder().took(Phase.RECORDING, seconds)
+        tracer().took(job.id, RECORD, seconds)
         runner.on_verdict(self._entry, job, report)
         return Ending.DONE
 

@@ -38,6 +38,7 @@ from keyhole.metrics.recorder import recorder
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import is_outage
+from keyhole.tracing.tracer import tracer
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class LedgerTask(KeptTask):
         try:
             work = ScanWork(services())
             work.refuse_other_buckets(entry)
-            wiring.CeleryPublisher(self.app).publish(work.runner().run(entry))
+            wiring.CeleryPublisher(self.app).publish(self._run(work, entry))
         except (HungError, MemoryError) as error:
             # Python cannot end a thread, so end the process. Celery then publishes the message again. The
             # attempts that did not end are still recorded as started in the ledger. So each of their jobs
@@ -218,6 +219,13 @@ class LedgerTask(KeptTask):
             log.warning("the next sweep will send the rest of entry %s: %s", entry.id, error)
         if entry.audit is not None:
             wiring.audit_work(self.app).advance(entry.audit)
+
+    def _run(self, work: ScanWork, entry: Entry) -> list[Entry]:
+        """Work on an entry, and return the entries to publish."""
+        if not tracer().traces:
+            return work.runner().run(entry)
+        with tracer().message(entry.id, self.request.__dict__):
+            return work.runner().run(entry)
 
 
 class ScanTask(LedgerTask):

@@ -35,6 +35,7 @@ from keyhole.confinement.cage import UnconfinedError, confine, why_unconfined
 from keyhole.confinement.limits import limit_cpu
 from keyhole.confinement.needs import Needs, needs
 from keyhole.confinement.stuck import StuckWatch
+from keyhole.fleet import traces
 from keyhole.fleet.auditing import INVENTORIES
 from keyhole.fleet.delivering import Deliverer
 from keyhole.fleet.services import Services, services
@@ -84,6 +85,7 @@ def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery 
     else:
         log.warning("scans are not confined, because the pool runs in the worker's main process")
         _begin_delivering()
+        traces.begin()
 
 
 def _tell_ready(sender: Any, **_: object) -> None:  # noqa: ANN401 - as above
@@ -113,6 +115,7 @@ def _begin_process(**_: object) -> None:
     # Start the threads last, because a restriction applies only to threads that start after the restriction
     # was set.
     _begin_delivering()
+    traces.begin()
 
 
 def _begin_delivering() -> None:
@@ -124,9 +127,10 @@ def _begin_delivering() -> None:
 
 
 def _end_process(**_: object) -> None:
-    """Send the events that are due now."""
+    """Send the events that are due now, and the spans that wait."""
     if _deliverer is not None:
         _deliverer.stop()
+    traces.end()
 
 
 def _confine() -> None:

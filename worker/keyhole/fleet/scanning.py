@@ -28,6 +28,7 @@ from keyhole.scan.report import Report
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store import keys
 from keyhole.store.round_trips import Step
+from keyhole.tracing.tracer import tracer
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,9 @@ class ScanWork:
             return True
 
         if "tags" in services.settings.sinks:
+            began = time.monotonic()
             self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append)
+            tracer().took(job.id, "write tags", time.monotonic() - began)
             tags_requested(services, job.storage_class, asked)
         elif to_redis:
             steps.append(services.store.writing(report, job_id=job.id, sequencer=job.sequencer))
@@ -182,6 +185,7 @@ class ScanWork:
                 self._rate_limiter(entry, job),
                 services.memory,
                 partial(scan_ended, services, job) if recorder().counts else None,
+                tracer().on_get(job),
             )
 
     def _rate_limiter(self, entry: Entry, job: ScanJob) -> RateLimiter | None:

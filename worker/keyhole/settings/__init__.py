@@ -18,11 +18,12 @@ from keyhole.settings.events import EventSettings
 from keyhole.settings.metrics import MetricsSettings
 from keyhole.settings.servers import ServerSettings
 from keyhole.settings.sinks import SinkSettings
+from keyhole.settings.traces import TracesSettings
 from keyhole.sources.meter import Budget
 
 
 # The table of settings in the reference lists the settings of the last base class first.
-class Settings(MetricsSettings, EventSettings, SinkSettings, ServerSettings):
+class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, ServerSettings):
     """All settings of Keyhole. Sizes are in bytes, times in seconds.
 
     A value that the caller passes replaces the value of the environment variable.

@@ -5,27 +5,34 @@ modification. Every later GET states the version and, in `If-Match`, the ETag. S
 object, even if somebody replaces the object. A 412 response means that the object was replaced.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
+from typing import Final, NamedTuple
 
 from obstore.store import S3Store
 
 from keyhole.inspectors.region import ByteRange
 from keyhole.reasons import Reason
 from keyhole.sources import s3_boto, s3_obstore
-from keyhole.sources.errors import TransientError, UnreadableError
+from keyhole.sources.errors import SourceError, TransientError, UnreadableError
 from keyhole.sources.meter import Meter
 from keyhole.sources.retries import retried
 from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_answer import Answer, Pin, Span
 from keyhole.sources.s3_client import READ_SECONDS
 from keyhole.sources.source import Identity
+from keyhole.tracing.tracer import Get, OnGet
 
 #: The most ranges of an object that are fetched at once. No image needs more at once. For a container with
 #: hundreds of members, the limit bounds the number of bytes in memory.
 AT_ONCE = 4
+#: The code of a GET that failed with obstore, which does not state the reason.
+REFUSED: Final = "obstore_refused"
+_NOTHING: Final = nullcontext()
 
 
 class S3Source:
@@ -35,6 +42,7 @@ class S3Source:
         access: The process's access to S3.
         version_id: The version to read; `None` for the current version. The first read pins the version.
         meter: Counts every request, including retries.
+        on_get: Called with each GET after it has ended; `None` if nobody needs that.
 
     Raises:
         ConfigurationError: Keyhole cannot reach S3: for example, the secret key is missing, or the endpoint
@@ -42,9 +50,17 @@ class S3Source:
     """
 
     def __init__(
-        self, access: S3Access, bucket: str, key: str, *, version_id: str | None, meter: Meter
+        self,
+        access: S3Access,
+        bucket: str,
+        key: str,
+        *,
+        version_id: str | None,
+        meter: Meter,
+        on_get: OnGet | None = None,
     ) -> None:
         self._meter = meter
+        self._on_get = on_get
         self._access = access
         self._route = access.route(bucket)
         self._pin = Pin(
@@ -136,9 +152,22 @@ class S3Source:
         with self._meter.response():
             waiting = [self._access.fetchers.submit(fetch, span) for span in others]
             results = [fetch(mine), *(future.result() for future in waiting)]
-        for _, received in results:
-            self._meter.received(received)
-        return [answer for answer, _ in results]
+        for span, fetched in zip((mine, *others), results, strict=True):
+            self._meter.received(fetched.received)
+            if self._on_get is not None:
+                failure = REFUSED if fetched.answer is None else None
+                self._on_get(
+                    Get(
+                        self._pin.key,
+                        span.header,
+                        fetched.began,
+                        fetched.ended,
+                        fetched.received,
+                        "obstore",
+                        failure,
+                    )
+                )
+        return [fetched.answer for fetched in results]
 
     def _attempt(self, span: Span) -> Answer:
         try:
@@ -172,7 +201,8 @@ class S3Source:
                 return self._get_by_boto(span)
             try:
                 self._meter.request(span.length)
-                answer = s3_obstore.get(store, self._pin, span, self._meter.received)
+                with self._told(span, "obstore"):
+                    answer = s3_obstore.get(store, self._pin, span, self._meter.received)
             except s3_obstore.ObstoreRefusedError as refusal:
                 return self._get_by_both(span, refusal)
             self._route.worked()
@@ -192,11 +222,32 @@ class S3Source:
         return answer
 
     def _get_by_boto(self, span: Span) -> Answer:
-        answer = s3_boto.get(self._access.client, self._pin, span, self._meter)
+        with self._told(span, "boto3"):
+            answer = s3_boto.get(self._access.client, self._pin, span, self._meter)
         if not answer.took_if_match:
             self._route.takes_if_match = False
             self._pin = replace(self._pin, states_etag=False)
         return answer
+
+    def _told(self, span: Span, client: str) -> AbstractContextManager[object]:
+        """Return a context for a GET. Its end calls `on_get`."""
+        return _NOTHING if self._on_get is None else self._telling(self._on_get, span, client)
+
+    @contextmanager
+    def _telling(self, on_get: OnGet, span: Span, client: str) -> Iterator[None]:
+        began, before = time.time_ns(), self._meter.bytes_read
+        failure: str | None = None
+        try:
+            yield
+        except SourceError as error:
+            failure = error.reason.value
+            raise
+        except s3_obstore.ObstoreRefusedError:
+            failure = REFUSED
+            raise
+        finally:
+            received = self._meter.bytes_read - before
+            on_get(Get(self._pin.key, span.header, began, time.time_ns(), received, client, failure))
 
     def _recognise(self, identity: Identity) -> None:
         """Pin the object of the first response. All later responses must be from this object."""
@@ -210,15 +261,24 @@ class S3Source:
         )
 
 
-def _fetched(store: S3Store, pin: Pin, span: Span) -> tuple[Answer | None, int]:
-    """Return the answer to a GET (`None` if obstore failed) and the number of bytes received.
+class _Fetched(NamedTuple):
+    """The answer to a GET (`None` if obstore failed), the number of received bytes, and the times."""
+
+    answer: Answer | None
+    received: int
+    began: int
+    ended: int
+
+
+def _fetched(store: S3Store, pin: Pin, span: Span) -> _Fetched:
+    """Make one GET with obstore.
 
     This function does not count anything on the scan's meter, because several threads run it at the same
     time.
     """
     received: list[int] = []
-    try:
+    answer: Answer | None = None
+    began = time.time_ns()
+    with suppress(s3_obstore.ObstoreRefusedError):
         answer = s3_obstore.get(store, pin, span, received.append)
-    except s3_obstore.ObstoreRefusedError:
-        return None, sum(received)
-    return answer, sum(received)
+    return _Fetched(answer, sum(received), began, time.time_ns())

@@ -33,6 +33,7 @@ from kombu.connection import Connection
 
 from keyhole.intake.events.amqp_queue import AmqpQueue, describe, prepare
 from keyhole.intake.events.source import Message, SourceUnavailableError
+from keyhole.tracing.tracer import TRACEPARENT
 
 #: The heartbeat interval, in seconds, that Keyhole proposes to the broker. The broker closes a connection
 #: after two missing heartbeats.
@@ -232,7 +233,13 @@ class AmqpSource:
     def _take_in(self, delivered: Any) -> None:  # noqa: ANN401 - py-amqp has no types
         receipt = _Receipt(self._connections, delivered.delivery_tag)
         # py-amqp returns bodies as bytes, except an empty body, which is an empty str.
-        message = Message(delivered.body or b"", receipt, _receives(delivered))
+        parent = (delivered.properties.get("application_headers") or {}).get(TRACEPARENT)
+        message = Message(
+            delivered.body or b"",
+            receipt,
+            _receives(delivered),
+            parent if isinstance(parent, str) else None,
+        )
         self._arrived.append((receipt, message))
 
     def _await_arrivals(self, limit: int, deadline: float) -> None:

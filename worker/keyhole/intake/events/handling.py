@@ -20,8 +20,9 @@
 """
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -37,6 +38,7 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import Publisher
 from keyhole.jobs.queues import EVENTS
 from keyhole.sources.allowed import AllowedBuckets, BucketNotAllowedError
+from keyhole.tracing.tracer import tracer
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +95,14 @@ class Handled:
 
 
 class _Read(NamedTuple):
-    """An event and its job. `job` is `None` if the event does not lead to a scan."""
+    """An event, its job, and the trace context of its message.
+
+    `job` is `None` if the event does not lead to a scan.
+    """
 
     event: ObjectEvent
     job: ScanJob | None
+    traceparent: str | None
 
 
 class Handler:
@@ -133,7 +139,7 @@ class Handler:
         refused: list[tuple[Message, str]] = []
         for message in messages:
             try:
-                events = self._read(message.body)
+                events = self._read(message.body, message.traceparent)
                 empty += not events
                 read += events
                 reason = self._not_allowed(events)
@@ -180,7 +186,7 @@ class Handler:
 
     def _not_allowed(self, read: Sequence[_Read]) -> str | None:
         """Return the reason why the message must become a dead letter; `None` if there is no reason."""
-        for event, _ in read:
+        for event, *_ in read:
             if not self._may_touch(event) and self._rules.selection.matches_bucket(str(event.bucket)):
                 return str(BucketNotAllowedError(str(event.bucket)))
         return None
@@ -190,9 +196,9 @@ class Handler:
         asks = event.kind is not EventKind.IGNORED and event.bucket is not None
         return not asks or self._rules.buckets.allow(str(event.bucket))
 
-    def _read(self, body: bytes) -> list[_Read]:
+    def _read(self, body: bytes, traceparent: str | None = None) -> list[_Read]:
         try:
-            return [_Read(event, self._job(event)) for event in parse(body)]
+            return [_Read(event, self._job(event), traceparent) for event in parse(body)]
         except NotUnderstoodError:
             raise
         except Exception as error:
@@ -208,8 +214,9 @@ class Handler:
 
     def _work_on(self, read: Sequence[_Read]) -> Counter[str]:
         counts = Counter[str]()
-        jobs = {}
-        for event, job in read:
+        jobs: dict[str, ScanJob] = {}
+        causes: dict[str, str] = {}
+        for event, job, traceparent in read:
             counts[event.kind.value] += 1
             counts[f"from:{event.dialect}"] += 1
             if event.kind is EventKind.IGNORED:
@@ -224,10 +231,12 @@ class Handler:
                 counts[DUPLICATES] += 1
             else:
                 jobs[job.id] = job
-        published = self._publish(list(jobs.values()))
+                if traceparent is not None:
+                    causes[job.id] = traceparent
+        published = self._publish(list(jobs.values()), causes)
         counts[PUBLISHED] += published
         counts[DUPLICATES] += len(jobs) - published
-        removed = [event for event, _ in read if event.kind is EventKind.REMOVED and self._may_touch(event)]
+        removed = [event for event, *_ in read if event.kind is EventKind.REMOVED and self._may_touch(event)]
         counts[FORGOTTEN], counts[KEPT] = self._deleter.delete(removed)
         return counts
 
@@ -239,8 +248,12 @@ class Handler:
             if key is not None
         )
 
-    def _publish(self, jobs: Sequence[ScanJob]) -> int:
-        """Publish the jobs that are new, and return their number."""
+    def _publish(self, jobs: Sequence[ScanJob], causes: Mapping[str, str]) -> int:
+        """Publish the jobs that are new, and return their number.
+
+        `causes` contains the trace contexts of the messages of the jobs, by the jobs' ids.
+        """
+        began = time.time_ns()
         on_their_way = self._ledger.published_among([job.id for job in jobs])
         entries = [Entry(job.id, (job,), EVENTS) for job in jobs if job.id not in on_their_way]
         published = 0
@@ -250,6 +263,9 @@ class Handler:
             not_done = self._ledger.record_many(entries[start : start + CHUNK])
             self._publisher.publish(not_done)
             self._ledger.mark_published([entry.id for entry in not_done], self._rules.window_seconds)
+            tracer().published(
+                [job for entry in not_done for job in entry.jobs], EVENTS, began, causes=causes
+            )
             published += len(not_done)
         return published
 

@@ -16,11 +16,13 @@ class Message:
         receipt: An opaque value that the source needs to acknowledge the message.
         receives: The number of deliveries of the message, including this delivery, so at least 1. Some queues
             do not count all deliveries, so the number may be too low.
+        traceparent: The trace context of the sender (W3C Trace Context), if the message states one.
     """
 
     body: bytes
     receipt: object
     receives: int = 1
+    traceparent: str | None = None
 
 
 class SourceUnavailableError(KeyholeError):

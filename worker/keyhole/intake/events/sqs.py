@@ -31,6 +31,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from keyhole.intake.events.source import LookDeniedError, Message, SourceUnavailableError
+from keyhole.tracing.tracer import TRACEPARENT
 
 #: SQS's limits: the maximum number of messages in one call, and the longest poll in seconds.
 MESSAGES_PER_CALL: Final = 10
@@ -208,12 +209,14 @@ class SqsSource:
             MaxNumberOfMessages=min(limit, MESSAGES_PER_CALL),
             WaitTimeSeconds=min(round(seconds), _LONGEST_POLL_SECONDS),
             MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageAttributeNames=[TRACEPARENT],
         )
         messages = [
             Message(
                 entry["Body"].encode(),
                 entry["ReceiptHandle"],
                 int(entry["Attributes"]["ApproximateReceiveCount"]),
+                entry.get("MessageAttributes", {}).get(TRACEPARENT, {}).get("StringValue"),
             )
             for entry in answer.get("Messages", [])
         ]
