@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 #: The fields of a report that depend on the place and the time, not on the image.
 WHERE_AND_WHEN = {
     *("target", "bucket", "key", "version_id", "etag", "last_modified"),
-    *("requests", "elapsed_ms", "cpu_ms", "scanned_at"),
+    *("requests", "ranges", "elapsed_ms", "cpu_ms", "scanned_at"),
 }
 #: An object of 0 bytes has no valid range: obstore's request, boto3's request, and a request without a range.
 REQUESTS_FOR_NOTHING = 3

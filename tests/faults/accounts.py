@@ -29,6 +29,7 @@ VARYING = {
     "last_modified",
     "requests",
     "bytes_read",
+    "ranges",
     "elapsed_ms",
     "cpu_ms",
     "scanned_at",

@@ -463,7 +463,7 @@ class TestFinding:
 
 
 #: The commands that store the first verdict on a key.
-FIRST = Counter(evalsha=1, get=1, set=1, zadd=2, xadd=1)
+FIRST = Counter(evalsha=1, get=1, set=1, zadd=2, hset=1, xadd=1)
 
 
 class TestCommands:
@@ -486,25 +486,26 @@ class TestCommands:
         store.write(verdict(key="warm"), job_id="warm", sequencer=None)
         return store
 
-    def test_a_first_verdict_takes_five(self, forever: RedisStore, valkey: redis.Redis) -> None:
+    def test_a_first_verdict_takes_six(self, forever: RedisStore, valkey: redis.Redis) -> None:
         assert self.used(valkey, lambda: forever.write(verdict(), job_id="1", sequencer=None)) == FIRST
 
-    def test_a_new_status_takes_one_more(self, forever: RedisStore, valkey: redis.Redis) -> None:
-        """The old record names the only index that contains the object."""
+    def test_a_new_status_takes_four_more(self, forever: RedisStore, valkey: redis.Redis) -> None:
+        """The old record names the only index that contains the object. The old verdict becomes history."""
         forever.write(verdict(Status.SAFE, scanned=1), job_id="1", sequencer=None)
         later = verdict(Status.DAMAGED, scanned=2)
 
         used = self.used(valkey, lambda: forever.write(later, job_id="2", sequencer=None))
 
-        assert used == FIRST + Counter(zrem=1)
+        assert used == FIRST + Counter(zrem=1, hget=1, lpush=1, ltrim=1)
 
-    def test_the_same_status_again_takes_no_more(self, forever: RedisStore, valkey: redis.Redis) -> None:
+    def test_the_same_verdict_again_takes_one_more(self, forever: RedisStore, valkey: redis.Redis) -> None:
+        """The old row shows that the reasons are the same."""
         forever.write(verdict(scanned=1), job_id="1", sequencer=None)
         later = verdict(scanned=2)
 
         used = self.used(valkey, lambda: forever.write(later, job_id="2", sequencer=None))
 
-        assert used == FIRST
+        assert used == FIRST + Counter(hget=1)
 
     def test_a_version_takes_two_more_for_its_pointer(self, forever: RedisStore, valkey: redis.Redis) -> None:
         version = verdict(version_id="v1")

@@ -17,6 +17,7 @@ import redis
 
 from keyhole.reasons import Status
 from keyhole.results.lookup import Name
+from keyhole.results.rows import LUA
 from keyhole.store import keys
 
 #: The maximum number of records in one request. A report has a few kilobytes, so Redis's answer stays below a
@@ -24,12 +25,15 @@ from keyhole.store import keys
 _PAGE: Final = 100
 _SEQUENCER: Final = re.compile(r"[0-9a-fA-F]{1,128}")
 
-_DROP: Final = r"""
+_DROP: Final = rf"""
+{LUA}
+local PAST = '{keys.PAST_PREFIX}'
 -- KEYS[1]   the record to drop: of an object, or of one of its versions
 -- KEYS[2]   the record of the bare key; equal to KEYS[1] if that is not the record of a version
 -- KEYS[3..] the indexes of all statuses
 -- ARGV[1]   the object id of KEYS[1]
 -- ARGV[2]   the header line that the caller read from KEYS[1]
+-- ARGV[3]   the object id of KEYS[2]
 -- returns 1 if the record was dropped, 0 if it does not exist or has a different header line
 local function first_line(value)
     return string.match(value, '^[^\n]*')
@@ -39,12 +43,13 @@ local value = redis.call('GET', KEYS[1])
 if not value or first_line(value) ~= ARGV[2] then
     return 0
 end
-redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1], PAST .. ARGV[1])
+redis.call('HDEL', row_of(ARGV[1]))
 for i = 3, #KEYS do redis.call('ZREM', KEYS[i], ARGV[1]) end
 if KEYS[2] ~= KEYS[1] then
     local bare = redis.call('GET', KEYS[2])
     if bare and string.sub(bare, #first_line(bare) + 2) == '@' .. ARGV[1] then
-        redis.call('DEL', KEYS[2])
+        redis.call('DEL', KEYS[2], PAST .. ARGV[3])
     end
 end
 return 1
@@ -103,6 +108,6 @@ class Drops:
                 keys.record(bare_id),
                 *(keys.status_index(status) for status in Status),
             ],
-            args=[object_id, standing.header],
+            args=[object_id, standing.header, bare_id],
         )
         return bool(dropped)

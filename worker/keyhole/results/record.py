@@ -59,7 +59,9 @@ from keyhole import versions
 from keyhole.errors import KeyholeError
 from keyhole.reasons import MISSING, Reason, Status
 from keyhole.results.fingerprint import FINGERPRINT_LENGTH, fingerprint
+from keyhole.results.history import REMEMBER
 from keyhole.results.packing import UnpackError, pack, unpack
+from keyhole.results.rows import LUA
 from keyhole.results.sinks.notifier import OWE
 from keyhole.scan.report import LastAttempt, Report
 from keyhole.store import keys
@@ -89,6 +91,7 @@ _WRITE: Final = r"""
 -- ARGV[11]  report as JSON
 -- ARGV[12]  id of the event for the sinks
 -- ARGV[13]  the event (JSON)
+-- ARGV[14]  the row for searches
 -- returns 1 if the verdict was written; 2 if the scan failed, and was stored as an attempt beside the
 -- existing verdict; 0 if the existing verdict is newer, or has the same job id
 
@@ -183,7 +186,11 @@ if not newer(new, old) then
     return 0
 end
 local attempt = ''
+local hash, field = row_of(ARGV[1])
+local old_row = old and redis.call('HGET', hash, field)
+local later = reasons_in(ARGV[14])
 if old and old.body then
+    remember(ARGV[1], old, new, reasons_in(old_row), later, ARGV[7])
     attempt = latest(new, idle(old, new) and as_attempt(old) or '', old.attempt)
 end
 store(KEYS[1], ARGV[3] .. '\n' .. ARGV[4] .. with(attempt))
@@ -194,11 +201,19 @@ local is_new_key = redis.call('ZADD', KEYS[4], 0, ARGV[9]) == 1
 local may_have_expired = ARGV[7] ~= '0' or not is_new_key
 if not old or old.status ~= new.status then unindex(ARGV[1], old, may_have_expired) end
 redis.call('ZADD', INDEX .. new.status, ARGV[6], ARGV[1])
+redis.call('HSET', hash, field, ARGV[14])
 if KEYS[2] ~= KEYS[1] then
     local bare = stored(KEYS[2])
     if newer(new, bare) then
+        local target = bare and bare.body and string.match(bare.body, '^@(%x+)')
+        if bare and bare.body then
+            local row = old_row
+            if target ~= ARGV[1] then row = redis.call('HGET', row_of(target or ARGV[2])) end
+            remember(ARGV[2], bare, new, reasons_in(row), later, ARGV[7])
+        end
         store(KEYS[2], ARGV[3] .. '\n@' .. ARGV[1])
         unindex(ARGV[2], bare, may_have_expired)
+        if not target and (bare ~= false or may_have_expired) then redis.call('HDEL', row_of(ARGV[2])) end
     end
 end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], '*', 'job', ARGV[5], 'report', ARGV[11])
@@ -209,7 +224,8 @@ return 1
 
 #: The key of a status index is INDEX, followed by the status.
 WRITE_SCRIPT: Final = (
-    f"local INDEX, STATUSES = '{keys.STATUS_INDEX_PREFIX}', '{' '.join(Status)}'\n{OWE}\n{_WRITE}"
+    f"local INDEX, STATUSES = '{keys.STATUS_INDEX_PREFIX}', '{' '.join(Status)}'\n"
+    f"{OWE}\n{LUA}\n{REMEMBER}\n{_WRITE}"
 )
 
 

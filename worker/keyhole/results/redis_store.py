@@ -29,6 +29,7 @@ from keyhole.results.record import (
     header,
     is_fixed,
 )
+from keyhole.results.rows import PRUNE_SCRIPT, row
 from keyhole.results.sinks.notifier import NOBODY, Notifier
 from keyhole.scan.report import Report
 from keyhole.store import keys
@@ -44,21 +45,6 @@ LONGEST_BLOCK_MS: Final = 10_000
 #: The maximum number of records, index members or stream entries in one request. A report has a few
 #: kilobytes, so Redis's answer stays below a megabyte.
 _PAGE: Final = 100
-
-_PRUNE_SCRIPT: Final = """
--- Removes the members of an index that have no record.
--- KEYS[1]   the index
--- ARGV[1]   the prefix of the keys of records, which an object id follows
--- ARGV[2..] the object ids to check
--- returns the number of object ids that it removed
-local pruned = 0
-for i = 2, #ARGV do
-    if redis.call('EXISTS', ARGV[1] .. ARGV[i]) == 0 then
-        pruned = pruned + redis.call('ZREM', KEYS[1], ARGV[i])
-    end
-end
-return pruned
-"""
 
 
 class Verdict(NamedTuple):
@@ -111,7 +97,7 @@ class RedisStore:
         self._stream_length = stream_length
         self._notifier = notifier
         self._write_script = client.register_script(WRITE_SCRIPT)
-        self._prune_script = client.register_script(_PRUNE_SCRIPT)
+        self._prune_script = client.register_script(PRUNE_SCRIPT)
 
     def write(self, report: Report, *, job_id: str, sequencer: str | None) -> bool:
         """Store a verdict, append it to the stream, and record its event.
@@ -167,6 +153,7 @@ class RedisStore:
                 as_json,
                 owing.event_id,
                 owing.event,
+                row(report, epoch_ms(report.scanned_at)),
             ],
         )
 

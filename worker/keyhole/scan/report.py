@@ -73,6 +73,9 @@ class Report(BaseModel):
 
     requests: int = 0
     bytes_read: int = 0
+    #: The ranges of the object that the scan read, as pairs of offset and length, in ascending order. Empty
+    #: in the report on a member, on a stream, and in records of older versions.
+    ranges: tuple[tuple[int, int], ...] = ()
     elapsed_ms: float = 0.0
     #: CPU time of the thread that scanned the object; zero in records of older versions.
     cpu_ms: float = 0.0

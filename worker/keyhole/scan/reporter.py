@@ -12,6 +12,7 @@ from keyhole.reasons import Reason
 from keyhole.scan import media_type
 from keyhole.scan.declared import Declared
 from keyhole.scan.policy import apply, judge, ruleset, worst
+from keyhole.scan.ranges import ReadRanges
 from keyhole.scan.report import SCANNER, Report
 from keyhole.scan.rules import Policy, Rule, load_policy
 from keyhole.sources.errors import BudgetExhaustedError, SourceError
@@ -72,12 +73,13 @@ def failure(target: Target, reason: Reason, message: str) -> Report:
 
 
 class Reporter:
-    """Builds the report of one scan."""
+    """Builds the report of one scan. `ranges` are the ranges of the object that the scan has read so far."""
 
     def __init__(self, target: Target, meter: Meter, policy: Policy) -> None:
         self._target = target
         self._meter = meter
         self._policy = policy
+        self.ranges = ReadRanges()
 
     def judged(self, facts: Facts, identity: Identity | None, unfinished: str | None = None) -> Report:
         """Return the report on an inspection.
@@ -138,6 +140,7 @@ class Reporter:
             last_modified=known.last_modified,
             requests=self._meter.requests,
             bytes_read=self._meter.bytes_read,
+            ranges=self.ranges.report(),
             elapsed_ms=round(self._meter.elapsed_seconds * 1000, 3),
             cpu_ms=round(self._meter.cpu_seconds * 1000, 3),
             **fields,

@@ -13,6 +13,7 @@ from keyhole.inspectors.memory import held_by
 from keyhole.inspectors.region import ByteRange
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.plan import merge
+from keyhole.scan.ranges import ReadRanges
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Reporter, Target
 from keyhole.scan.rules import Policy, Rule
@@ -81,11 +82,12 @@ def _scan(
     for _ in range(MAX_STARTS):
         inspection = Inspection(inside=Inside(decompression=decompression, thorough=_thorough(rule)))
         source: Source | None = None
+        reporter.ranges = ReadRanges()
         widen = partial(meter.widen, container_budget)
         try:
             with watched(partial(_check_budget, meter, inspection, widen)), _sharing(memory, meter):
                 source = open_source(meter)
-                _inspect(source, inspection, settings, widen, _thorough(rule))
+                _inspect(source, inspection, settings, widen, reporter.ranges, thorough=_thorough(rule))
                 return reporter.judged(inspection.facts(), source.identity)
         except ObjectChangedError as error:
             changed = error
@@ -172,13 +174,16 @@ def _inspect(
     inspection: Inspection,
     settings: ScanSettings,
     widen: Callable[[], None],
+    ranges: ReadRanges,
+    *,
     thorough: bool,
 ) -> None:
     """Fetch ranges and feed them to the inspection until it needs no more bytes.
 
-    `widen` gives the scan the larger budget of a container.
+    `widen` gives the scan the larger budget of a container. Every range that was read is added to `ranges`.
     """
     head = source.read(0, settings.head_bytes)
+    ranges.add(0, len(head))
     size = source.identity.size if source.identity else len(head)
     # Set the length before feeding the first bytes: the inspection then requests no memory for regions beyond
     # the end of the object.
@@ -197,6 +202,7 @@ def _inspect(
             widen()
         wanted = _extended(missing, size, settings) if container else merge(missing, settings.gap_bytes)
         for part, data in zip(wanted, source.read_all(wanted), strict=True):
+            ranges.add(part.offset, len(data))
             inspection.feed(part.offset, data)
             del data
     raise AssertionError(f"an inspection still needs {inspection.missing()} after {number} rounds")

@@ -21,6 +21,13 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
 `idx:keys:<hash of bucket>`
     zset. The object keys of a bucket that have verdicts. All scores are 0, so Redis sorts the keys by their
     bytes. Readers remove keys whose record has expired.
+`rows:<the first two digits of object ids>`
+    hash. For each verdict on an object, by the object id (16 bytes, binary): the row that searches compare
+    (`results.rows`). There are 256 hashes, so that a search can read the rows of all objects piece by piece.
+    Readers remove the rows whose record has expired.
+`past:<object id>`
+    list. The earlier verdicts on the object that differ from the verdict after them, the latest first
+    (`results.history`). Expires by setting.
 `verdicts`
     stream. One entry for each written verdict: `job` (the job's id) and `report` (JSON). Redis deletes the
     oldest entries when the stream exceeds a maximum length.
@@ -191,6 +198,8 @@ BEAT_LOCK: Final = f"{BEAT_PREFIX}:lock"
 #: Prefixes of keys. A script appends an id to the prefix, because the id is known only when the script runs.
 RECORD_PREFIX: Final = f"{_PREFIX}:obj:"
 STATUS_INDEX_PREFIX: Final = f"{_PREFIX}:idx:status:"
+ROWS_PREFIX: Final = f"{_PREFIX}:rows:"
+PAST_PREFIX: Final = f"{_PREFIX}:past:"
 AUDIT_PREFIX: Final = f"{_PREFIX}:audit:"
 JOB_DONE_PREFIX: Final = f"{_PREFIX}:ledger:job-done:"
 ATTEMPTS_PREFIX: Final = f"{_PREFIX}:ledger:attempts:"
@@ -219,6 +228,16 @@ def record(object_id: str) -> str:
 def status_index(status: str) -> str:
     """Return the key of the set of ids of all objects with this status."""
     return STATUS_INDEX_PREFIX + status
+
+
+def rows(digits: str) -> str:
+    """Return the key of the rows of all object ids that begin with these two digits."""
+    return ROWS_PREFIX + digits
+
+
+def past(object_id: str) -> str:
+    """Return the key of the earlier verdicts on an object."""
+    return PAST_PREFIX + object_id
 
 
 def key_index(bucket: str) -> str:
