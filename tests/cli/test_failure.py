@@ -150,6 +150,11 @@ def test_an_error_that_cannot_be_printed_still_has_its_code(env: dict[str, str])
     assert subprocess.run(["bash", "-c", script], env=env, check=False).returncode == 2
 
 
+@pytest.mark.parametrize("columns", ["0", "00", "1", "-1", "x"])
+def test_a_terminal_of_a_strange_width_gets_its_table(keyhole: Keyhole, columns: str) -> None:
+    assert keyhole("plan", "--objects", "1e6", "--workers", "1", COLUMNS=columns).code == 0
+
+
 class TestDebug:
     URL = "redis://user:c0rrect-horse@127.0.0.1:1/0"
 

@@ -169,7 +169,7 @@ def main() -> None:
 def _run() -> int:
     """Run the command, and return its exit code."""
     try:
-        keyhole.main(standalone_mode=False)
+        keyhole.main(prog_name="keyhole", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except SystemExit as stop:

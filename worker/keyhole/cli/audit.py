@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keyhole.cli import audit_view
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import (
     ALL_SAFE,
@@ -23,6 +24,7 @@ from keyhole.cli.exit_code import exit_code
 from keyhole.cli.parsed import parsed
 from keyhole.cli.quantities import parse_rate
 from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.worker_note import tell_if_no_worker
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.selection import Selection, parse_share
@@ -33,9 +35,12 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 #: Seconds between two reads of an audit from Redis while the command shows the audit's progress.
 LOOK_SECONDS = 0.25
-#: If an audit has not listed any object after this many seconds, the command prints a hint that no worker
-#: seems to run.
+#: If an audit has not listed any object after this many seconds, the command prints whether workers run.
 PATIENCE_SECONDS = 15.0
+NOT_DETACHED = (
+    "--detach has no effect, because no Redis is configured: the workers end with this command. "
+    "Set KEYHOLE_REDIS_URL, and start workers with `keyhole worker`."
+)
 #: The options that change the state of an audit, and the state that each option sets.
 TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": AuditState.CANCELLED}
 
@@ -81,7 +86,11 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
     help="Stop before the audit costs more than this.",
 )
 @click.option("--dry-run", is_flag=True, help="Estimate requests and costs without reading objects.")
-@click.option("--detach", is_flag=True, help="Start the audit, and do not show its progress.")
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Start the audit, and do not show its progress; only with KEYHOLE_REDIS_URL.",
+)
 @click.option("--follow", metavar="ID", help="Show the progress of an audit.")
 @click.option(
     "--pause", metavar="ID", help="Pause an audit; workers still scan the objects that are already queued."
@@ -89,6 +98,7 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 @click.option("--resume", metavar="ID", help="Resume an audit that is paused or has failed.")
 @click.option("--cancel", metavar="ID", help="Cancel an audit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON, every 10 s and at the end.")
+@aws_options
 def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool, **options: object) -> None:
     """Scan all objects of a bucket, or below a prefix, that have no valid verdict.
 
@@ -112,6 +122,8 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     chosen = [name for name, audit_id in on.items() if audit_id is not None]
     if len(chosen) + (uri is not None) != 1:
         raise click.UsageError("name an S3 URI, or one audit to --follow, --pause, --resume or --cancel")
+    if detach and is_embedded(settings):
+        click.echo(NOT_DETACHED, err=True)
     with one_line_errors(), backend(settings, work=not dry_run) as ready:
         from keyhole.app import configure
 
@@ -133,6 +145,8 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
                     detach = True
         if detach and not is_embedded(settings):
             _tell_detached(audit_id, as_json=as_json)
+            if chosen in ([], ["resume"]):
+                tell_if_no_worker(_tell, waits=False)
             return
         code = _follow(audit_id, as_json=as_json, embedded=is_embedded(settings))
     sys.exit(code)
@@ -196,6 +210,10 @@ def _audit(audit_id: str) -> Audit:
     return audit
 
 
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
 def _tell_detached(audit_id: str, *, as_json: bool) -> None:
     audit = _audit(audit_id)
     if as_json:
@@ -213,7 +231,8 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
         # An earlier command may have begun this audit. The embedded worker of the earlier command ended with
         # that command, and may have left steps of the audit unfinished. Do these steps again.
         audit_work().resume(audit_id)
-    hint_at = time.monotonic() + PATIENCE_SECONDS
+    told = not embedded and not _audit(audit_id).state.ended and tell_if_no_worker(_tell, waits=True)
+    hint_at = float("inf") if told else time.monotonic() + PATIENCE_SECONDS
     try:
         with audit_view.following(as_json=as_json) as tell:
             while True:
@@ -221,7 +240,7 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
                 tell(audit)
                 if not audit.totals.pages and not audit.reason and time.monotonic() > hint_at:
                     hint_at = float("inf")
-                    click.echo("Nothing is listed yet: is a worker running (`keyhole worker`)?", err=True)
+                    _tell("Nothing is listed yet, although a worker runs. Still waiting.")
                 if audit.state.ended or audit.state is AuditState.PAUSED:
                     break
                 time.sleep(LOOK_SECONDS)

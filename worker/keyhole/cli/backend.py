@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import redis
 
+from keyhole.cli.aws_options import tell_that_workers_differ
 from keyhole.cli.errors import USAGE, CommandError
 from keyhole.cli.other_end import other_end
 from keyhole.cli.redis_trouble import is_refused, redis_trouble, replica_of, unusable
@@ -47,6 +48,8 @@ def backend(settings: Settings, *, work: bool, waits: bool = False, look: bool =
     if settings.redis_url is not None:
         if look:
             refuse_unusable(settings, work=work, waits=waits)
+        if work:
+            tell_that_workers_differ()
         yield settings
         return
     with ExitStack() as stack:

@@ -10,6 +10,7 @@ from itertools import islice
 
 import click
 
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend
 from keyhole.cli.dead_view import ID_CHARACTERS, page, table
 from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
@@ -109,6 +110,7 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
 @dead_command.command("retry")
 @click.argument("letter_ids", nargs=-1, metavar="ID...")
 @click.option("--all", "every", is_flag=True, help="Retry all.")
+@aws_options
 def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
     """Process dead letters again.
 

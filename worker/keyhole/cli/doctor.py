@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.doctor_check import Check, checked
 from keyhole.cli.doctor_events import of_events
@@ -42,6 +43,7 @@ STYLES = {GOOD: "green", ADVICE: "yellow", BAD: "bold red"}
 @click.command("doctor")
 @click.argument("uri", required=False, metavar="[S3-URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
+@aws_options
 def doctor_command(*, uri: str | None, as_json: bool) -> None:
     """Check what is configured, reachable and permitted.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options
@@ -36,6 +37,7 @@ WAITING = 4
     "--allow-private", is_flag=True, help="Allow https:// URLs with private addresses, proxies, and http://."
 )
 @output_options(fail_on=True)
+@aws_options
 def inspect_command(
     targets: tuple[str, ...],
     *,

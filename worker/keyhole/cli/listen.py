@@ -13,6 +13,7 @@ from functools import partial
 
 import click
 
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.listen_view import LOOK_SECONDS, Tally, View
@@ -64,6 +65,7 @@ SIZE = parsed("SIZE", parse_size)
 @click.option(
     "--check", is_flag=True, help="Check the health of the listener on this host that receives from URL."
 )
+@aws_options
 def listen_command(
     url: str | None, *, pollers: int, until_empty: bool, check: bool, **chosen: tuple[str, ...] | int | None
 ) -> None:

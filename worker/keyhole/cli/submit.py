@@ -8,12 +8,14 @@ from itertools import islice
 import click
 
 from keyhole.api import s3_access
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options
 from keyhole.cli.progress import progress
 from keyhole.cli.verdicts import print_verdicts
+from keyhole.cli.worker_note import tell_if_no_worker
 from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects
 from keyhole.jobs.entry import Entry
@@ -32,7 +34,7 @@ CHUNK = 10_000
 #: waits at most this many seconds until the debts are removed.
 SETTLING = 5.0
 #: The command waits for verdicts half a second at a time. If no verdict arrives during this many waits, the
-#: command prints a hint that no worker seems to be running.
+#: command says that it still waits.
 PATIENCE = 20
 #: The bucket, the key and the version of an object.
 Name = tuple[str, str, str | None]
@@ -46,6 +48,7 @@ Name = tuple[str, str, str | None]
     "--wait", is_flag=True, help="Wait for the verdicts, print them, and exit like `keyhole inspect`."
 )
 @output_options(fail_on=True, json_help="The same as -o jsonl; without --wait, print one job per line.")
+@aws_options
 def submit_command(
     uris: tuple[str, ...], *, recursive: bool, version_id: str | None, wait: bool, output: Output
 ) -> None:
@@ -62,12 +65,16 @@ def submit_command(
     settings = load_settings()
     if version_id and (len(uris) > 1 or recursive):
         raise click.UsageError("--version-id can only be used with one object")
-    wait = wait or is_embedded(settings)
+    embedded = is_embedded(settings)
+    wait = wait or embedded
     with one_line_errors(), backend(settings, work=True) as settings:
         jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
         entries, position = _submit(jobs, settings)
         if not wait:
             _print_jobs(entries, output)
+        if not embedded:
+            tell_if_no_worker(output.tell, waits=wait)
+        if not wait:
             sys.exit(ALL_SAFE)
         names: list[Name] = []
         tally = _wait(entries, position, output, names)
@@ -146,7 +153,7 @@ def _arriving(
         if arrived is None:
             silences += 1
             if silences == PATIENCE:
-                output.tell("No verdict yet: is a worker running (`keyhole worker`)? Still waiting.")
+                output.tell("No verdict yet. Still waiting.")
             continue
         silences = 0
         advance()

@@ -1,6 +1,8 @@
 """A console that prevents untrusted text from controlling the terminal."""
 
+import os
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -16,6 +18,13 @@ class SafeConsole(Console):
     Callers should still pass keys and errors through `shown` before they put them into a table, because Rich
     computes the widths of the columns before this console replaces control characters.
     """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the options of rich's console
+        # With a width of 0, rich never finishes a table. Other programs take COLUMNS=0 for an unknown width.
+        environment = {
+            name: value for name, value in os.environ.items() if name != "COLUMNS" or value.strip("0")
+        }
+        super().__init__(_environ=environment, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render an object like `Console.render`, with escapes instead of control characters."""

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from keyhole.api import s3_access
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import (
     ALL_SAFE,
@@ -43,6 +44,7 @@ READINGS = 2
 @click.argument("uris", nargs=-1, required=True, metavar="S3-URI...")
 @click.option("--version-id", help="The version of the object, only with one object; by default the latest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
+@aws_options
 def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bool) -> None:
     """Compare objects with their verdicts and their tags.
 

@@ -12,6 +12,7 @@ from secrets import token_hex
 import click
 
 from keyhole import health
+from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, refuse_powerless, refuse_unusable
 from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one_line_errors
 from keyhole.cli.service import service
@@ -28,6 +29,7 @@ from keyhole.logs.service import say
 @click.option("--events", is_flag=True, help="Send Celery's task events, which Flower shows.")
 @click.option("--check", is_flag=True, help="Check the health of this host's workers.")
 @click.option("--until-stdin-ends", is_flag=True, hidden=True, help="Stop when stdin ends, as on SIGTERM.")
+@aws_options
 def worker_command(
     *, concurrency: int | None, queues: tuple[str, ...], events: bool, check: bool, until_stdin_ends: bool
 ) -> None:

@@ -1,0 +1,63 @@
+"""`submit` and `audit` say at once if no worker takes the work."""
+
+import pytest
+import redis
+
+from keyhole.jobs.presence import Presence
+from tests.cli.conftest import Keyhole
+
+NOTE = (
+    "No worker takes work at the moment. Start one with the same settings: keyhole worker. "
+    "The work stays in the queue until then."
+)
+COMMANDS = (("submit", "s3://images/k"), ("audit", "--detach", "s3://images/"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_a_worker_one_line_says_what_to_do(
+    keyhole: Keyhole, redis_url: str, command: tuple[str, ...]
+) -> None:
+    printed = keyhole(*command, KEYHOLE_REDIS_URL=redis_url)
+
+    assert (printed.code, printed.err.splitlines()) == (0, [NOTE])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_with_a_worker_there_is_nothing_to_say(
+    keyhole: Keyhole, redis_url: str, valkey: redis.Redis, command: tuple[str, ...]
+) -> None:
+    Presence(valkey).beat("worker")
+
+    printed = keyhole(*command, KEYHOLE_REDIS_URL=redis_url)
+
+    assert (printed.code, printed.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command", [("submit", "--wait", "s3://images/k"), ("audit", "s3://images/")], ids=["submit", "audit"]
+)
+def test_whoever_waits_is_told_and_waits_on(
+    keyhole: Keyhole, redis_url: str, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keyhole.jobs.wait.await_verdicts", interrupt)
+    monkeypatch.setattr("keyhole.cli.audit.time.sleep", interrupt)
+
+    printed = keyhole(*command, KEYHOLE_REDIS_URL=redis_url)
+
+    assert printed.code == 130
+    assert printed.err.splitlines()[0].endswith("keyhole worker. Still waiting.")
+
+
+def test_a_pause_needs_no_worker(keyhole: Keyhole, redis_url: str) -> None:
+    begun = keyhole("audit", "--detach", "s3://images/", KEYHOLE_REDIS_URL=redis_url)
+
+    assert keyhole("audit", "--pause", begun.out.split()[1], KEYHOLE_REDIS_URL=redis_url).err == ""
+
+
+def test_without_redis_nothing_is_detached(keyhole: Keyhole) -> None:
+    printed = keyhole("audit", "--detach", "s3://images/", KEYHOLE_DATA_DIR="/proc/nobody")
+
+    assert printed.err.splitlines()[0].startswith("--detach has no effect, because no Redis is configured")
