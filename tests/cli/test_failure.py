@@ -41,10 +41,7 @@ def one_line(keyhole: Keyhole, *arguments: str | Path, code: int, **settings: ob
         ),
         (
             ("inspect", "--debug", "x"),
-            (
-                "No such option '--debug'. Write it before the command: keyhole --debug inspect. "
-                "See `keyhole inspect --help`."
-            ),
+            "Write --debug before the command: keyhole --debug inspect. See `keyhole inspect --help`.",
         ),
         (("plan", "--objects", "1"), "Missing option '--workers'. See `keyhole plan --help`."),
         (("a\x1b[2J\nb",), "No such command 'a\\x1b[2J\\nb'. See `keyhole --help`."),

@@ -81,10 +81,10 @@ def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     if context is None:
         return message
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--debug":
+        message = f"Write --debug before the command: keyhole --debug {context.info_name}."
     if not message.endswith((".", "?")):
         message += "."
-    if isinstance(error, click.NoSuchOption) and error.option_name == "--debug":
-        message += f" Write it before the command: keyhole --debug {context.info_name}."
     return f"{message} See `{context.command_path} --help`."
 
 
