@@ -1,6 +1,7 @@
 """`keyhole results` and `keyhole show`: list and show recorded verdicts."""
 
 import sys
+from datetime import UTC, datetime
 from itertools import islice
 
 import click
@@ -9,6 +10,7 @@ from keyhole.cli.backend import backend
 from keyhole.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options
+from keyhole.cli.parsed import parsed
 from keyhole.cli.render import report_page
 from keyhole.cli.terminal import SafeConsole
 from keyhole.cli.verdicts import print_verdicts
@@ -16,37 +18,67 @@ from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
+from keyhole.results.search import Filter, Search
+from keyhole.results.since import parse_since
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import connect
 
 
 @click.command("results")
+@click.option("--bucket", default="", help="Only objects in this bucket.")
+@click.option("--prefix", default="", help="Only keys that begin with this text.")
+@click.option("--contains", "part", default="", metavar="TEXT", help="Only keys that contain this text.")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only this status.")
-@click.option("--format", "format_name", help="Only this format: qcow2, vmdk, …")
+@click.option("--reason", default="", metavar="CODE", help="Only this reason, such as truncated.")
+@click.option("--format", "format_name", default="", help="Only this format: qcow2, vmdk, …")
+@click.option(
+    "--since",
+    type=parsed("TIME", lambda text: parse_since(text, datetime.now(UTC))),
+    help="Only scans since this time: 90m, 24h, 7d, 2026-01-31 …",
+)
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="List at most this many verdicts."
 )
 @output_options()
-def results_command(*, status: str | None, format_name: str | None, limit: int, output: Output) -> None:
+def results_command(
+    *,
+    bucket: str,
+    prefix: str,
+    part: str,
+    status: str | None,
+    reason: str,
+    format_name: str,
+    since: datetime | None,
+    limit: int,
+    output: Output,
+) -> None:
     """List verdicts, the latest first.
 
     \b
     keyhole results --status unsafe
+    keyhole results --bucket images --prefix nightly/ --since 24h
     keyhole results --format vmdk --limit 1000 -o jsonl | jq -r .target
     keyhole results --status unsafe -o csv > unsafe.csv
     """
     settings = load_settings()
+    wanted = Filter(
+        statuses=(Status(status),) if status else (),
+        bucket=bucket,
+        prefix=prefix,
+        part=part,
+        format=format_name,
+        reason=reason,
+        since=since,
+    )
     with one_line_errors(), backend(settings, work=False) as settings:
         store = _store(settings)
-        found = store.find(Status(status) if status else None)
-        if format_name is not None:
-            found = (report for report in found if report.format == format_name)
+        found = Search(connect(str(settings.redis_url))).all(wanted, limit + 1)
         tally = print_verdicts(islice(found, limit), output, costs=False, scanned=True)
         if not output.is_table:
             return
         if not tally.objects:
-            click.echo("no verdicts" + (" match" if status or format_name else " yet; try `keyhole submit`"))
+            click.echo("no verdicts" + (" match" if wanted != Filter() else " yet; try `keyhole submit`"))
             return
         if next(found, None) is not None:
             output.tell(f"These are the latest {limit:,}; there are more (--limit).")

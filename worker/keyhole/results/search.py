@@ -142,9 +142,12 @@ class Search:
             place = found
         return Page(tuple(reports), None)
 
-    def all(self, wanted: Filter) -> Iterator[Report]:
-        """Yield all verdicts that match a filter, the latest scan first."""
-        return (report for _, report in self._found(wanted, _START, MOST))
+    def all(self, wanted: Filter, expected: int = MOST) -> Iterator[Report]:
+        """Yield all verdicts that match a filter, the latest scan first.
+
+        `expected` is the number of verdicts that the caller probably needs; it only saves time.
+        """
+        return (report for _, report in self._found(wanted, _START, min(expected, MOST)))
 
     def _found(self, wanted: Filter, after: _Place, size: int) -> Iterator[tuple[_Place, Report]]:
         """Yield the verdicts after a place that match. `size` is the number that is read at once."""
