@@ -253,6 +253,17 @@ class TestWhat:
 
 
 class TestErrors:
+    def test_its_id_may_be_shortened(self, keyhole: Keyhole, url: str, audits: AuditStore) -> None:
+        whole = keyhole("report", AUDIT, "--format", "jsonl", KEYHOLE_REDIS_URL=url)
+
+        assert keyhole("report", AUDIT[:3], "--format", "jsonl", KEYHOLE_REDIS_URL=url).out == whole.out
+
+        audits.create(AUDIT + "0", AuditSpec(bucket="b"), ruleset="3:default", scanner="keyhole/test")
+        assert keyhole("report", AUDIT, "--format", "jsonl", KEYHOLE_REDIS_URL=url).out == whole.out
+        printed = keyhole("report", AUDIT[:3], KEYHOLE_REDIS_URL=url)
+        assert printed.code == 2
+        assert printed.error.startswith(f"several audits begin with {AUDIT[:3]}: ")
+
     def test_an_audit_that_is_not_there(self, keyhole: Keyhole, url: str, folder: Path) -> None:
         printed = keyhole("report", "x\x1b[31m", "-o", "a.csv", KEYHOLE_REDIS_URL=url)
 

@@ -58,6 +58,34 @@ def listed(keyhole: Keyhole, url: str, *arguments: str) -> list[str | None]:
     return [Report.model_validate_json(line).key for line in printed.lines]
 
 
+class TestFilters:
+    @pytest.mark.parametrize(
+        ("options", "keys"),
+        [
+            (("--bucket", "images", "--prefix", "b."), ["b.qcow2"]),
+            (("--bucket", "image"), []),
+            (("--contains", "QCOW2"), ["b.qcow2", "a.qcow2"]),
+            (("--reason", "backing_file"), ["d", "c.vmdk", "b.qcow2"]),
+            (("--reason", "backing"), []),
+            (("--since", "2026-05-01T12:02"), ["d", "c.vmdk"]),
+            (("--since", "99999w"), ["d", "c.vmdk", "b.qcow2", "a.qcow2"]),
+            (("--since", "1m"), []),
+            (("--status", "unsafe", "--format", "vmdk", "--limit", "1"), ["c.vmdk"]),
+        ],
+    )
+    def test_they_choose_and_the_latest_comes_first(
+        self, keyhole: Keyhole, kept: str, options: tuple[str, ...], keys: list[str]
+    ) -> None:
+        assert listed(keyhole, kept, *options) == keys
+
+    @pytest.mark.parametrize("time", ["yesterday", "24", "999999w", "-1h", ""])
+    def test_a_time_that_is_none_is_refused(self, keyhole: Keyhole, kept: str, time: str) -> None:
+        printed = keyhole("results", "--since", time, KEYHOLE_REDIS_URL=kept)
+
+        assert (printed.code, printed.out) == (2, "")
+        assert "write the time as 90m, 24h, 7d" in printed.err
+
+
 class TestResults:
     def test_the_latest_come_first(self, keyhole: Keyhole, kept: str) -> None:
         assert listed(keyhole, kept) == ["d", "c.vmdk", "b.qcow2", "a.qcow2"]

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keyhole.cli import audit_view
+from keyhole.cli.audit_id import full_audit_id
 from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import (
@@ -91,7 +92,7 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
     is_flag=True,
     help="Start the audit, and do not show its progress; only with KEYHOLE_REDIS_URL.",
 )
-@click.option("--follow", metavar="ID", help="Show the progress of an audit.")
+@click.option("--follow", metavar="ID", help="Show the progress of an audit; you can shorten its id.")
 @click.option(
     "--pause", metavar="ID", help="Pause an audit; workers still scan the objects that are already queued."
 )
@@ -138,7 +139,7 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
                 return
             audit_id = _begin(spec)
         else:
-            audit_id = str(on[chosen[0]])
+            audit_id = full_audit_id(str(on[chosen[0]]), ready)
             if chosen[0] != "follow":
                 _turn(audit_id, chosen[0])
                 if chosen[0] != "resume":

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import click
 
+from keyhole.cli.audit_id import full_audit_id
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.fleet.services import services, use_settings
@@ -48,6 +49,8 @@ STDOUT = "-"
 def report_command(*, audit_id: str, format_name: str | None, output: str | None) -> None:
     """Write a report of an audit, which may still be running. `keyhole audits` lists audits.
 
+    You can shorten the id of an audit, as long as no other id begins with the shortened id.
+
     \b
     keyhole report 3f0c9a1b2c4d                  # an HTML page
     keyhole report 3f0c9a1b2c4d -o found.csv     # for a spreadsheet, one row per object
@@ -66,7 +69,7 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
         raise CommandError("Parquet cannot be shown on a terminal; write it to a file with -o FILE", USAGE)
     with one_line_errors(), backend(settings, work=False) as ready:
         use_settings(ready)
-        audit = services().audits.get(audit_id)
+        audit = services().audits.get(full_audit_id(audit_id, ready))
         if audit is None:
             raise CommandError(f"there is no audit {shown(audit_id)}; `keyhole audits` lists them", USAGE)
         with _opened(output) as out:

@@ -31,7 +31,7 @@ from keyhole.store.connection import connect
 @click.option("--contains", "part", default="", metavar="TEXT", help="Only keys that contain this text.")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only this status.")
 @click.option("--reason", default="", metavar="CODE", help="Only this reason, such as truncated.")
-@click.option("--format", "format_name", default="", help="Only this format: qcow2, vmdk, …")
+@click.option("--format", default="", help="Only this format: qcow2, vmdk, …")
 @click.option(
     "--since",
     type=parsed("TIME", lambda text: parse_since(text, datetime.now(UTC))),
@@ -42,16 +42,7 @@ from keyhole.store.connection import connect
 )
 @output_options()
 def results_command(
-    *,
-    bucket: str,
-    prefix: str,
-    part: str,
-    status: str | None,
-    reason: str,
-    format_name: str,
-    since: datetime | None,
-    limit: int,
-    output: Output,
+    *, status: str | None, since: datetime | None, limit: int, output: Output, **texts: str
 ) -> None:
     """List verdicts, the latest first.
 
@@ -62,15 +53,7 @@ def results_command(
     keyhole results --status unsafe -o csv > unsafe.csv
     """
     settings = load_settings()
-    wanted = Filter(
-        statuses=(Status(status),) if status else (),
-        bucket=bucket,
-        prefix=prefix,
-        part=part,
-        format=format_name,
-        reason=reason,
-        since=since,
-    )
+    wanted = Filter(statuses=(Status(status),) if status else (), since=since, **texts)
     with one_line_errors(), backend(settings, work=False) as settings:
         store = _store(settings)
         found = Search(connect(str(settings.redis_url))).all(wanted, limit + 1)
