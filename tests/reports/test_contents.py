@@ -77,6 +77,20 @@ def test_where_nothing_waits_it_says_so() -> None:
         ({}, "There are no verdicts."),
         ({Status.SAFE: 1}, "The only object is safe to import."),
         ({Status.SAFE: 1200}, "All 1,200 objects are safe to import."),
+        ({Status.UNRECOGNIZED: 1}, "The only object is not a disk image."),
+        ({Status.UNRECOGNIZED: 3}, "None of the 3 objects is a disk image."),
+        (
+            {Status.SAFE: 1, Status.UNRECOGNIZED: 2},
+            "The only image is safe to import. 2 other objects are not disk images.",
+        ),
+        (
+            {Status.SAFE: 5, Status.UNRECOGNIZED: 1},
+            "All 5 images are safe to import. 1 other object is not a disk image.",
+        ),
+        (
+            {Status.SAFE: 5, Status.UNSAFE: 1, Status.UNRECOGNIZED: 9},
+            "5 of 6 objects are safe to import. The others: 1 unsafe. 9 other objects are not disk images.",
+        ),
         ({Status.UNSAFE: 1}, "No object is safe to import: 1 unsafe."),
         ({Status.FAILED: 2, Status.UNSAFE: 1}, "No object is safe to import: 1 unsafe, 2 failed."),
         (
@@ -114,7 +128,7 @@ def test_the_figures_are_those_of_the_totals() -> None:
         listed=1000,
         left_out=10,
         scanned=990,
-        statuses={Status.SAFE: 900, Status.UNSAFE: 90},
+        statuses={Status.SAFE: 900, Status.UNSAFE: 60, Status.UNRECOGNIZED: 30},
         listed_bytes=1024**4,
         bytes_read=1024**3,
         requests=1200,
@@ -122,18 +136,18 @@ def test_the_figures_are_those_of_the_totals() -> None:
         dollars=0.25,
     )
 
-    shown = {
-        figure.label: (figure.value, figure.note) for figure in contents.figures(sample.audit(totals=totals))
-    }
+    audit = sample.audit(totals=totals)
+    shown = {figure.label: (figure.value, figure.note) for figure in contents.figures(audit, 3 * 1024**4)}
 
     assert shown == {
         "Objects": ("990", "1,000 listed, 10 left out"),
-        "Safe": ("90.9%", "900 objects"),
-        "Not safe": ("90", "9.1%"),
-        "Bytes stored": ("1 TiB", "in the listed objects"),
+        "Safe": ("93.8%", "900 objects"),
+        "Not safe": ("60", "6.2%"),
+        "Not images": ("30", "not counted as not safe"),
+        "Stored bytes": ("1 TiB", "in the listed objects"),
+        "Virtual bytes": ("3 TiB", "as the images state"),
         "Bytes read": ("1 GiB", "0.10% of the stored bytes"),
-        "Requests": ("1,200", "1 of them for listing"),
-        "Cost": ("$0.25", "estimated from the price table"),
+        "Cost": ("$0.25", "1,200 requests"),
     }
 
 
@@ -158,7 +172,7 @@ def test_costs_are_told_in_all_and_for_each() -> None:
     assert shown["for listing"] == ("2", "2 pages")
     assert shown["for objects and their tags"] == ("1,500", "1.50 per scanned object")
     assert shown["Bytes read"] == ("2 MiB", "2 KiB per scanned object")
-    assert shown["Cost"] == ("$0.0020", "$1.00 per million objects, at most $1.00")
+    assert shown["Cost"] == ("under a cent", "$1.00 per million objects, at most $1.00")
     assert shown["Time"] == ("1 min 40 s", "20 verdicts per second")
     assert shown["unchanged"][0] == "1,000"
 

@@ -1,7 +1,10 @@
 """The page: one self-contained file, harmless for hostile names, and clear about what it omits."""
 
 import io
-from base64 import b64encode
+import json
+import zlib
+from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,16 +20,18 @@ from keyhole.inspectors.findings import found
 from keyhole.inspectors.text import printable
 from keyhole.intake.audits.audit import AuditedObject, AuditSpec, BucketFinding, How
 from keyhole.reasons import STATUSES, Status
+from keyhole.remedies import what_to_do
 from keyhole.reports import page
+from keyhole.reports.changes import Changes
 from keyhole.reports.page import write_html
 from tests.reports import sample
 
 NOW = sample.NOON + timedelta(minutes=5)
-VOID = {"meta", "input", "rect"}
+VOID = {"meta"}
 #: Every attribute in the page. None of them loads, runs or styles anything.
 ALLOWED = """
-aria-hidden aria-label autocomplete charset class content data-label data-status dir for height hidden
-http-equiv id lang name placeholder role scope text-anchor title type value width x y
+aria-hidden aria-label aria-labelledby charset class content d data-find data-format data-status dir
+height hidden href http-equiv id lang name role scope tabindex text-anchor title transform type width x y
 """
 ATTRIBUTES = set(ALLOWED.split())
 HOSTILE = (
@@ -69,7 +74,7 @@ class Parsed(HTMLParser):
             self.open.append(self.elements[-1])
 
     def handle_endtag(self, tag: str) -> None:
-        assert tag == "rect" or self.open.pop().tag == tag
+        assert self.open.pop().tag == tag
 
     def handle_data(self, data: str) -> None:
         for element in self.open:
@@ -88,12 +93,21 @@ class Parsed(HTMLParser):
 
 
 def html(
-    objects: Iterable[AuditedObject] | None = None, findings: Iterable[BucketFinding] = (), **audit: Any
+    objects: Iterable[AuditedObject] | None = None,
+    findings: Iterable[BucketFinding] = (),
+    changes: Changes | None = None,
+    **audit: Any,
 ) -> str:
     out = io.BytesIO()
     of = sample.objects() if objects is None else tuple(objects)
-    write_html(sample.audit(of, **audit), of, findings, out, now=NOW)
+    write_html(sample.audit(of, **audit), of, findings, out, now=NOW, changes=changes)
     return out.getvalue().decode()
+
+
+def packed(browser: Parsed) -> list[list[Any]]:
+    """The rows that the page's script unpacks."""
+    (blocks,) = [one for one in browser.all("script") if one.attributes.get("id") == "blocks"]
+    return [row for block in blocks.text.split() for row in json.loads(zlib.decompress(b64decode(block)))]
 
 
 def parsed(text: str) -> Parsed:
@@ -110,8 +124,9 @@ def words(text: str) -> str:
 
 def hostile(text: str) -> str:
     """A page in which every text from outside is this one."""
+    key = f"folder/{text}"
     report = sample.verdict(
-        text,
+        key,
         Status.UNSAFE,
         reasons=("backing_file",),
         findings=(found("backing_file", text),),
@@ -120,8 +135,8 @@ def hostile(text: str) -> str:
         format=text,
         ruleset=text,
     )
-    finding = BucketFinding(kind="gone", bucket=text, key=text, version_id=text, message=text)
-    denied = sample.verdict(text, Status.UNREADABLE, reasons=("access_denied",), details={"error": text})
+    finding = BucketFinding(kind="gone", bucket=text, key=key, version_id=text, message=text)
+    denied = sample.verdict(key, Status.UNREADABLE, reasons=("access_denied",), details={"error": text})
     spec = AuditSpec(bucket=text or "b", prefix=text, inventory=text, schedule=text)
     return html(
         [sample.audited(report), sample.audited(denied)],
@@ -139,7 +154,9 @@ def test_hostile_text_is_shown_and_does_nothing(text: str) -> None:
     browser = parsed(hostile(text))
 
     rows = browser.all("bdi", "key")
-    assert [row.text for row in rows[1:]] == [printable(text.encode())] * 5
+    seen = f"folder/{printable(text.encode())}"
+    assert Counter(row.text for row in rows[1:] if row.text != "folder/")[seen] == 5
+    assert [row[2] for row in packed(browser)] == [seen] * 2
     benign = parsed(hostile("benign"))
     assert [(one.tag, sorted(one.attributes)) for one in browser.elements] == [
         (one.tag, sorted(one.attributes)) for one in benign.elements
@@ -152,8 +169,9 @@ def test_no_text_adds_an_element_or_an_attribute_or_anything_unseen(text: str) -
 
     browser = parsed(page)
     assert {name for one in browser.elements for name in one.attributes} <= ATTRIBUTES
-    assert (len(browser.all("script")), len(browser.all("style"))) == (1, 1)
+    assert (len(browser.all("script")), len(browser.all("style"))) == (3, 1)
     assert {c for c in page if not c.isprintable()} <= {"\n"}
+    assert all(text.isprintable() for row in packed(browser) for text in row if isinstance(text, str))
 
 
 def test_it_loads_nothing() -> None:
@@ -168,7 +186,8 @@ def test_its_policy_allows_its_own_style_and_script_and_nothing_else() -> None:
     browser = parsed(html())
 
     def source(tag: str) -> str:
-        return f"'sha256-{b64encode(sha256(browser.one(tag).text.encode()).digest()).decode()}'"
+        (ours,) = [one for one in browser.all(tag) if "type" not in one.attributes]  # others are data
+        return f"'sha256-{b64encode(sha256(ours.text.encode()).digest()).decode()}'"
 
     policies = [one for one in browser.all("meta") if one.attributes.get("http-equiv")]
     ours = f"style-src {source('style')}; script-src {source('script')}"
@@ -177,18 +196,50 @@ def test_its_policy_allows_its_own_style_and_script_and_nothing_else() -> None:
     ]
 
 
-def test_it_works_without_its_script() -> None:
+def rows(browser: Parsed) -> list[Element]:
+    return [one for one in browser.all("tr") if (one.attributes.get("id") or "").startswith("object-")]
+
+
+def test_without_its_script_it_has_the_most_urgent_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "URGENT_OBJECTS", 40)
+
     browser = parsed(html())
 
-    filters = browser.all("div", "filter")
-    assert ["hidden" in one.attributes for one in filters] == [True]
-    assert len([one for one in browser.all("tr") if "data-status" in one.attributes]) == 190
+    assert [one.attributes["id"] for one in browser.elements if "hidden" in one.attributes] == [
+        "tools",
+        "pager",
+    ]
+    statuses = [next(of for of in STATUSES if one.text.strip().startswith(of)) for one in rows(browser)]
+    assert statuses == ["unsafe"] * 21 + ["damaged"] * 19
+    without = [one for one in browser.all("p", "left-out") if one.attributes.get("id") == "without-script"]
+    assert words(without[0].text) == (
+        "This table has the 40 most urgent objects. A browser that runs the page's script shows all 190. "
+        "To get all objects without a browser: keyhole report 20260501-images -o "
+        "keyhole-audit-20260501-images.csv"
+    )
+
+
+def test_with_its_script_it_has_every_object_once() -> None:
+    browser = parsed(html())
+
+    assert Counter(row[2] for row in packed(browser)) == {
+        one.report.key: 1 for one in sample.objects() if one.report
+    }
+    assert len(rows(browser)) == 190
+
+
+def test_links_to_an_object_name_its_row() -> None:
+    browser = parsed(html())
+    numbers = {f"#object-{row[0]}": row[2] for row in packed(browser)}
+    links = [one for one in browser.all("a") if (one.attributes["href"] or "").startswith("#object-")]
+    assert len(links) > 190
+    assert all(numbers[str(one.attributes["href"])] == one.text for one in links)
 
 
 def test_it_tells_whose_audit_it_is() -> None:
     browser = parsed(html(spec=AuditSpec(bucket="images", prefix="a/b/")))
 
-    assert browser.one("title").text == "Keyhole audit of s3://images/a/b/"
+    assert browser.all("title")[0].text == "Keyhole audit of s3://images/a/b/"
     assert words(browser.one("h1").text) == "s3://images/a/b/"
     assert "2026-05-01 12:00 to 12:03 UTC, 3 min 20 s; rules 3/default, by keyhole/0.1.0" in words(
         browser.one("header").text
@@ -221,6 +272,7 @@ def test_what_needs_attention_comes_with_its_sentence() -> None:
     articles = [words(one.text) for one in parsed(html()).all("article")]
 
     assert articles[0].startswith("unsafe backing_file 6 objects")
+    assert f"What to do: {what_to_do('backing_file')}" in articles[0]
     assert (
         "build/uploads/backing.qcow2opening the image also opens its backing file '/etc/shadow'"
         in articles[0]
@@ -232,15 +284,12 @@ def test_what_needs_attention_comes_with_its_sentence() -> None:
     )
 
 
-def test_the_list_has_what_needs_attention_first_and_says_what_it_leaves_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(page, "SHOWN_OBJECTS", 40)
+def test_a_page_that_cannot_hold_all_objects_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MOST_OBJECTS", 40)
 
     browser = parsed(html())
 
-    shown = [one.attributes["data-status"] for one in browser.all("tr") if "data-status" in one.attributes]
-    assert shown == ["unsafe"] * 21 + ["damaged"] * 19
+    assert Counter(row[1] for row in packed(browser)) == {0: 21, 1: 19}
     left_out = [words(one.text) for one in browser.all("p", "left-out")]
     assert left_out[0] == (
         "This page has 40 objects, the most urgent first. It leaves out 2 damaged, 14 rejected, "

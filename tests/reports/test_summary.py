@@ -26,24 +26,24 @@ OBJECTS = st.lists(
 
 
 @given(OBJECTS, st.integers(1, 5))
-def test_each_object_is_shown_or_hidden_or_nameless(objects: list[AuditedObject], limit: int) -> None:
-    summary = summarize(objects, limit)
+def test_each_object_is_packed_or_hidden_or_nameless(objects: list[AuditedObject], limit: int) -> None:
+    summary = summarize(objects, urgent=1, limit=limit)
 
-    shown = Counter(row.status for row in summary.rows)
-    assert shown + summary.hidden + summary.expired == Counter(one.status for one in objects)
-    assert len(summary.rows) <= limit
+    assert summary.packed + summary.hidden + summary.expired == Counter(one.status for one in objects)
+    assert summary.packed.total() <= limit
 
 
 @given(OBJECTS, st.integers(1, 5))
 def test_nothing_that_is_hidden_needs_more_attention_than_what_is_shown(
     objects: list[AuditedObject], limit: int
 ) -> None:
-    summary = summarize(objects, limit)
+    summary = summarize(objects, urgent=limit, limit=limit)
 
     order = list(STATUSES)
-    shown = [order.index(row.status) for row in summary.rows]
-    assert shown == sorted(shown)
-    assert not summary.hidden or max(shown) <= min(order.index(status) for status in summary.hidden)
+    urgent = [order.index(row.status) for _, row, _ in summary.urgent]
+    assert urgent == sorted(urgent)
+    assert Counter(row.status for _, row, _ in summary.urgent) == summary.packed
+    assert not summary.hidden or max(urgent) <= min(order.index(status) for status in summary.hidden)
 
 
 def test_formats_are_counted_with_their_sizes() -> None:
@@ -53,7 +53,7 @@ def test_formats_are_counted_with_their_sizes() -> None:
         sample.verdict("c", Status.UNREADABLE, size=None),
     ]
 
-    formats = summarize(map(sample.audited, reports), 10).formats
+    formats = summarize(map(sample.audited, reports), urgent=10, limit=10).formats
 
     qcow2, none = formats["qcow2"], formats[None]
     assert (qcow2.objects, qcow2.safe, qcow2.stored, qcow2.virtual) == (2, 1, 15, 100)
@@ -68,16 +68,16 @@ def test_an_object_counts_for_its_gravest_reason_with_that_reasons_sentence() ->
         findings=(found("banned_format", "not taken"), found("backing_file", "opened with 'x'")),
     )
 
-    reasons = summarize([sample.audited(report)], 10).reasons
+    reasons = summarize([sample.audited(report)], urgent=10, limit=10).reasons
 
     assert list(reasons) == [(Status.UNSAFE, "backing_file")]
-    assert reasons[Status.UNSAFE, "backing_file"].examples == [("a.qed", "opened with 'x'")]
+    assert reasons[Status.UNSAFE, "backing_file"].examples == [(1, "a.qed", "opened with 'x'")]
 
 
 def test_a_reason_has_a_few_examples() -> None:
     reports = [sample.verdict(f"{n}", Status.DAMAGED, reasons=("truncated",)) for n in range(10)]
 
-    tally = summarize(map(sample.audited, reports), 1).reasons[Status.DAMAGED, "truncated"]
+    tally = summarize(map(sample.audited, reports), urgent=1, limit=1).reasons[Status.DAMAGED, "truncated"]
 
     assert (tally.objects, len(tally.examples)) == (10, EXAMPLES)
 
@@ -94,7 +94,7 @@ def test_memory_does_not_grow_with_the_objects() -> None:
 
     def peak(count: int) -> int:
         tracemalloc.start()
-        summarize(objects(count), 100)
+        summarize(objects(count), urgent=100, limit=100)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most

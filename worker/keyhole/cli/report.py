@@ -58,8 +58,8 @@ def report_command(*, audit_id: str, format_name: str | None, output: str | None
     keyhole report 3f0c9a1b2c4d --format jsonl | jq 'select(.status == "unsafe")'
 
     JSON Lines contain the audit, every object, and the findings about the bucket. The HTML page shows up to
-    5,000 objects, the most urgent first. In CSV, an apostrophe precedes text that a spreadsheet would treat
-    as a formula.
+    250,000 objects, which can be sorted and searched, and what changed since the last audit. In CSV, an
+    apostrophe precedes text that a spreadsheet would treat as a formula.
     """
     settings = load_settings()
     format_name = format_name or _format_of(output)
@@ -91,6 +91,7 @@ def _format_of(output: str | None) -> str:
 
 
 def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
+    from keyhole.reports.changes import changes_since_last
     from keyhole.reports.json_lines import write_jsonl
     from keyhole.reports.objects import audited_objects
     from keyhole.reports.page import write_html
@@ -101,7 +102,8 @@ def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
     objects, findings = audited_objects(audits, services().lookup, audit.id), audits.findings(audit.id)
     match format_name:
         case "html":
-            write_html(audit, objects, findings, out, now=datetime.now(UTC))
+            changes = changes_since_last(audits, services().lookup, audit)
+            write_html(audit, objects, findings, out, now=datetime.now(UTC), changes=changes)
         case "csv":
             write_csv(objects, out)
         case "jsonl":

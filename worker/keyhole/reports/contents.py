@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reasons import STATUSES, Status, meaning
 from keyhole.remedies import what_to_do
-from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, share, size
+from keyhole.reports.changes import Changes
+from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, price, share, size
 
 #: The minimum width of a part of the bar, as a percentage of the bar's width, so that every part is visible.
 NARROWEST: Final = 0.5
@@ -101,21 +102,55 @@ def _to_come(audit: Audit) -> str:
 
 
 def verdict(statuses: Mapping[Status, int]) -> str:
-    """Return one or two sentences that summarize all verdicts."""
-    total, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
-    if not total:
-        return "There are no verdicts."
-    if safe == total:
+    """Return one to three sentences that summarize all verdicts.
+
+    Objects that are not disk images, such as a PDF, are told apart: nobody would import them.
+    """
+    total, safe, other = sum(statuses.values()), statuses.get(Status.SAFE, 0), _not_images(statuses)
+    images = total - other
+    if not images:
+        return _no_images(total)
+    apart = ""
+    if other:
+        apart = f" {_are(other, 'other object')} not {'a disk image' if other == 1 else 'disk images'}."
+    if safe == images:
         return (
-            "The only object is safe to import."
-            if total == 1
-            else f"All {number(total)} objects are safe to import."
+            f"The only {'image' if other else 'object'} is safe to import.{apart}"
+            if safe == 1
+            else f"All {number(safe)} {'images' if other else 'objects'} are safe to import.{apart}"
         )
-    others = ", ".join(f"{number(count)} {of}" for of, count in by_urgency(statuses) if of != Status.SAFE)
+    told = {Status.SAFE, Status.UNRECOGNIZED}
+    rest = ", ".join(f"{number(count)} {of}" for of, count in by_urgency(statuses) if of not in told)
     if not safe:
-        return f"No object is safe to import: {others}."
+        return f"No object is safe to import: {rest}.{apart}"
     are = "is" if safe == 1 else "are"
-    return f"{number(safe)} of {number(total)} objects {are} safe to import. The others: {others}."
+    return f"{number(safe)} of {counted(images, 'object')} {are} safe to import. The others: {rest}.{apart}"
+
+
+def _no_images(total: int) -> str:
+    if total > 1:
+        return f"None of the {number(total)} objects is a disk image."
+    return "The only object is not a disk image." if total else "There are no verdicts."
+
+
+def _not_images(statuses: Mapping[Status, int]) -> int:
+    return statuses.get(Status.UNRECOGNIZED, 0)
+
+
+def _are(count: int, noun: str) -> str:
+    return f"{counted(count, noun)} {'is' if count == 1 else 'are'}"
+
+
+def what_changed(changes: Changes) -> str:
+    """Return one sentence that summarizes what changed since the last audit."""
+    if not changes.compared:
+        return "There are too many objects to compare them one by one."
+    changed = [
+        counted(changes.changed, "verdict") + " changed" if changes.changed else "",
+        _are(changes.new, "object") + " new" if changes.new else "",
+        _are(changes.gone, "object") + " gone" if changes.gone else "",
+    ]
+    return f"{', '.join(filter(None, changed)) or 'Nothing changed'}."
 
 
 def advice(reasons: Iterable[str]) -> list[Advice]:
@@ -154,27 +189,29 @@ def _room(status: Status, width: float) -> str:
     return "wide" if width > LETTER * letters else "none"
 
 
-def figures(audit: Audit) -> list[Figure]:
-    """Return the main figures, which the page shows first."""
+def figures(audit: Audit, virtual: int) -> list[Figure]:
+    """Return the main figures, which the page shows first. `virtual` is the sum of all virtual sizes."""
     totals, statuses = audit.totals, audit.totals.statuses
-    objects, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
+    objects, safe, other = sum(statuses.values()), statuses.get(Status.SAFE, 0), _not_images(statuses)
+    images = objects - other
     return [
         Figure(
             "Objects", number(objects), f"{number(totals.listed)} listed, {number(totals.left_out)} left out"
         ),
-        Figure("Safe", share(safe, objects), counted(safe, "object")),
-        Figure("Not safe", number(objects - safe), share(objects - safe, objects)),
+        Figure("Safe", share(safe, images), counted(safe, "object")),
+        Figure("Not safe", number(images - safe), share(images - safe, images)),
+        Figure("Not images", number(other), "not counted as not safe"),
         Figure(
-            "Bytes stored", size(totals.listed_bytes), "in the listed objects", exact(totals.listed_bytes)
+            "Stored bytes", size(totals.listed_bytes), "in the listed objects", exact(totals.listed_bytes)
         ),
+        Figure("Virtual bytes", size(virtual or None), "as the images state", exact(virtual or None)),
         Figure(
             "Bytes read",
             size(totals.bytes_read),
             f"{share(totals.bytes_read, totals.listed_bytes)} of the stored bytes",
             exact(totals.bytes_read),
         ),
-        Figure("Requests", number(totals.requests), f"{number(totals.lists)} of them for listing"),
-        Figure("Cost", dollars(totals.dollars), "estimated from the price table"),
+        Figure("Cost", price(totals.dollars), counted(totals.requests, "request"), dollars(totals.dollars)),
     ]
 
 
@@ -192,10 +229,10 @@ def costs(audit: Audit, now: datetime) -> Iterator[Figure]:
     yield Figure("for objects and their tags", number(for_objects), each, part=True)
     each = f"{size(round(totals.bytes_read / totals.scanned))} per scanned object" if totals.scanned else ""
     yield Figure("Bytes read", size(totals.bytes_read), each, exact(totals.bytes_read))
-    notes = [f"{dollars(totals.dollars / totals.listed * 1e6)} per million objects"] if totals.listed else []
+    notes = [f"{price(totals.dollars / totals.listed * 1e6)} per million objects"] if totals.listed else []
     if spec.max_dollars:
         notes.append(f"at most {dollars(spec.max_dollars)}")
-    yield Figure("Cost", dollars(totals.dollars), ", ".join(notes))
+    yield Figure("Cost", price(totals.dollars), ", ".join(notes), dollars(totals.dollars))
     pace = f"{number(round(verdicts / seconds))} verdicts per second" if verdicts > seconds >= 1 else ""
     yield Figure("Time", duration(length), pace)
     yield Figure("Objects listed", number(totals.listed))

@@ -76,6 +76,16 @@ def dollars(amount: float) -> str:
     return f"${amount:.{digits}f}"
 
 
+def price(amount: float) -> str:
+    """Format an amount of US dollars for people: to the cent, and `under a cent` below one."""
+    return "under a cent" if 0 < amount < 0.01 else f"${amount:,.2f}"
+
+
+def difference(count: int) -> str:
+    """Format a difference of two counts with its sign: `+3`, `-1`; a zero as `±0`."""
+    return f"{count:+,}" if count else "±0"
+
+
 def duration(length: timedelta) -> str:
     """Format a length of time in its two largest units, such as `2 h 5 min`."""
     seconds = max(0, round(length.total_seconds()))

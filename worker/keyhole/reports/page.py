@@ -1,18 +1,20 @@
 """Writes an audit as one self-contained HTML page, for screens and for printing.
 
-Keys, messages and other text from users or images cannot become HTML, because Jinja escapes them. Invisible
-characters, such as control characters and marks that change the direction of writing, are shown as escapes.
-The page's Content Security Policy allows only the page's own style and script, and forbids the page to load
-other files or to send requests. The script only filters the table of objects by text and by status. So if the
-browser runs no scripts, the page is still complete.
+Keys, messages and other text from users or images cannot become HTML. Jinja escapes them, and the page's
+script adds them only as text. Invisible characters, such as control characters and marks that change the
+direction of writing, are shown as escapes. The page's Content Security Policy allows only the page's own
+style and script, and forbids the page to load other files or to send requests.
 
-A page shows at most `SHOWN_OBJECTS` objects, and states the number of objects that are left out. Objects are
-sorted by the urgency of their status (`keyhole.reasons.STATUSES`). The page also shows the findings about the
-bucket: verdicts on deleted objects, and tags that contradict verdicts.
+The page contains up to `MOST_OBJECTS` objects in a packed form (`packed_rows`). The script shows, sorts and
+searches them in a table. Without the script, the table has the `URGENT_OBJECTS` most urgent objects, and a
+sentence states where the others are. Objects are sorted by the urgency of their status
+(`keyhole.reasons.STATUSES`). The page also shows what changed since the last audit of the same objects, and
+the findings about the bucket: verdicts on deleted objects, and tags that contradict verdicts.
 """
 
+import json
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
@@ -21,26 +23,35 @@ from itertools import islice
 from typing import BinaryIO, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding
 from keyhole.reasons import STATUSES, URGENCY, Status, meaning
-from keyhole.reports import contents, figures
-from keyhole.reports.summary import ReasonTally, summarize
+from keyhole.remedies import what_to_do
+from keyhole.reports import charts, contents, figures
+from keyhole.reports.changes import Changes, Move
+from keyhole.reports.groups import Group, Tally
+from keyhole.reports.summary import ReasonTally, Summary, no_change, summarize
 
-#: The maximum number of objects on a page. With this many objects, the page has a few megabytes, and a
-#: browser can still search it quickly.
-SHOWN_OBJECTS: Final = 5000
+#: The maximum number of objects on a page. With this many objects, the page has about twenty megabytes, and a
+#: browser needs a few seconds to show it.
+MOST_OBJECTS: Final = 250_000
+#: The number of objects that the page shows without its script.
+URGENT_OBJECTS: Final = 200
 #: The maximum number of findings about the bucket on a page.
 SHOWN_FINDINGS: Final = 1000
 #: The maximum number of sentences in the row of an object. Some objects have many sentences. For example, a
 #: VMDK descriptor can name hundreds of files outside the image, and each of these names is a finding with its
 #: own sentence.
 SHOWN_SENTENCES: Final = 5
+#: The number of formats in the chart of bytes; the table beside it has all.
+_CHARTED_FORMATS: Final = 8
 #: Jinja renders the page in many small pieces. This module joins this many pieces before it writes them to
 #: the output.
 _BUFFERED: Final = 200
+#: The files of the page's script, in their order.
+_SCRIPTS: Final = ("rows.js", "section.js", "table.js")
 
 
 def write_html(
@@ -50,51 +61,111 @@ def write_html(
     out: BinaryIO,
     *,
     now: datetime,
+    changes: Changes | None = None,
 ) -> None:
     """Write the page to `out`.
 
     `now` is the current time. If the audit is still running, the page states how long it has been running.
+    `changes` states what changed since the last audit of the same objects, if there was one.
     """
-    summary = summarize(objects, SHOWN_OBJECTS)
+    summary = summarize(
+        objects,
+        urgent=URGENT_OBJECTS,
+        limit=MOST_OBJECTS,
+        prefix=audit.spec.prefix,
+        change=changes.change if changes else no_change,
+    )
     others = iter(findings)
-    shown = list(islice(others, SHOWN_FINDINGS))
-    style, script = _block("page.css"), _block("page.js")
-    page = _environment().get_template("page.html.jinja")
-    stream = page.stream(
-        audit=audit,
-        when=figures.span(audit.started_at, audit.ended_at),
-        length=figures.duration((audit.ended_at or now) - audit.started_at),
-        selected=list(contents.selected(audit)),
-        notice=contents.notice(audit, now),
-        verdict=contents.verdict(audit.totals.statuses),
-        figures=contents.figures(audit),
-        bar=contents.bar(audit.totals.statuses),
-        statuses=contents.by_urgency(audit.totals.statuses),
-        meanings=STATUSES,
-        reasons=sorted(summary.reasons.items(), key=_urgency),
-        formats=sorted(summary.formats.items(), key=lambda item: -item[1].objects),
-        costs=list(contents.costs(audit, now)),
-        findings=shown,
-        hidden_findings=sum(1 for _ in others),
-        asked=list(contents.asked(audit)),
-        summary=summary,
-        hidden=contents.by_urgency(summary.hidden),
-        sentences=SHOWN_SENTENCES,
-        now=now,
-        style=style,
-        script=script,
-        policy=(
-            "default-src 'none'; base-uri 'none'; form-action 'none'; "
-            f"style-src {_source(style)}; script-src {_source(script)}"
-        ),
+    found = list(islice(others, SHOWN_FINDINGS))
+    style, script = _block("page.css"), Markup("\n").join(map(_block, _SCRIPTS))
+    formats = sorted(summary.formats.items(), key=lambda item: -item[1].objects)
+    prefixes = summary.prefixes.groups().shown()
+    stream = (
+        _environment()
+        .get_template("page.html.jinja")
+        .stream(
+            audit=audit,
+            when=figures.span(audit.started_at, audit.ended_at),
+            length=figures.duration((audit.ended_at or now) - audit.started_at),
+            selected=list(contents.selected(audit)),
+            notice=contents.notice(audit, now),
+            verdict=contents.verdict(audit.totals.statuses),
+            figures=contents.figures(audit, sum(tally.virtual for _, tally in formats)),
+            bar=contents.bar(audit.totals.statuses),
+            statuses=contents.by_urgency(audit.totals.statuses),
+            meanings=STATUSES,
+            reasons=sorted(summary.reasons.items(), key=_urgency),
+            changes=changes,
+            moves=sorted(changes.moves.items(), key=_graver) if changes else [],
+            prefixes=prefixes,
+            prefix_statuses=[of for of in STATUSES if any(group.tally.statuses[of] for group in prefixes)],
+            prefix_chart=_prefix_chart(prefixes),
+            formats=formats,
+            format_chart=_format_chart(formats),
+            costs=list(contents.costs(audit, now)),
+            findings=found,
+            hidden_findings=sum(1 for _ in others),
+            asked=list(contents.asked(audit)),
+            summary=summary,
+            hidden=contents.by_urgency(summary.hidden),
+            sentences=SHOWN_SENTENCES,
+            words=_words(summary, changes),
+            now=now,
+            style=style,
+            script=script,
+            policy=(
+                "default-src 'none'; base-uri 'none'; form-action 'none'; "
+                f"style-src {_source(style)}; script-src {_source(script)}"
+            ),
+        )
     )
     stream.enable_buffering(_BUFFERED)
     stream.dump(out, encoding="utf-8")
 
 
+def _prefix_chart(groups: Sequence[Group]) -> Markup:
+    labels = ["all other" if name is None else name or "no folder" for name, _ in groups]
+    found = [of for of in STATUSES if any(tally.statuses[of] for _, tally in groups)]
+    return charts.counts(
+        labels, [charts.Series(of, [tally.statuses[of] for _, tally in groups]) for of in found]
+    )
+
+
+def _format_chart(formats: Sequence[tuple[str | None, Tally]]) -> Markup:
+    drawn = [(name or "none known", tally) for name, tally in formats[:_CHARTED_FORMATS]]
+    return charts.sizes(
+        [name for name, _ in drawn],
+        [
+            charts.Series("stored", [tally.stored for _, tally in drawn]),
+            charts.Series("virtual", [tally.virtual for _, tally in drawn]),
+        ],
+    )
+
+
+def _words(summary: Summary, changes: Changes | None) -> Markup:
+    """Return what the script needs to know besides the rows, as JSON that cannot end its element."""
+    known = {
+        "statuses": list(STATUSES),
+        "rows": summary.packed.total(),
+        "changes": changes is not None,
+        "reasons": {
+            shown(code): [shown(sentence), shown(to_do)]
+            for code, sentence, to_do in contents.advice(sorted(summary.codes))
+        },
+    }
+    text = json.dumps(known, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", r"\u003c").replace("&", r"\u0026"))  # noqa: S704 - has no `<`
+
+
 def _urgency(item: tuple[tuple[Status, str], ReasonTally]) -> tuple[int, int, str]:
     (status, reason), tally = item
     return URGENCY[status], -tally.objects, reason
+
+
+def _graver(item: tuple[Move, int]) -> tuple[int, int]:
+    """Sort changes by their new status, the most urgent first, and new objects after changed ones."""
+    (before, after), _ = item
+    return URGENCY[after], len(URGENCY) if before is None else -URGENCY[before]
 
 
 @cache
@@ -114,7 +185,10 @@ def _environment() -> Environment:
         "counted": figures.counted,
         "share": figures.share,
         "moment": figures.moment,
+        "difference": figures.difference,
         "meaning": meaning,
+        "remedy": lambda code: _with_code(what_to_do(code)),
+        "what_changed": contents.what_changed,
     }
     return environment
 
@@ -127,6 +201,15 @@ def _seen(value: object) -> object:
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return shown(value)
+
+
+def _with_code(sentence: str) -> Markup:
+    """Return a sentence in which text between backticks is marked as code."""
+    parts = shown(sentence).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
 
 
 def _block(name: str) -> Markup:

@@ -1,0 +1,280 @@
+"""The audit's page in a browser: it loads, sorts, searches, and is legible on every screen and in print."""
+
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from keyhole.inspectors.findings import found
+from keyhole.intake.audits.audit import AuditedObject, How
+from keyhole.reasons import Status
+from keyhole.remedies import what_to_do
+from keyhole.reports import figures, packed_rows
+from keyhole.reports.changes import Changes, Move
+from keyhole.reports.page import write_html
+from keyhole.store import keys
+from tests.browser.chromium import LOOKS, Chromium, Look, Tab, pages_of
+from tests.reports import sample
+
+pytestmark = pytest.mark.slow
+
+LAPTOP = Look(1280, dark=False)
+HOSTILE = (
+    "<script>document.title = 'owned'</script>",
+    "<img src=x onerror=\"document.title = 'owned'\">",
+    "invoice\u202egpj.qcow2",
+    "a\nb\x00c`d`",
+    "k" * 1024,
+    "</script></table><h1>Owned</h1>",
+)
+Opened = Callable[..., Tab]
+
+
+def changes() -> Changes:
+    """Changes since a last audit: one object of the sample was safe, one is new."""
+    was_safe, new = [one.report for one in sample.objects() if one.report][:2]
+    moves = {
+        keys.object_id(sample.BUCKET, str(was_safe.key), None): Move(Status.DAMAGED, was_safe.status),
+        keys.object_id(sample.BUCKET, str(new.key), None): Move(None, new.status),
+    }
+    last = sample.audit(id="20260424-images", started_at=sample.NOON - timedelta(days=7))
+    return Changes(
+        last, moves=sample.Counter(moves.values()), of_object=moves, gone=1, gone_keys=("old.raw",)
+    )
+
+
+def written(folder: Path, objects: tuple[AuditedObject, ...], since: Changes | None = None) -> Path:
+    path = folder / "report.html"
+    out = io.BytesIO()
+    now = sample.NOON + timedelta(minutes=5)
+    write_html(sample.audit(objects), objects, sample.findings(), out, now=now, changes=since)
+    path.write_bytes(out.getvalue())
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the sample, with changes since a last audit."""
+    return written(tmp_path_factory.mktemp("report"), sample.objects(), changes())
+
+
+@pytest.fixture
+def opened(browser: Chromium, page: Path) -> Opened:
+    """Open a page, and wait until its table is ready."""
+
+    def ready(path: Path = page, look: Look = LAPTOP, address: str = "") -> Tab:
+        tab = browser.open(path.resolve().as_uri() + address, look)
+        tab.page.wait_for_selector("#table[data-ready]")
+        return tab
+
+    return ready
+
+
+def column(tab: Tab, place: int) -> list[str]:
+    """The texts of a column of the table."""
+    cells = tab.page.locator(f"#table tbody tr:not(.details) td:nth-child({place})")
+    return [text.split("\n")[0] for text in cells.all_inner_texts()]
+
+
+def found_rows(tab: Tab) -> str:
+    return tab.page.locator("output").inner_text()
+
+
+def test_it_is_legible_and_fits_on_every_screen(opened: Opened, tmp_path: Path, look: Look) -> None:
+    tab = opened(written(tmp_path, sample.objects()[:60], changes()), look)
+    tab.page.locator("#table tbody a").nth(1).click()  # with the section of an object
+
+    assert tab.axe() == []
+    assert tab.too_wide() == []
+    assert tab.requested == [tab.page.url.split("#")[0]]
+    charts = tab.page.locator("svg.chart:visible")
+    assert charts.count() == 2
+    assert charts.first.get_attribute("class") == f"chart {'narrow' if look.width == 390 else 'wide'}"
+
+
+def test_it_prints(opened: Opened) -> None:
+    tab = opened()
+    assert 3 <= pages_of(tab.pdf()) <= 12
+    tab.page.emulate_media(media="print")
+    assert not tab.page.locator("nav, #pager, #find").first.is_visible()
+    assert tab.page.locator("#table tbody tr").count() == 100
+
+
+def test_every_object_is_reachable_by_turning_pages(opened: Opened) -> None:
+    tab = opened()
+
+    seen = column(tab, 2)
+    assert found_rows(tab) == "1 to 100 of 190 objects"
+    tab.page.get_by_role("button", name="Next page").click()
+    seen += column(tab, 2)
+
+    assert found_rows(tab) == "101 to 190 of 190 objects"
+    assert sorted(seen) == sorted(str(one.report.key) for one in sample.objects() if one.report)
+    tab.page.get_by_role("button", name="Next page").click(force=True)  # the last page: nothing happens
+    assert found_rows(tab) == "101 to 190 of 190 objects"
+    tab.page.get_by_label("Page", exact=True).fill("1")
+    tab.page.get_by_label("Page", exact=True).press("Enter")
+    assert found_rows(tab) == "1 to 100 of 190 objects"
+
+
+def test_it_sorts_by_each_column_and_back(opened: Opened) -> None:
+    tab = opened()
+    heads = tab.page.locator("#table th button")
+    reports = [one.report for one in sample.objects() if one.report]
+
+    heads.filter(has_text="Object").click()
+    assert column(tab, 2) == sorted(str(report.key) for report in reports)[:100]
+    heads.filter(has_text="Stored").click()
+    heads.filter(has_text="Stored").click()
+    largest = sorted((report.size for report in reports if report.size is not None), reverse=True)
+    assert column(tab, 4) == [figures.size(count) for count in largest[:100]]
+    assert tab.page.locator("th[aria-sort=descending]").inner_text().startswith("Stored")
+    heads.filter(has_text="Change").click()
+    assert column(tab, 7)[:3] == ["was damaged", "new", ""]
+
+
+def test_it_finds_by_text_status_format_and_change(opened: Opened) -> None:
+    tab = opened()
+
+    tab.page.get_by_label("Find").fill("BACKING.qed")
+    assert set(column(tab, 2)) == {f"{team}/uploads/backing.qed" for team in ("build", "legacy", "staging")}
+    tab.page.get_by_label("Find").fill("")
+    tab.page.get_by_label("Status").select_option("rejected")
+    tab.page.locator("#format").select_option("luks")
+    assert found_rows(tab) == "1 to 7 of 7 objects (190 in all)"
+    tab.page.get_by_label("Find").fill("no such text")
+    assert "No object fits." in tab.page.locator("#table").inner_text()
+    tab.page.get_by_label("Find").fill("")
+    tab.page.get_by_label("Status").select_option("")
+    tab.page.locator("#format").select_option("")
+    tab.page.get_by_label("Change").select_option("new")
+    assert found_rows(tab) == "1 to 1 of 1 objects (190 in all)"
+
+
+def test_links_lead_to_the_objects_that_they_count(opened: Opened) -> None:
+    tab = opened()
+
+    tab.page.locator(".statuses a").filter(has_text="damaged").click()
+    assert found_rows(tab) == "1 to 21 of 21 objects (190 in all)"
+    tab.page.locator("article a.code").filter(has_text="backing_file").click()
+    assert found_rows(tab) == "1 to 6 of 6 objects (190 in all)"
+    tab.page.locator(".groups a").filter(has_text="tape/").click()
+    assert column(tab, 2) == ["tape/2019.vmdk"]
+
+
+def test_a_link_to_an_object_opens_its_section_wherever_it_is(opened: Opened, page: Path) -> None:
+    tab = opened(page, LAPTOP, "#object-150")
+
+    details = tab.page.locator(".details")
+    key = str(sample.objects()[149].report.key)  # type: ignore[union-attr] # this object has a report
+    assert details.locator("section").get_attribute("aria-label") == f"Details of {key}"
+    tab.page.get_by_label("Status").select_option("unsafe")
+    tab.page.locator("article ul a").filter(has_text="build/uploads/cut-off.vdi").click()
+    assert "What to do: " + what_to_do("truncated") in details.inner_text()
+    assert tab.focused() == "a build/uploads/cut-off.vdi"
+    assert tab.page.get_by_label("Status").input_value() == ""
+    tab.page.keyboard.press("Enter")
+    assert details.count() == 0
+
+
+def test_it_works_with_the_keyboard_alone(opened: Opened) -> None:
+    tab = opened()
+
+    assert tab.press("Tab") == "a Problems"
+    assert tab.press("/") == "input#find in keys and reasons"
+    tab.page.keyboard.type("backing.qed")
+    tab.press("Tab", "Tab", "Tab")
+    assert tab.press("Tab") == "button Status"
+    tab.press("Tab")
+    assert tab.press("Enter") == "button Object"
+    tab.press("Tab", "Tab", "Tab", "Tab", "Tab", "Tab")
+    assert tab.press("Enter") == "a build/uploads/backing.qed"
+    assert tab.page.locator(".details").inner_text().startswith("opening the image also opens")
+
+
+def test_hostile_names_are_text(opened: Opened, tmp_path: Path) -> None:
+    objects = tuple(
+        sample.audited(
+            sample.verdict(
+                f"{name}/{name}",
+                Status.UNSAFE,
+                reasons=("backing_file",),
+                findings=(found("backing_file", name),),
+                version_id=name,
+                subformat=name,
+                etag=name,
+                virtual_size=2**64 + 1,
+            )
+        )
+        for name in HOSTILE
+    )
+    path = written(tmp_path, objects)
+
+    for look in LOOKS[::3]:
+        tab = opened(path, look, "#object-1")
+        assert tab.page.title() == "Keyhole audit of s3://images/"
+        assert tab.page.locator("h1").count() == 1
+        assert tab.page.locator("img, table script").count() == 0
+        assert any(key.startswith("invoice\\u202egpj") for key in column(tab, 2))
+        assert "18,446,744,073,709,551,617 bytes" in tab.page.locator(".details").inner_text()
+        assert tab.too_wide() == []
+        assert tab.axe() == []
+
+
+def test_sizes_are_formatted_as_everywhere(opened: Opened) -> None:
+    tab = opened()
+    counts = [
+        None,
+        0,
+        1023,
+        1024,
+        1280,
+        1075,
+        418_304,
+        1023 * 1024 + 1000,
+        10**9,
+        102_349,
+        2**53,
+        2**70,
+        2**101,
+    ]
+    counts += [3**power for power in range(1, 63)]
+    as_packed = [packed_rows.exactly(count) for count in counts]
+    shown = tab.page.evaluate("counts => counts.map(count => [size(count), exact(count)])", as_packed)
+    assert shown == [[figures.size(count), figures.exact(count)] for count in counts]
+
+
+def test_without_scripts_the_most_urgent_objects_are_there(browser: Chromium, page: Path) -> None:
+    tab = browser.open(page, LAPTOP, javascript=False)
+
+    assert tab.page.locator("#table tbody tr").count() == 190
+    assert not tab.page.locator("#tools").is_visible()
+    tab.page.locator("article ul a").first.click()
+    assert tab.page.url.endswith(f"#{tab.page.locator('#table tbody tr').first.get_attribute('id')}")
+
+
+def test_a_hundred_thousand_objects_load_sort_and_search(opened: Opened, tmp_path: Path) -> None:
+    """The times are far above what they take (a second to load, a tenth to sort), because CI is busy."""
+    report = next(one.report for one in sample.objects() if one.report)
+    objects = tuple(
+        AuditedObject(
+            how=How.SCANNED,
+            status=report.status,
+            report=report.model_copy(
+                update={"key": f"{number % 97}/{number}.qcow2", "size": number * 7919 % 10**6}
+            ),
+        )
+        for number in range(100_000)
+    )
+    path = written(tmp_path, objects)
+    assert path.stat().st_size < 10_000_000
+
+    tab = opened(path)
+    assert found_rows(tab) == "1 to 100 of 100,000 objects"
+    tab.page.locator("#table th button").filter(has_text="Stored").click()
+    assert column(tab, 2)[0] == "0/0.qcow2"
+    tab.page.get_by_label("Find").fill("/99999.qcow2")
+    assert column(tab, 2) == ["89/99999.qcow2"]
+    assert tab.page.evaluate("performance.now()") < 60_000
