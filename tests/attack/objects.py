@@ -104,7 +104,7 @@ def named_in_reports(site: Site) -> str:
     audit = json.loads(commands.keyhole("audits", "--json", env=site.env).stdout.splitlines()[0])["id"]
     harmless(on_a_terminal(site, ("audits",)), shown=False)
     reports = {
-        form: commands.keyhole("report", audit, "--format", form, "-o", "-", env=site.env).stdout
+        form: commands.keyhole("report", audit, "-o", form, "--to", "-", env=site.env).stdout
         for form in ("html", "csv", "jsonl", "parquet")
     }
     page = reports["html"].decode()

@@ -1,5 +1,7 @@
 """`keyhole audit` and `keyhole audits`: audits of a bucket, by running workers or by the command's own."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -11,6 +13,7 @@ import pytest
 import redis
 
 from keyhole.builders import qcow2
+from keyhole.inspectors.text import escaped
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.audits.store import AuditStore
 from tests.cli.conftest import Keyhole
@@ -26,10 +29,10 @@ GIB = 1024**3
 
 @pytest.fixture
 def images(s3: "S3Client", bucket: str) -> str:
-    """A bucket with a safe image, an unsafe image, and a text."""
+    """A bucket with a safe image, an unsafe image, and a PDF."""
     s3.put_object(Bucket=bucket, Key="safe.qcow2", Body=qcow2(GIB).to_bytes())
     s3.put_object(Bucket=bucket, Key="unsafe.qcow2", Body=qcow2(GIB, backing_file="/x").to_bytes())
-    s3.put_object(Bucket=bucket, Key="notes/readme.txt", Body=b"hello")
+    s3.put_object(Bucket=bucket, Key="notes/readme.pdf", Body=b"%PDF-1.7\n" + b"text\n" * 99)
     return bucket
 
 
@@ -69,7 +72,16 @@ class TestWithNothingConfigured:
         assert audit.state is again.state is AuditState.DONE
         assert (audit.totals.scanned, again.totals.scanned, again.totals.unchanged) == (3, 0, 3)
         assert audit.totals.statuses == again.totals.statuses
+        assert audit.totals.not_images == again.totals.not_images == 1
         assert (again.totals.requests, again.totals.lists) == (1, 1)
+
+    @pytest.mark.slow
+    def test_objects_that_are_not_images_do_not_fail(self, env: dict[str, str], images: str) -> None:
+        done = commands.keyhole("audit", f"s3://{images}/", "--exclude", "unsafe*", env=env)
+        failed = commands.keyhole("audit", f"s3://{images}/", "--fail-on", "unrecognized,unsafe", env=env)
+
+        assert (done.returncode, failed.returncode) == (0, 1)
+        assert b"1 safe  1 not an image" in done.stdout
 
     @pytest.mark.slow
     def test_a_table_sums_it_up_where_nobody_asks_for_json(self, env: dict[str, str], images: str) -> None:
@@ -242,16 +254,36 @@ class TestListing:
         listed = keyhole("audits", "--limit", "2")
 
         assert listed.code == 0
-        rows = [line.split()[0] for line in listed.lines[1:]]
+        rows = [line.split()[0] for line in listed.lines[1:-1]]
         assert rows == ["a2", "a1"]
+        assert listed.lines[-1] == "2 audits: 2 running"
         assert "there are more" in listed.err
         as_json = keyhole("audits", "--json")
         assert [json.loads(line)["id"] for line in as_json.lines] == ["a2", "a1", "a0"]
 
-    def test_it_fits_eighty_columns(self, keyhole: Keyhole, store: AuditStore) -> None:
-        begin(store, bucket="a-bucket-with-a-very-long-name", prefix="and/a/prefix/that/goes/on/and/on/")
+    def test_in_a_pipe_each_audit_is_one_line(self, keyhole: Keyhole, store: AuditStore) -> None:
+        prefix = "and/a/\u202eprefix/that/goes/on/" * 9
+        begin(store, bucket="a-bucket-with-a-very-long-name", prefix=prefix)
 
-        assert max(map(len, keyhole("audits").lines)) <= 80
+        _, row, _ = keyhole("audits").lines
+
+        assert row.endswith(f" s3://a-bucket-with-a-very-long-name/{escaped(prefix)}")
+
+    def test_other_forms_have_a_record_for_each(self, keyhole: Keyhole, store: AuditStore) -> None:
+        begin(store, "a1", prefix="=1+1|`x`")
+
+        (document,) = json.loads(keyhole("audits", "-o", "json").out)
+        (record,) = csv.DictReader(io.StringIO(keyhole("audits", "-o", "csv").out.removeprefix("\ufeff")))
+        markdown = keyhole("audits", "-o", "markdown").lines
+
+        assert document["id"] == record["id"] == "a1"
+        assert (record["prefix"], record["unsafe"], record["dollars"]) == ("'=1+1|`x`", "0", "0.000000")
+        assert markdown[2].startswith("| `a1` | ")
+        assert r"=1+1\|`x`" in markdown[2]
+
+    def test_a_list_of_audits_has_no_sarif(self, keyhole: Keyhole, store: AuditStore) -> None:
+        assert store.latest(1) == []
+        assert keyhole("audits", "-o", "sarif").code == 2
 
     def test_without_any_it_says_how_to_begin(self, keyhole: Keyhole, store: AuditStore) -> None:
         assert store.latest(1) == []

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.audits.records import PageResult, Row
 from keyhole.intake.audits.store import AuditStore
+from keyhole.reasons import STATUSES, Status
 from keyhole.reports import page
 from keyhole.results.redis_store import RedisStore
 from keyhole.store import keys
@@ -85,9 +86,9 @@ class TestWhere:
         ("arguments", "begins"),
         [
             ((), "<!doctype html>"),
-            (("--format", "csv"), '\ufeff"status","reasons"'),
-            (("--format", "jsonl"), '{"type":"audit","id":"3f0c9a1b2c4d"'),
-            (("--format", "jsonl", "-o", "-"), '{"type":"audit"'),
+            (("-o", "csv"), '\ufeff"status","reasons"'),
+            (("-o", "jsonl"), '{"type":"audit","id":"3f0c9a1b2c4d"'),
+            (("-o", "jsonl", "--to", "-"), '{"type":"audit"'),
         ],
     )
     def test_what_is_piped_goes_to_standard_output(
@@ -107,13 +108,17 @@ class TestWhere:
             ("a.csv", b'\xef\xbb\xbf"status"'),
             ("a.jsonl", b'{"type":"audit"'),
             ("a.ndjson", b'{"type":"audit"'),
+            ("a.json", b'{"audit": {"id":"3f0c9a1b2c4d"'),
+            ("a.md", b"| status | reasons | "),
+            ("a.sarif", b'{"$schema": "https://docs.oasis-open.org/sarif/'),
+            ("a.txt", b"status "),
             ("a.parquet", b"PAR1"),
         ],
     )
     def test_a_file_tells_the_format_by_its_name(
         self, keyhole: Keyhole, url: str, folder: Path, name: str, begins: bytes
     ) -> None:
-        printed = keyhole("report", AUDIT, "-o", name, KEYHOLE_REDIS_URL=url)
+        printed = keyhole("report", AUDIT, "--to", name, KEYHOLE_REDIS_URL=url)
 
         assert (printed.code, printed.out) == (0, "")
         assert printed.err.startswith(f"{name} (")
@@ -123,14 +128,46 @@ class TestWhere:
     def test_a_format_that_is_named_counts_more_than_the_files_name(
         self, keyhole: Keyhole, url: str, folder: Path
     ) -> None:
-        keyhole("report", AUDIT, "--format", "csv", "-o", "a.html", KEYHOLE_REDIS_URL=url)
+        keyhole("report", AUDIT, "-o", "csv", "--to", "a.html", KEYHOLE_REDIS_URL=url)
         assert (folder / "a.html").read_bytes().startswith(b'\xef\xbb\xbf"status"')
 
-    def test_a_name_that_tells_no_format_is_refused(self, keyhole: Keyhole, url: str, folder: Path) -> None:
-        printed = keyhole("report", AUDIT, "-o", "a.txt", KEYHOLE_REDIS_URL=url)
+    def test_a_file_is_named_by_another_option_than_the_form(self, keyhole: Keyhole, url: str) -> None:
+        printed = keyhole("report", AUDIT, "-o", "found.csv", KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 2
-        assert printed.error.startswith("a.txt has no known suffix: use .html")
+        assert "'found.csv' is not a form of a report; use --to to name a file" in printed.err
+
+    def test_json_is_one_document_with_everything(self, keyhole: Keyhole, url: str) -> None:
+        found = json.loads(keyhole("report", AUDIT, "-o", "json", KEYHOLE_REDIS_URL=url).out)
+
+        assert found["audit"]["id"] == AUDIT
+        assert len(found["objects"]) == count()
+        assert [one["kind"] for one in found["findings"]] == ["gone", "tag_mismatch"]
+
+    def test_a_table_shows_the_most_urgent_objects_first(self, keyhole: Keyhole, url: str) -> None:
+        printed = keyhole("report", AUDIT, "-o", "table", KEYHOLE_REDIS_URL=url)
+
+        statuses = [line.split()[0] for line in printed.lines[1:-1]]
+        assert statuses == sorted(statuses, key=lambda status: list(STATUSES).index(Status(status)))
+        assert printed.lines[-1].startswith(f"{count() - 1} objects: ")
+        assert "Not included: 1 object; use -o csv or jsonl for all." in printed.err
+
+    def test_of_many_objects_a_table_shows_only_the_most_urgent(
+        self, keyhole: Keyhole, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("keyhole.cli.report.READABLE", 3)
+
+        printed = keyhole("report", AUDIT, "-o", "markdown", "-q", KEYHOLE_REDIS_URL=url)
+
+        assert [line.split()[1] for line in printed.lines[2:5]] == ["unsafe"] * 3
+        assert "\n3 objects: 3 unsafe\n" in printed.out
+        assert printed.err == ""
+
+    def test_a_name_that_tells_no_format_is_refused(self, keyhole: Keyhole, url: str, folder: Path) -> None:
+        printed = keyhole("report", AUDIT, "--to", "a.doc", KEYHOLE_REDIS_URL=url)
+
+        assert printed.code == 2
+        assert printed.error.startswith("a.doc has no known suffix: use .html")
         assert list(folder.iterdir()) == []
 
     def test_on_a_terminal_it_is_a_file_by_the_audits_name(
@@ -144,16 +181,17 @@ class TestWhere:
     @pytest.mark.slow
     def test_a_terminal_gets_no_parquet(self, url: str, folder: Path, env: dict[str, str]) -> None:
         printed = on_a_terminal(
-            "report", AUDIT, "--format", "parquet", "-o", "-", env=env | {"KEYHOLE_REDIS_URL": url}
+            "report", AUDIT, "-o", "parquet", "--to", "-", env=env | {"KEYHOLE_REDIS_URL": url}
         )
 
         assert (
-            printed.strip() == "Error: Parquet cannot be shown on a terminal; write it to a file with -o FILE"
+            printed.strip()
+            == "Error: Parquet cannot be shown on a terminal; write it to a file with --to FILE"
         )
         assert list(folder.iterdir()) == []
 
     def test_a_pipe_gets_parquet(self, url: str, env: dict[str, str]) -> None:
-        done = commands.keyhole("report", AUDIT, "--format", "parquet", env=env | {"KEYHOLE_REDIS_URL": url})
+        done = commands.keyhole("report", AUDIT, "-o", "parquet", env=env | {"KEYHOLE_REDIS_URL": url})
 
         assert done.returncode == 0
         assert parquet.read_table(io.BytesIO(done.stdout)).num_rows == count()
@@ -162,7 +200,7 @@ class TestWhere:
         os.mkfifo(folder / "pipe")
         reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
 
-        printed = keyhole("report", AUDIT, "--format", "csv", "-o", "pipe", KEYHOLE_REDIS_URL=url)
+        printed = keyhole("report", AUDIT, "-o", "csv", "--to", "pipe", KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 0
         assert os.read(reader, 9) == b'\xef\xbb\xbf"statu'
@@ -173,7 +211,7 @@ class TestWhere:
         (folder / "real.csv").write_text("old")
         (folder / "link.csv").symlink_to("real.csv")
 
-        keyhole("report", AUDIT, "-o", "link.csv", KEYHOLE_REDIS_URL=url)
+        keyhole("report", AUDIT, "--to", "link.csv", KEYHOLE_REDIS_URL=url)
 
         assert (folder / "link.csv").is_symlink()
         assert (folder / "real.csv").read_text().startswith('\ufeff"status"')
@@ -186,21 +224,21 @@ class TestWhole:
         (folder / "a.html").write_text("yesterday's")
         monkeypatch.setattr(page, "shown", lambda _: 1 / 0)
 
-        assert keyhole("report", AUDIT, "-o", "a.html", KEYHOLE_REDIS_URL=url).code == 3
+        assert keyhole("report", AUDIT, "--to", "a.html", KEYHOLE_REDIS_URL=url).code == 3
 
         assert [path.name for path in folder.iterdir()] == ["a.html"]
         assert (folder / "a.html").read_text() == "yesterday's"
 
     def test_it_may_be_read_by_whom_other_files_may(self, keyhole: Keyhole, url: str, folder: Path) -> None:
         (folder / "other").touch()
-        keyhole("report", AUDIT, "-o", "a.csv", KEYHOLE_REDIS_URL=url)
+        keyhole("report", AUDIT, "--to", "a.csv", KEYHOLE_REDIS_URL=url)
         assert (folder / "a.csv").stat().st_mode == (folder / "other").stat().st_mode
 
     @pytest.mark.parametrize("output", ["nowhere/a.csv", "."])
     def test_where_it_cannot_be_written_one_line_says_so(
         self, keyhole: Keyhole, url: str, folder: Path, output: str
     ) -> None:
-        printed = keyhole("report", AUDIT, "--format", "csv", "-o", output, KEYHOLE_REDIS_URL=url)
+        printed = keyhole("report", AUDIT, "-o", "csv", "--to", output, KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 3
         assert printed.error.startswith(f"{output} cannot be written: ")
@@ -209,7 +247,7 @@ class TestWhole:
 
 class TestWhat:
     def test_every_object_has_its_row(self, keyhole: Keyhole, url: str) -> None:
-        rows = rows_of(keyhole("report", AUDIT, "--format", "csv", KEYHOLE_REDIS_URL=url).out)
+        rows = rows_of(keyhole("report", AUDIT, "-o", "csv", KEYHOLE_REDIS_URL=url).out)
 
         expected = [one for one in sample.objects() if one.report]
         assert [(row[0], row[3], row[18]) for row in rows] == [
@@ -217,7 +255,7 @@ class TestWhat:
         ]
 
     def test_lines_of_json_have_everything(self, keyhole: Keyhole, url: str) -> None:
-        printed = keyhole("report", AUDIT, "--format", "jsonl", KEYHOLE_REDIS_URL=url)
+        printed = keyhole("report", AUDIT, "-o", "jsonl", KEYHOLE_REDIS_URL=url)
 
         kinds = Counter(json.loads(line)["type"] for line in printed.lines)
         assert kinds == {"audit": 1, "object": count(), "finding": 2}
@@ -225,9 +263,9 @@ class TestWhat:
 
     @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
     def test_a_table_says_what_it_has_no_room_for(self, keyhole: Keyhole, url: str, name: str) -> None:
-        printed = keyhole("report", AUDIT, "-o", name, KEYHOLE_REDIS_URL=url)
+        printed = keyhole("report", AUDIT, "--to", name, KEYHOLE_REDIS_URL=url)
         assert printed.err.splitlines()[1:] == [
-            "Not included: 2 findings about the bucket; use --format html or jsonl."
+            "Not included: 2 findings about the bucket; use -o html, json or jsonl."
         ]
 
     def test_an_object_whose_record_has_expired_is_in_it_without_its_name(
@@ -236,7 +274,7 @@ class TestWhat:
         first = next(one.report for one in sample.objects() if one.report)
         valkey.delete(keys.record(keys.object_id(sample.BUCKET, str(first.key), None)))
 
-        rows = rows_of(keyhole("report", AUDIT, "--format", "csv", KEYHOLE_REDIS_URL=url).out)
+        rows = rows_of(keyhole("report", AUDIT, "-o", "csv", KEYHOLE_REDIS_URL=url).out)
 
         assert len(rows) == count()
         assert rows[0] == ["safe", *[""] * 17, "scanned", ""]
@@ -254,18 +292,18 @@ class TestWhat:
 
 class TestErrors:
     def test_its_id_may_be_shortened(self, keyhole: Keyhole, url: str, audits: AuditStore) -> None:
-        whole = keyhole("report", AUDIT, "--format", "jsonl", KEYHOLE_REDIS_URL=url)
+        whole = keyhole("report", AUDIT, "-o", "jsonl", KEYHOLE_REDIS_URL=url)
 
-        assert keyhole("report", AUDIT[:3], "--format", "jsonl", KEYHOLE_REDIS_URL=url).out == whole.out
+        assert keyhole("report", AUDIT[:3], "-o", "jsonl", KEYHOLE_REDIS_URL=url).out == whole.out
 
         audits.create(AUDIT + "0", AuditSpec(bucket="b"), ruleset="3:default", scanner="keyhole/test")
-        assert keyhole("report", AUDIT, "--format", "jsonl", KEYHOLE_REDIS_URL=url).out == whole.out
+        assert keyhole("report", AUDIT, "-o", "jsonl", KEYHOLE_REDIS_URL=url).out == whole.out
         printed = keyhole("report", AUDIT[:3], KEYHOLE_REDIS_URL=url)
         assert printed.code == 2
         assert printed.error.startswith(f"several audits begin with {AUDIT[:3]}: ")
 
     def test_an_audit_that_is_not_there(self, keyhole: Keyhole, url: str, folder: Path) -> None:
-        printed = keyhole("report", "x\x1b[31m", "-o", "a.csv", KEYHOLE_REDIS_URL=url)
+        printed = keyhole("report", "x\x1b[31m", "--to", "a.csv", KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 2
         assert printed.error == r"there is no audit x\x1b[31m; `keyhole audits` lists them"
@@ -276,7 +314,7 @@ class TestErrors:
     ) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
 
-        printed = keyhole("report", AUDIT, "-o", "a.parquet", KEYHOLE_REDIS_URL=url)
+        printed = keyhole("report", AUDIT, "--to", "a.parquet", KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 2
         assert "pip install 'keyhole[inventory]'" in printed.error
@@ -284,7 +322,7 @@ class TestErrors:
 
     @pytest.mark.slow
     def test_a_redis_that_does_not_answer(self, keyhole: Keyhole, folder: Path) -> None:
-        printed = keyhole("report", AUDIT, "-o", "a.csv", KEYHOLE_REDIS_URL=NOWHERE)
+        printed = keyhole("report", AUDIT, "--to", "a.csv", KEYHOLE_REDIS_URL=NOWHERE)
 
         assert printed.code == 3
         assert printed.error.startswith("Redis does not answer")
@@ -293,7 +331,7 @@ class TestErrors:
     @pytest.mark.slow
     def test_a_reader_that_has_seen_enough_is_no_error(self, url: str, env: dict[str, str]) -> None:
         with subprocess.Popen(
-            [*commands.KEYHOLE, "report", AUDIT, "--format", "jsonl"],
+            [*commands.KEYHOLE, "report", AUDIT, "-o", "jsonl"],
             env=env | {"KEYHOLE_REDIS_URL": url},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

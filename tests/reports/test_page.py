@@ -294,7 +294,7 @@ def test_a_page_that_cannot_hold_all_objects_says_what_it_leaves_out(monkeypatch
     assert left_out[0] == (
         "This page has 40 objects, the most urgent first. It leaves out 2 damaged, 14 rejected, "
         "7 inconclusive, 7 failed, 8 unreadable, 14 unrecognized, 98 safe. "
-        "To get all objects: keyhole report 20260501-images -o keyhole-audit-20260501-images.csv"
+        "To get all objects: keyhole report 20260501-images --to keyhole-audit-20260501-images.csv"
     )
 
 
@@ -331,7 +331,7 @@ def test_findings_about_the_bucket_are_told_up_to_a_number(monkeypatch: pytest.M
     assert "gone build/images/debian-11.qcow2 the verdict is safe, of 2026-03-02" in words(table.text)
     assert any(
         words(one.text) == "This page leaves out 1 other finding. To get all findings: "
-        "keyhole report 20260501-images --format jsonl"
+        "keyhole report 20260501-images -o jsonl"
         for one in browser.all("p", "left-out")
     )
 

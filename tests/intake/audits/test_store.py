@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keyhole.intake.audits.audit import AuditSpec, AuditState, BucketFinding, How
-from keyhole.intake.audits.records import NANO, Claim, PageResult, Result, Row
+from keyhole.intake.audits.records import NANO, Claim, PageResult, Result, Row, counted_status
 from keyhole.intake.audits.store import AuditStore
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
@@ -250,6 +250,23 @@ class TestABatch:
         assert totals.statuses == {Status.UNSAFE: 3}
         assert {row.how for row in store.rows("a")} == {How.SCANNED}
         assert len(list(store.rows("a"))) == 3
+
+    def test_objects_that_are_not_images_are_counted_apart(self, store: AuditStore) -> None:
+        """Here a PDF and an unknown format are scanned, and another PDF is unchanged."""
+        entry = batch(0, 0, jobs=2)
+        counts = {"queued": 2, f"status:{counted_status(Status.UNRECOGNIZED, not_an_image=True)}": 1}
+        store.commit(claimed(store), PageResult(counts, (entry,), cursor="next"))
+        for number, job in enumerate(entry.jobs):
+            result = Result(object_id(number), Status.UNRECOGNIZED, 1, 1, 1, not_an_image=number == 0)
+            store.record_result("a", entry.id, job.id, result)
+
+        store.finish("a", entry.id)
+
+        audit = store.get("a")
+        assert audit is not None
+        assert audit.totals.statuses == {Status.UNRECOGNIZED: 3}
+        assert audit.totals.not_images == 2
+        assert {row.status for row in store.rows("a")} == {Status.UNRECOGNIZED}
 
     def test_the_first_result_of_a_job_counts(self, store: AuditStore) -> None:
         """A worker was lost after it had recorded the result."""

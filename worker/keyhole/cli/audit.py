@@ -4,11 +4,10 @@ import sys
 import time
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from keyhole.cli import audit_view
 from keyhole.cli.audit_id import full_audit_id
+from keyhole.cli.audit_table import print_audits
 from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import (
@@ -22,6 +21,7 @@ from keyhole.cli.errors import (
     one_line_errors,
 )
 from keyhole.cli.exit_code import exit_code
+from keyhole.cli.output import Output, output_options
 from keyhole.cli.parsed import parsed
 from keyhole.cli.quantities import parse_rate
 from keyhole.cli.terminal import SafeConsole
@@ -29,7 +29,6 @@ from keyhole.cli.worker_note import tell_if_no_worker
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.selection import Selection, parse_share
-from keyhole.reports.figures import size
 from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
@@ -98,9 +97,14 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 )
 @click.option("--resume", metavar="ID", help="Resume an audit that is paused or has failed.")
 @click.option("--cancel", metavar="ID", help="Cancel an audit.")
-@click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON, every 10 s and at the end.")
+@output_options(
+    without=("csv", "sarif", "markdown"),
+    wide=False,
+    fail_on=True,
+    json_help="The same as -o jsonl: print the audit every 10 s and at the end.",
+)
 @aws_options
-def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool, **options: object) -> None:
+def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: bool, **options: object) -> None:
     """Scan all objects of a bucket, or below a prefix, that have no valid verdict.
 
     \b
@@ -116,7 +120,9 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
     policy.
 
     Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 the audit did not reach its end,
-    or Keyhole could not read an object or decide about it.
+    or Keyhole could not read an object or decide about it. Objects that are certainly not images, such as
+    PDFs, do not count, unless there is nothing else. -o json and -o jsonl print the audit; `keyhole report`
+    prints its objects.
     """
     settings = load_settings()
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
@@ -135,7 +141,7 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
             if dry_run:
                 from keyhole.cli.dry_run import print_estimate
 
-                print_estimate(spec, as_json=as_json)
+                print_estimate(spec, as_json=not output.is_table)
                 return
             audit_id = _begin(spec)
         else:
@@ -145,11 +151,11 @@ def audit_command(uri: str | None, *, as_json: bool, dry_run: bool, detach: bool
                 if chosen[0] != "resume":
                     detach = True
         if detach and not is_embedded(settings):
-            _tell_detached(audit_id, as_json=as_json)
+            _tell_detached(audit_id, output)
             if chosen in ([], ["resume"]):
-                tell_if_no_worker(_tell, waits=False)
+                tell_if_no_worker(output.tell, waits=False)
             return
-        code = _follow(audit_id, as_json=as_json, embedded=is_embedded(settings))
+        code = _follow(audit_id, output, embedded=is_embedded(settings))
     sys.exit(code)
 
 
@@ -211,37 +217,33 @@ def _audit(audit_id: str) -> Audit:
     return audit
 
 
-def _tell(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _tell_detached(audit_id: str, *, as_json: bool) -> None:
+def _tell_detached(audit_id: str, output: Output) -> None:
     audit = _audit(audit_id)
-    if as_json:
+    if not output.is_table:
         click.echo(audit.model_dump_json(ensure_ascii=True))
-    else:
+    elif not output.quiet:
         click.echo(
             f"audit {audit_id} is {audit.state.value}; follow it with: keyhole audit --follow {audit_id}"
         )
 
 
-def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
+def _follow(audit_id: str, output: Output, *, embedded: bool) -> int:
     from keyhole.tasks import audit_work
 
     if embedded:
         # An earlier command may have begun this audit. The embedded worker of the earlier command ended with
         # that command, and may have left steps of the audit unfinished. Do these steps again.
         audit_work().resume(audit_id)
-    told = not embedded and not _audit(audit_id).state.ended and tell_if_no_worker(_tell, waits=True)
+    told = not embedded and not _audit(audit_id).state.ended and tell_if_no_worker(output.tell, waits=True)
     hint_at = float("inf") if told else time.monotonic() + PATIENCE_SECONDS
     try:
-        with audit_view.following(as_json=as_json) as tell:
+        with audit_view.following(output) as tell:
             while True:
                 audit = _audit(audit_id)
                 tell(audit)
                 if not audit.totals.pages and not audit.reason and time.monotonic() > hint_at:
                     hint_at = float("inf")
-                    _tell("Nothing is listed yet, although a worker runs. Still waiting.")
+                    output.tell("Nothing is listed yet, although a worker runs. Still waiting.")
                 if audit.state.ended or audit.state is AuditState.PAUSED:
                     break
                 time.sleep(LOOK_SECONDS)
@@ -253,17 +255,17 @@ def _follow(audit_id: str, *, as_json: bool, embedded: bool) -> int:
         )
         click.echo(f"audit {audit_id} {how}: keyhole audit --follow {audit_id}", err=True)
         return INTERRUPTED
-    if as_json:
+    if not output.is_table:
         click.echo(audit.model_dump_json(ensure_ascii=True))
     else:
         SafeConsole().print(audit_view.page(audit))
         if audit.totals.listed:
-            click.echo(f"The report: keyhole report {audit_id}", err=True)
-    return _exit_code(audit)
+            output.tell(f"The report: keyhole report {audit_id}")
+    return _exit_code(audit, output)
 
 
-def _exit_code(audit: Audit) -> int:
-    code = exit_code(audit.totals.statuses)
+def _exit_code(audit: Audit, output: Output) -> int:
+    code = exit_code(audit.totals.statuses, audit.totals.not_images, output.fail_on)
     if audit.state is AuditState.DONE or code == SOME_NOT_SAFE:
         return code
     return UNDECIDED
@@ -273,61 +275,23 @@ def _exit_code(audit: Audit) -> int:
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="List at most this many audits."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
-def audits_command(*, limit: int, as_json: bool) -> None:
-    """List audits, the latest first.
+@output_options(without=("sarif",))
+def audits_command(*, limit: int, output: Output) -> None:
+    """List audits, the latest first. `keyhole report` shows the objects of an audit.
 
     \b
     keyhole audits
-    keyhole audits --json | jq -r 'select(.state == "running") | .id'
+    keyhole audits -o jsonl | jq -r 'select(.state == "running") | .id'
     """
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as ready:
         use_settings(ready)
         audits = services().audits.latest(limit + 1)
-        if as_json:
-            for audit in audits[:limit]:
-                click.echo(audit.model_dump_json(ensure_ascii=True))
-            return
+    more = len(audits) > limit
+    print_audits(audits[:limit], output)
+    if output.is_table:
         if not audits:
             click.echo("no audits yet; start one with: keyhole audit s3://bucket/prefix")
-            return
-        SafeConsole().print(_table(audits[:limit]))
-        if len(audits) > limit:
-            click.echo(f"These are the latest {limit}; there are more (--limit).", err=True)
+        elif more:
+            output.tell(f"These are the latest {limit:,}; there are more (--limit).")
     sys.exit(ALL_SAFE)
-
-
-def _table(audits: list[Audit]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name, right in (
-        ("audit", False),
-        ("of", False),
-        ("begun", False),
-        ("state", False),
-        ("listed", True),
-        ("done", True),
-        ("not safe", True),
-        ("read", True),
-    ):
-        table.add_column(
-            name,
-            justify="right" if right else "left",
-            no_wrap=name != "of",
-            overflow="fold" if name == "of" else "ellipsis",
-        )
-    for audit in audits:
-        totals = audit.totals
-        verdicts = sum(totals.statuses.values())
-        safe = sum(count for status, count in totals.statuses.items() if status == "safe")
-        table.add_row(
-            audit.id,
-            Text(audit_view.target(audit)),
-            audit.started_at.strftime("%m-%d %H:%M"),
-            Text(audit.state.value, style=audit_view.STATE_STYLES[audit.state]),
-            f"{totals.listed:,}",
-            f"{audit_view.done_of(totals):,}",
-            f"{verdicts - safe:,}",
-            size(totals.bytes_read),
-        )
-    return table

@@ -1,6 +1,7 @@
 """Shows a running audit: as a live display on a terminal, otherwise as a line every ten seconds."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from keyhole.cli.output import Output
 from keyhole.cli.render import STYLES
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState, Totals
-from keyhole.reports.figures import dollars, duration, size
+from keyhole.reasons import STATUSES, Status
+from keyhole.reports.figures import counted, dollars, duration, size
 
 #: The number of seconds between two lines about the audit, if standard error is not a terminal.
 LINE_SECONDS = 10.0
@@ -62,6 +65,22 @@ def done_of(totals: Totals) -> int:
     return totals.left_out + totals.unchanged + totals.archived + totals.scanned
 
 
+def images_of(totals: Totals) -> dict[Status, int]:
+    """Return the number of images with each status, the most urgent first.
+
+    Objects that are certainly not images are left out. Objects of an unknown format are included.
+    """
+    counts = Counter(totals.statuses) - Counter({Status.UNRECOGNIZED: totals.not_images})
+    return {status: counts[status] for status in STATUSES if counts[status]}
+
+
+def counts_of(totals: Totals) -> list[str]:
+    """Return the number of images with each status, and the number of other objects, in words."""
+    counts = [f"{count:,} {status.value}" for status, count in images_of(totals).items()]
+    other = [counted(totals.not_images, "not an image", "not images")] if totals.not_images else []
+    return counts + other
+
+
 def target(audit: Audit) -> str:
     """Return the bucket and the prefix of an audit."""
     return shown(f"s3://{audit.spec.bucket}/{audit.spec.prefix}")
@@ -80,7 +99,7 @@ def one_line(audit: Audit, speed: Speed | None = None) -> str:
         f"{totals.listed:,} listed",
         f"{totals.scanned:,} of {totals.queued:,} scanned",
         f"{totals.unchanged:,} unchanged",
-        *(f"{count:,} {status.value}" for status, count in totals.statuses.items()),
+        *counts_of(totals),
         f"{totals.requests:,} requests",
         f"{size(totals.bytes_read)} read",
         dollars(totals.dollars),
@@ -115,9 +134,10 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
     if audit.listed_all and totals.queued:
         table.add_row("", ProgressBar(totals.queued, totals.scanned, width=40))
     statuses = Text("  ").join(
-        Text(f"{count:,} {status.value}", style=STYLES[status])
-        for status, count in sorted(totals.statuses.items(), key=lambda item: list(STYLES).index(item[0]))
+        Text(f"{count:,} {status.value}", style=STYLES[status]) for status, count in images_of(totals).items()
     )
+    if totals.not_images:
+        statuses.append(("  " if statuses else "") + counted(totals.not_images, "not an image", "not images"))
     table.add_row("verdicts", statuses or "none yet")
     if totals.gone or totals.tag_mismatches:
         found = f"{totals.gone:,} verdicts without an object, {totals.tag_mismatches:,} tags that disagree"
@@ -135,7 +155,7 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
 
 
 @contextmanager
-def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
+def following(output: Output) -> Iterator[Callable[[Audit], None]]:
     """Yield a function that shows an audit.
 
     The caller must call this function several times per second while the audit runs, and once more after the
@@ -143,7 +163,7 @@ def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
     """
     speed = Speed()
     console = SafeConsole(stderr=True)
-    if as_json or not console.is_terminal:
+    if not output.is_table or not console.is_terminal or output.quiet:
         due = time.monotonic() + LINE_SECONDS
 
         def tell(audit: Audit) -> None:
@@ -152,10 +172,10 @@ def following(*, as_json: bool) -> Iterator[Callable[[Audit], None]]:
             if audit.state.ended or time.monotonic() < due:
                 return
             due = time.monotonic() + LINE_SECONDS
-            if as_json:
+            if output.form == "jsonl":
                 click.echo(audit.model_dump_json(ensure_ascii=True))
-            else:
-                click.echo(one_line(audit, speed), err=True)
+            elif output.is_table:
+                output.tell(one_line(audit, speed))
 
         yield tell
         return

@@ -1,9 +1,10 @@
-"""`keyhole report`: writes the results of an audit as an HTML page, CSV, Parquet or JSON Lines."""
+"""`keyhole report`: writes the results of an audit as an HTML page, and in other forms."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -13,117 +14,167 @@ import click
 from keyhole.cli.audit_id import full_audit_id
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
+from keyhole.cli.output import Output
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reports.figures import counted, size
+from keyhole.reports.forms import write_reports
+from keyhole.scan.report import Report
 
-#: The formats of reports, and the suffixes of their files.
+#: The forms of reports, and the suffixes of their files.
 SUFFIXES = {
     "html": (".html", ".htm"),
     "csv": (".csv",),
+    "json": (".json",),
     "jsonl": (".jsonl", ".ndjson"),
+    "markdown": (".md", ".markdown"),
     "parquet": (".parquet", ".pq"),
+    "sarif": (".sarif",),
+    "table": (".txt",),
 }
-#: The formats that contain only a table of objects. Files in these formats do not contain the findings about
-#: the bucket.
-TABLES = {"csv", "parquet"}
+#: The forms that contain only objects, not the findings about the bucket.
+TABLES = {"csv", "markdown", "parquet", "sarif", "table"}
+#: The forms that are written to a file if standard output is a terminal.
+FILES = {"html", "parquet"}
+#: A table and Markdown contain at most this many objects, the most urgent first, because people read them.
+READABLE = 1000
 STDOUT = "-"
+
+
+class _Form(click.Choice[str]):
+    """The name of a form. If it looks like a file, the error message names the option for files."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in SUFFIXES and ("." in value or value == STDOUT):
+            self.fail(f"{value!r} is not a form of a report; use --to to name a file", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command("report")
 @click.argument("audit_id", metavar="ID")
 @click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(list(SUFFIXES)),
-    help="The format; the default follows from the suffix of FILE, or is html.",
-)
-@click.option(
     "-o",
     "--output",
-    metavar="FILE",
-    help="The file to write; - is standard output. The default is keyhole-audit-ID.html (.csv, …) in the "
-    "current folder, or standard output if it is redirected.",
+    "form",
+    type=_Form(list(SUFFIXES)),
+    help="The form of the report; the default follows from the suffix of FILE, or is html.",
 )
-def report_command(*, audit_id: str, format_name: str | None, output: str | None) -> None:
+@click.option(
+    "--to",
+    "file",
+    metavar="FILE",
+    help="The file to write; - is standard output. On a terminal, html and parquet are written to "
+    "keyhole-audit-ID.html (.parquet) in the current folder by default.",
+)
+@click.option("--wide", is_flag=True, help="In a table, show all columns and whole names.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no hints.")
+def report_command(*, audit_id: str, form: str | None, file: str | None, wide: bool, quiet: bool) -> None:
     """Write a report of an audit, which may still be running. `keyhole audits` lists audits.
 
     You can shorten the id of an audit, as long as no other id begins with the shortened id.
 
     \b
-    keyhole report 3f0c9a1b2c4d                  # an HTML page
-    keyhole report 3f0c9a1b2c4d -o found.csv     # for a spreadsheet, one row per object
-    keyhole report 3f0c9a1b2c4d -o found.parquet
-    keyhole report 3f0c9a1b2c4d --format jsonl | jq 'select(.status == "unsafe")'
+    keyhole report 3f0c9a1b2c4d                    # an HTML page
+    keyhole report 3f0c9a1b2c4d -o table           # the most urgent objects, on the terminal
+    keyhole report 3f0c9a1b2c4d --to found.csv     # for a spreadsheet, one row per object
+    keyhole report 3f0c9a1b2c4d --to found.sarif   # for a code-scanning viewer
+    keyhole report 3f0c9a1b2c4d -o jsonl | jq 'select(.status == "unsafe")'
 
-    JSON Lines contain the audit, every object, and the findings about the bucket. The HTML page shows up to
-    250,000 objects, which can be sorted and searched, and what changed since the last audit. In CSV, an
-    apostrophe precedes text that a spreadsheet would treat as a formula.
+    JSON and JSON Lines contain the audit, every object, and the findings about the bucket. The HTML page
+    shows up to 250,000 objects, which can be sorted and searched, and what changed since the last audit. A
+    table and Markdown show up to 1,000 objects, the most urgent first. In CSV, an apostrophe precedes text
+    that a spreadsheet would treat as a formula.
     """
     settings = load_settings()
-    format_name = format_name or _format_of(output)
-    if output is None:
-        output = f"keyhole-audit-{audit_id}.{format_name}" if sys.stdout.isatty() else STDOUT
-    if output == STDOUT and format_name == "parquet" and sys.stdout.isatty():
-        raise CommandError("Parquet cannot be shown on a terminal; write it to a file with -o FILE", USAGE)
+    output = Output(form or _form_of(file), wide=wide, quiet=quiet)
+    if file is None:
+        to_file = output.form in FILES and sys.stdout.isatty()
+        file = f"keyhole-audit-{audit_id}.{output.form}" if to_file else STDOUT
+    if file == STDOUT and output.form == "parquet" and sys.stdout.isatty():
+        raise CommandError("Parquet cannot be shown on a terminal; write it to a file with --to FILE", USAGE)
     with one_line_errors(), backend(settings, work=False) as ready:
         use_settings(ready)
         audit = services().audits.get(full_audit_id(audit_id, ready))
         if audit is None:
             raise CommandError(f"there is no audit {shown(audit_id)}; `keyhole audits` lists them", USAGE)
-        with _opened(output) as out:
-            _write(audit, format_name, out)
-        _tell(audit, format_name, output)
+        with _opened(file) as out:
+            _write(audit, output, out)
+        _tell(audit, output, file)
 
 
-def _format_of(output: str | None) -> str:
-    """Return the format of a report, according to the suffix of the file's name."""
-    if output in {None, STDOUT}:
+def _form_of(file: str | None) -> str:
+    """Return the form of a report, according to the suffix of the file's name."""
+    if file in {None, STDOUT}:
         return "html"
     for name, suffixes in SUFFIXES.items():
-        if str(output).lower().endswith(suffixes):
+        if str(file).lower().endswith(suffixes):
             return name
+    known = ", ".join(suffixes[0] for suffixes in SUFFIXES.values())
     raise CommandError(
-        f"{shown(str(output))} has no known suffix: use .html, .csv, .jsonl or .parquet, or --format",
-        USAGE,
+        f"{shown(str(file))} has no known suffix: use {known}, or name the form with -o", USAGE
     )
 
 
-def _write(audit: Audit, format_name: str, out: BinaryIO) -> None:
+def _write(audit: Audit, output: Output, out: BinaryIO) -> None:
     from keyhole.reports.changes import changes_since_last
-    from keyhole.reports.json_lines import write_jsonl
-    from keyhole.reports.objects import audited_objects
+    from keyhole.reports.json_lines import write_json, write_jsonl
+    from keyhole.reports.objects import audited_objects, most_urgent
     from keyhole.reports.page import write_html
     from keyhole.reports.parquet import write_parquet
     from keyhole.reports.spreadsheet import write_csv
 
     audits = services().audits
     objects, findings = audited_objects(audits, services().lookup, audit.id), audits.findings(audit.id)
-    match format_name:
+    match output.form:
         case "html":
             changes = changes_since_last(audits, services().lookup, audit)
             write_html(audit, objects, findings, out, now=datetime.now(UTC), changes=changes)
         case "csv":
             write_csv(objects, out)
+        case "json":
+            write_json(audit, objects, findings, out)
         case "jsonl":
             write_jsonl(audit, objects, findings, out)
         case "parquet":
             write_parquet(audit, objects, out)
+        case "sarif":
+            reports = (audited.report for audited in objects if audited.report is not None)
+            out.writelines(write_reports("sarif", reports))
+        case "markdown" | "table":
+            urgent, left_out = most_urgent(objects, READABLE)
+            if output.is_table:
+                _write_table(urgent, output, out)
+            else:
+                out.writelines(write_reports("markdown", urgent))
+            if left_out:
+                output.tell(f"Not included: {counted(left_out, 'object')}; use -o csv or jsonl for all.")
+
+
+def _write_table(reports: list[Report], output: Output, out: BinaryIO) -> None:
+    from keyhole.cli.terminal import SafeConsole
+    from keyhole.cli.verdicts import print_verdicts
+
+    if out is sys.stdout.buffer:
+        print_verdicts(reports, output)
+        return
+    text = TextIOWrapper(out, encoding="utf-8", write_through=True)
+    print_verdicts(reports, output, SafeConsole(file=text, emoji=False))
+    text.detach()
 
 
 @contextmanager
-def _opened(output: str) -> Iterator[BinaryIO]:
+def _opened(file: str) -> Iterator[BinaryIO]:
     """Yield the file that receives the report: standard output, a temporary file, or a device or pipe.
 
-    The temporary file replaces `output` when the `with` block ends without an error.
+    The temporary file replaces `file` when the `with` block ends without an error.
     """
-    if output == STDOUT:
+    if file == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     try:
-        target = Path(output).resolve()
+        target = Path(file).resolve()
         if (
             target.exists() and not target.is_file() and not target.is_dir()
         ):  # a device or a pipe: do not replace it
@@ -140,16 +191,16 @@ def _opened(output: str) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandError(f"{shown(output)} cannot be written: {error.strerror or error}") from error
+        raise CommandError(f"{shown(file)} cannot be written: {error.strerror or error}") from error
 
 
-def _tell(audit: Audit, format_name: str, output: str) -> None:
+def _tell(audit: Audit, output: Output, file: str) -> None:
     """Print the size of the report, and whether it is incomplete or lacks findings about the bucket."""
-    if output != STDOUT:
-        click.echo(f"{shown(output)} ({size(Path(output).stat().st_size)})", err=True)
+    if file != STDOUT:
+        output.tell(f"{shown(file)} ({size(Path(file).stat().st_size)})")
     if audit.state is not AuditState.DONE:
-        click.echo(f"The audit is {audit.state.value}; the report is incomplete.", err=True)
+        output.tell(f"The audit is {audit.state.value}; the report is incomplete.")
     findings = audit.totals.gone + audit.totals.tag_mismatches
-    if findings and format_name in TABLES:
+    if findings and output.form in TABLES:
         missing = counted(findings, "finding")
-        click.echo(f"Not included: {missing} about the bucket; use --format html or jsonl.", err=True)
+        output.tell(f"Not included: {missing} about the bucket; use -o html, json or jsonl.")

@@ -22,7 +22,7 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.metrics.recorder import recorder
-from keyhole.reasons import Reason
+from keyhole.reasons import Reason, not_an_image
 from keyhole.results.tag_writer import TagRequest
 from keyhole.scan.report import Report
 from keyhole.sources.allowed import BucketNotAllowedError
@@ -218,5 +218,6 @@ class ScanWork:
                 cost.requests,
                 report.bytes_read,
                 round(cost.dollars * NANO),
+                not_an_image(report.status, report.reasons),
             ),
         )

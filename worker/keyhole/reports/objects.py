@@ -4,13 +4,16 @@ An audit stores only an id and a status for each object. The report comes from t
 which may be newer than the audit, or may have expired.
 """
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
 from keyhole.intake.audits.audit import AuditedObject
 from keyhole.intake.audits.store import AuditStore
+from keyhole.reasons import URGENCY
 from keyhole.results.lookup import Lookup
+from keyhole.scan.report import Report
 
 #: The number of reports that one request to Redis fetches. A report has a few kilobytes, so the answer has a
 #: few megabytes.
@@ -24,3 +27,26 @@ def audited_objects(audits: AuditStore, lookup: Lookup, audit_id: str) -> Iterat
         reports = lookup.reports_by_id([row.object_id for row in page])
         for row, report in zip(page, reports, strict=True):
             yield AuditedObject(how=row.how, status=row.status, report=report)
+
+
+def most_urgent(objects: Iterable[AuditedObject], limit: int) -> tuple[list[Report], int]:
+    """Return the reports of the `limit` most urgent objects, and the number of objects that are left out.
+
+    The reports have the status that the object had in the audit. Objects whose verdict has expired are left
+    out, because their names are unknown.
+    """
+    count = 0
+
+    def known() -> Iterator[Report]:
+        nonlocal count
+        for audited in objects:
+            count += 1
+            if audited.report is not None:
+                yield audited.report.model_copy(update={"status": audited.status})
+
+    found = heapq.nsmallest(limit, known(), key=_urgency)
+    return found, count - len(found)
+
+
+def _urgency(report: Report) -> tuple[int, str, str]:
+    return URGENCY[report.status], report.target, report.version_id or ""

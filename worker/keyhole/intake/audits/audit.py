@@ -91,6 +91,8 @@ class Totals(BaseModel):
     scanned: int = 0
     #: The number of scanned, unchanged and archived objects, by the status of their verdict.
     statuses: dict[Status, int] = {}
+    #: Among the objects with the status `unrecognized`, those that are certainly not images, such as PDFs.
+    not_images: int = 0
     #: The total size of the selected objects, in bytes.
     listed_bytes: int = 0
     bytes_read: int = 0

@@ -23,12 +23,12 @@ from keyhole.intake.audits.costs import (
 from keyhole.intake.audits.decision import decide
 from keyhole.intake.audits.orphans import KeyRange, Orphans, find_orphans
 from keyhole.intake.audits.prices import Prices
-from keyhole.intake.audits.records import NANO, PageResult, Place, Row
+from keyhole.intake.audits.records import NANO, PageResult, Place, Row, counted_status
 from keyhole.intake.listing import PAGE_KEYS, Listed, Lister
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS
-from keyhole.reasons import Reason, Status
+from keyhole.reasons import Reason, Status, not_an_image
 from keyhole.results.lookup import Lookup, Stored
 from keyhole.results.tag_check import TagFinding
 from keyhole.scan.report import Report
@@ -134,7 +134,7 @@ class Auditor:
             work.queue(listed)
             return None
         if stored is not None and decision.stands:
-            work.take(stored.object_id, stored.status, decision.how)
+            work.take(stored.object_id, stored.status, decision.how, not_an_image=_not_an_image(stored))
         else:  # only an archived object can lack a valid verdict here
             report = _archived(work.audit, listed, self.ruleset)
             work.reports.append(report)
@@ -168,10 +168,10 @@ class _Page:
         self.counts["requests"] += cost.requests
         self.counts["nanodollars"] += round(cost.dollars * NANO)
 
-    def take(self, object_id: str, status: Status, how: How) -> None:
+    def take(self, object_id: str, status: Status, how: How, *, not_an_image: bool = False) -> None:
         """Add an object whose verdict is already known."""
         self.counts[how] += 1
-        self.counts[f"status:{status}"] += 1
+        self.counts[f"status:{counted_status(status, not_an_image=not_an_image)}"] += 1
         self.rows.append(Row(object_id, status, how))
 
     def queue(self, listed: Listed) -> None:
@@ -295,6 +295,14 @@ def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
         size += length
     if batch:
         yield batch
+
+
+def _not_an_image(stored: Stored) -> bool:
+    """Return whether a stored verdict means that the object is certainly not an image."""
+    if stored.status is not Status.UNRECOGNIZED:  # the status needs no unpacking of the report
+        return False
+    report = stored.report
+    return report is not None and not_an_image(report.status, report.reasons)
 
 
 def _archived(audit: Audit, listed: Listed, ruleset: str) -> Report:

@@ -21,6 +21,17 @@ ROW_BYTES: Final = 18
 NANO: Final = 1_000_000_000
 
 
+#: In the counts of an audit, objects that are certainly not images have this status instead of
+#: `unrecognized`. It consists of letters, as the scripts of Redis require of a status. An earlier version of
+#: Keyhole does not know this status, and leaves these objects out of its totals.
+NOT_AN_IMAGE: Final = "notimage"
+
+
+def counted_status(status: Status, *, not_an_image: bool) -> str:
+    """Return the status under which an object is counted."""
+    return NOT_AN_IMAGE if not_an_image else status.value
+
+
 class Row(NamedTuple):
     """One object of an audit.
 
@@ -49,6 +60,8 @@ class Result(NamedTuple):
     requests: int
     bytes_read: int
     nanodollars: int
+    #: Whether the object is certainly not an image, such as a PDF.
+    not_an_image: bool = False
 
 
 class Place(NamedTuple):

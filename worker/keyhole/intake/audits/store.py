@@ -27,6 +27,7 @@ names. The names themselves are only in the records of verdicts. If these record
 audit, the audit still reports the statuses of the objects, but can no longer report their names.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -35,7 +36,17 @@ import redis
 
 from keyhole.intake.audits import scripts
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
-from keyhole.intake.audits.records import NANO, ROW_BYTES, Claim, PageResult, Place, Result, Row
+from keyhole.intake.audits.records import (
+    NANO,
+    NOT_AN_IMAGE,
+    ROW_BYTES,
+    Claim,
+    PageResult,
+    Place,
+    Result,
+    Row,
+    counted_status,
+)
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.ledger_format import read_entries
 from keyhole.jobs.queues import AUDITS
@@ -208,7 +219,8 @@ class AuditStore:
     def recording_result(self, audit_id: str, batch_id: str, job_id: str, result: Result) -> Step:
         """Return the script call of `record_result` as a step, which can run together with other steps."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
-        counts = f"{result.status.value} {result.requests} {result.bytes_read} {result.nanodollars}"
+        status = counted_status(result.status, not_an_image=result.not_an_image)
+        counts = f"{status} {result.requests} {result.bytes_read} {result.nanodollars}"
         return Step(
             scripts.RECORD_RESULT,
             [*self._keys(audit_id, "outstanding"), keys.batch_results(audit_id, batch_id)],
@@ -336,11 +348,17 @@ def _readable(batches: Iterable[tuple[bytes | str, bytes]]) -> list[Entry]:
 
 
 def _totals(counts: Mapping[str, int]) -> Totals:
-    statuses = {status: counts[f"status:{status}"] for status in Status if counts.get(f"status:{status}")}
-    plain: Iterable[str] = Totals.model_fields.keys() - {"statuses", "dollars"}
+    statuses = Counter({status: counts.get(f"status:{status}", 0) for status in Status})
+    not_images = counts.get(f"status:{NOT_AN_IMAGE}", 0)
+    statuses[Status.UNRECOGNIZED] += not_images
+    plain: Iterable[str] = Totals.model_fields.keys() - {"statuses", "not_images", "dollars"}
     return Totals.model_validate(
         {name: counts.get(name, 0) for name in plain}
-        | {"statuses": statuses, "dollars": counts.get("nanodollars", 0) / NANO}
+        | {
+            "statuses": +statuses,
+            "not_images": not_images,
+            "dollars": counts.get("nanodollars", 0) / NANO,
+        }
     )
 
 

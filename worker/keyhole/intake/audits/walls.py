@@ -121,7 +121,7 @@ def _expiry(plan: Plan) -> Iterator[Wall]:
             "expiry",
             "the first verdicts expire before the audit ends, so its report lacks their names and reasons",
             "read the stream of verdicts while the audit runs, or audit one prefix after the other and write "
-            "a report of each (`keyhole report ID -o audit.parquet`)",
+            "a report of each (`keyhole report ID --to audit.parquet`)",
         )
 
 
