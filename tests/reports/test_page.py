@@ -214,7 +214,7 @@ def test_without_its_script_it_has_the_most_urgent_objects(monkeypatch: pytest.M
     without = [one for one in browser.all("p", "left-out") if one.attributes.get("id") == "without-script"]
     assert words(without[0].text) == (
         "This table has the 40 most urgent objects. A browser that runs the page's script shows all 190. "
-        "To get all objects without a browser: keyhole report 20260501-images -o "
+        "To get all objects without a browser: keyhole report 20260501-images --to "
         "keyhole-audit-20260501-images.csv"
     )
 
