@@ -249,7 +249,7 @@ class TestWhat:
         rows = rows_of(keyhole("report", AUDIT, "-o", "csv", KEYHOLE_REDIS_URL=url).out)
 
         expected = [one for one in sample.objects() if one.report]
-        assert [(row[0], row[3], row[18]) for row in rows] == [
+        assert [(row[0], row[3], row[19]) for row in rows] == [
             (one.status.value, one.report.key, one.how.value) for one in expected if one.report
         ]
 
@@ -276,7 +276,7 @@ class TestWhat:
         rows = rows_of(keyhole("report", AUDIT, "-o", "csv", KEYHOLE_REDIS_URL=url).out)
 
         assert len(rows) == count()
-        assert rows[0] == ["safe", *[""] * 17, "scanned", ""]
+        assert rows[0] == ["safe", *[""] * 18, "scanned", ""]
 
     def test_of_an_audit_that_runs_it_says_so(
         self, keyhole: Keyhole, audits: AuditStore, redis_url: str

@@ -73,6 +73,7 @@ def plain(row: Row) -> list[str]:
         "reasons": " ".join(row.reasons),
         "content": " ".join(row.content),
         "findings": "; ".join(row.findings),
+        "waived": "; ".join(row.waived),
     }
     cells = []
     for value in (row._asdict() | texts).values():
@@ -175,7 +176,7 @@ def test_a_spreadsheet_is_told_that_it_is_utf8() -> None:
 
 def test_an_object_whose_verdict_is_no_longer_kept_has_a_row_too() -> None:
     text = written(AuditedObject(how=How.UNCHANGED, status=Status.UNSAFE, report=None))
-    assert read(text)[1] == ["unsafe", *[""] * 17, "unchanged", ""]
+    assert read(text)[1] == ["unsafe", *[""] * 18, "unchanged", ""]
 
 
 def test_an_object_that_was_scanned_again_since_has_both_statuses() -> None:

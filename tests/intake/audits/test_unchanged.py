@@ -136,3 +136,11 @@ class TestVersions:
 
         assert stands(null, version_id="null")
         assert not stands(null, version_id="null", etag='"e2"')
+
+
+def test_a_verdict_stands_until_its_first_waiver_has_ended() -> None:
+    """The record's fingerprint is for other rules, so the report decides."""
+    assert stands(ruleset="3:default+until:2999-12-31")
+    assert not stands(ruleset="3:default+until:2020-12-31")
+    assert not stands(ruleset="3:other+until:2999-12-31")
+    assert not stands(ruleset="3:default+until:")

@@ -1,6 +1,5 @@
 """Shows one report in full on a terminal."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -8,9 +7,9 @@ from rich.text import Text
 
 from keyhole.inspectors.text import escaped, shown
 from keyhole.reasons import Status
-from keyhole.remedies import what_to_do
 from keyhole.reports.figures import size
 from keyhole.scan.report import Report
+from keyhole.scan.waivers import waiver_of
 
 if TYPE_CHECKING:
     from keyhole.jobs.tag_debts import Owed
@@ -36,13 +35,11 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
     page.add_column(no_wrap=True, style="bold")
     page.add_column(overflow="fold")
     status = Text(report.status.value, style=STYLES[report.status])
-    if report.reasons:
-        status.append(f" ({', '.join(report.reasons)})")
+    if report.marks:
+        status.append(f" ({', '.join(report.marks)})")
     page.add_row("object", Text(shown(report.target)))
     page.add_row("status", status)
-    for finding in report.findings:
-        page.add_row("", Text(escaped(f"{finding.check} [{finding.severity}]: {finding.message}")))
-    _add_advice(page, report.reasons)
+    _add_findings(page, report)
     image = " ".join(filter(None, (report.format or "none", report.subformat, *report.content)))
     page.add_row("format", Text(image))
     page.add_row("virtual size", Text(_exactly(report.virtual_size)))
@@ -73,12 +70,19 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
     return page
 
 
-def _add_advice(page: Table, reasons: Sequence[str]) -> None:
-    """Add one line for each reason that tells what to do, and the command that explains the reasons."""
-    for number, code in enumerate(reasons):
+def _add_findings(page: Table, report: Report) -> None:
+    """Add the findings with their waivers, and one line for each reason that tells what to do."""
+    for finding in report.findings:
+        page.add_row("", Text(escaped(f"{finding.check} [{finding.severity}]: {finding.message}")))
+        if waiver := waiver_of(finding, report.waivers):
+            page.add_row("", Text(escaped(f"  {waiver.sentence()}"), style="yellow"))
+    if not report.reasons:
+        return
+    from keyhole.remedies import what_to_do
+
+    for number, code in enumerate(report.reasons):
         page.add_row("" if number else "what to do", Text(escaped(f"{code}: {what_to_do(code)}")))
-    if reasons:
-        page.add_row("", Text(escaped(f"more: keyhole explain {' '.join(reasons)}"), style="dim"))
+    page.add_row("", Text(escaped(f"more: keyhole explain {' '.join(report.reasons)}"), style="dim"))
 
 
 def _cost(report: Report) -> str:

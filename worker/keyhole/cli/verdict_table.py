@@ -81,10 +81,10 @@ class VerdictTable:
         cells: list[Text | str] = [Text(status.value, style=STYLES[status])]
         below = ""
         if self._below:
-            below = codes_below(report.reasons, self._width)
+            below = codes_below(report.marks, self._width)
         elif self._whole:
-            cells.append(", ".join(report.reasons))
+            cells.append(", ".join(report.marks))
         else:
-            cells.append(codes_within(report.reasons, _REASONS))
+            cells.append(codes_within(report.marks, _REASONS))
         cells += [field.text(report) for field in self._fields]
         self._table.row(cells, report.target, below)

@@ -15,6 +15,7 @@ from keyhole.remedies import what_to_do
 from keyhole.reports.figures import size
 from keyhole.reports.tally import Tally, told
 from keyhole.scan.report import Report
+from keyhole.scan.waivers import waiver_of
 
 _HEADS: Final = ("status", "reasons", "format", "virtual", "size", "object")
 _RIGHT: Final = {"virtual", "size", "listed", "done", "not safe", "not images", "read"}
@@ -40,7 +41,9 @@ def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
     if alone is not None and alone.findings:
         yield b"\n"
         for finding in alone.findings:
-            yield f"- `{finding.check}` ({finding.severity}): {code_span(finding.message)}\n".encode()
+            waiver = waiver_of(finding, alone.waivers)
+            waived = f", {plain(waiver.sentence())}" if waiver else ""
+            yield f"- `{finding.check}` ({finding.severity}): {code_span(finding.message)}{waived}\n".encode()
     if seen:
         yield b"\nWhat the reasons mean, and what to do:\n\n"
         for code, _ in sorted(seen.items(), key=lambda item: (URGENCY[item[1]], item[0])):
@@ -59,7 +62,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes
 def _cells(report: Report) -> Sequence[str]:
     return (
         report.status.value,
-        ", ".join(code_span(code) for code in report.reasons),
+        ", ".join(code_span(code) for code in report.marks),
         code_span(report.format or ""),
         size(report.virtual_size),
         size(report.size),

@@ -105,7 +105,8 @@ _PLACES: Final = {status: place for place, status in enumerate(STATUSES)}
 
 def _values(numbered: NumberedRow) -> list[object]:
     number, row, change = numbered
-    sentences = _shown(row.findings[:SENTENCES])
+    told = (*row.waived, *row.findings)
+    sentences = _shown(told[:SENTENCES])
     return [
         number,
         _PLACES[row.status],
@@ -118,7 +119,7 @@ def _values(numbered: NumberedRow) -> list[object]:
         row.wholeness,
         _shown(row.reasons),
         sentences,
-        len(row.findings) - len(sentences),
+        len(told) - len(sentences),
         change,
         shown((row.etag or "").strip('"')),
         _seconds(row.last_modified),

@@ -81,6 +81,7 @@ def _schema(pa: ModuleType) -> "pa.Schema":
         "bytes_read": count,
         "scanned_at": time,
         "ruleset": text,
+        "waived": texts,
         "how": text,
         "status_now": text,
     }

@@ -15,7 +15,8 @@ class Row(NamedTuple):
     `status` is the object's status in the audit, and `how` states how the audit got this status. All other
     columns come from the object's recorded verdict, which may be newer than the audit; `status_now` is the
     status of that verdict. If the verdict has expired, these columns are `None` or empty. `findings` contains
-    the sentences of all findings, and the error message if the object could not be read.
+    the sentences of all findings, and the error message if the object could not be read. `waived` states for
+    each waived check by whom, until when and why.
     """
 
     status: Status
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     bytes_read: int | None
     scanned_at: datetime | None
     ruleset: str | None
+    waived: tuple[str, ...]
     how: How
     status_now: Status | None
 
@@ -67,6 +69,7 @@ def row_of(audited: AuditedObject) -> Row:
             bytes_read=None,
             scanned_at=None,
             ruleset=None,
+            waived=(),
             how=audited.how,
             status_now=None,
         )
@@ -94,6 +97,7 @@ def verdict_row(report: Report) -> Row:
         bytes_read=report.bytes_read,
         scanned_at=report.scanned_at,
         ruleset=report.ruleset,
+        waived=tuple(f"{waiver.check}: {waiver.sentence()}" for waiver in report.waivers),
         how=How.SCANNED,
         status_now=report.status,
     )

@@ -29,6 +29,7 @@ from keyhole.remedies import ISOLATION, REMEDIES, what_to_do
 from keyhole.reports.tally import Tally
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.report import Report
+from keyhole.scan.waivers import Applied
 
 _SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: The level of a result, by the status of its object. An object about which Keyhole could not decide is a
@@ -61,11 +62,9 @@ def write_sarif(reports: Iterable[Report]) -> Iterator[bytes]:
     yield head[:-1].encode("ascii") + b', "runs": [{"results": ['
     before = b"\n"
     for report in tally.counting(reports):
-        if report.status is Status.SAFE or not_an_image(report.status, report.reasons):
-            continue
-        for code in report.reasons:
+        for code, waiver in _codes(report):
             rule = rules.setdefault(code, len(rules))
-            yield before + json.dumps(_result(report, code, rule)).encode("ascii")
+            yield before + json.dumps(_result(report, code, rule, waiver)).encode("ascii")
             before = b",\n"
     rest = {
         "tool": {"driver": _driver(list(rules))},
@@ -79,6 +78,13 @@ def write_sarif(reports: Iterable[Report]) -> Iterator[bytes]:
         },
     }
     yield b"\n], " + json.dumps(rest).encode("ascii")[1:] + b"]}\n"
+
+
+def _codes(report: Report) -> Iterator[tuple[str, Applied | None]]:
+    """Yield the code of each result of a report. The code of a waived check comes with its waiver."""
+    if report.status is not Status.SAFE and not not_an_image(report.status, report.reasons):
+        yield from ((code, None) for code in report.reasons)
+    yield from ((waiver.check, waiver) for waiver in report.waivers)
 
 
 def _driver(codes: list[str]) -> dict[str, object]:
@@ -123,7 +129,7 @@ def _help(code: str) -> dict[str, str]:
     }
 
 
-def _result(report: Report, code: str, rule: int) -> dict[str, object]:
+def _result(report: Report, code: str, rule: int, waiver: Applied | None) -> dict[str, object]:
     messages = [finding.message for finding in report.findings if finding.check == code]
     error = report.details.get("error")
     told = "; ".join(messages) or (str(error) if error else meaning(code))
@@ -141,7 +147,7 @@ def _result(report: Report, code: str, rule: int) -> dict[str, object]:
     return {
         "ruleId": code,
         "ruleIndex": rule,
-        "level": _LEVELS[report.status],
+        "level": _LEVELS.get(report.status, "note"),
         "message": {"text": _literal(f"{_sentence(told)} Object: {report.target}")},
         "locations": [
             {
@@ -150,8 +156,13 @@ def _result(report: Report, code: str, rule: int) -> dict[str, object]:
             }
         ],
         "partialFingerprints": _fingerprints(report, code),
+        **({"suppressions": [_suppression(waiver)]} if waiver else {}),
         "properties": {name: value for name, value in facts.items() if value is not None},
     }
+
+
+def _suppression(waiver: Applied) -> dict[str, object]:
+    return {"kind": "external", "status": "accepted", "justification": escaped(waiver.sentence())}
 
 
 def _location(report: Report) -> dict[str, object]:

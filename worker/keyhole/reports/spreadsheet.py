@@ -78,6 +78,7 @@ def _values(row: Row) -> list[object]:
         "reasons": " ".join(row.reasons),
         "content": " ".join(row.content),
         "findings": "; ".join(row.findings),
+        "waived": "; ".join(row.waived),
     }
     return list(joined.values())
 

@@ -105,7 +105,7 @@ def own_tags(report: Report) -> dict[str, str]:
     tags = {
         STATUS: report.status.value,
         SCAN: _value(f"{scanned_at} {scanner} {unquoted(report.etag or '')}"),
-        REASON: _joined(report.reasons),
+        REASON: _joined(report.marks),
         IMAGE: _value(
             " ".join(str(fact) for fact in (report.format, report.virtual_size) if fact is not None)
         ),

@@ -7,6 +7,7 @@ a status, and the worst status is the verdict.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime
 
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS
 from keyhole.inspectors.facts import Facts, Wholeness
@@ -15,16 +16,40 @@ from keyhole.reasons import Reason, Status
 from keyhole.scan import media_type
 from keyhole.scan.declared import Declared, compare
 from keyhole.scan.rules import Policy, Rule
+from keyhole.scan.waivers import Applied, used, waiver_of
 
 #: The version of the rules in this module. Increase it with every change after which the same facts can lead
 #: to a different verdict.
 RULESET = "5"
 
 
-def ruleset(policy: Policy) -> str:
-    """Return the `ruleset` of a report: the version of Keyhole's own rules, and the name of the policy."""
-    return f"{RULESET}:{policy.name}"
+def ruleset(policy: Policy, waivers: Sequence[Applied] = ()) -> str:
+    """Return the `ruleset` of a report: the version of Keyhole's own rules, and the name of the policy.
 
+    If the verdict depends on waivers, the ruleset also states the last day of the waiver that ends first,
+    because the verdict is not valid after that day (see `is_current`).
+    """
+    name = f"{RULESET}:{policy.name}"
+    return f"{name}{_UNTIL}{min(waiver.until for waiver in waivers)}" if waivers else name
+
+
+def is_current(made_by: str, rules: str, today: date | None = None) -> bool:
+    """Return whether a verdict is valid under the current rules.
+
+    Args:
+        made_by: The `ruleset` of the verdict's report.
+        rules: The `ruleset` of the current policy, without waivers.
+        today: The current day in UTC, if it is not the clock's.
+    """
+    if made_by == rules:
+        return True
+    name, mark, until = made_by.rpartition(_UNTIL)
+    return bool(mark) and name == rules and (today or datetime.now(UTC).date()).isoformat() <= until
+
+
+#: Stands in a ruleset before the last day on which the verdict's waivers are in force. A policy's name ends
+#: with a digest or is a profile, so it never ends with a date.
+_UNTIL = "+until:"
 
 #: For each check, the status of an object with a finding of this check. Findings with the severity `info`
 #: have no influence on the status, and findings with the severity `critical` make every object unsafe.
@@ -144,7 +169,10 @@ def _badly_placed(rule: Rule, name: str | None, around: Sequence[str]) -> Iterat
 
 
 def judge(
-    facts: Facts, unfinished: str | None = None, rule: Rule | None = None
+    facts: Facts,
+    unfinished: str | None = None,
+    rule: Rule | None = None,
+    waivers: Sequence[Applied] = (),
 ) -> tuple[Status, tuple[str, ...]]:
     """Return the status of an object, and the reason codes for it, most important first.
 
@@ -153,6 +181,8 @@ def judge(
         unfinished: Why the inspection was interrupted, as a reason code; `None` if it was not.
         rule: The rule for the object. It states whether the wholeness of an image must be proven, sampled or
             neither, so that the image can be `safe`.
+        waivers: The waivers for the object. The findings that they cover do not count. All other conditions
+            for `safe` still apply.
     """
     grounds: list[tuple[Status, str]] = [
         # A critical finding of any check makes the object unsafe. A rule can make any check critical.
@@ -161,7 +191,7 @@ def judge(
             finding.check,
         )
         for finding in facts.findings
-        if finding.severity is not Severity.INFO
+        if finding.severity is not Severity.INFO and waiver_of(finding, waivers) is None
     ]
     other: Reason | None = None
     if unfinished is not None or not facts.complete:
@@ -174,7 +204,7 @@ def judge(
         # A rule cannot allow an image of unknown size, because the other checks prove nothing if the size is
         # unknown.
         other = Reason.SIZE_UNKNOWN
-    elif not (grounds or _whole_enough(facts, rule or Rule()) or _members_in_doubt(facts)):
+    elif not (grounds or _whole_enough(facts, rule or Rule(), waivers) or _members_in_doubt(facts)):
         other = Reason.WHOLENESS_UNCHECKED
     if other is not None:
         grounds.append((other.status, other))
@@ -206,9 +236,26 @@ def _members_in_doubt(facts: Facts) -> bool:
     return any(not member.facts.complete for member in facts.members)
 
 
-def _whole_enough(facts: Facts, rule: Rule) -> bool:
+def _whole_enough(facts: Facts, rule: Rule, waivers: Sequence[Applied]) -> bool:
+    if facts.wholeness is Wholeness.UNCHECKED and _needs_evidence(facts, waivers):
+        return False
     if rule.wholeness == "proven":
         return facts.wholeness is Wholeness.PROVEN
     if rule.wholeness == "unchecked" or (rule.wholeness == "provable" and facts.format in UNPROVABLE):
         return True
     return facts.wholeness is not Wholeness.UNCHECKED
+
+
+def _needs_evidence(facts: Facts, waivers: Sequence[Applied]) -> bool:
+    """Return whether an image must not be `unchecked`, whatever the rule says, because of waived findings.
+
+    After a finding of damage or ambiguity, an inspector can stop, and the walk through an archive can stop
+    after every finding. If such a finding is waived, only the wholeness shows that Keyhole has seen the rest.
+    """
+    waived = [waiver.check for waiver in used(facts.findings, waivers)]
+    return any(
+        facts.format in CONTAINER_FORMATS
+        or STATUS_OF_CHECK[check] is Status.DAMAGED
+        or check == "ambiguous_format"
+        for check in waived
+    )

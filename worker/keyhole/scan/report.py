@@ -12,6 +12,7 @@ from keyhole import __version__, versions
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding
 from keyhole.reasons import Status
+from keyhole.scan.waivers import Applied
 
 #: The program and version in each report.
 SCANNER: Final = f"keyhole/{__version__}"
@@ -70,6 +71,8 @@ class Report(BaseModel):
     reasons: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     wholeness: Wholeness = Wholeness.UNCHECKED
+    #: The waivers on which the verdict depends, also those for members. `findings` has the findings.
+    waivers: tuple[Applied, ...] = Field(default=(), exclude_if=lambda waivers: not waivers)
 
     requests: int = 0
     bytes_read: int = 0
@@ -88,3 +91,8 @@ class Report(BaseModel):
 
     #: The version of this format. Reports of a later version are refused.
     version: int = Field(default=versions.REPORT, ge=1, le=versions.REPORT)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Return the reasons, and `waived:CHECK` for each waived check, for tables and tags."""
+        return (*self.reasons, *dict.fromkeys(f"waived:{waiver.check}" for waiver in self.waivers))

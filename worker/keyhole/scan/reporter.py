@@ -15,6 +15,7 @@ from keyhole.scan.policy import apply, judge, ruleset, worst
 from keyhole.scan.ranges import ReadRanges
 from keyhole.scan.report import SCANNER, Report
 from keyhole.scan.rules import Policy, Rule, load_policy
+from keyhole.scan.waivers import Applied, for_object, used
 from keyhole.sources.errors import BudgetExhaustedError, SourceError
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.source import Identity, Source
@@ -47,6 +48,13 @@ class _Enclosing(NamedTuple):
 
     name: str
     formats: tuple[str, ...]
+
+
+class _Accepted(NamedTuple):
+    """What the policy accepts in an object: the rule for it, and the waivers in force."""
+
+    rule: Rule
+    waivers: tuple[Applied, ...]
 
 
 def build_report(target: Target, ruleset: str, **fields: object) -> Report:
@@ -90,25 +98,34 @@ class Reporter:
         rule = self._policy.rule_for(self._target.bucket, name)
         known = identity or Identity(0)
         facts = apply(rule, facts, Declared(name, known.content_type, known.metadata, known.content_encoding))
+        accepted = _Accepted(
+            rule,
+            for_object(
+                self._policy.waivers, self._target.bucket, self._target.key, known.etag, known.version_id
+            ),
+        )
         enclosing = _Enclosing(self._target.name, (str(facts.format),))
-        members = tuple(self._member(member, rule, unfinished, enclosing) for member in facts.members)
-        return self._report(identity, **_verdict(facts, members, unfinished, rule))
+        members = tuple(self._member(member, accepted, unfinished, enclosing) for member in facts.members)
+        return self._report(identity, **_verdict(facts, members, unfinished, accepted))
 
-    def _member(self, member: Member, rule: Rule, unfinished: str | None, enclosing: _Enclosing) -> Report:
+    def _member(
+        self, member: Member, accepted: "_Accepted", unfinished: str | None, enclosing: _Enclosing
+    ) -> Report:
         """Return the report on a member of a container. Only the container's report states the costs."""
         spend(CALL)
-        facts = apply(rule, member.facts, Declared(member.name, None, ()), enclosing.formats)
+        facts = apply(accepted.rule, member.facts, Declared(member.name, None, ()), enclosing.formats)
         within = _Enclosing(f"{enclosing.name}!/{member.name}", (*enclosing.formats, str(facts.format)))
         # If bytes of this member were not read, the inspections of the members inside it may be incomplete
         # for the same reason.
         unseen = facts.unseen or unfinished
-        members = tuple(self._member(inner, rule, unseen, within) for inner in facts.members)
+        members = tuple(self._member(inner, accepted, unseen, within) for inner in facts.members)
         # A complete member gets its verdict, even if the scan's budget ran out before the container's end.
-        verdict = _verdict(facts, members, None if facts.complete else unfinished, rule)
+        verdict = _verdict(facts, members, None if facts.complete else unfinished, accepted)
         offset = {} if member.offset is None else {"offset": member.offset}
         verdict["details"] = {"name": member.name, **offset, **verdict["details"]}
         target = Target(within.name, self._target.bucket, self._target.key)
-        return build_report(target, ruleset(self._policy), size=member.size, **verdict)
+        rules = ruleset(self._policy, verdict["waivers"])
+        return build_report(target, rules, size=member.size, **verdict)
 
     def interrupted(self, error: SourceError, source: Source | None, inspection: Inspection) -> Report:
         """Return the report on an inspection whose budget ran out, with the facts that are known so far."""
@@ -130,11 +147,11 @@ class Reporter:
             details={"error": printable(str(error).encode(errors="surrogateescape"))},
         )
 
-    def _report(self, identity: Identity | None, **fields: object) -> Report:
+    def _report(self, identity: Identity | None, **fields: Any) -> Report:  # noqa: ANN401 - of many types
         known = identity or Identity(0)
         return build_report(
             self._target._replace(version_id=known.version_id or self._target.version_id),
-            ruleset(self._policy),
+            ruleset(self._policy, fields.get("waivers", ())),
             etag=known.etag,
             size=identity.size if identity else None,
             last_modified=known.last_modified,
@@ -148,10 +165,11 @@ class Reporter:
 
 
 def _verdict(
-    facts: Facts, members: Sequence[Report], unfinished: str | None, rule: Rule
+    facts: Facts, members: Sequence[Report], unfinished: str | None, accepted: _Accepted
 ) -> dict[str, Any]:  # the fields of a report have many types
     """Return the fields of a report that depend on the facts and on the reports of the members."""
-    status, reasons = judge(facts, unfinished, rule)
+    status, reasons = judge(facts, unfinished, accepted.rule, accepted.waivers)
+    waived = [*used(facts.findings, accepted.waivers), *(one for each in members for one in each.waivers)]
     if members:
         status, reasons = worst([(status, reasons), *((one.status, one.reasons) for one in members)])
     return {
@@ -165,5 +183,6 @@ def _verdict(
         "details": {**facts.details, **media_type.details(facts)},
         "findings": facts.findings,
         "wholeness": facts.wholeness,
+        "waivers": tuple(dict.fromkeys(waived)),
         "members": members,
     }

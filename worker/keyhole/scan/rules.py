@@ -17,6 +17,8 @@ that a rule does not set has the profile's value.
     [rules.severity]
     encrypted = "info"
 
+A policy file can also contain waivers (`keyhole.scan.waivers`).
+
 In a glob, `*` matches any text, including `/` and line breaks, as in S3's bucket policies. `?` matches one
 character, `[…]` one of the listed characters, and `[[]` the character `[`. Globs are case-sensitive.
 """
@@ -41,6 +43,7 @@ from keyhole.inspectors.catalogue import CONTAINER_FORMATS, NAMES
 from keyhole.inspectors.findings import CHECKS, Severity
 from keyhole.inspectors.readers import READERS
 from keyhole.scan.sizes import Size
+from keyhole.scan.waivers import Waiver
 from keyhole.toml_files import parse_as, read_text
 
 PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
@@ -153,6 +156,7 @@ class PolicyFile(BaseModel):
 
     profile: Literal[PROFILES] = "default"  # type: ignore[valid-type] # mypy wants literals here
     rules: tuple[Rule, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
 
 
 class Policy(BaseModel):
@@ -162,6 +166,7 @@ class Policy(BaseModel):
 
     name: str
     rules: tuple[Rule, ...]
+    waivers: tuple[Waiver, ...] = ()
 
     def rule_for(self, bucket: str | None, key: str | None) -> Rule:
         """Return the first rule that matches an object."""
@@ -182,7 +187,7 @@ def load_policy(name: str) -> Policy:
     base = load_policy(written.profile).rules[0]
     rules = tuple(_completed(rule, base) for rule in written.rules)
     digest = sha256(text.encode()).hexdigest()[:8]
-    return Policy(name=f"{Path(name).stem}-{digest}", rules=(*rules, base))
+    return Policy(name=f"{Path(name).stem}-{digest}", rules=(*rules, base), waivers=written.waivers)
 
 
 def profile_text(name: str) -> str:

@@ -1,12 +1,13 @@
 """Checks whether a stored verdict is still valid for a listed object, so that no scan is necessary."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 from keyhole.intake.listing import Listed
 from keyhole.reasons import Reason, Status
 from keyhole.results.fingerprint import fingerprint
 from keyhole.results.lookup import Stored
+from keyhole.scan.policy import is_current
 from keyhole.scan.report import Report
 
 _ARCHIVED: Final = (Reason.ARCHIVED,)
@@ -39,7 +40,7 @@ def is_unchanged(stored: Stored | None, listed: Listed, ruleset: str) -> bool:
     return still_stands(stored.report, listed, ruleset)
 
 
-def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
+def still_stands(report: Report | None, listed: Listed, ruleset: str, today: date | None = None) -> bool:
     """Return whether a stored verdict is about the listed object and was made with the current rules.
 
     The object is unchanged if its ETag, its size and its modification time are the same. It would not be
@@ -48,11 +49,16 @@ def still_stands(report: Report | None, listed: Listed, ruleset: str) -> bool:
     change although the ETag stays the same, and a policy may depend on the metadata. A version of an object
     never changes, so only its id and its size are compared.
 
+    A verdict that depends on a waiver is not valid after the waiver's last day. `today` is the current day in
+    UTC, if it is not the clock's.
+
     A verdict with the status `failed` is never valid. If the verdict states that the object is archived, and
     the object was restored since then, the verdict is not valid, although the ETag, the size and the
     modification time are the same.
     """
-    if report is None or report.ruleset != ruleset or report.status is Status.FAILED:
+    if report is None or report.status is Status.FAILED:
+        return False
+    if not is_current(report.ruleset, ruleset, today):
         return False
     if report.reasons == _ARCHIVED and not listed.archived:
         return False

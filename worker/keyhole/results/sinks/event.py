@@ -50,7 +50,7 @@ class Event:
         """
         named = [report.bucket, report.key, report.version_id, report.etag, job_id, report.status]
         event_id = blake2b(json.dumps(named).encode(), digest_size=_ID_BYTES).hexdigest()
-        facts = report.model_dump(mode="json", include={*_FIELDS, "findings"})
+        facts = report.model_dump(mode="json", include={*_FIELDS, "findings", "waivers"})
         findings = facts.pop("findings")
         data = {name: facts[name] for name in _FIELDS} | {
             "content": facts["content"][:_MOST_NAMES],
@@ -66,6 +66,8 @@ class Event:
             "findings_left_out": max(0, len(findings) - MOST_FINDINGS),
             "job": job_id,
         }
+        if report.waivers:
+            data["waivers"] = facts["waivers"][:MOST_FINDINGS]
         event = {
             "specversion": "1.0",
             "id": event_id,
