@@ -19,7 +19,7 @@ from keyhole.intake.audits.audit import (
     How,
     Totals,
 )
-from keyhole.reasons import Reason, Status
+from keyhole.reasons import Reason, Status, not_an_image
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, failure
 from keyhole.scan.scanner import scan
@@ -155,6 +155,7 @@ def totals(of: tuple[AuditedObject, ...]) -> Totals:
         queued=hows[How.SCANNED],
         scanned=hows[How.SCANNED],
         statuses=Counter(one.status for one in of),
+        not_images=sum(not_an_image(report.status, report.reasons) for report in kept),
         listed_bytes=sum(report.size or 0 for report in kept),
         bytes_read=sum(report.bytes_read for report in scanned),
         requests=1 + sum(report.requests for report in scanned),

@@ -100,7 +100,15 @@ def test_where_nothing_waits_it_says_so() -> None:
     ],
 )
 def test_all_verdicts_in_a_sentence(statuses: dict[Status, int], sentence: str) -> None:
-    assert contents.verdict(statuses) == sentence
+    assert contents.verdict(statuses, statuses.get(Status.UNRECOGNIZED, 0)) == sentence
+
+
+def test_objects_in_an_unknown_format_can_be_images() -> None:
+    statuses = {Status.SAFE: 5, Status.UNRECOGNIZED: 3}
+
+    assert contents.verdict(statuses, 2) == (
+        "5 of 6 objects are safe to import. The others: 1 unrecognized. 2 other objects are not disk images."
+    )
 
 
 @given(st.dictionaries(st.sampled_from(Status), st.integers(0, 10**9)))
@@ -129,6 +137,7 @@ def test_the_figures_are_those_of_the_totals() -> None:
         left_out=10,
         scanned=990,
         statuses={Status.SAFE: 900, Status.UNSAFE: 60, Status.UNRECOGNIZED: 30},
+        not_images=30,
         listed_bytes=1024**4,
         bytes_read=1024**3,
         requests=1200,

@@ -12,7 +12,9 @@ from tests.reports import sample
 def counted(keys: dict[str, Status], prefix: str = "") -> list[Group]:
     prefixes = Prefixes(prefix)
     for key, status in keys.items():
-        prefixes.add(row_of(sample.audited(sample.verdict(key, status, size=10, virtual_size=100))))
+        reasons = ("not_an_image",) if status is Status.UNRECOGNIZED else ()
+        report = sample.verdict(key, status, reasons=reasons, size=10, virtual_size=100)
+        prefixes.add(row_of(sample.audited(report)))
     return prefixes.groups().shown()
 
 

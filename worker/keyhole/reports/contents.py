@@ -4,6 +4,7 @@ Below its heading, the page shows a horizontal bar. The bar has one coloured par
 least one object has.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -101,26 +102,28 @@ def _to_come(audit: Audit) -> str:
     return f"The bucket is {listed}, and {without}."
 
 
-def verdict(statuses: Mapping[Status, int]) -> str:
+def verdict(statuses: Mapping[Status, int], not_images: int = 0) -> str:
     """Return one to three sentences that summarize all verdicts.
 
-    Objects that are not disk images, such as a PDF, are told apart: nobody would import them.
+    Objects that are certainly not disk images, such as PDFs, are told apart: nobody would import them.
+    `not_images` is their number; they are included in `statuses` as `unrecognized`.
     """
-    total, safe, other = sum(statuses.values()), statuses.get(Status.SAFE, 0), _not_images(statuses)
-    images = total - other
+    total, safe = sum(statuses.values()), statuses.get(Status.SAFE, 0)
+    images = total - not_images
     if not images:
         return _no_images(total)
     apart = ""
-    if other:
-        apart = f" {_are(other, 'other object')} not {'a disk image' if other == 1 else 'disk images'}."
+    if not_images:
+        noun = "a disk image" if not_images == 1 else "disk images"
+        apart = f" {_are(not_images, 'other object')} not {noun}."
     if safe == images:
         return (
-            f"The only {'image' if other else 'object'} is safe to import.{apart}"
+            f"The only {'image' if not_images else 'object'} is safe to import.{apart}"
             if safe == 1
-            else f"All {number(safe)} {'images' if other else 'objects'} are safe to import.{apart}"
+            else f"All {number(safe)} {'images' if not_images else 'objects'} are safe to import.{apart}"
         )
-    told = {Status.SAFE, Status.UNRECOGNIZED}
-    rest = ", ".join(f"{number(count)} {of}" for of, count in by_urgency(statuses) if of not in told)
+    counts = Counter(statuses) - Counter({Status.UNRECOGNIZED: not_images, Status.SAFE: safe})
+    rest = ", ".join(f"{number(count)} {of}" for of, count in by_urgency(counts))
     if not safe:
         return f"No object is safe to import: {rest}.{apart}"
     are = "is" if safe == 1 else "are"
@@ -131,10 +134,6 @@ def _no_images(total: int) -> str:
     if total > 1:
         return f"None of the {number(total)} objects is a disk image."
     return "The only object is not a disk image." if total else "There are no verdicts."
-
-
-def _not_images(statuses: Mapping[Status, int]) -> int:
-    return statuses.get(Status.UNRECOGNIZED, 0)
 
 
 def _are(count: int, noun: str) -> str:
@@ -192,7 +191,7 @@ def _room(status: Status, width: float) -> str:
 def figures(audit: Audit, virtual: int) -> list[Figure]:
     """Return the main figures, which the page shows first. `virtual` is the sum of all virtual sizes."""
     totals, statuses = audit.totals, audit.totals.statuses
-    objects, safe, other = sum(statuses.values()), statuses.get(Status.SAFE, 0), _not_images(statuses)
+    objects, safe, other = sum(statuses.values()), statuses.get(Status.SAFE, 0), totals.not_images
     images = objects - other
     return [
         Figure(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from keyhole.reasons import Status
+from keyhole.reasons import Status, not_an_image
 from keyhole.reports.rows import Row
 
 #: The maximum number of groups that are counted separately. Some buckets have a folder for each object.
@@ -25,6 +25,8 @@ class Tally:
     """The counts of a group. `stored` and `virtual` are sums of sizes in bytes."""
 
     statuses: Counter[Status] = field(default_factory=Counter)
+    #: The number of objects that are certainly not disk images, such as PDFs.
+    other: int = 0
     stored: int = 0
     virtual: int = 0
 
@@ -39,11 +41,6 @@ class Tally:
         return self.statuses[Status.SAFE]
 
     @property
-    def other(self) -> int:
-        """Return the number of objects that are no disk images, as far as Keyhole recognises."""
-        return self.statuses[Status.UNRECOGNIZED]
-
-    @property
     def not_safe(self) -> int:
         """Return the number of objects that can be disk images and are not safe."""
         return self.objects - self.safe - self.other
@@ -51,12 +48,14 @@ class Tally:
     def add(self, row: Row) -> None:
         """Count an object."""
         self.statuses[row.status] += 1
+        self.other += not_an_image(row.status, row.reasons)
         self.stored += row.size or 0
         self.virtual += row.virtual_size or 0
 
     def merge(self, other: "Tally") -> None:
         """Add the counts of another group."""
         self.statuses += other.statuses
+        self.other += other.other
         self.stored += other.stored
         self.virtual += other.virtual
 

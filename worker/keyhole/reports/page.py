@@ -89,7 +89,7 @@ def write_html(
             length=figures.duration((audit.ended_at or now) - audit.started_at),
             selected=list(contents.selected(audit)),
             notice=contents.notice(audit, now),
-            verdict=contents.verdict(audit.totals.statuses),
+            verdict=contents.verdict(audit.totals.statuses, audit.totals.not_images),
             figures=contents.figures(audit, sum(tally.virtual for _, tally in formats)),
             bar=contents.bar(audit.totals.statuses),
             statuses=contents.by_urgency(audit.totals.statuses),
