@@ -29,6 +29,7 @@ PACKAGES = {
     "lzma": "xz-utils",
     "lzop": "lzop",
     "make-bcache": "bcache-tools",
+    "man": "man-db",
     "mcopy": "mtools",
     "mformat": "mtools",
     "mkapfs": "apfsprogs",

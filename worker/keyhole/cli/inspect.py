@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyhole.cli.aws_options import aws_options
+from keyhole.cli.completion import complete_files
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options
@@ -29,10 +30,15 @@ WAITING = 4
 
 
 @click.command("inspect")
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_files)
 @click.option("-r", "--recursive", is_flag=True, help="Scan everything below a prefix or in a folder.")
 @click.option("--version-id", help="The version of the object; only with one s3:// object.")
-@click.option("--policy", metavar="NAME|FILE", help="The policy: a profile or a file of rules.")
+@click.option(
+    "--policy",
+    metavar="NAME|FILE",
+    shell_complete=complete_files,
+    help="The policy: a profile or a file of rules.",
+)
 @click.option(
     "--allow-private", is_flag=True, help="Allow https:// URLs with private addresses, proxies, and http://."
 )

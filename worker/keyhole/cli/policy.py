@@ -2,6 +2,7 @@
 
 import click
 
+from keyhole.cli.completion import complete_files
 from keyhole.scan.rules import PROFILES, load_policy, profile_text
 
 
@@ -32,7 +33,7 @@ def show_command(*, profile: str) -> None:
 
 
 @policy_command.command("check")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_files)
 def check_command(*, file: str) -> None:
     """Check whether a policy is valid. Exit code: 0 valid, 2 not valid."""
     policy = load_policy(file)

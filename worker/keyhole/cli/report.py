@@ -13,6 +13,7 @@ import click
 
 from keyhole.cli.audit_id import full_audit_id
 from keyhole.cli.backend import backend
+from keyhole.cli.completion import complete_files
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.output import Output
 from keyhole.fleet.services import services, use_settings
@@ -64,6 +65,7 @@ class _Form(click.Choice[str]):
     "--to",
     "file",
     metavar="FILE",
+    shell_complete=complete_files,
     help="The file to write; - is standard output. On a terminal, html and parquet are written to "
     "keyhole-audit-ID.html (.parquet) in the current folder by default.",
 )
