@@ -27,7 +27,12 @@ class Arrived(NamedTuple):
 
 
 def await_verdicts(
-    entries: Sequence[Entry], store: RedisStore, ledger: Ledger, after: str
+    entries: Sequence[Entry],
+    store: RedisStore,
+    ledger: Ledger,
+    after: str,
+    *,
+    until: float | None = None,
 ) -> Iterator[Arrived | None]:
     """Yield each job when it is done, until all jobs are done.
 
@@ -37,13 +42,19 @@ def await_verdicts(
         entries: The entries that were submitted.
         store: The store that contains the verdicts.
         ledger: The ledger, in which the entries are recorded.
-        after: The position in the stream before the entries were submitted.
+        after: A position in the stream. Verdicts before it are found by the ledger.
+        until: The time, by `time.monotonic`, after which to stop; `None` for never.
+
+    Raises:
+        TimeoutError: It is later than `until`, and not all jobs are done.
     """
     waiting = {job.id: job for entry in entries for job in entry.jobs}
     opened = {entry.id: entry for entry in entries}
-    asked = time.monotonic()
+    asked = time.monotonic() - BLOCK_MS / 1000
+    block_ms = 0  # jobs can be done already
     while waiting:
-        page = store.read_stream(after, block_ms=BLOCK_MS)
+        page = store.read_stream(after, block_ms=block_ms)
+        block_ms = BLOCK_MS
         after = page.position
         for verdict in page.verdicts:
             job = waiting.pop(verdict.job_id, None)
@@ -56,5 +67,7 @@ def await_verdicts(
             for job in opened.pop(entry_id).jobs:
                 if waiting.pop(job.id, None) is not None:
                     yield Arrived(job, store.get(job.bucket, job.key, job.version_id))
+        if waiting and until is not None and time.monotonic() > until:
+            raise TimeoutError(f"{len(waiting)} jobs are not done yet; they stay queued")
         if waiting and not page.verdicts:
             yield None

@@ -8,10 +8,11 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from keyhole import __version__, versions
+from keyhole import versions
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding
 from keyhole.reasons import Status
+from keyhole.release import __version__
 from keyhole.scan.waivers import Applied
 
 #: The program and version in each report.

@@ -151,6 +151,16 @@ class S3Access:
                 self._routes[bucket] = Route(bucket, _explained()(look), _explained()(self._open_store))
             return self._routes[bucket]
 
+    def close(self) -> None:
+        """Close the clients that were created. The access cannot be used afterwards."""
+        with self._lock:
+            opened = self.__dict__
+            if "fetchers" in opened:
+                self.fetchers.shutdown(cancel_futures=True)
+            if "_client" in opened:
+                self._client.close()
+            self._routes.clear()
+
     def _open_store(self, place: Place) -> S3Store | None:
         """Return an obstore store for a bucket; `None` if only boto3 can read the bucket."""
         proxy = self._proxies.for_url(place.url)

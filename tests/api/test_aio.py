@@ -1,0 +1,142 @@
+"""The API for asyncio: the same reports, and cancelled tasks whose scans send no further request."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from keyhole import Report, Settings, Status
+from keyhole.aio import Scanner, inspect_stream, scan_object
+from keyhole.builders import qcow2, vdi
+from tests.servers.origin import Handler, Origin, origin_server
+
+SAFE = qcow2(1 << 30).to_bytes()
+LARGE = vdi(1 << 30, allocated=2).to_bytes()
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    with origin_server() as server:
+        server.reset(LARGE)
+        yield server
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("NO_PROXY", "*")
+    return Settings(https_private=True)
+
+
+async def body(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 100_000):
+        await asyncio.sleep(0)
+        yield content[start : start + 100_000]
+
+
+def test_it_scans_what_the_other_api_scans(origin: Origin, settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "a.qcow2"
+    path.write_bytes(SAFE)
+
+    async def scan() -> list[Report]:
+        return [
+            await scan_object(path),
+            await scan_object(origin.url("/a.vdi"), settings=settings),
+            await inspect_stream(body(SAFE), name="a.qcow2"),
+            await inspect_stream([SAFE], policy="azure"),
+        ]
+
+    reports = asyncio.run(scan())
+
+    assert [report.status.value for report in reports] == ["safe", "safe", "safe", "rejected"]
+    assert reports[2].target == "a.qcow2"
+
+
+def test_a_cancelled_scan_sends_no_further_request(origin: Origin, settings: Settings) -> None:
+    async def scan() -> None:
+        loop = asyncio.get_running_loop()
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        def held(handler: Handler) -> None:
+            loop.call_soon_threadsafe(asked.set)
+            asyncio.run_coroutine_threadsafe(answer.wait(), loop).result(20)
+            handler.usual()
+
+        origin.answers = [held]
+        async with Scanner(settings=settings) as scanner:
+            task = asyncio.create_task(scanner.scan(origin.url()))
+            await asyncio.wait_for(asked.wait(), 20)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            answer.set()  # the first request ends, and the scan would go on
+
+    asyncio.run(scan())
+
+    assert len(origin.requests) == 1
+
+
+def test_a_timeout_cancels_a_scan_that_waits_for_its_caller() -> None:
+    closed = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(1000)
+                await asyncio.sleep(60)
+        finally:
+            closed.append(True)
+
+    async def scan() -> None:
+        async with asyncio.timeout(0.2):
+            await inspect_stream(endless())
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(scan())
+
+    assert closed == [True]
+
+
+def test_many_are_scanned_and_the_rest_is_cancelled() -> None:
+    taken = []
+
+    async def targets() -> AsyncIterator[tuple[str, bytes]]:
+        for number in range(100):
+            taken.append(number)
+            yield str(number), SAFE
+
+    async def scan() -> tuple[set[str], list[str]]:
+        async with Scanner() as scanner:
+            names = {report.target async for report in scanner.scan_many(targets(), at_once=3)}
+            some = scanner.scan_many((str(n), SAFE) for n in range(100))
+            few = [(await anext(some)).target for _ in range(2)]
+            await some.aclose()  # type: ignore[attr-defined] # an asynchronous generator
+            return names, few
+
+    names, few = asyncio.run(scan())
+
+    assert names == {str(number) for number in range(100)}
+    assert len(few) == 2
+
+
+def test_the_event_loop_is_not_blocked() -> None:
+    """A scan of a stream waits for the loop to produce its chunks, which would otherwise be a deadlock."""
+
+    async def scan() -> list[Report]:
+        async with Scanner(settings=Settings(scan_threads=1)) as scanner:
+            return await asyncio.gather(*(scanner.scan(body(SAFE)) for _ in range(5)))
+
+    assert {report.status for report in asyncio.run(scan())} == {Status.SAFE}
+
+
+def test_errors_reach_the_caller_and_a_closed_scanner_is_one() -> None:
+    async def scan() -> None:
+        async with Scanner() as scanner:
+            with pytest.raises(ValueError, match="names a bucket"):
+                await scanner.scan("s3://bucket/")
+            with pytest.raises(ValueError, match="at_once"):
+                _ = [report async for report in scanner.scan_many([], at_once=0)]
+        with pytest.raises(RuntimeError):
+            await scanner.scan(SAFE)
+
+    asyncio.run(scan())

@@ -1,0 +1,92 @@
+"""Recorded verdicts, and waiting for queued jobs, with a real Valkey."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from keyhole import Report, Settings, Status, verdict, verdicts, wait
+from keyhole.jobs.entry import Entry
+from keyhole.jobs.job import ScanJob
+from keyhole.jobs.ledger import Ledger
+from keyhole.results.redis_store import RedisStore
+from keyhole.scan.reporter import Target, build_report
+
+#: Keys as an uploader can choose them.
+HOSTILE = "\u202e<script>\x1b[2J" + "k" * 1000
+
+
+@pytest.fixture
+def settings(valkey: redis.Redis, valkey_url: str) -> Settings:
+    assert valkey.dbsize() == 0
+    return Settings(redis_url=valkey_url)
+
+
+@pytest.fixture
+def store(valkey: redis.Redis) -> RedisStore:
+    return RedisStore(valkey, expiry_seconds=None, stream_length=100)
+
+
+def write(
+    store: RedisStore, key: str, status: Status, *, bucket: str = "b", job: str = "j", at: int = 0
+) -> Report:
+    moment = datetime(2026, 5, 1, tzinfo=UTC) + timedelta(seconds=at)
+    report = build_report(
+        Target(f"s3://{bucket}/{key}", bucket, key), "5:default", status=status, format="qcow2"
+    )
+    report = report.model_copy(update={"scanned_at": moment})
+    store.write(report, job_id=job, sequencer=None)
+    return report
+
+
+def test_verdicts_are_filtered_and_the_latest_comes_first(store: RedisStore, settings: Settings) -> None:
+    for number, (bucket, key, status) in enumerate(
+        [
+            ("b", "x/1", Status.SAFE),
+            ("b", "x/2", Status.UNSAFE),
+            ("c", "x/3", Status.SAFE),
+            ("b", HOSTILE, Status.SAFE),
+        ]
+    ):
+        write(store, key, status, bucket=bucket, at=number)
+
+    def keys(**filters: object) -> list[str | None]:
+        return [report.key for report in verdicts(settings=settings, **filters)]  # type: ignore[arg-type]
+
+    assert keys() == [HOSTILE, "x/3", "x/2", "x/1"]
+    assert keys(status="safe", bucket="b") == [HOSTILE, "x/1"]
+    assert keys(prefix="x/", limit=2) == ["x/3", "x/2"]
+    assert keys(format="vmdk") == keys(limit=0) == []
+    with pytest.raises(ValueError, match="'sfae' is not a valid Status"):
+        verdicts(status="sfae", settings=settings)
+
+
+def test_the_verdict_on_an_object_is_found(store: RedisStore, settings: Settings) -> None:
+    report = write(store, HOSTILE, Status.UNSAFE)
+
+    assert verdict(f"s3://b/{HOSTILE}", settings=settings) == report
+    assert verdict("s3://b/other", settings=settings) is None
+    with pytest.raises(ValueError, match="names a bucket"):
+        verdict("s3://b", settings=settings)
+
+
+def test_without_a_redis_the_error_says_what_to_set() -> None:
+    for ask in (verdicts, lambda: verdict("s3://b/k"), lambda: list(wait([]))):
+        with pytest.raises(ValueError, match="set KEYHOLE_REDIS_URL"):
+            ask()
+
+
+def test_waiting_yields_the_verdicts_of_jobs_that_are_done_and_then_times_out(
+    valkey: redis.Redis, store: RedisStore, settings: Settings
+) -> None:
+    ledger = Ledger(valkey, done_seconds=60)
+    done, left = (Entry(key, (ScanJob(id=key, bucket="b", key=key),)) for key in ("done", "left"))
+    ledger.record_many([done, left])
+    report = write(store, "done", Status.SAFE, job="done")
+    ledger.complete(done)
+
+    reports = wait([left, done], timeout=0.1, settings=settings)
+
+    assert next(reports) == report
+    with pytest.raises(TimeoutError, match="1 jobs are not done yet; they stay queued"):
+        next(reports)

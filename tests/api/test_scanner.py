@@ -1,0 +1,252 @@
+"""The Python API: every kind of target, one scanner for threads, bounded memory, and closed connections."""
+
+import doctest
+import io
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fsspec
+import pytest
+
+import keyhole
+from keyhole import Scanner, Settings, Status, inspect_stream, load_policy, scan_object
+from keyhole.builders import qcow2, vdi
+from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.origin import origin_server
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SAFE = qcow2(1 << 30).to_bytes()
+UNSAFE = qcow2(1 << 30, backing_file="/etc/shadow").to_bytes()
+LARGE = vdi(1 << 30, allocated=2).to_bytes()
+
+
+class Unseekable(io.RawIOBase):
+    """A file object that cannot seek, such as a socket."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        return self._content.readinto(buffer)
+
+
+def cut(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content), 1000):
+        yield content[start : start + 1000]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [SAFE, bytearray(SAFE), memoryview(SAFE), io.BytesIO(SAFE), Unseekable(SAFE), [SAFE], cut(SAFE)],
+    ids=lambda content: type(content).__name__,
+)
+def test_all_kinds_of_content_are_scanned(content: object) -> None:
+    report = scan_object(content, name="a.qcow2")  # type: ignore[arg-type]
+
+    assert (report.format, report.virtual_size, report.target) == ("qcow2", 1 << 30, "a.qcow2")
+    assert report.status is Status.SAFE
+
+
+def test_paths_are_scanned_in_every_form(tmp_path: Path) -> None:
+    path = tmp_path / "a.vdi"
+    path.write_bytes(LARGE)
+
+    reports = [scan_object(str(path)), scan_object(path)]
+    with path.open("rb") as file:
+        file.seek(77)
+        reports.append(scan_object(file))
+        assert file.tell() == 77
+
+    assert {(report.status, report.target) for report in reports} == {(Status.SAFE, str(path))}
+    assert {report.bytes_read < len(LARGE) for report in reports} == {True}
+
+
+def test_files_of_fsspec_are_scanned_by_range() -> None:
+    """s3fs, gcsfs and other file systems have the same classes."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/images/a.vdi", LARGE)
+
+    unopened = scan_object(fsspec.open("memory://images/a.vdi"))
+    with memory.open("/images/a.vdi") as file:
+        opened = scan_object(file)
+
+    assert (unopened.status, opened.status) == (Status.SAFE, Status.SAFE)
+    assert (unopened.target, opened.target) == ("/images/a.vdi", "/images/a.vdi")
+    assert opened.bytes_read < len(LARGE)
+
+
+@pytest.fixture
+def settings(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    isolate(monkeypatch, **CREDENTIALS)
+    return Settings(s3_endpoint_url=moto_url, s3_region="us-east-1", https_private=True)
+
+
+def test_one_scanner_reads_s3_web_servers_and_files_and_closes_what_it_opened(
+    s3: "S3Client", bucket: str, settings: Settings, tmp_path: Path
+) -> None:
+    s3.put_object(Bucket=bucket, Key="a.qcow2", Body=UNSAFE)
+    (tmp_path / "b.qcow2").write_bytes(SAFE)
+    with origin_server() as origin:
+        origin.reset(SAFE)
+        with Scanner(settings=settings) as scanner:
+            reports = [
+                scanner.scan(target)
+                for target in (f"s3://{bucket}/a.qcow2", tmp_path / "b.qcow2", origin.url())
+            ]
+
+    assert [report.status.value for report in reports] == ["unsafe", "safe", "safe"]
+    assert scanner._connections.__dict__.keys() & {"_s3", "_https"} == set()
+    with pytest.raises(RuntimeError, match="the scanner is closed"):
+        scanner.scan(SAFE)
+
+
+def test_a_policy_is_a_profile_a_file_or_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text('[[rules]]\nformats = ["vhd"]\n')
+    for policy in ("azure", path, str(path), load_policy("azure")):
+        assert scan_object(SAFE, policy=policy).status is Status.REJECTED
+        assert inspect_stream(SAFE, policy=policy).status is Status.REJECTED
+    with pytest.raises(keyhole.KeyholeError, match="neither a profile"):
+        Scanner(policy="azur")
+
+
+def test_threads_share_a_scanner() -> None:
+    with Scanner() as scanner, ThreadPoolExecutor(8) as pool:
+        statuses = list(
+            pool.map(lambda number: scanner.scan(UNSAFE if number % 2 else SAFE).status, range(40))
+        )
+
+    assert statuses == [Status.SAFE, Status.UNSAFE] * 20
+
+
+def test_many_are_taken_as_they_are_needed() -> None:
+    taken = []
+
+    def targets() -> Iterator[tuple[str, bytes]]:
+        for number in range(200):
+            taken.append(number)
+            yield f"{number}.qcow2", SAFE
+
+    names = set()
+    with Scanner() as scanner:
+        for count, report in enumerate(scanner.scan_many(targets(), threads=2), start=1):
+            names.add(report.target)
+            assert len(taken) - count <= 4
+
+    assert names == {f"{number}.qcow2" for number in range(200)}
+
+
+def test_a_slow_target_delays_no_other() -> None:
+    others_are_done = threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        assert others_are_done.wait(20)
+        yield SAFE
+
+    with Scanner() as scanner:
+        reports = scanner.scan_many([("slow", slow()), *((str(n), SAFE) for n in range(8))], threads=2)
+        first = [next(reports).target for _ in range(8)]
+        others_are_done.set()
+        assert [report.target for report in reports] == ["slow"]
+
+    assert "slow" not in first
+
+
+def test_a_caller_can_stop_early_and_errors_of_targets_end_it() -> None:
+    with Scanner() as scanner:
+        reports = scanner.scan_many([SAFE] * 50)
+        next(reports)
+        reports.close()  # type: ignore[attr-defined] # a generator
+
+        with pytest.raises(ValueError, match="threads must be at least 1"):
+            scanner.scan_many([], threads=0)
+        with pytest.raises(ValueError, match="names a bucket"):
+            list(scanner.scan_many(["s3://bucket/"]))
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "message"),
+    [
+        ("s3://bucket/", ValueError, "names a bucket"),
+        ("s3:/bucket/key", ValueError, "did you mean s3://bucket/key"),
+        ("gs://bucket/key", ValueError, "scheme that Keyhole does not know"),
+        ("https://", ValueError, "write https://HOST/PATH"),
+        (17, TypeError, "int cannot be scanned"),
+        (None, TypeError, "NoneType cannot be scanned"),
+        (io.StringIO("text"), TypeError, "open it in binary mode"),
+        (["text"], TypeError, "a chunk is str, not bytes"),
+    ],
+)
+def test_what_cannot_be_a_target_is_an_error(target: object, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        scan_object(target)  # type: ignore[arg-type]
+
+
+def test_a_version_is_only_for_s3() -> None:
+    with pytest.raises(ValueError, match="version_id"):
+        scan_object(SAFE, version_id="1")
+
+
+def test_what_cannot_be_read_is_a_report() -> None:
+    report = scan_object("no such file")
+
+    assert (report.status, report.reasons) == (Status.UNREADABLE, ("not_found",))
+
+
+def test_a_hostile_name_is_escaped() -> None:
+    for report in (scan_object(SAFE, name="\x1b[2J\u202egnp"), inspect_stream(SAFE, name="\x1b[2J\u202egnp")):
+        assert report.target == "\\x1b[2J\\u202egnp"
+
+
+def test_an_error_of_the_callers_stream_reaches_the_caller() -> None:
+    def broken() -> Iterator[bytes]:
+        yield SAFE[:100]
+        raise ConnectionResetError("the client went away")
+
+    with pytest.raises(ConnectionResetError), tempfile.TemporaryFile():
+        scan_object(broken())
+
+
+def test_the_public_names_are_imported_on_first_use() -> None:
+    code = (
+        "import sys, keyhole; print(*[m for m in ('pydantic', 'boto3', 'keyhole.api') if m in sys.modules])"
+    )
+    light = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    star = "from keyhole import *; print(*(name for name in dir() if name[0] != '_'))"
+    names = subprocess.run([sys.executable, "-c", star], capture_output=True, check=True, text=True).stdout
+
+    assert light.strip() == ""
+    assert {*names.split(), "__version__"} == {*keyhole.__all__}
+    assert {*keyhole._HOMES, "__version__"} == {*keyhole.__all__}
+    assert set(keyhole.__all__) <= set(dir(keyhole))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = keyhole.Nothing
+
+
+@pytest.mark.parametrize(
+    "module", ["keyhole.aio", "keyhole.api", "keyhole.api.scanner", "keyhole.api.recorded"]
+)
+def test_the_examples_in_the_docstrings_run(module: str) -> None:
+    done = doctest.testmod(import_module(module))
+
+    assert done.attempted
+    assert not done.failed
+
+
+def test_every_public_function_states_its_errors_and_an_example() -> None:
+    for name in ("scan_object", "inspect_stream", "Scanner", "verdicts", "verdict", "wait"):
+        text = getattr(keyhole, name).__doc__
+        for part in (">>> from keyhole import", "Args:", "Raises:"):
+            assert part in text, (name, part)

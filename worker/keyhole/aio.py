@@ -1,0 +1,253 @@
+"""The Python API for asyncio. The names are those of `keyhole`, and their functions are coroutines.
+
+Scans run in threads, so they do not block the event loop. If a task that waits for a scan is cancelled, the
+task ends at once, and the scan sends no further request: a request that is under way still ends by itself, at
+the latest when the scan's budget of seconds is used up.
+
+>>> import asyncio
+>>> from keyhole.aio import scan_object
+>>> asyncio.run(scan_object(b"This is a text.")).status
+<Status.UNRECOGNIZED: 'unrecognized'>
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from concurrent.futures import CancelledError as FutureCancelledError
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from threading import Event
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias, cast
+
+from keyhole.api import scanner as blocking
+from keyhole.api.connections import SharedConnections
+from keyhole.api.content import BeforeRead, Content
+from keyhole.api.scanner import PolicyName
+from keyhole.scan.report import Report
+from keyhole.settings import Settings
+
+#: What can be scanned: all that `keyhole.scan_object` takes, and asynchronous iterables of bytes.
+Target: TypeAlias = blocking.Target | AsyncIterable[bytes]
+
+
+async def scan_object(
+    target: Target,
+    *,
+    name: str | None = None,
+    version_id: str | None = None,
+    policy: PolicyName | None = None,
+    settings: Settings | None = None,
+) -> Report:
+    """Return the report on one object, file or stream.
+
+    The arguments and errors are those of `keyhole.scan_object`.
+
+    >>> import asyncio
+    >>> from keyhole.aio import scan_object
+    >>> asyncio.run(scan_object(b"%PDF-1.7 a document")).reasons
+    ('not_an_image',)
+    """
+    settings = settings or Settings()
+    scan = partial(
+        blocking.scan_target,
+        rules=blocking.rules_of(policy, settings),
+        connections=SharedConnections(settings),
+        name=name,
+        version_id=version_id,
+    )
+    return await _in_thread(None, scan, target)
+
+
+async def inspect_stream(
+    content: Content | AsyncIterable[bytes],
+    *,
+    name: str = "-",
+    policy: PolicyName | None = None,
+    settings: Settings | None = None,
+) -> Report:
+    """Return the report on content.
+
+    The arguments and errors are those of `keyhole.inspect_stream`. The content can also be an asynchronous
+    iterable, such as the body of a request.
+
+    >>> import asyncio
+    >>> from keyhole.aio import inspect_stream
+    >>> async def body():
+    ...     yield b"%PDF-1.7 "
+    ...     yield b"a document"
+    >>> asyncio.run(inspect_stream(body())).reasons
+    ('not_an_image',)
+    """
+    return await scan_object(content, name=name, policy=policy, settings=settings)
+
+
+class Scanner:
+    """Scans many targets with one policy; see `keyhole.Scanner`. Tasks of one event loop can share it.
+
+    >>> import asyncio
+    >>> from keyhole.aio import Scanner
+    >>> async def statuses():
+    ...     async with Scanner(policy="azure") as scanner:
+    ...         return [report.status.value async for report in scanner.scan_many([b"one", b"two"])]
+    >>> asyncio.run(statuses())
+    ['unrecognized', 'unrecognized']
+
+    Args:
+        policy: Which images are accepted; by default the policy of the settings.
+        settings: The settings; by default those of the environment.
+
+    Raises:
+        ValueError: A setting is wrong.
+        keyhole.errors.KeyholeError: The policy cannot be read.
+    """
+
+    def __init__(self, *, policy: PolicyName | None = None, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self._scanner = blocking.Scanner(policy=policy, settings=settings)
+        self._threads = settings.scan_threads
+        self._pool = ThreadPoolExecutor(settings.scan_threads, thread_name_prefix="scan")
+
+    async def scan(self, target: Target, *, name: str | None = None, version_id: str | None = None) -> Report:
+        """Return the report on one target; see `keyhole.Scanner.scan`.
+
+        At most `KEYHOLE_SCAN_THREADS` scans run at the same time; others wait.
+
+        Raises:
+            RuntimeError: The scanner is closed.
+        """
+        scan = partial(self._scanner.scan, name=name, version_id=version_id)
+        return await _in_thread(self._pool, scan, target)
+
+    async def scan_many(
+        self,
+        targets: Iterable[Target | tuple[str, Target]] | AsyncIterable[Target | tuple[str, Target]],
+        *,
+        at_once: int | None = None,
+    ) -> AsyncIterator[Report]:
+        """Yield the report on each target when its scan ends, so not in the order of the targets.
+
+        At most `at_once` targets are taken from `targets` and not yet yielded. If you stop early, or the task
+        is cancelled, the other scans are cancelled.
+
+        Args:
+            targets: The targets, which may be an asynchronous iterable. A pair is a name for the report, and
+                a target.
+            at_once: How many scans run at the same time; by default `KEYHOLE_SCAN_THREADS`, which is also the
+                most.
+
+        Raises:
+            ValueError: `at_once` is below 1, or a target does not name an object.
+            TypeError: A target is neither a name nor content.
+        """
+        most = self._threads if at_once is None else at_once
+        if most < 1:
+            raise ValueError("at_once must be at least 1")
+        under_way: set[asyncio.Task[Report]] = set()
+        try:
+            async for target in _each(targets):
+                name, one = blocking.pair(cast("blocking.Target", target))
+                under_way.add(asyncio.create_task(self.scan(one, name=name)))
+                full = len(under_way) >= most
+                ended, under_way = await asyncio.wait(
+                    under_way, timeout=None if full else 0, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in ended:
+                    yield task.result()
+            while under_way:
+                ended, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    yield task.result()
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close the connections, when the requests that are under way have ended."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._pool.shutdown()
+        self._scanner.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Scan(Protocol):
+    """A scan of one target in the thread that calls it."""
+
+    def __call__(self, target: blocking.Target, *, before_read: BeforeRead) -> Report:
+        """Return the report."""
+
+
+class _AbandonedError(Exception):
+    """Ends a scan whose task was cancelled."""
+
+
+class _Chunks:
+    """The chunks of an asynchronous iterable, for a thread. Each is requested when the scan needs it."""
+
+    def __init__(self, chunks: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        self._chunks = aiter(chunks)
+        self._loop = loop
+        self._next: Future[bytes | None] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._next = asyncio.run_coroutine_threadsafe(self._taken(), self._loop)
+        try:
+            chunk = self._next.result()
+        except FutureCancelledError:
+            raise _AbandonedError from None
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    async def _taken(self) -> bytes | None:
+        # A future cannot have `StopIteration` as its error.
+        return await anext(self._chunks, None)
+
+    def abandon(self) -> None:
+        """End a wait for the next chunk."""
+        if self._next is not None:
+            self._next.cancel()
+
+
+async def _in_thread(pool: ThreadPoolExecutor | None, scan: _Scan, target: Target) -> Report:
+    """Run a scan in a thread, and stop it if this task is cancelled."""
+    loop = asyncio.get_running_loop()
+    abandoned = Event()
+    chunks = _Chunks(target, loop) if isinstance(target, AsyncIterable) else None
+
+    def check() -> None:
+        if abandoned.is_set():
+            raise _AbandonedError
+
+    blocking_target = cast("blocking.Target", target if chunks is None else chunks)
+    try:
+        return await loop.run_in_executor(pool, partial(scan, blocking_target, before_read=check))
+    except asyncio.CancelledError:
+        abandoned.set()
+        if chunks is not None:
+            chunks.abandon()
+        raise
+
+
+async def _each(
+    targets: Iterable[Target | tuple[str, Target]] | AsyncIterable[Target | tuple[str, Target]],
+) -> AsyncIterator[Target | tuple[str, Target]]:
+    if isinstance(targets, AsyncIterable):
+        async for target in targets:
+            yield target
+    else:
+        for target in targets:
+            yield target

@@ -1,0 +1,126 @@
+"""Scans content that the caller has: bytes, a file object, or an iterable of chunks."""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, Final, Protocol, TypeAlias, cast
+
+from keyhole.inspectors.text import shown
+from keyhole.scan.memory import MemoryPool
+from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target
+from keyhole.scan.scanner import scan, scan_stream
+from keyhole.scan.settings import ScanSettings
+from keyhole.sources.local import FileSource
+
+#: The most bytes that are read from a stream at once.
+STREAM_CHUNK_BYTES: Final = 1024 * 1024
+
+
+class Readable(Protocol):
+    """A file object that is open in binary mode, such as an upload or a file of fsspec."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to `size` bytes. Return `b""` at the end."""
+
+
+#: Content: the bytes themselves, a file object, or an iterable of chunks of any length.
+Content: TypeAlias = bytes | bytearray | memoryview | Readable | Iterable[bytes]
+
+#: A function that a scan calls before every request or read. If it raises an error, the scan ends with it.
+BeforeRead: TypeAlias = Callable[[], None]
+
+
+def is_content(target: object) -> bool:
+    """Return whether a target is content, and not the name of an object or a file."""
+    if isinstance(target, str):
+        return False
+    return hasattr(target, "read") or _is_unopened(target) or not isinstance(target, os.PathLike)
+
+
+def name_of(content: object) -> str:
+    """Return the name that a file object states; `-` if it states none."""
+    for attribute in ("name", "path"):
+        stated = getattr(content, attribute, None)
+        if isinstance(stated, str) and stated and not stated.startswith("<"):
+            return shown(stated)
+    return "-"
+
+
+def scan_content(
+    content: Content,
+    target: Target,
+    settings: ScanSettings,
+    before_read: BeforeRead | None = None,
+    memory: MemoryPool | None = None,
+) -> Report:
+    """Scan content.
+
+    If it is bytes, or a file object that can seek, Keyhole reads only the ranges that it needs. A file
+    object's position is the same afterwards as before. Otherwise Keyhole reads the content to its end.
+
+    Args:
+        content: The content.
+        target: The name in the report.
+        settings: The settings of the scan.
+        before_read: Called before every read. If it raises an error, the scan ends with this error.
+        memory: The pool of memory that scans share.
+
+    Raises:
+        TypeError: The content is not bytes, a binary file object, or an iterable of bytes.
+    """
+    if _is_unopened(content):
+        with cast("Any", content) as opened:  # a file of fsspec that is not open yet
+            return scan_content(opened, target, settings, before_read, memory)
+    if isinstance(content, bytes | bytearray | memoryview):
+        content = io.BytesIO(content)
+    if isinstance(cast("object", content), io.TextIOBase):
+        raise TypeError("the file is open in text mode; open it in binary mode, such as open(path, 'rb')")
+    if not hasattr(content, "read"):
+        return scan_stream(target, _checked(content, before_read), settings.policy)
+    file = cast("BinaryIO", content)
+    if not getattr(file, "seekable", bool)():
+        return scan_stream(target, _checked(_chunks(file), before_read), settings.policy)
+    position = file.tell()
+    try:
+        return scan(target, lambda meter: FileSource(file, meter), settings, before_read, memory)
+    finally:
+        file.seek(position)
+
+
+def _is_unopened(content: object) -> bool:
+    """Return whether this is a file of fsspec that is not open yet (`fsspec.open`), which has no `read`."""
+    return not hasattr(content, "read") and all(
+        hasattr(content, name) for name in ("fs", "path", "__enter__")
+    )
+
+
+def _chunks(file: Readable) -> Iterator[bytes]:
+    while chunk := file.read(STREAM_CHUNK_BYTES):
+        yield chunk
+
+
+def _checked(chunks: Iterable[bytes], before_read: BeforeRead | None) -> Iterator[bytes]:
+    """Yield the chunks of a stream.
+
+    Raises:
+        TypeError: This is not an iterable of bytes.
+    """
+    try:
+        iterator = iter(chunks)
+    except TypeError:
+        kind = type(chunks).__name__
+        raise TypeError(
+            f"{kind} cannot be scanned; pass the name of an object or a file, bytes, a binary file object, "
+            "or an iterable of bytes"
+        ) from None
+    while True:
+        if before_read is not None:
+            before_read()
+        try:
+            chunk = next(iterator)
+        except StopIteration:
+            return
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise TypeError(f"a chunk is {type(chunk).__name__}, not bytes")
+        yield bytes(chunk)

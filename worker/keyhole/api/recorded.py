@@ -1,0 +1,164 @@
+"""Reads recorded verdicts from Redis, and waits for the verdicts of queued jobs."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from keyhole.reasons import Status
+from keyhole.scan.report import Report
+from keyhole.settings import Settings
+from keyhole.sources.s3_uri import parse_s3_uri
+
+if TYPE_CHECKING:
+    from keyhole.jobs.entry import Entry
+    from keyhole.results.redis_store import RedisStore
+
+
+class Queued(Protocol):
+    """Queued work: the result of `keyhole.tasks.scan.delay` and of `keyhole.tasks.scan_batch.delay`."""
+
+    @property
+    def entry(self) -> "Entry":
+        """Return the entry of the ledger."""
+
+
+def verdicts(
+    *,
+    status: Status | str | None = None,
+    format: str | None = None,  # noqa: A002 - the field of a report has this name
+    bucket: str | None = None,
+    prefix: str = "",
+    limit: int | None = None,
+    settings: Settings | None = None,
+) -> Iterator[Report]:
+    """Yield the recorded verdicts, the latest scan first.
+
+    Verdicts are read from Redis in pages while you iterate, so the memory is bounded. All arguments only
+    filter; with a status, Redis reads only the verdicts with this status.
+
+    >>> from keyhole import verdicts
+    >>> for report in verdicts(status="unsafe", limit=10):  # doctest: +SKIP
+    ...     print(report.target, report.reasons)
+
+    Args:
+        status: Only verdicts with this status, such as `unsafe`.
+        format: Only verdicts on images of this format, such as `qcow2`.
+        bucket: Only verdicts on objects in this bucket.
+        prefix: Only verdicts on objects whose key begins with this text.
+        limit: At most this many verdicts.
+        settings: The settings; by default those of the environment. `redis_url` must be set.
+
+    Raises:
+        ValueError: There is no such status, or `redis_url` is not set.
+        redis.RedisError: Redis cannot be reached.
+    """
+    wanted = None if status is None else Status(status)
+    return _found(_store(settings or Settings()), wanted, format, bucket, prefix, limit)
+
+
+def _found(
+    store: "RedisStore",
+    status: Status | None,
+    image_format: str | None,
+    bucket: str | None,
+    prefix: str,
+    limit: int | None,
+) -> Iterator[Report]:
+    left = limit
+    for report in store.find(status):
+        if left == 0:
+            return
+        if (
+            (image_format is None or report.format == image_format)
+            and (bucket is None or report.bucket == bucket)
+            and (report.key or "").startswith(prefix)
+        ):
+            yield report
+            left = None if left is None else left - 1
+
+
+def verdict(uri: str, *, version_id: str | None = None, settings: Settings | None = None) -> Report | None:
+    """Return the recorded verdict on one object in S3; `None` if there is none.
+
+    The verdict applies to the version of the object with the report's ETag. Check this ETag when you read the
+    object.
+
+    >>> from keyhole import verdict
+    >>> report = verdict("s3://images/debian.qcow2")  # doctest: +SKIP
+
+    Args:
+        uri: `s3://bucket/key`.
+        version_id: The version of the object; by default the newest version that Keyhole has scanned.
+        settings: The settings; by default those of the environment. `redis_url` must be set.
+
+    Raises:
+        ValueError: The URI does not name an object, or `redis_url` is not set.
+        keyhole.errors.KeyholeError: The record cannot be read, for example because a later version wrote it.
+        redis.RedisError: Redis cannot be reached.
+    """
+    bucket, key = parse_s3_uri(uri)
+    if not key:
+        raise ValueError(f"{uri!r} names a bucket, not an object; write s3://bucket/key")
+    return _store(settings or Settings()).get(bucket, key, version_id)
+
+
+def wait(
+    queued: "Iterable[Queued | Entry]", *, timeout: float | None = None, settings: Settings | None = None
+) -> Iterator[Report]:
+    """Yield the report on each queued object when its job is done, until all jobs are done.
+
+    If a job is done and Redis has no verdict on its object, nothing is yielded for it. This happens if
+    somebody deleted the verdict.
+
+    >>> from keyhole import wait
+    >>> from keyhole.tasks import scan  # doctest: +SKIP
+    >>> jobs = [scan.delay(uri) for uri in uris]  # doctest: +SKIP
+    >>> for report in wait(jobs, timeout=600):  # doctest: +SKIP
+    ...     print(report.target, report.status)
+
+    Args:
+        queued: The results of `keyhole.tasks.scan.delay`, or the entries that `keyhole.tasks.submit` returns.
+        timeout: The most seconds to wait for all jobs together; by default no limit.
+        settings: The settings; by default those of the environment. `redis_url` must be set.
+
+    Raises:
+        TimeoutError: Not all jobs are done after `timeout` seconds. They stay queued.
+        ValueError: `redis_url` is not set.
+        redis.RedisError: Redis cannot be reached.
+    """
+    # Imported here, because most programs do not queue jobs.
+    from keyhole.jobs.entry import Entry  # noqa: PLC0415 - see above
+    from keyhole.jobs.ledger import Ledger  # noqa: PLC0415 - see above
+    from keyhole.jobs.wait import await_verdicts  # noqa: PLC0415 - see above
+
+    settings = settings or Settings()
+    until = None if timeout is None else time.monotonic() + timeout
+    entries = [one if isinstance(one, Entry) else one.entry for one in queued]
+    client = _client(settings)
+    store = _store(settings, client)
+    ledger = Ledger(client, done_seconds=settings.done_seconds)
+    for arrived in await_verdicts(entries, store, ledger, store.stream_position(), until=until):
+        if arrived is not None and arrived.report is not None:
+            yield arrived.report
+
+
+def _client(settings: Settings) -> Any:  # noqa: ANN401 - redis-py's client is generic over its answers
+    # Imported here, because most programs scan without Redis.
+    from keyhole.store.connection import connect  # noqa: PLC0415 - see above
+
+    if settings.redis_url is None:
+        raise ValueError(
+            "redis_url is not set; set KEYHOLE_REDIS_URL to the Redis with the verdicts, or pass "
+            "settings=Settings(redis_url=…)"
+        )
+    return connect(settings.redis_url)
+
+
+def _store(settings: Settings, client: Any = None) -> "RedisStore":  # noqa: ANN401 - as above
+    from keyhole.results.redis_store import RedisStore  # noqa: PLC0415 - as above
+
+    return RedisStore(
+        client or _client(settings),
+        expiry_seconds=settings.record_seconds or None,
+        stream_length=settings.stream_length,
+    )
