@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from keyhole.reasons import Status
-from keyhole.settings import Settings
+from keyhole.settings import Settings, unknown
 
 
 @pytest.fixture(autouse=True)
@@ -133,11 +133,63 @@ def test_the_name_of_a_variable_may_be_in_small_letters(monkeypatch: pytest.Monk
     assert Settings().batch_size == 7
 
 
-def test_other_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_resembles_no_setting_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can be a setting of a later version, so it is no error."""
+    monkeypatch.setattr(unknown, "_told", set())
     monkeypatch.setenv("BATCH_SIZE", "0")
-    monkeypatch.setenv("KEYHOLE_NOTHING", "0")
+    monkeypatch.setenv("KEYHOLE_NOTHING", "secret")
 
-    assert Settings().batch_size == 100
+    assert Settings().batch_size == Settings().batch_size == 100
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "has no setting KEYHOLE_NOTHING" in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("BUCKET", "BUCKETS"), ("SINK", "SINKS"), ("POLCY", "POLICY"), ("redis_ulr", "REDIS_URL")],
+)
+def test_a_variable_that_resembles_a_setting_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(f"KEYHOLE_{name}", "secret")
+
+    with pytest.raises(ValidationError, match=f"did you mean KEYHOLE_{meant}") as caught:
+        Settings()
+
+    assert "secret" not in caught.value.errors()[0]["msg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("METRIC_SERVICE_PORT_HTTP", "9090"),
+        ("METRIC_PORT", "tcp://10.0.0.1:9090"),
+        ("REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
+        ("VALKEY_PASSWORD", "secret"),
+    ],
+)
+def test_variables_of_kubernetes_and_compose_are_no_settings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    monkeypatch.setattr(unknown, "_told", set())
+    monkeypatch.setenv(f"KEYHOLE_{name}", value)
+
+    Settings()
+
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("polcy", "did you mean policy"), ("xyz", "`keyhole docs settings` lists all settings")],
+)
+def test_an_argument_that_is_no_setting_is_an_error(name: str, hint: str) -> None:
+    with pytest.raises(ValidationError, match=f"there is no setting '{name}'; {hint}"):
+        Settings(**{name: "azure"})
 
 
 def test_the_defaults_are_validated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from keyhole import Report, Settings, Status, verdict, verdicts, wait
+from keyhole import Report, Settings, Status, tasks, verdict, verdicts, wait
+from keyhole.app import configure
+from keyhole.fleet.services import use_settings
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
@@ -90,3 +92,31 @@ def test_waiting_yields_the_verdicts_of_jobs_that_are_done_and_then_times_out(
     assert next(reports) == report
     with pytest.raises(TimeoutError, match="1 jobs are not done yet; they stay queued"):
         next(reports)
+
+
+def test_the_result_of_delay_waits_for_the_status(
+    valkey: redis.Redis, settings: Settings, store: RedisStore
+) -> None:
+    configure(settings)
+    use_settings(settings)
+    try:
+        queued = tasks.scan.delay("s3://b/k")
+        batch = tasks.scan_batch.delay(["s3://b/1", "s3://b/2"])
+
+        assert not queued.ready()
+        with pytest.raises(TimeoutError):
+            queued.get(timeout=0.1)
+        write(store, "k", Status.UNSAFE, job=queued.id)
+        Ledger(valkey, done_seconds=60).complete(queued.entry)
+        assert queued.ready()
+        assert (queued.get(timeout=5), queued.report().key) == (Status.UNSAFE, "k")
+
+        with pytest.raises(NotImplementedError, match=r"call \.get\(\)"):
+            _ = queued.state
+        with pytest.raises(NotImplementedError, match="keyhole show"):
+            queued.successful()
+        with pytest.raises(ValueError, match=r"keyhole\.wait"):
+            batch.get()
+    finally:
+        configure(Settings())
+        use_settings(Settings())

@@ -1,7 +1,7 @@
 """Reads recorded verdicts from Redis, and waits for the verdicts of queued jobs."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keyhole.reasons import Status
@@ -11,6 +11,7 @@ from keyhole.sources.s3_uri import parse_s3_uri
 
 if TYPE_CHECKING:
     from keyhole.jobs.entry import Entry
+    from keyhole.jobs.ledger import Ledger
     from keyhole.results.redis_store import RedisStore
 
 
@@ -129,14 +130,21 @@ def wait(
     # Imported here, because most programs do not queue jobs.
     from keyhole.jobs.entry import Entry  # noqa: PLC0415 - see above
     from keyhole.jobs.ledger import Ledger  # noqa: PLC0415 - see above
-    from keyhole.jobs.wait import await_verdicts  # noqa: PLC0415 - see above
 
     settings = settings or Settings()
-    until = None if timeout is None else time.monotonic() + timeout
     entries = [one if isinstance(one, Entry) else one.entry for one in queued]
     client = _client(settings)
-    store = _store(settings, client)
     ledger = Ledger(client, done_seconds=settings.done_seconds)
+    return wait_for(entries, _store(settings, client), ledger, timeout)
+
+
+def wait_for(
+    entries: "Sequence[Entry]", store: "RedisStore", ledger: "Ledger", timeout: float | None
+) -> Iterator[Report]:
+    """Yield the report on each object of some entries of the ledger; see `wait`."""
+    from keyhole.jobs.wait import await_verdicts  # noqa: PLC0415 - as above
+
+    until = None if timeout is None else time.monotonic() + timeout
     for arrived in await_verdicts(entries, store, ledger, store.stream_position(), until=until):
         if arrived is not None and arrived.report is not None:
             yield arrived.report

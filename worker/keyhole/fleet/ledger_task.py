@@ -18,12 +18,12 @@ import redis
 from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 from celery import Task
 from celery.exceptions import Reject
-from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from keyhole import versions
 from keyhole.fleet import wiring
 from keyhole.fleet.attempt_pool import HungError
+from keyhole.fleet.queued_scan import QueuedScan
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import services
 from keyhole.intake.audits.audit import AuditState
@@ -131,7 +131,7 @@ class LedgerTask(KeptTask):
         kwargs: dict[str, Any] | None = None,
         task_id: str | None = None,
         **options: Any,  # noqa: ANN401 - Celery's options have many types
-    ) -> AsyncResult:
+    ) -> QueuedScan:
         """Record the work in the ledger, then publish it. Work that is done already is not published again.
 
         Raises:
@@ -149,10 +149,10 @@ class LedgerTask(KeptTask):
             entry = self.entry(arguments, task_id or uuid4().hex, queue)
         check_buckets(entry.jobs)
         if not services().ledger.record(entry):
-            return self.AsyncResult(entry.id)
+            return QueuedScan(entry, self.app)
         return self.publish(entry, **options)
 
-    def publish(self, entry: Entry, **options: Any) -> AsyncResult:  # noqa: ANN401 - as above
+    def publish(self, entry: Entry, **options: Any) -> QueuedScan:  # noqa: ANN401 - as above
         """Publish an entry that the ledger contains already.
 
         Raises:
@@ -160,9 +160,10 @@ class LedgerTask(KeptTask):
         """
         message = ENTRY.dump_python(entry, mode="json", exclude_none=True)
         try:
-            return super().apply_async([message], {}, task_id=entry.id, **{"queue": entry.queue, **options})
+            super().apply_async([message], {}, task_id=entry.id, **{"queue": entry.queue, **options})
         except (OperationalError, AMQPError) as error:
             raise DeliveryUncertainError(f"the broker did not accept the job: {error}") from error
+        return QueuedScan(entry, self.app)
 
     def _left_to_newer(self, version: int) -> bool:
         """Leave this task's message, which is of a later version, to newer workers.

@@ -19,6 +19,7 @@ from keyhole.settings.metrics import MetricsSettings
 from keyhole.settings.servers import ServerSettings
 from keyhole.settings.sinks import SinkSettings
 from keyhole.settings.traces import TracesSettings
+from keyhole.settings.unknown import check_arguments, check_environment
 from keyhole.sources.meter import Budget
 
 
@@ -26,10 +27,11 @@ from keyhole.sources.meter import Budget
 class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, ServerSettings):
     """All settings of Keyhole. Sizes are in bytes, times in seconds.
 
-    A value that the caller passes replaces the value of the environment variable.
+    A value that the caller passes replaces the value of the environment variable. Names that are not settings
+    are errors; see `keyhole.settings.unknown`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     done_seconds: int = Field(
         default=86_400,
@@ -140,8 +142,14 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
     @model_validator(mode="before")
     @classmethod
     def _with_environment(cls, passed: Mapping[str, object]) -> Mapping[str, object]:
-        """Add the values of the environment variables that are not empty."""
+        """Add the values of the environment variables that are not empty.
+
+        Raises:
+            ValueError: There is no setting with the name of an argument, or with a name that resembles it.
+        """
+        check_arguments(passed, cls.model_fields)
         variables = {name.lower(): value for name, value in os.environ.items() if value}
+        check_environment(variables, cls.model_fields)
         names = {f"keyhole_{field}": field for field in cls.model_fields}
         return {field: variables[name] for name, field in names.items() if name in variables} | dict(passed)
 
