@@ -17,10 +17,14 @@ from tests.pages import REFERENCE, ROOT, rows
 RESOURCES = {
     "dead-letters": "DeadLettersPolicy",
     "decrypt": "DecryptPolicy",
+    "eventbridge": "EventBridgePolicy",
     "gate": "BucketPolicy",
     "listener": "ListenerPolicy",
     "queue": "QueuePolicy",
     "reader": "ReaderPolicy",
+    "sink-key": "SinkKeyPolicy",
+    "sns": "SnsPolicy",
+    "sqs": "SqsPolicy",
     "tagger": "TaggerPolicy",
 }
 POLICIES = {
@@ -31,6 +35,10 @@ NAMES = {
     "Bucket": "${bucket}",
     "Prefix": "${prefix}",
     "KmsKeyArn": "${kms_key_arn}",
+    "SnsTopicArn": "${sns_topic_arn}",
+    "EventBusArn": "${event_bus_arn}",
+    "SqsQueueArn": "${sqs_queue_arn}",
+    "SinkKeyArn": "${sink_key_arn}",
     "AWS::AccountId": "${account}",
     "Queue.Arn": "${queue_arn}",
     "DeadLetters.Arn": "${dead_letters_arn}",
@@ -106,6 +114,30 @@ class TestThePermissions:
         assert properties["Roles"] == [{"Ref": "ReaderRole"}, {"Ref": "TaggerRole"}]
         (statement,) = properties["PolicyDocument"]["Statement"]
         assert (statement["Action"], statement["Resource"]) == ("kms:Decrypt", key)
+
+    @pytest.mark.parametrize(
+        ("parameter", "policy", "sink"),
+        [
+            ("SnsTopicArn", "SnsPolicy", "sns"),
+            ("EventBusArn", "EventBridgePolicy", "eventbridge"),
+            ("SqsQueueArn", "SqsPolicy", "sqs"),
+            ("SinkKeyArn", "SinkKeyPolicy", None),
+        ],
+    )
+    def test_workers_may_send_verdicts_to_a_sink_that_a_parameter_names(
+        self, parameter: str, policy: str, sink: str | None
+    ) -> None:
+        with_sink = stack(**{parameter: "arn:of:it"})
+        assert (with_sink.has(policy), stack().has(policy)) == (True, False)
+        properties = with_sink.properties(policy)
+        assert properties["Roles"] == [{"Ref": "ReaderRole"}, {"Ref": "TaggerRole"}]
+        (statement,) = properties["PolicyDocument"]["Statement"]
+        assert statement["Resource"] == "arn:of:it"
+        if sink is None:
+            assert set(statement["Action"]) == {"kms:GenerateDataKey", "kms:Decrypt"}
+        else:
+            page = {row[0].strip("`"): row[2].strip("`") for row in rows(REFERENCE["notifications"], "sink")}
+            assert statement["Action"] == page[sink]
 
     def test_they_are_those_that_the_page_on_security_lists(self) -> None:
         told = permissions(cell for row in rows(REFERENCE["security"], "for") for cell in row)
