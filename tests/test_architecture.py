@@ -38,6 +38,7 @@ ROOMS = [
     "fleet",
     "app",
     "tasks",
+    "dashboard",
     "cli",
 ]
 #: Modules outside this order, with the rooms that each can import in addition to itself.

@@ -12,7 +12,7 @@ import pytest
 import redis
 from rich.console import Console
 
-from keyhole.cli.status_view import Rates, Snapshot, page
+from keyhole.cli.status_view import page
 from keyhole.fleet.broker import transport_options
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.store import AuditStore
@@ -26,6 +26,7 @@ from keyhole.jobs.tag_debts import TagDebts
 from keyhole.jobs.work_now import EntryNow, ProcessNow, read_work
 from keyhole.jobs.work_status import Busy
 from keyhole.metrics.gauges import StoreGauges
+from keyhole.metrics.snapshot import Rates, Snapshot
 from keyhole.metrics.store_reader import AuditProgress, Backlog, StoreReader
 from keyhole.results.tags import TagDebt
 from keyhole.store import keys

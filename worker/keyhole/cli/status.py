@@ -16,8 +16,9 @@ from rich.text import Text
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.redis_trouble import redis_trouble
-from keyhole.cli.status_view import Rates, Snapshot, as_json_object, page
+from keyhole.cli.status_view import as_json_object, page
 from keyhole.cli.terminal import SafeConsole
+from keyhole.metrics.snapshot import Rates, Snapshot
 
 if TYPE_CHECKING:
     from keyhole.settings import Settings
@@ -56,7 +57,7 @@ def status_command(*, seconds: float | None, once: bool, as_json: bool) -> None:
         raise CommandError("--once and --watch contradict each other; leave one of them out", USAGE)
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as settings:
-        read = _reader(settings)
+        read = status_reader(settings)
         rates = Rates()
         first = read()
         rates.see(first)
@@ -72,7 +73,7 @@ def status_command(*, seconds: float | None, once: bool, as_json: bool) -> None:
             sys.exit(ALL_SAFE)
 
 
-def _reader(settings: "Settings") -> Callable[[], Snapshot]:
+def status_reader(settings: "Settings") -> Callable[[], Snapshot]:
     """Return a function that reads the status from Redis and the broker."""
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
     from kombu.exceptions import KombuError, OperationalError

@@ -1,8 +1,6 @@
 """Formats the status of a fleet: as one screen, or as a JSON object."""
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Final
@@ -12,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from keyhole.inspectors.text import shown
-from keyhole.intake.audits.audit import AuditState
 from keyhole.jobs.entry import LEASE_SECONDS
 from keyhole.jobs.queues import QUEUES
 from keyhole.jobs.work_now import EntryNow, ProcessNow
-from keyhole.metrics.store_reader import AuditProgress, Backlog, Reading, oldest_seconds
+from keyhole.metrics.snapshot import Rates, Snapshot
+from keyhole.metrics.store_reader import Reading, oldest_seconds
 from keyhole.reports.figures import counted, duration, share
 
 #: On a screen, the processes, the workers and the audits each take at most this many rows. The values are
@@ -24,53 +22,6 @@ from keyhole.reports.figures import counted, duration, share
 _LIMITS: Final = (50, 20, 12, 8, 6, 4, 3, 2, 1, 0)
 #: Ages above this many seconds are shown in yellow.
 _OLD_SECONDS: Final = 60.0
-#: The rate of an audit is the average over this many seconds. An audit counts the objects of a batch when the
-#: whole batch is done, so a shorter time would show large jumps.
-RATE_SECONDS: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The status at one time.
-
-    Args:
-        reading: The reading from Redis that the metrics also use.
-        backlog: The waiting messages; empty if they are unknown.
-        work: The work of each busy process.
-    """
-
-    reading: Reading
-    backlog: Backlog
-    work: tuple[ProcessNow, ...]
-
-
-class Rates:
-    """Computes how many objects per second each audit handles.
-
-    After the first reading, the rate is the average since the audit's start. Later, the rate is the average
-    over the last `RATE_SECONDS`.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[str, deque[tuple[float, int]]] = {}
-        self._rates: dict[str, float] = {}
-
-    def see(self, snapshot: Snapshot) -> None:
-        """Update the rates."""
-        at = snapshot.reading.at
-        for audit in snapshot.reading.progresses:
-            # If this is the first reading, compute the rate from the start of the audit, when 0 objects were
-            # handled.
-            seen = self._seen.setdefault(audit.id, deque([(at - audit.seconds, 0)]))
-            seen.append((at, audit.handled))
-            while len(seen) > 2 and seen[1][0] <= at - RATE_SECONDS:
-                seen.popleft()
-            since, handled = seen[0]
-            self._rates[audit.id] = max(0.0, (audit.handled - handled) / (at - since)) if at > since else 0.0
-
-    def of(self, audit: AuditProgress) -> float:
-        """Return the rate of an audit in objects per second; 0 while the audit is paused."""
-        return self._rates.get(audit.id, 0.0) if audit.state is AuditState.RUNNING else 0.0
 
 
 def as_json_object(snapshot: Snapshot, rates: Rates) -> dict[str, Any]:

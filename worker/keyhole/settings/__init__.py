@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from keyhole.limits import Limits
 from keyhole.scan.rules import load_policy
@@ -90,6 +90,12 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
         default="default", description="Which images are accepted: the name of a profile, or a policy file"
     )
     schedules: str | None = Field(default=None, description="A file with schedules for audits")
+
+    dashboard_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="The token with which users of the dashboard log in, at least 16 characters",
+    )
 
     head_bytes: int = Field(
         default=336 * 1024,

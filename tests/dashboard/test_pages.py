@@ -1,0 +1,154 @@
+"""The pages: what they show, and that hostile names stay text."""
+
+import re
+from collections.abc import Callable
+from html import unescape
+from urllib.parse import urlencode
+
+import pytest
+import redis
+
+from keyhole.reasons import Status
+from keyhole.results.redis_store import RedisStore
+from keyhole.store import keys
+from tests.dashboard.conftest import Site
+from tests.dashboard.site import DEBIAN, HOSTILE, SCRIPT, report
+
+PAGES = ("/", "/verdicts", "/verdicts?q=e", "/audits", "/work", "/dead", "/nowhere")
+
+
+def object_path(key: str, bucket: str = "images") -> str:
+    return "/object?" + urlencode({"bucket": bucket, "key": key})
+
+
+def links(html: str, path: str) -> list[str]:
+    return [unescape(found) for found in re.findall(rf'href="({path}\?[^"]*)"', html)]
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, *map(object_path, HOSTILE), *(f"/verdicts?{urlencode({'q': key})}" for key in HOSTILE)]
+)
+def test_no_page_contains_anything_hostile(site: Site, path: str) -> None:
+    """No markup, no control character, no mark of direction, and no password gets through."""
+    answer = site.get(path)
+
+    assert answer.status == (404 if path == "/nowhere" else 200)
+    assert SCRIPT not in answer.text
+    assert not set(answer.text) & {"\u202e", "\u202c", "\x1b", "\0"}
+    assert "secret" not in answer.text
+    # Scripts and styles come only from files.
+    assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=[\"']", answer.text) == []
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_every_object_is_found_and_linked(site: Site, key: str) -> None:
+    found = site.get(f"/verdicts?{urlencode({'q': key})}")
+    (link,) = [one for one in links(found.text, "/object") if one == object_path(key)]
+
+    page = site.get(link)
+
+    assert page.status == 200
+    assert "flatten the image" in page.text
+    assert "What was read" in page.text
+
+
+class TestTheOverview:
+    def test_shows_what_needs_attention_and_the_latest(self, site: Site) -> None:
+        text = site.get("/").text
+
+        assert "1 dead letter: work that failed" in text
+        assert "makes no progress" in text
+        assert "9,000 of 12,000+ objects" in text
+        assert text.index("Latest that must not be used") < text.index("Latest verdicts</h2>")
+        assert f"<b>{len(HOSTILE)}</b><span>unsafe</span>" in text
+
+    def test_of_an_empty_site_says_how_to_begin(self, start: Callable[..., Site]) -> None:
+        text = start().get("/").text
+
+        assert "There are no verdicts yet" in text
+        assert "No worker takes work" in text
+
+
+class TestVerdicts:
+    def test_pages_reach_every_verdict_once(self, start: Callable[..., Site], valkey: redis.Redis) -> None:
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+        for number in range(120):
+            store.write(report(f"{number:03}", minutes=number), job_id=str(number), sequencer=None)
+        site, path, found = start(), "/verdicts?bucket=images", []
+        while path:
+            text = site.get(path).text
+            found += [one.rpartition("=")[2] for one in links(text, "/object")]
+            path = next(iter(re.findall(r'rel="next" href="([^"]*)"', text)), "")
+            path = unescape(path)
+
+        assert found == [f"{number:03}" for number in range(120)]
+
+    def test_a_pasted_uri_finds_its_object(self, site: Site) -> None:
+        text = site.get("/verdicts?" + urlencode({"q": f"s3://images/{DEBIAN}"})).text
+
+        assert links(text, "/object") == [object_path(DEBIAN)]
+
+    @pytest.mark.parametrize(
+        ("query", "message"),
+        [
+            ("status=happy", "is not a status"),
+            ("since=yesterday", "write the time as"),
+            ("after=1", "begin with the first page"),
+            ("status=" + "%1b%e2%80%ae<b>", "is not a status"),
+        ],
+    )
+    def test_a_wrong_parameter_is_explained(self, site: Site, query: str, message: str) -> None:
+        answer = site.get(f"/verdicts?{query}")
+
+        assert answer.status == 400
+        assert message in answer.text
+        assert "\x1b" not in answer.text
+
+    def test_filters_are_combined(self, site: Site) -> None:
+        def found(query: str) -> int:
+            return len(links(site.get(f"/verdicts?{query}").text, "/object"))
+
+        assert found("status=unsafe&reason=truncated&format=qcow2&since=1h") == len(HOSTILE)
+        assert found("status=safe&reason=truncated") == 0
+        assert found("prefix=releases/&bucket=images") == 1
+
+
+class TestOneObject:
+    def test_shows_facts_ranges_and_history(self, site: Site) -> None:
+        text = site.get(object_path(DEBIAN)).text
+
+        assert "3 ranges of the object, 464 KiB of 5 GiB, were read" in text
+        assert re.findall(r'<rect class="read" x="([\d.]+)"', text) == ["0.0", "200.0", "996.0"]
+        assert re.findall(r"etag-\d", text[text.index("History") :]) == ["etag-2", "etag-1", "etag-0"]
+        assert "21,474,836,480 bytes" in text
+
+    def test_without_a_verdict_says_how_to_scan_it(self, site: Site) -> None:
+        assert "keyhole submit s3://images/never" in site.get(object_path("never")).text
+
+    def test_whose_record_cannot_be_read_says_so(self, site: Site, valkey: redis.Redis) -> None:
+        valkey.set(keys.record(keys.object_id("images", DEBIAN, None)), "surprise")
+
+        assert "scan the object again" in site.get(object_path(DEBIAN)).text
+
+    @pytest.mark.parametrize("query", ["", "bucket=a", "key=a", "bucket=&key="])
+    def test_without_a_name_is_refused(self, site: Site, query: str) -> None:
+        assert site.get(f"/object?{query}").status == 400
+
+
+def test_nothing_is_written(site: Site, filled: redis.Redis) -> None:
+    before = {key: filled.dump(key) for key in filled.scan_iter()}
+
+    for path in (*PAGES, object_path(DEBIAN)):
+        site.get(path)
+
+    assert {key: filled.dump(key) for key in filled.scan_iter()} == before
+
+
+def test_a_verdict_of_every_status_has_its_tile(start: Callable[..., Site], valkey: redis.Redis) -> None:
+    store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+    for status in Status:
+        store.write(report(status, status=status), job_id=status, sequencer=None)
+
+    text = start().get("/").text
+
+    assert all(f"<b>1</b><span>{status}</span>" in text for status in Status)

@@ -1,0 +1,243 @@
+"""The pages of the dashboard."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import redis
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+
+from keyhole.dashboard.access import COOKIE, COOKIE_SECONDS, Access
+from keyhole.dashboard.live import Live
+from keyhole.dashboard.reader import Reader
+from keyhole.dashboard.rendering import flat, render, url
+from keyhole.dashboard.strip import strip
+from keyhole.inspectors.text import printable
+from keyhole.reasons import Status
+from keyhole.results.search import CursorError, Filter
+from keyhole.results.since import parse_since
+
+log = logging.getLogger(__name__)
+
+#: The number of verdicts on a page.
+PAGE: Final = 50
+#: The longest body of the login form, in bytes.
+_LONGEST_FORM: Final = 4096
+
+
+class Pages:
+    """Answers the requests. The reader's calls run in threads, because the client of Redis waits."""
+
+    def __init__(self, reader: Reader, access: Access) -> None:
+        self._reader = reader
+        self._access = access
+        self.live = Live(self._parts)
+
+    async def overview(self, request: Request) -> Response:
+        """Return the first page."""
+        return await self._page(request, "overview.html.jinja", lambda: {"view": self._reader.overview()})
+
+    async def verdicts(self, request: Request) -> Response:
+        """Return a page of verdicts."""
+        query = {name: request.query_params.get(name, "").strip() for name in _FILTERS}
+        after = request.query_params.get("after") or None
+        try:
+            wanted = _filter(query)
+        except ValueError as error:
+            return self._error(request, 400, str(error))
+
+        def read() -> dict[str, Any]:
+            page = self._reader.verdicts(wanted, after, PAGE)
+            following = page.cursor and url("/verdicts", **query, after=page.cursor)
+            return {
+                "page": page,
+                "query": query,
+                "following": following,
+                "first": url("/verdicts", **query) if after else None,
+            }
+
+        return await self._page(request, "verdicts.html.jinja", read)
+
+    async def one(self, request: Request) -> Response:
+        """Return the page of one object."""
+        bucket, key = request.query_params.get("bucket", ""), request.query_params.get("key", "")
+        version_id = request.query_params.get("version") or None
+        if not bucket or not key:
+            return self._error(request, 400, "name an object: its bucket and its key")
+
+        def read() -> dict[str, Any]:
+            view = self._reader.one(bucket, key, version_id)
+            report = view.report
+            return {
+                "bucket": bucket,
+                "key": key,
+                "version_id": version_id,
+                "view": view,
+                "report": report,
+                "details": flat(report.details) if report else [],
+                "strip": strip(report.ranges, report.size) if report else None,
+            }
+
+        return await self._page(request, "object.html.jinja", read)
+
+    async def audits(self, request: Request) -> Response:
+        """Return the page of audits."""
+        return await self._page(
+            request,
+            "audits.html.jinja",
+            lambda: {"audits": self._reader.audits(), "fleet": self._reader.fleet()},
+        )
+
+    async def dead(self, request: Request) -> Response:
+        """Return the page of dead letters."""
+
+        def read() -> dict[str, Any]:
+            letters, count = self._reader.letters()
+            return {"letters": letters, "count": count}
+
+        return await self._page(request, "dead.html.jinja", read)
+
+    async def work(self, request: Request) -> Response:
+        """Return the page of queues and workers."""
+        return await self._page(request, "work.html.jinja", lambda: {"fleet": self._reader.fleet()})
+
+    async def events(self, _request: Request) -> Response:
+        """Return the stream of the parts that change."""
+        if self.live.is_full:
+            return PlainTextResponse(
+                "too many open pages; reload this page to see changes\n", 503, {"retry-after": "60"}
+            )
+        return StreamingResponse(
+            self.live.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+        )
+
+    async def health(self, _request: Request) -> Response:
+        """Return 200 if Redis answers, otherwise 503."""
+        try:
+            await asyncio.to_thread(self._reader.ping)
+        except redis.RedisError:
+            return JSONResponse({"status": "Redis does not answer"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    async def login(self, request: Request) -> Response:
+        """Show the form for the token, or check the token."""
+        target = _own_path(request.query_params.get("next", "/"))
+        if self._access.token is None:
+            return RedirectResponse("/", 303)
+        if request.method != "POST":
+            return HTMLResponse(render("login.html.jinja", target=target, wrong=False))
+        if self._access.is_locked():
+            return self._error(request, 429, "too many wrong tokens; wait a minute")
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LONGEST_FORM:
+                return self._error(request, 413, "the form is too long")
+        given = parse_qs(body.decode(errors="replace"), max_num_fields=10).get("token", [""])[0]
+        if not self._access.is_token(given.strip()):
+            log.warning("a wrong token was refused", extra={"client": request.client and request.client.host})
+            return HTMLResponse(render("login.html.jinja", target=target, wrong=True), 403)
+        answer = RedirectResponse(target, 303)
+        answer.set_cookie(
+            COOKIE,
+            self._access.new_cookie(),
+            max_age=COOKIE_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    async def logout(self, _request: Request) -> Response:
+        """Remove the cookie."""
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    async def not_found(self, request: Request, _error: Exception) -> Response:
+        """Return the page for a path that does not exist."""
+        return self._error(request, 404, "there is no such page")
+
+    async def bug(self, request: Request, _error: Exception) -> Response:
+        """Return the page for an unexpected error, which the server logs."""
+        return self._error(request, 500, "this is a bug in Keyhole; the log has the details")
+
+    async def _page(self, request: Request, template: str, read: Callable[[], dict[str, Any]]) -> Response:
+        try:
+            values = await asyncio.to_thread(read)
+        except CursorError as error:
+            return self._error(request, 400, str(error))
+        except redis.RedisError as error:
+            log.warning("Redis failed: %s", type(error).__name__)
+            return self._error(
+                request, 503, "Redis does not answer; check that it runs, then reload this page"
+            )
+        return HTMLResponse(
+            await asyncio.to_thread(partial(render, template, **self._frame(request), **values))
+        )
+
+    def _error(self, request: Request, code: int, message: str) -> Response:
+        return HTMLResponse(
+            render("error.html.jinja", **self._frame(request), code=code, message=message), code
+        )
+
+    def _frame(self, request: Request) -> dict[str, Any]:
+        """Return the values that every page needs."""
+        return {"path": request.url.path, "has_login": self._access.token is not None}
+
+    async def _parts(self) -> dict[str, str]:
+        """Return the parts of pages that change. If Redis fails, only say so."""
+        try:
+            view = await asyncio.to_thread(self._reader.overview)
+        except redis.RedisError:
+            return {"state": render("parts/state.html.jinja", trouble="Redis does not answer; trying again")}
+        names = ("attention", "running", "counts", "latest", "queues", "processes")
+        parts = {name: render(f"parts/{name}.html.jinja", view=view, fleet=view.fleet) for name in names}
+        return {"state": render("parts/state.html.jinja", trouble=None), **parts}
+
+
+_FILTERS: Final = ("q", "bucket", "prefix", "status", "format", "reason", "since")
+
+
+def _filter(query: dict[str, str]) -> Filter:
+    """Return the filter that the parameters of a URL describe.
+
+    Raises:
+        ValueError: A parameter has no valid value. The message says which.
+    """
+    part, bucket = query["q"], query["bucket"]
+    prefix = query["prefix"]
+    if part.startswith("s3://"):
+        # A pasted URI finds the object, and the objects below it.
+        bucket, _, prefix = part.removeprefix("s3://").partition("/")
+        part = ""
+    status = query["status"]
+    if status and status not in set(Status):
+        raise ValueError(f"{printable(status.encode())} is not a status; use one of {', '.join(Status)}")
+    return Filter(
+        statuses=(Status(status),) if status else (),
+        bucket=bucket,
+        prefix=prefix,
+        part=part,
+        format=query["format"],
+        reason=query["reason"],
+        since=parse_since(query["since"], datetime.now(UTC)) if query["since"] else None,
+    )
+
+
+def _own_path(target: str) -> str:
+    """Return a path of the dashboard, to which a browser goes after the login; `/` for everything else."""
+    is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
+    return target if is_own and "\\" not in target.partition("?")[0] else "/"
