@@ -33,6 +33,7 @@ COMMANDS = {
     "audits": _Command("audit", "List audits, the latest first."),
     "completion": _Command(
         "completion", "Print the script with which a shell completes commands, options and files."
+    ),
     "dashboard": _Command(
         "dashboard", "Show verdicts, audits, workers and dead letters in a browser, until stopped."
     ),
