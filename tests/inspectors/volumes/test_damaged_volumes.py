@@ -7,8 +7,9 @@ from random import Random
 import pytest
 
 from keyhole.builders import Image
+from keyhole.inspectors.volumes.checksums import rotated_sum
 from keyhole.inspectors.volumes.superblock import Place
-from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, damaged, names
+from keyhole.inspectors.volumes.volumes import FRONT, SIGNATURES, damaged, flaw, names
 from keyhole.scan.policy import judge
 from tests.inspectors.inspecting import facts_of
 from tests.inspectors.volumes.conftest import Volume
@@ -166,6 +167,24 @@ def test_a_superblock_must_agree_with_itself_and_points_where_it_likes(
 @pytest.mark.parametrize("name", SUMMED)
 def test_a_whole_one_is_intact(open_volume: Callable[[str], Volume], name: str) -> None:
     assert damaged(open_volume(name).view) == ()
+
+
+def test_an_exfat_that_begins_wrongly_is_not_said_to_have_a_wrong_checksum(
+    open_volume: Callable[[str], Volume],
+) -> None:
+    """The checksum of the boot region is correct, and covers the wrong bytes."""
+    region = b"ABC" + open_volume("exfat").read(3, 11 * 512 - 3)
+    checksum = rotated_sum(bytes(byte for at, byte in enumerate(region) if at not in {106, 107, 112}))
+    view = BytesView(region + checksum.to_bytes(4, "little") * 128, 8 * 1024 * KIB)
+
+    assert damaged(view) == ("exfat",)
+    assert flaw("exfat", view) == "does not begin with EB 76 90"
+
+
+def test_an_exfat_with_a_wrong_checksum_is_told_so(open_volume: Callable[[str], Volume]) -> None:
+    view = ChangedView(open_volume("exfat").view, 11 * 512, 0)
+
+    assert flaw("exfat", view) == "does not match its checksum"
 
 
 def test_a_disk_whose_superblock_has_another_checksum_is_damaged(

@@ -35,7 +35,7 @@ def estimator(*, tags: bool = False) -> Estimator:
 
 def estimate(*listed: Listed, lists: int = 0, tags: bool = False) -> Estimate:
     reckoning = estimator(tags=tags)
-    reckoning.lists(lists)
+    reckoning.listing(lists)
     for entry in listed:
         reckoning.add(entry)
     return reckoning.result()
@@ -55,6 +55,15 @@ class TestDollars:
         assert found.expected.bytes_read == 1000 * BYTES_PER_OBJECT
         assert found.expected.requests == 3001
         assert found.expected.dollars == pytest.approx(0.005 / 1000 + 0.0012)
+
+    def test_reading_an_inventory_costs_gets_and_no_lists(self) -> None:
+        reckoning = estimator()
+        reckoning.listing(7, by_gets=True)
+
+        found = reckoning.result()
+
+        assert (found.expected.lists, found.expected.gets, found.most.gets) == (0, 7, 7)
+        assert found.expected.dollars == pytest.approx(7 * PRICES.get("STANDARD", 0))
 
     def test_tags_cost_more_than_reading(self) -> None:
         """The requests are: read, check, write, read back, check again."""

@@ -49,7 +49,7 @@ def report(key: str, status: Status = Status.SAFE, **facts: object) -> Report:
 class Site:
     """A listing, verdicts and tags, as a test specifies them."""
 
-    ordered = True
+    ordered, by_gets = True, False
 
     def __init__(self, valkey: redis.Redis) -> None:
         self.store = RedisStore(valkey, expiry_seconds=None, stream_length=1)

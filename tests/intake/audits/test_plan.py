@@ -135,7 +135,7 @@ class TestCounts:
     ) -> None:
         size = 1_000_000
         estimator = Estimator(PRICES, tags, gets, size, most_gets=32, most_bytes=size)
-        estimator.lists(-(-objects // 1000))
+        estimator.listing(-(-objects // 1000))
         for _ in range(objects):
             estimator.add(Listed("a", size, storage_class=storage_class))
 

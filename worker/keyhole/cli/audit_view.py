@@ -143,7 +143,9 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
         found = f"{totals.gone:,} verdicts without an object, {totals.tag_mismatches:,} tags that disagree"
         table.add_row("bucket", Text(found, style="yellow"))
     table.add_row("read", f"{size(totals.bytes_read)} of {size(totals.listed_bytes)}")
-    table.add_row("cost", f"{totals.requests:,} requests ({totals.lists:,} LIST), {dollars(totals.dollars)}")
+    table.add_row(
+        "cost", f"{totals.requests:,} requests ({totals.lists:,} for the list), {dollars(totals.dollars)}"
+    )
     took = duration(lasted(audit))
     if audit.state.ended or speed is None:
         table.add_row("took" if audit.state.ended else "for", took)

@@ -80,6 +80,8 @@ class Lister(Protocol):
 
     #: Whether the lister lists the keys in the order of their UTF-8 bytes, from the first page to the last.
     ordered: bool
+    #: Whether the lister reads the list from objects, with GETs. Otherwise, it sends LIST requests.
+    by_gets: bool
 
     def page(self, cursor: str | None) -> Page:
         """Return the page at a cursor; `None` is the cursor of the first page.
@@ -135,6 +137,8 @@ class _S3Lister:
         prefix: The prefix of the keys.
         page_size: The maximum number of keys on a page, at most 1,000.
     """
+
+    by_gets = False
 
     def __init__(self, client: "S3Client", bucket: str, prefix: str, *, page_size: int = PAGE_KEYS) -> None:
         self._client = client

@@ -105,8 +105,9 @@ class DiskVolume:
         names = self.names(size)
         if volumes.ambivalent(names):
             yield found("ambiguous_format", f"the volume has the superblocks of {' and '.join(names)}")
-        for name in volumes.damaged(self.view(size)) if names else ():
-            yield found("checksum_mismatch", f"the {name} superblock does not match its checksum")
+        view = self.view(size)
+        for name in volumes.damaged(view) if names else ():
+            yield found("checksum_mismatch", f"the {name} superblock {volumes.flaw(name, view)}")
         length = self.length(size)
         if length is not None and length > size:
             yield found("truncated", f"the {names[0]} has {length} bytes, the object has {size}")

@@ -108,7 +108,7 @@ def _exfat_sound(superblock: Superblock, _place: Place, _view: View) -> bool:
 
 
 def _exfat_intact(superblock: Superblock, _place: Place, view: View) -> bool:
-    return superblock.startswith(b"\xeb\x76\x90") and _exfat_sum_holds(1 << superblock[108], view)
+    return _exfat_sum_holds(1 << superblock[108], view)
 
 
 def _exfat_sum_holds(sector: int, view: View) -> bool:
@@ -130,6 +130,7 @@ EXFAT = Signature(
     _exfat_sound,
     behind=EXFAT_SECTORS * LARGEST_SECTOR,
     intact=_exfat_intact,
+    first=b"\xeb\x76\x90",
 )
 
 # NTFS

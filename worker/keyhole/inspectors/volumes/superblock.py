@@ -62,6 +62,7 @@ class Signature:
             volumes that are smaller than `smallest`.
         smallest: The minimum size of a volume of this type in bytes.
         reads: Ranges that `sound` and `intact` read in addition to the superblocks.
+        first: The bytes with which an intact superblock begins, if the checksum alone does not prove them.
         possible: A test that every volume of this type passes and that takes less time than reading the
             superblock. It is useful for a type without a magic number, whose `magic` is empty and so matches
             everywhere: without the test, Keyhole would check a superblock in every volume.
@@ -77,6 +78,7 @@ class Signature:
     reads: tuple[ByteRange, ...] = ()
     behind: int = 0
     intact: Callable[[Superblock, Place, View], bool] = _nothing_more
+    first: bytes = b""
     possible: Callable[[View], bool] | None = None
 
     def ends(self, size: int | None) -> tuple[Place, ...]:
@@ -93,5 +95,6 @@ class Signature:
         return len(superblock) == place.length and self.sound(superblock, place, view)
 
     def is_intact(self, place: Place, view: View) -> bool:
-        """Return whether the superblock at a place has the correct checksum."""
-        return self.intact(Superblock(view.read(place.offset, place.length)), place, view)
+        """Return whether the superblock at a place has the correct checksum, and begins as it must."""
+        superblock = Superblock(view.read(place.offset, place.length))
+        return superblock.startswith(self.first) and self.intact(superblock, place, view)

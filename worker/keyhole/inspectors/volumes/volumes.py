@@ -6,7 +6,7 @@ recognised, too, and `damaged` reports it. The module `superblock` and the modul
 these checks.
 
 Keyhole does not read the structures that a superblock points to. So it knows which ranges to read before it
-has read anything: the ranges near the front (`wanted`), and the ranges far from the front (`far`).
+has read anything: the front (`FRONT`), and the ranges far from the front (`far`).
 
 `iso9660` and `udf` are recognised by the inspector for optical discs. Keyhole does not recognise libblkid's
 other types: members of RAID controllers, LVM 1, the volumes of device-mapper itself, bcachefs, and rare file
@@ -146,6 +146,15 @@ def damaged(view: View) -> tuple[str, ...]:
     return tuple(name for name in _types(found) if name not in intact)
 
 
+def flaw(name: str, view: View) -> str:
+    """Return what is wrong with the superblocks of a type that `damaged` returns."""
+    for number, place in _found(view):
+        first = SIGNATURES[number].first
+        if SIGNATURES[number].name == name and view.read(place.offset, len(first)) != first:
+            return f"does not begin with {first.hex(' ').upper()}"
+    return "does not match its checksum"
+
+
 def _is_large_enough(view: View) -> bool:
     return bool(view.read(TOO_SMALL, 1)) if view.size is None else view.size > TOO_SMALL
 
@@ -169,14 +178,6 @@ def ambivalent(found: tuple[str, ...]) -> bool:
     superblock of another type.
     """
     return len(found) > 1 and found[0] not in FOREMOST
-
-
-def wanted(size: int | None) -> tuple[ByteRange, ...]:
-    """Return the ranges that `names` reads and that begin in the first 256 KiB of a volume of `size` bytes.
-
-    Together the ranges have at most 200 KiB.
-    """
-    return tuple(_merged(part for part in _reads(size) if part.offset < FRONT))
 
 
 def far(size: int | None) -> tuple[ByteRange, ...]:

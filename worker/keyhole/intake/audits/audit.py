@@ -70,8 +70,8 @@ class AuditState(StrEnum):
 class Totals(BaseModel):
     """The counts of an audit so far. `listed` is the sum of `left_out`, `unchanged`, `archived` and `queued`.
 
-    `requests` counts all requests to S3, including LISTs (`lists`) and requests for tags. `bytes_read` counts
-    only bytes of objects.
+    `requests` counts all requests to S3, including requests for tags and those that list objects. `lists`
+    counts the latter: LIST requests, or GETs of an inventory. `bytes_read` counts only bytes of objects.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

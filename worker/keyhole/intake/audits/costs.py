@@ -43,9 +43,9 @@ class Cost(NamedTuple):
 NOTHING: Final = Cost(0, 0)
 
 
-def cost_of_lists(prices: Prices, count: int) -> Cost:
-    """Return the cost of `count` LIST requests."""
-    return Cost(count, count * prices.list_request())
+def cost_of_listing(prices: Prices, count: int, *, by_gets: bool) -> Cost:
+    """Return the cost of `count` requests that list objects: GETs of an inventory, or LIST requests."""
+    return Cost(count, count * (prices.get("STANDARD", 0) if by_gets else prices.list_request()))
 
 
 def cost_of_comparisons(prices: Prices, requests: int) -> Cost:

@@ -44,7 +44,7 @@ def dry_run(
     while True:
         page = lister.page(cursor)
         counts.update(pages=1, lists=page.requests, requests=page.requests)
-        estimator.lists(page.requests)
+        estimator.listing(page.requests, by_gets=lister.by_gets)
         ids = [keys.object_id(spec.bucket, one.key, one.version_id) for one in page.objects]
         cursor = page.cursor
         for one, stored in zip(page.objects, lookup.stored_by_id(ids), strict=True):

@@ -118,15 +118,19 @@ class Estimator:
         self._most_gets = most_gets
         self._most_bytes = most_bytes
         self._lists = 0
+        self._inventory_gets = 0
         self._checks = 0
         self._shares: dict[str, _Share] = {}
 
-    def lists(self, count: int) -> None:
-        """Add a number of LIST requests.
+    def listing(self, count: int, *, by_gets: bool = False) -> None:
+        """Add a number of requests that list objects: GETs of an inventory, or LIST requests.
 
         The dry run sent these requests, and the audit would send the same number.
         """
-        self._lists += count
+        if by_gets:
+            self._inventory_gets += count
+        else:
+            self._lists += count
 
     def check_tags(self, count: int) -> None:
         """Add a number of objects whose tags the audit would compare with their stored verdicts."""
@@ -179,6 +183,7 @@ class Estimator:
         """
         prices, tags = self._prices, tags if self._tags else NO_TAGS
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
+        dollars += self._inventory_gets * prices.get("STANDARD", 0)
         for name, size in read.items():
             objects = self._shares[name].objects - self._shares[name].archived
             asked = objects * (gets_per_object + tags.looks) * prices.get(name, 0)
@@ -187,7 +192,7 @@ class Estimator:
         scanned = sum(share.objects - share.archived for share in self._shares.values())
         return Spending(
             lists=self._lists,
-            gets=round(scanned * gets_per_object),
+            gets=round(scanned * gets_per_object) + self._inventory_gets,
             heads=scanned * tags.looks,
             tag_reads=scanned * tags.reads + self._checks,
             tag_writes=scanned * tags.writes,

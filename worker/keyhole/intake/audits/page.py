@@ -17,7 +17,7 @@ from keyhole.intake.audits.costs import (
     NOTHING,
     Cost,
     cost_of_comparisons,
-    cost_of_lists,
+    cost_of_listing,
     expected_cost,
 )
 from keyhole.intake.audits.decision import decide
@@ -70,13 +70,13 @@ class Auditor:
         work = _Page(
             audit, place.page, expected_cost(self.prices, "STANDARD", BYTES_PER_OBJECT, tags=self.tags)
         )
-        ending = work.limit_reached(cost_of_lists(self.prices, 1))
+        ending = work.limit_reached(cost_of_listing(self.prices, 1, by_gets=lister.by_gets))
         if ending is not None:
             return work.result(None, None, *ending), ()
         began = datetime.now(UTC)
         page = lister.page(place.cursor)
         work.counts["lists"] += page.requests
-        work.spend(cost_of_lists(self.prices, page.requests))
+        work.spend(cost_of_listing(self.prices, page.requests, by_gets=lister.by_gets))
         ids = [keys.object_id(audit.spec.bucket, listed.key, listed.version_id) for listed in page.objects]
         stored = self.lookup.stored_by_id(ids)
         last = page.objects[-1].key if page.objects else None

@@ -44,6 +44,7 @@ class InventoryLister:
     """
 
     ordered = False
+    by_gets = True
 
     def __init__(
         self,
