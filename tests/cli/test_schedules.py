@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import redis
-from rich.cells import cell_len
 
 from keyhole.intake.audits.audit import AuditSpec, AuditState
 from keyhole.intake.audits.records import PageResult
@@ -99,7 +98,9 @@ class TestWithoutAScheduler:
     ) -> None:
         read_by_a_scheduler(valkey, redis_url, file, datetime.now(UTC) - timedelta(days=2))
 
-        assert schedules().out.count("overdue") == 2
+        *rows, summary = schedules().lines
+        assert "\n".join(rows).count("overdue") == 2
+        assert summary == "2 schedules: 2 overdue"
 
 
 class TestWithAScheduler:
@@ -180,19 +181,20 @@ class TestTheLastAudit:
 
 
 class TestTheTable:
-    @pytest.mark.parametrize("columns", [80, 120])
-    def test_it_fits_the_terminal_and_obeys_no_name(
-        self, schedules: Run, file: Path, valkey: redis.Redis, columns: int
+    def test_in_a_pipe_each_schedule_is_one_line_and_its_name_is_not_obeyed(
+        self, schedules: Run, file: Path, valkey: redis.Redis
     ) -> None:
         name, long = "n" * 64, '"\\u001b[31m日本語' + "a" * 500 + '"'
         file.write_text(NIGHTLY.replace("nightly", name).replace('"uploads/"', long))
         begin(valkey, name, "3f0c9a1b2c4d")
-        end(valkey, "3f0c9a1b2c4d", status_safe=1_234_567, status_unsafe=1_234_567)
+        end(valkey, "3f0c9a1b2c4d", status_safe=1_234_567, status_unsafe=1_234_567, status_notimage=5)
 
-        printed = schedules(COLUMNS=columns)
+        _, row, summary = schedules().lines
 
-        assert [line for line in printed.lines if cell_len(line.rstrip()) > columns] == []
-        assert "\x1b" not in printed.out
+        assert row.startswith(f"{name} ")
+        assert "1,234,567 safe, 1,234,567 not " in row
+        assert row.endswith(r"\x1b[31m日本語" + "a" * 500)
+        assert summary == "1 schedule"
 
 
 class TestErrors:

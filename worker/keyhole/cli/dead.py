@@ -12,7 +12,7 @@ import click
 
 from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend
-from keyhole.cli.dead_view import ID_CHARACTERS, page, table
+from keyhole.cli.dead_view import ID_CHARACTERS, page, print_table
 from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
@@ -75,7 +75,7 @@ def list_command(*, kind: str | None, limit: int, as_json: bool) -> None:
         if not letters:
             click.echo("no dead letters" + (" of this kind" if kind else ""))
             return
-        SafeConsole().print(table(letters[:limit]))
+        print_table(letters[:limit])
         if len(letters) > limit:
             click.echo(f"These are the latest {limit} of {dead.count()}; there are more (--limit).", err=True)
 

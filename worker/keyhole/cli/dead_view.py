@@ -1,17 +1,21 @@
 """Shows dead letters on a terminal."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
+import click
 from rich.console import Group
-from rich.table import Table
+from rich.table import Table as Facts
 from rich.text import Text
 
+from keyhole.cli.table import Column, Table
+from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import printable, shown
-from keyhole.intake.dead_letters import DeadLetter
+from keyhole.intake.dead_letters import DeadLetter, LetterKind
 from keyhole.masking import masked
-from keyhole.reports.figures import size
+from keyhole.reports.figures import counted, size
 
 #: `keyhole dead list` shows this many characters of each id. Ids of this length are enough to distinguish a
 #: million letters.
@@ -20,30 +24,34 @@ ID_CHARACTERS = 12
 SHOWN_BYTES = 4096
 
 
-def table(letters: Sequence[DeadLetter]) -> Table:
-    """Return a table of letters."""
-    rows = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    rows.add_column("letter", no_wrap=True)
-    rows.add_column("kind", no_wrap=True)
-    rows.add_column("last, UTC", no_wrap=True)
-    rows.add_column("times", justify="right", no_wrap=True)
-    rows.add_column("size", justify="right", no_wrap=True)
-    rows.add_column("reason", overflow="fold", ratio=1, min_width=20)
+def print_table(letters: Sequence[DeadLetter]) -> None:
+    """Print a table of letters, and a line with the number of letters of each kind."""
+    console = SafeConsole()
+    columns = [
+        Column("letter", ID_CHARACTERS),
+        Column("kind", 7),
+        Column("last, UTC", 11),
+        Column("times", 5, right=True),
+        Column("size", 8, right=True),
+    ]
+    table = Table(console, columns, "reason", whole=not console.is_terminal)
     for letter in letters:
-        rows.add_row(
+        cells = [
             letter.id[:ID_CHARACTERS],
             letter.kind.value,
-            letter.last_at.strftime("%m-%d %H:%M"),
+            f"{letter.last_at:%m-%d %H:%M}",
             f"{letter.times:,}",
             size(letter.size),
-            Text(shown(letter.reason)),
-        )
-    return rows
+        ]
+        table.row(cells, letter.reason)
+    kinds = Counter(letter.kind for letter in letters)
+    told = ", ".join(f"{kinds[kind]:,} {kind.value}" for kind in LetterKind if kinds[kind])
+    click.echo(f"{counted(len(letters), 'dead letter')}: {told}")
 
 
 def page(letter: DeadLetter) -> Group:
     """Return all facts about a letter, and the beginning of its body."""
-    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts = Facts(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="bold")
     facts.add_column(overflow="fold")
     facts.add_row("letter", letter.id)

@@ -16,11 +16,14 @@ from keyhole.cli import audit_view
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.scheduler import NONE_CONFIGURED
+from keyhole.cli.table import Column
+from keyhole.cli.table import Table as Rows
 from keyhole.cli.terminal import SafeConsole
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit
 from keyhole.reasons import Status
+from keyhole.reports.figures import counted
 
 if TYPE_CHECKING:
     from keyhole.intake.schedules import Schedule
@@ -84,7 +87,7 @@ def schedules_command(*, file: str | None, as_json: bool) -> None:
             for standing in standings:
                 click.echo(json.dumps(_as_json(standing, at_work=at_work)))
             return
-        SafeConsole().print(_table(standings, now))
+        _print(standings, now)
         if not at_work:
             click.echo(
                 "No scheduler is running, so no audit will start; start one with: keyhole scheduler", err=True
@@ -145,6 +148,30 @@ def _as_json(standing: Standing, *, at_work: bool) -> dict[str, object]:
     }
 
 
+def _print(standings: Sequence[Standing], now: datetime) -> None:
+    """Print a table of schedules, and a line with their number. In a pipe, each schedule is one line."""
+    console = SafeConsole()
+    if console.is_terminal:
+        console.print(_table(standings, now))
+    else:
+        columns = [
+            Column("schedule", max((len(standing.schedule.name) for standing in standings), default=8)),
+            Column("when", max((len(str(standing.schedule.when)) for standing in standings), default=8)),
+            Column("next (UTC)", 24),
+            Column("last", 50),
+            Column("skipped", 7, right=True),
+        ]
+        rows = Rows(console, columns, "of", whole=True)
+        for standing in standings:
+            schedule = standing.schedule
+            told = [_next(standing, now), _last(standing)]
+            cells = [Text(", ".join(text.plain.split("\n"))) for text in told]
+            name = f"s3://{schedule.bucket}/{schedule.prefix}"
+            rows.row([schedule.name, str(schedule.when), *cells, f"{standing.skipped:,}"], name)
+    overdue = sum(standing.next_run is not None and standing.next_run <= now for standing in standings)
+    click.echo(counted(len(standings), "schedule") + (f": {overdue:,} overdue" if overdue else ""))
+
+
 def _table(standings: Sequence[Standing], now: datetime) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("schedule", overflow="fold", min_width=8)
@@ -181,11 +208,11 @@ def _last(standing: Standing) -> Text:
     if standing.last is None:
         return Text(f"{standing.last_id}\nno longer stored")
     audit = standing.last
-    statuses = audit.totals.statuses
-    safe = statuses.get(Status.SAFE, 0)
+    images = audit_view.images_of(audit.totals)
+    safe = images.get(Status.SAFE, 0)
     return Text.assemble(
         f"{audit.id} ",
         (audit.state.value, audit_view.STATE_STYLES[audit.state]),
         f"\n{audit.started_at:%m-%d %H:%M}",
-        f"\n{safe:,} safe, {sum(statuses.values()) - safe:,} not",
+        f"\n{safe:,} safe, {sum(images.values()) - safe:,} not",
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
+
 from keyhole.cli.errors import INTERRUPTED, UNDECIDED, exit_code_of, first_line
 from keyhole.cli.failure import is_debugging
 from keyhole.errors import KeyholeError
@@ -36,6 +38,8 @@ def service(log_level: str) -> Iterator[None]:
                 raise
             log.warning("interrupted")
             sys.exit(INTERRUPTED)
+        except click.ClickException:
+            raise  # wrong usage: the command prints it as other commands do
         except Exception:
             if sys.stderr.isatty():
                 raise

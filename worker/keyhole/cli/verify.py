@@ -1,6 +1,7 @@
 """`keyhole verify`: compares objects with their verdicts and their tags."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,6 +25,7 @@ from keyhole.cli.terminal import SafeConsole
 from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
+from keyhole.reports.figures import counted
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tags import STATUS
 from keyhole.results.verification import Agreement, Code, Difference, Verification, compare, look
@@ -72,6 +74,8 @@ def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bo
             click.echo(one.model_dump_json(ensure_ascii=True))
         else:
             console.print(_line(one))
+    if not as_json and len(found) > 1:
+        click.echo(_told(found))
     sys.exit(_exit_code(found))
 
 
@@ -122,6 +126,13 @@ def _line(found: Verification) -> Text:
     else:
         told = found.status.value if found.status else f"{found.tags[STATUS]}, according to its tags"
     return text.append(shown(told), style="default")
+
+
+def _told(found: Sequence[Verification]) -> str:
+    """Return one line with the number of objects in each state."""
+    states = Counter(one.state for one in found)
+    counts = [f"{states[state]:,} {state.value}" for state in STYLES if states[state]]
+    return f"{counted(len(found), 'object')}: {', '.join(counts)}"
 
 
 def _exit_code(found: Sequence[Verification]) -> int:
