@@ -177,9 +177,10 @@ def chromium() -> Iterator[Chromium]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # Chromium's sandbox refuses root. The tests open only their own pages.
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=sandbox)
+        # Text without coloured edges makes pictures smaller. Chromium's sandbox refuses root; the tests open
+        # only their own pages.
+        options = ["--disable-lcd-text", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=options)
         try:
             yield Chromium(browser)
         finally:

@@ -100,6 +100,11 @@ def test_it_prints(opened: Opened) -> None:
     tab.page.emulate_media(media="print")
     assert not tab.page.locator("nav, #pager, #find").first.is_visible()
     assert tab.page.locator("#table tbody tr").count() == 100
+    tab.page.set_viewport_size({"width": 718, "height": 1000})  # A4 without margins
+    charts = tab.page.locator("svg.chart:visible")
+    right_edges = charts.evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+    assert right_edges[0] < charts.last.bounding_box()["x"]  # type: ignore[index] # it is visible
+    assert tab.too_wide() == []
 
 
 def test_every_object_is_reachable_by_turning_pages(opened: Opened) -> None:

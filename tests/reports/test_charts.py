@@ -8,7 +8,7 @@ from defusedxml.ElementTree import fromstring
 from keyhole.reports import charts
 from keyhole.reports.charts import Series
 
-ATTRIBUTES = {"aria-hidden", "class", "d", "height", "transform", "width", "x", "y"}
+ATTRIBUTES = {"aria-hidden", "class", "d", "height", "transform", "viewBox", "width", "x", "y"}
 
 
 def elements(drawn: str) -> list[tuple[str, dict[str, str], str]]:

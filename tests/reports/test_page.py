@@ -31,7 +31,8 @@ VOID = {"meta"}
 #: Every attribute in the page. None of them loads, runs or styles anything.
 ALLOWED = """
 aria-hidden aria-label aria-labelledby charset class content d data-find data-format data-status dir
-height hidden href http-equiv id lang name role scope tabindex text-anchor title transform type width x y
+height hidden href http-equiv id lang name role scope tabindex text-anchor title transform type viewbox width
+x y
 """
 ATTRIBUTES = set(ALLOWED.split())
 HOSTILE = (

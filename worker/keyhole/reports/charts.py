@@ -98,7 +98,7 @@ def _drawing(
         style=pygal.style.Style(label_font_size=_FONT, major_label_font_size=_FONT),
         js=[],
         margin=2,
-        margin_right=14,
+        margin_right=24,
         show_legend=False,
         spacing=6,
         truncate_label=-1,
@@ -135,6 +135,7 @@ def _bare(drawing: Element, names: Sequence[str], extent: tuple[int, int]) -> El
     """Return a drawing with only pygal's groups, shapes and labels."""
     width, height = extent
     bare = Element("svg", {"width": str(width), "height": str(height), "aria-hidden": "true"})
+    bare.set("viewBox", f"0 0 {width} {height}")
     for plot in drawing.iterfind("g/g[@class='plot']"):
         moved = SubElement(bare, "g", {"transform": plot.get("transform", "")})
         for part in plot:
