@@ -1,5 +1,6 @@
 """Reads what the pages show from Redis. It writes nothing."""
 
+import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -62,6 +63,7 @@ class Reader:
         self._client = client
         self._read_status = read_status
         self._rates = Rates()
+        self._lock = threading.Lock()
         self._search = Search(client)
         # Without an expiry, the store removes nothing from the indexes, so it only reads.
         self._store = RedisStore(client, expiry_seconds=None, stream_length=1)
@@ -76,7 +78,8 @@ class Reader:
     def fleet(self) -> Fleet:
         """Return the status of the queues, the workers and the audits."""
         snapshot = self._read_status()
-        self._rates.see(snapshot)
+        with self._lock:
+            self._rates.see(snapshot)
         return Fleet(snapshot, self._rates, matters(snapshot))
 
     def overview(self) -> Overview:

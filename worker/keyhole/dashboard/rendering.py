@@ -16,6 +16,7 @@ from keyhole.reasons import STATUSES, meaning
 from keyhole.remedies import what_to_do
 from keyhole.reports import figures
 from keyhole.scan.report import Report
+from keyhole.scan.waivers import waiver_of
 
 #: Tables shorten names to this many characters, in the middle. The whole name is in the title of the link.
 _NAME_CHARACTERS: Final = 72
@@ -89,6 +90,7 @@ def _environment() -> Environment:
         "object_url": object_url,
         "ago": ago,
         "statuses": STATUSES,
+        "waiver_of": waiver_of,
         "version": __version__,
     }
     return environment

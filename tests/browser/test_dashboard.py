@@ -1,0 +1,117 @@
+"""The dashboard in a browser: every page in every look, by keyboard, without scripts, live and on paper."""
+
+import time
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+import redis
+
+from keyhole.reasons import Status
+from keyhole.results.redis_store import RedisStore
+from tests.browser.chromium import Chromium, Look, pages_of
+from tests.dashboard.conftest import TOKEN, Site, running
+from tests.dashboard.site import DEBIAN, HOSTILE, fill, report
+
+pytestmark = pytest.mark.slow
+
+PAGES = (
+    *("/", "/verdicts", "/verdicts?q=nothing-matches", "/audits", "/work", "/dead"),
+    *("/object?" + urlencode({"bucket": "images", "key": key}) for key in (DEBIAN, HOSTILE[0], HOSTILE[2])),
+)
+
+
+@pytest.fixture
+def site(valkey: redis.Redis) -> Iterator[Site]:
+    """A dashboard over hostile names, without a token."""
+    fill(valkey)
+    with running(valkey) as site:
+        yield site
+
+
+def test_every_page_fits_and_is_accessible_in_every_look(browser: Chromium, site: Site, look: Look) -> None:
+    for path in PAGES:
+        tab = browser.open(site.url + path, look)
+
+        assert tab.too_wide() == [], path
+        assert tab.axe() == [], path
+        # Nothing is loaded from elsewhere, and no hostile name became an element.
+        assert all(url.startswith(site.url) for url in tab.requested)
+        assert tab.page.locator("main script, main img, main b b").count() == 0
+
+
+def test_the_login_is_accessible_in_every_look(browser: Chromium, valkey: redis.Redis, look: Look) -> None:
+    with running(valkey, TOKEN) as site:
+        tab = browser.open(f"{site.url}/verdicts?q=a", look)
+        assert tab.axe() == []
+        assert tab.too_wide() == []
+
+        assert tab.focused().startswith("input")  # the field for the token
+        tab.page.keyboard.type("wrong-token")
+        tab.page.keyboard.press("Enter")
+        tab.page.get_by_role("alert").wait_for()
+        tab.console.clear()  # the browser reports the answer 403
+        tab.failed.clear()
+        tab.page.keyboard.type(TOKEN)
+        tab.page.keyboard.press("Enter")
+
+        tab.page.get_by_role("heading", name="Verdicts").wait_for()
+        assert tab.page.url == f"{site.url}/verdicts?q=a"
+        assert tab.page.evaluate("document.cookie") == ""
+
+
+def test_a_person_with_a_keyboard_finds_an_object(browser: Chromium, site: Site) -> None:
+    tab = browser.open(f"{site.url}/")
+
+    assert tab.press("Tab") == "a Skip to the content"
+    assert "Search keys" in tab.press("/")
+    tab.page.keyboard.type("DEBIAN-12")
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("heading", name="Verdicts").wait_for()
+    link = tab.page.get_by_role("link", name=DEBIAN)
+    link.focus()
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("heading", name="What was read").wait_for()
+
+    assert DEBIAN in tab.page.locator("h1").inner_text()
+    assert tab.page.get_by_role("img", name="3 ranges of the object").count() == 1
+
+
+def test_new_verdicts_appear_without_a_reload(browser: Chromium, site: Site, valkey: redis.Redis) -> None:
+    tab = browser.open(f"{site.url}/")
+    tile = tab.page.locator("#counts li.s-damaged b")
+    assert tile.inner_text() == "0"
+
+    store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+    for number in range(3):
+        new = report(f"<b>new</b>-{number}", status=Status.DAMAGED, reasons=("truncated",))
+        store.write(new, job_id=f"new-{number}", sequencer=None)
+
+    tab.page.locator("#latest").get_by_text("<b>new</b>-2").first.wait_for()
+    assert tile.inner_text() == "3"
+
+
+def test_without_scripts_every_page_is_complete(browser: Chromium, site: Site) -> None:
+    tab = browser.open(f"{site.url}/", javascript=False)
+    tab.page.get_by_role("searchbox").fill("debian-12")
+    tab.page.get_by_role("button", name="Search").click()
+    tab.page.get_by_role("link", name=DEBIAN).click()
+
+    assert tab.page.get_by_role("heading", name="History").count() == 1
+
+
+def test_an_object_is_printed_on_few_pages(browser: Chromium, site: Site) -> None:
+    tab = browser.open(f"{site.url}{PAGES[-3]}")
+
+    assert pages_of(tab.pdf()) <= 2
+
+
+def test_an_open_page_does_not_delay_the_end(browser: Chromium, valkey: redis.Redis) -> None:
+    with running(valkey) as site:
+        tab = browser.open(f"{site.url}/work")
+        tab.page.wait_for_timeout(500)
+        began = time.monotonic()
+    assert time.monotonic() - began < 8
+    tab.page.close()
+    tab.console.clear()  # the browser reports the stream that ended
+    tab.failed.clear()
