@@ -443,3 +443,14 @@ class TestWhoGetsIn:
         assert told(keyhole, "messages", KEYHOLE_SIGNING_KEY_FILE=path) == [
             ("ok", f"signed with the key {new}; signatures of {old} are accepted, too")
         ]
+
+
+def test_a_waiver_that_has_ended_is_advice(keyhole: Keyhole, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        '[[waivers]]\nbucket = "b"\nkey = "a\\u001b[2J"\ncheck = "dirty"\nreason = "r"\nuntil = 2020-01-01\n'
+    )
+
+    done = keyhole("doctor", KEYHOLE_POLICY=policy)
+
+    assert "the waiver for dirty in s3://b/a\\x1b[2J ended on 2020-01-01" in " ".join(done.out.split())

@@ -184,7 +184,7 @@ class TestDebug:
         def break_down(_: object) -> str:
             raise KeyError("x\ny")
 
-        monkeypatch.setattr("keyhole.cli.policy.profile_text", break_down)
+        monkeypatch.setattr("keyhole.cli.policy.as_file", break_down)
 
         assert one_line(keyhole, "policy", "show", "azure", code=3) == (
             "KeyError: 'x\\ny': this is a bug in Keyhole; please report it, "

@@ -151,7 +151,7 @@ def test_a_file_is_in_no_bucket(glob: str, matches: bool) -> None:
         ("[[rules]]\n\n[rules.severity\n", "line 3"),
         (
             '[[rules]]\n[[rules]]\n[[rules]]\nformats = ["qcow3"]',
-            r"rules\[2\].formats: 'qcow3' is not a format",
+            r"rules\[2\].formats\[0\]: 'qcow3' is not a format",
         ),
         ('[[rules]]\nformats = "qcow2"', r"rules\[0\].formats"),
         ("[[rules]]\nmax_virtual_size = '2 TB'", r"rules\[0\].max_virtual_size: '2 TB' is not a size"),
@@ -164,7 +164,7 @@ def test_a_file_is_in_no_bucket(glob: str, matches: bool) -> None:
         ("[[rules]]\nwholeness = 'maybe'", r"rules\[0\].wholeness"),
         (
             "[[rules]]\n[rules.severity]\nbackingfile = 'info'",
-            r"rules\[0\].severity: 'backingfile' is not a check",
+            r"rules\[0\].severity.backingfile: 'backingfile' is not a check",
         ),
         ("[[rules]]\n[rules.severity]\nbacking_file = 'fatal'", r"rules\[0\].severity.backing_file"),
         ("[[rules]]\nmax_size = 1", r"rules\[0\].max_size"),

@@ -1,13 +1,17 @@
 """Reads TOML files that users write: policies, prices, schedules. Errors are one-line messages."""
 
 import tomllib
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import printable
 from keyhole.small_files import read_small
+
+if TYPE_CHECKING:
+    from keyhole.toml_problems import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,8 +24,10 @@ class FileError(KeyholeError, ValueError):
 
     is_usage = True
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, problems: "Sequence[Problem]" = ()) -> None:
         super().__init__(printable(message.encode(errors="surrogateescape")))
+        #: All mistakes in the file, if they were found by comparing it with a model.
+        self.problems = tuple(problems)
 
 
 def read_text(path: str, otherwise: str) -> str:
@@ -60,13 +66,15 @@ def parse_as(model: type[Model], text: str, where: str) -> Model:
     """Return the contents of a TOML text as a model. `where` is the name of the text in error messages.
 
     Raises:
-        FileError: The text is not TOML, or does not match the model.
+        FileError: The text is not TOML, or does not match the model. The message states the first mistake.
+            `problems` contains all mistakes.
     """
     written = parse(text, where)
     try:
         return model.model_validate(written)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise FileError(f"{where}: {place.removeprefix('.')}: {message}") from None
+        from keyhole.toml_problems import problems_of  # noqa: PLC0415 - most files have no mistakes
+
+        problems = problems_of(model, error, text)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise FileError(f"{where}: {problems[0]}{more}", problems) from None

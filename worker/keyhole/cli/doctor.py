@@ -96,8 +96,9 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     for name in sorted(name for name in os.environ if name.startswith("KEYHOLE_") and name not in names):
         yield Finding("settings", BAD, f"{name} is not a setting; correct its spelling or unset it")
     yield from of_choice(settings)
-    from keyhole.cli.doctor_work import of_confinement, of_guards, of_schedules
+    from keyhole.cli.doctor_work import of_confinement, of_guards, of_policy, of_schedules
 
+    yield from of_policy(settings)
     yield from of_guards(settings)
     yield of_confinement(Services(settings, os.getpid()))
     yield from of_schedules(settings)

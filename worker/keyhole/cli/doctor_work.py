@@ -1,6 +1,7 @@
 """The doctor's checks of the work: open jobs, dead letters, audits, schedules."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 from keyhole.cli.doctor_sinks import of_owed
@@ -143,3 +144,16 @@ def of_schedules(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "schedules", GOOD, f"in {settings.schedules}; `keyhole schedules` says whether a scheduler runs"
         )
+
+
+def of_policy(settings: Settings) -> Iterator[Finding]:
+    """Yield findings on a chosen policy: its name, and advice about waivers and rules."""
+    if settings.policy == "default":
+        return
+    from keyhole.scan.policy_text import warnings
+    from keyhole.scan.rules import load_policy
+
+    policy = load_policy(settings.policy)
+    yield Finding("policy", GOOD, f"{policy.name}; `keyhole policy show` prints it")
+    for warning in warnings(policy, datetime.now(UTC).date()):
+        yield Finding("policy", ADVICE, warning)

@@ -31,28 +31,71 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS, NAMES
-from keyhole.inspectors.findings import CHECKS, Severity
+from keyhole.inspectors.findings import Severity
 from keyhole.inspectors.readers import READERS
 from keyhole.scan.sizes import Size
-from keyhole.scan.waivers import Waiver
+from keyhole.scan.waivers import CheckName, Waiver
+from keyhole.suggestions import did_you_mean
 from keyhole.toml_files import parse_as, read_text
 
-PROFILES = ("default", "openstack", "aws-vm-import", "azure", "gcp", "kubevirt")
+#: The profiles, and what each accepts, in one line.
+SUMMARIES = {
+    "default": "every format except qcow and qed, which are outdated, and vma",
+    "openstack": "the formats that glance stores and nova boots",
+    "aws-vm-import": "the formats of AWS VM Import; disks below 16 TiB, not encrypted",
+    "azure": "fixed VHDs of whole MiB, at most 32,767 GiB, proven whole",
+    "gcp": "a gzip-compressed tar with the file disk.raw of whole GiB",
+    "kubevirt": "the formats of the Containerized Data Importer, also compressed",
+}
+PROFILES = tuple(SUMMARIES)
 #: The entry in `Rule.containers` that accepts a disk outside a container.
 BARE = "bare"
 
 
 #: A size in bytes that is greater than zero. A limit of zero would exclude every image.
 Limit = Annotated[Size, Field(gt=0, strict=True)]
+
+
+def _known_format(entry: str) -> str:
+    name, colon, variant = entry.partition(":")
+    if name not in NAMES:
+        known = did_you_mean(name, NAMES) or f"; the formats are {', '.join(NAMES)}"
+        raise ValueError(f"{entry!r} is not a format{known}")
+    if not colon:
+        return entry
+    from keyhole.scan.variants import VARIANTS  # noqa: PLC0415 - the default policy names no variants
+
+    variants = VARIANTS.get(name, ())
+    if not variants:
+        raise ValueError(f"{entry!r}: the format {name} has no variants; write {name}")
+    if variant not in variants:
+        known = did_you_mean(variant, variants) or f"; the variants are {', '.join(variants)}"
+        raise ValueError(f"{entry!r} is not a variant of {name}{known}")
+    return entry
+
+
+def _known_container(entry: str) -> str:
+    if entry != BARE and not CONTAINER_FORMATS.issuperset(entry.split("/")):
+        names = ", ".join(sorted(CONTAINER_FORMATS))
+        raise ValueError(
+            f"{entry!r} cannot contain disks; write {BARE} or formats from {names}, as in 'gzip/tar'"
+        )
+    return entry
+
+
+def _known_reader(entry: str) -> str:
+    if entry not in READERS:
+        known = did_you_mean(entry, READERS) or f"; the readers are {', '.join(READERS)}"
+        raise ValueError(f"{entry!r} is not a reader{known}")
+    return entry
+
+
+_Format = Annotated[str, AfterValidator(_known_format)]
+_Container = Annotated[str, AfterValidator(_known_container)]
+_Reader = Annotated[str, AfterValidator(_known_reader)]
 
 
 class Rule(BaseModel):
@@ -64,11 +107,11 @@ class Rule(BaseModel):
     key: str = "*"
     #: The accepted formats, such as `vmdk`, or with a variant, `vmdk:streamOptimized`. `None` accepts every
     #: format that Keyhole knows.
-    formats: tuple[str, ...] | None = None
+    formats: tuple[_Format, ...] | None = None
     #: The containers in which a disk is accepted. An entry lists the formats of nested containers, outermost
     #: first, such as `gzip/tar`. The entry `bare` accepts disks outside a container. `None` accepts a disk in
     #: every container.
-    containers: tuple[str, ...] | None = None
+    containers: tuple[_Container, ...] | None = None
     #: The name that a disk in an archive must have. `None` accepts every name.
     member_name: str | None = None
     max_virtual_size: Limit | None = None
@@ -80,51 +123,16 @@ class Rule(BaseModel):
     #: The programs that will read the imported disk, as named in `keyhole.inspectors.readers`. The report
     #: states the virtual size that the first program uses. A finding that concerns none of these programs
     #: gets the severity `info`.
-    readers: tuple[str, ...] = Field(default=READERS, min_length=1)
+    readers: tuple[_Reader, ...] = Field(default=READERS, min_length=1)
     #: The least wholeness (`keyhole.inspectors.facts`) that an image must have to be `safe`. `proven` is the
     #: highest, then `sampled`, and `unchecked` accepts every image. `provable` means `sampled`, but accepts
     #: every image of a format that does not record where its data end.
     wholeness: Literal["proven", "sampled", "provable", "unchecked"] = "provable"
     #: Maps a check to the severity of its findings, in place of their usual severity.
-    severity: dict[str, Severity] = {}
+    severity: dict[CheckName, Severity] = {}
     #: Whether Keyhole compares the object's real format with the format that its metadata, content type,
     #: content encoding or suffix declare.
     compare_declared: StrictBool = True
-
-    @field_validator("formats")
-    @classmethod
-    def _known_formats(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for entry in value or ():
-            if entry.partition(":")[0] not in NAMES:
-                raise ValueError(f"{entry!r} is not a format; the formats are {', '.join(NAMES)}")
-        return value
-
-    @field_validator("containers")
-    @classmethod
-    def _known_containers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for entry in value or ():
-            if entry != BARE and not CONTAINER_FORMATS.issuperset(entry.split("/")):
-                names = ", ".join(sorted(CONTAINER_FORMATS))
-                raise ValueError(
-                    f"{entry!r} cannot contain disks; write {BARE} or formats from {names}, as in 'gzip/tar'"
-                )
-        return value
-
-    @field_validator("readers")
-    @classmethod
-    def _known_readers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for reader in value:
-            if reader not in READERS:
-                raise ValueError(f"{reader!r} is not a reader; the readers are {', '.join(READERS)}")
-        return value
-
-    @field_validator("severity")
-    @classmethod
-    def _known_checks(cls, value: dict[str, Severity]) -> dict[str, Severity]:
-        for check in value:
-            if check not in CHECKS:
-                raise ValueError(f"{check!r} is not a check; `keyhole docs checks` lists them")
-        return value
 
     def is_for(self, bucket: str | None, key: str | None) -> bool:
         """Return whether the rule's globs match an object. The key of a local file is its path."""

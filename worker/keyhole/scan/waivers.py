@@ -33,9 +33,10 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from keyhole.inspectors.findings import CHECKS, Finding, Severity
+from keyhole.suggestions import did_you_mean
 
 #: The checks that cannot be waived, with the reasons.
 NEVER: Final[dict[str, str]] = {
@@ -49,6 +50,17 @@ NEVER: Final[dict[str, str]] = {
 _SEVERITIES: Final = tuple(Severity)
 #: A text that reports, tables and tags repeat, so it has a limit and no control characters.
 _Text = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+def _known_check(name: str) -> str:
+    if name not in CHECKS:
+        known = did_you_mean(name, CHECKS) or "; `keyhole explain` lists them"
+        raise ValueError(f"{name!r} is not a check{known}")
+    return name
+
+
+#: The name of a check in a policy.
+CheckName = Annotated[str, AfterValidator(_known_check)]
 
 
 class Applied(BaseModel):
@@ -88,7 +100,7 @@ class Waiver(BaseModel):
     key: Annotated[str, Field(min_length=1)] | None = None
     etag: _Text | None = None
     version_id: _Text | None = None
-    check: str
+    check: CheckName
     reason: _Text
     by: _Text | None = None
     until: Annotated[date, Field(strict=True)]
@@ -98,8 +110,6 @@ class Waiver(BaseModel):
     @field_validator("check")
     @classmethod
     def _can_be_waived(cls, value: str) -> str:
-        if value not in CHECKS:
-            raise ValueError(f"{value!r} is not a check; `keyhole docs checks` lists them")
         if value in NEVER:
             raise ValueError(f"{value} cannot be waived: {NEVER[value]}")
         return value
