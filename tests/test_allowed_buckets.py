@@ -7,7 +7,8 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from keyhole import api, tasks
+from keyhole import scan_object, tasks
+from keyhole.api import connections
 from keyhole.app import configure
 from keyhole.cli import keyhole
 from keyhole.cli.errors import exit_code_of
@@ -75,11 +76,11 @@ def site(
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"KEYHOLE_{name.upper()}", value)
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
     use_settings(Settings())
     configure(Settings())
     yield services()
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ class TestTheClientsOfS3:
             site.s3.route(OTHER)
 
     def test_a_scan_is_unreadable_and_says_why(self, recorded: RecordedMoto) -> None:
-        report = api.scan_object(f"s3://{OTHER}/key")
+        report = scan_object(f"s3://{OTHER}/key")
 
         assert (report.status, report.reasons) == (Status.UNREADABLE, ("bucket_not_allowed",))
         assert report.details["error"] == "KEYHOLE_BUCKETS does not allow the bucket 'payroll'"

@@ -112,6 +112,22 @@ def test_one_scanner_reads_s3_web_servers_and_files_and_closes_what_it_opened(
         scanner.scan(SAFE)
 
 
+def test_a_presigned_url_has_the_verdict_of_its_object(
+    s3: "S3Client", bucket: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    s3.put_object(Bucket=bucket, Key="a b.vdi", Body=LARGE, Metadata={"disk-format": "raw"})
+    where = {"Bucket": bucket, "Key": "a b.vdi"}
+    url = s3.generate_presigned_url("get_object", Params=where)
+
+    with Scanner(settings=settings) as scanner:
+        by_key, by_url = scanner.scan(f"s3://{bucket}/a b.vdi"), scanner.scan(url)
+
+    assert (by_url.status, by_url.findings, by_url.etag) == (Status.UNSAFE, by_key.findings, by_key.etag)
+    assert by_url.target == f"{url.partition('?')[0]}?***"
+    assert url.partition("?")[2] not in by_url.model_dump_json()
+
+
 def test_a_policy_is_a_profile_a_file_or_an_object(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text('[[rules]]\nformats = ["vhd"]\n')

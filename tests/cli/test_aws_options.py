@@ -7,7 +7,7 @@ import boto3
 import click
 import pytest
 
-from keyhole import api
+from keyhole.api import connections
 from keyhole.cli import COMMANDS
 from keyhole.cli import keyhole as group
 from tests.cli.conftest import Keyhole
@@ -34,7 +34,7 @@ def env(env: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _anew() -> None:
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
 
 
 def options_of(name: str) -> set[str]:
@@ -70,7 +70,7 @@ def test_a_profile_wins_over_credentials_of_the_environment(
     keyhole: Keyhole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert profile_of(keyhole, monkeypatch, "--profile", "ops") == "ops"
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
     assert profile_of(keyhole, monkeypatch) == "default"
 
 
@@ -85,7 +85,7 @@ def test_the_profiles_credentials_are_used(keyhole: Keyhole) -> None:
     doctor = keyhole("doctor", "--profile", "ops").out
 
     assert "found by shared-credentials-file" in doctor or "found by config-file" in doctor
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
     assert "found by env" in keyhole("doctor").out
 
 

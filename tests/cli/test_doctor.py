@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from keyhole import api
+from keyhole.api import connections
 from keyhole.app import SENT_AT, app
 from keyhole.cli.doctor_check import Check, checked
 from keyhole.cli.findings import Finding
@@ -287,9 +287,9 @@ class TestS3:
     @pytest.fixture(autouse=True)
     def _anew(self) -> Iterator[None]:
         """A process makes its S3 client once, but here several commands run in one process."""
-        api._access.cache_clear()
+        connections._shared_s3.cache_clear()
         yield
-        api._access.cache_clear()
+        connections._shared_s3.cache_clear()
 
     def test_a_profile_that_does_not_exist_hides_no_other_finding(self, keyhole: Keyhole) -> None:
         assert told(keyhole, "s3", AWS_PROFILE="nope") == [

@@ -71,6 +71,14 @@ def test_a_file_is_inspected_without_the_clients_of_s3_and_redis(tmp_path: Path)
     assert not [name for name in imported if name.startswith("keyhole.inspectors.compression.insp")]
 
 
+def test_an_object_on_a_web_server_needs_no_client_of_s3() -> None:
+    code = "import sys, keyhole.sources.https; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+
+    assert "urllib3" in done.stdout.split()
+    assert {"boto3", "botocore", "obstore", "pydantic"} & set(done.stdout.split()) == set()
+
+
 def test_a_report_in_json_needs_no_library_for_tables(tmp_path: Path) -> None:
     image = tmp_path / "a.qcow2"
     image.write_bytes(qcow2(1 << 20).to_bytes())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keyhole import api
+from keyhole.api import connections
 from tests.cli.conftest import Keyhole, Printed
 from tests.e2e import commands
 from tests.ports import free_port
@@ -37,9 +37,9 @@ def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _anew() -> Iterator[None]:
     """A process makes its S3 client once, but here several commands run in one process."""
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
     yield
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +365,7 @@ class TestAwsConfiguration:
             ("audit", "--dry-run", "s3://images/"),
             ("worker",),
         ):
-            api._access.cache_clear()
+            connections._shared_s3.cache_clear()
             refused(keyhole(*command, **settings), 3, words)
 
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 import stamina
 
-from keyhole import api
+from keyhole.api import connections
 from keyhole.builders import qcow2
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
@@ -73,7 +73,7 @@ def services(
     settings = {"redis_url": valkey_url, "s3_endpoint_url": server.url, "sinks": ("redis", "tags")}
     with stamina.set_testing(True, attempts=3):
         yield Services(Settings.model_validate(settings), os.getpid())
-    api._access.cache_clear()
+    connections._shared_s3.cache_clear()
 
 
 def scan(services: Services, bucket: str) -> None:

@@ -32,6 +32,7 @@ from keyhole.fleet.services import Services
 from keyhole.inspectors.text import escaped
 from keyhole.masking import masked
 from keyhole.settings import Settings
+from keyhole.settings.unknown import is_other
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
 #: A finding that begins with one of these texts means that Keyhole cannot use the Redis, so the doctor runs
@@ -91,9 +92,10 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
 def _settings(settings: Settings) -> Iterator[Finding]:
     # The command itself reads KEYHOLE_DEBUG.
     names = {*(f"KEYHOLE_{name.upper()}" for name in Settings.model_fields), "KEYHOLE_DEBUG"}
+    others = {name for name, value in os.environ.items() if is_other(name.lower(), value)}
     chosen = sorted(name for name in os.environ if name in names)
     yield Finding("settings", GOOD, ", ".join(chosen) or "none set; the defaults are used")
-    for name in sorted(name for name in os.environ if name.startswith("KEYHOLE_") and name not in names):
+    for name in sorted({name for name in os.environ if name.startswith("KEYHOLE_")} - names - others):
         yield Finding("settings", BAD, f"{name} is not a setting; correct its spelling or unset it")
     yield from of_choice(settings)
     from keyhole.cli.doctor_work import of_confinement, of_guards, of_policy, of_schedules

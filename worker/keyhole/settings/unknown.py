@@ -14,8 +14,9 @@ from typing import Final
 
 #: How much two names must resemble each other (`difflib`). A missing letter in a name of six gives 0.9.
 RESEMBLANCE: Final = 0.85
-#: Variables with these names or beginnings belong to the Compose files and to the tests.
-_OTHERS: Final = re.compile(r"keyhole_(valkey_password|config_dir|test_.*)")
+#: Variables that are not settings, but are known: the option `--debug` of the command, the password and the
+#: folder in the Compose files, and variables of the tests.
+_OTHERS: Final = re.compile(r"keyhole_(debug|valkey_password|config_dir|test_.*)")
 #: The variables that Kubernetes sets in each container for a Service whose name begins with `keyhole`.
 _SERVICE_LINK: Final = re.compile(r".*_(service_host|service_port(_.*)?|port_\d+_(tcp|udp|sctp)(_.*)?)")
 _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
@@ -51,7 +52,7 @@ def check_environment(variables: Mapping[str, str], known: Iterable[str]) -> Non
     known = set(known)
     for variable, value in variables.items():
         name = variable.removeprefix("keyhole_")
-        if name == variable or name in known or _is_other(variable, value):
+        if name == variable or name in known or is_other(variable, value):
             continue
         similar = get_close_matches(name, known, 1, RESEMBLANCE)
         shown = variable.upper()
@@ -68,7 +69,7 @@ def check_environment(variables: Mapping[str, str], known: Iterable[str]) -> Non
             )
 
 
-def _is_other(variable: str, value: str) -> bool:
+def is_other(variable: str, value: str) -> bool:
     """Return whether a variable is known not to be a setting."""
     return bool(
         _OTHERS.fullmatch(variable) or _SERVICE_LINK.fullmatch(variable) or _SERVICE_ADDRESS.match(value)

@@ -1,10 +1,10 @@
-"""Deadlines for whole requests of a boto3 client.
+"""Deadlines for whole requests of HTTP clients.
 
-botocore's timeouts limit only each wait for the next bytes, so a server that sends one byte a second can keep
-a request running for ever. This module limits the whole request. While a deadline is set, every connection
-that the request uses registers here. When the time is over, the module shuts down the sockets of these
-connections. This ends all waits at once: for a handshake, for headers, and for the body. One thread watches
-all deadlines of a process.
+The timeouts of urllib3 and botocore limit only each wait for the next bytes, so a server that sends one byte
+a second can keep a request running for ever. This module limits the whole request. While a deadline is set,
+every connection that the request uses registers here. When the time is over, the module shuts down the
+sockets of these connections. This ends all waits at once: for a handshake, for headers, and for the body. One
+thread watches all deadlines of a process.
 
     with deadline(5.0) as timer:
         client.get_object(...)["Body"].read()
@@ -20,14 +20,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
-
-from botocore.awsrequest import (
-    AWSHTTPConnection,
-    AWSHTTPConnectionPool,
-    AWSHTTPSConnection,
-    AWSHTTPSConnectionPool,
-)
-from botocore.client import BaseClient
 
 
 class Deadline:
@@ -123,7 +115,8 @@ _current = _Local()
 def deadline(seconds: float) -> Iterator[Deadline]:
     """Limit this thread's requests to `seconds` seconds from now; `inf` means no limit.
 
-    The limit applies only to clients that were passed to `add_deadlines`.
+    The limit applies only to connections that are `HeedsDeadlines`. `keyhole.sources.s3_deadline` makes the
+    connections of a boto3 client obey deadlines.
     """
     bound = Deadline()
     _watch.add(bound, seconds)
@@ -138,16 +131,6 @@ def deadline(seconds: float) -> Iterator[Deadline]:
 def current() -> Deadline | None:
     """Return the deadline of this thread's request; `None` if there is none."""
     return _current.deadline
-
-
-def add_deadlines(client: BaseClient) -> None:
-    """Make a client's connections obey deadlines. Call this before the client's first request."""
-    # botocore's session gives this dict of pool classes to all its pool managers, also to the managers for
-    # proxies. So all connections use the classes that are set here. botocore has no public access to the
-    # dict.
-    endpoint = client._endpoint  # type: ignore[attr-defined] # noqa: SLF001 - as said
-    pools = endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001 - as said
-    pools.update({"http": _Pool, "https": _SecurePool})
 
 
 def _shut_down(connection: Any) -> None:  # noqa: ANN401 - as above
@@ -175,19 +158,3 @@ class HeedsDeadlines:
     def _note(self) -> None:
         if _current.deadline is not None:
             _current.deadline.note(self)
-
-
-class _Connection(HeedsDeadlines, AWSHTTPConnection):  # type: ignore[misc] # botocore's, as is the next
-    """A connection over plain TCP that obeys deadlines."""
-
-
-class _SecureConnection(HeedsDeadlines, AWSHTTPSConnection):  # type: ignore[misc] # botocore's
-    """A connection over TLS that obeys deadlines."""
-
-
-class _Pool(AWSHTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(AWSHTTPSConnectionPool):
-    ConnectionCls = _SecureConnection

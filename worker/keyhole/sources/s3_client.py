@@ -24,9 +24,9 @@ from botocore.config import Config
 from botocore.httpsession import ProxyConfiguration
 from botocore.loaders import Loader, create_loader
 
-from keyhole.sources.deadline import add_deadlines
 from keyhole.sources.endpoint import AddressingStyle
 from keyhole.sources.proxies import Proxies
+from keyhole.sources.s3_deadline import add_deadlines
 from keyhole.sources.s3_listing import parse_objects
 from keyhole.sources.s3_refusal import ASKED, OWNER_HEADER, PAYER_HEADER
 from keyhole.sources.timestamps import parse_timestamp

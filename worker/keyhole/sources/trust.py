@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from botocore.httpsession import get_cert_path
-
 from keyhole.reasons import Reason
 from keyhole.sources.errors import ConfigurationError
 
@@ -82,7 +80,15 @@ def choose_trust(configured: str | None, environment: Mapping[str, str]) -> Trus
     for name, value in named.items():
         if value:
             return Trust(_usable(name, Path(value)), found)
-    return Trust(system or Path(str(get_cert_path(verify=True))), found)
+    return Trust(system or _shipped(), found)
+
+
+def _shipped() -> Path:
+    """Return the file that comes with boto3."""
+    # Imported here, because botocore takes long to import, and most systems have a store.
+    from botocore.httpsession import get_cert_path  # noqa: PLC0415 - see above
+
+    return Path(str(get_cert_path(verify=True)))
 
 
 def _usable(name: str, path: Path) -> Path:

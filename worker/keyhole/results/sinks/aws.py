@@ -24,9 +24,10 @@ from botocore.exceptions import ClientError
 from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.event import SOURCE, TYPE, Event
 from keyhole.sources.credentials import find_credentials
-from keyhole.sources.deadline import add_deadlines, deadline
+from keyhole.sources.deadline import deadline
 from keyhole.sources.proxies import Proxies
 from keyhole.sources.s3_client import S3Options, make_session, use_proxies
+from keyhole.sources.s3_deadline import add_deadlines
 from keyhole.sources.s3_refusal import BOTO_ERRORS
 from keyhole.sources.trust import choose_trust
 
