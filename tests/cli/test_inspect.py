@@ -265,6 +265,9 @@ class TestWhatIsPrinted:
 
         assert "unsafe (backing_file)" in printed.out
         assert "/etc/shadow" in printed.out
+        assert [line.split() for line in printed.lines if line.startswith("features")] == [
+            ["features", "none"]
+        ]
         assert [line for line in printed.lines if cell_len(line.rstrip()) > 80] == []
 
 

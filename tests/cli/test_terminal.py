@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keyhole.builders import qcow2
-from tests.cli.terminal import on_a_terminal
+from tests.cli.terminal import on_a_terminal, terminal
 from tests.e2e import commands
 from tests.slow import slow
 
@@ -30,6 +30,27 @@ def test_colours_are_for_terminals(folder: Path, env: dict[str, str]) -> None:
 
     assert "\x1b[1;31munsafe" in on_a_terminal("inspect", image, env=env)
     assert "\x1b" not in commands.keyhole("inspect", image, env=env).stdout.decode()
+
+
+@pytest.mark.slow
+def test_rows_appear_above_a_line_of_progress(folder: Path, env: dict[str, str]) -> None:
+    with terminal("inspect", "-r", folder, env=env) as screen:
+        assert screen.ended() == 1
+
+    assert "scanning" in screen.printed
+    rows = [line for line in screen.text.splitlines() if line.startswith("unsafe ")]
+    assert len(rows) == 150
+    assert {len(row.rstrip()) for row in rows} <= set(range(81))
+    assert "150 objects: 150 unsafe; " in screen.text
+
+
+@pytest.mark.slow
+def test_quiet_shows_no_progress(folder: Path, env: dict[str, str]) -> None:
+    with terminal("inspect", "-r", "-q", folder, env=env) as screen:
+        assert screen.ended() == 1
+
+    assert "scanning" not in screen.printed
+    assert "150 objects" not in screen.text
 
 
 @pytest.mark.slow

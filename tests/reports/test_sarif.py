@@ -63,6 +63,7 @@ def test_each_reason_is_a_result_with_a_rule_a_level_and_a_place() -> None:
     assert (first["ruleId"], second["ruleId"]) == ("backing_file", "truncated")
     assert [rules[one["ruleIndex"]]["id"] for one in (first, second)] == ["backing_file", "truncated"]
     assert first["level"] == "error"
+    assert first["suppressions"] == second["suppressions"] == []
     assert first["message"]["text"] == (
         "Opening the image also opens '/etc/shadow'. Object: s3://images/a/b.qcow2"
     )

@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
 from keyhole.inspectors.text import escaped, shown
 from keyhole.reasons import Status
-from keyhole.reports.figures import size
+from keyhole.reports.figures import counted, size
 from keyhole.scan.report import Report
 from keyhole.scan.waivers import waiver_of
 
@@ -46,7 +47,7 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
     page.add_row("size", Text(_exactly(report.size)))
     page.add_row("wholeness", Text(report.wholeness.value))
     for name, value in report.details.items():
-        page.add_row(shown(name.replace("_", " ")), Text(escaped(str(value))))
+        page.add_row(shown(name.replace("_", " ")), Text(escaped(_told(value))))
     for member in report.members:
         what = Text(f"{shown(member.target)}: {member.format or 'none'}, {size(member.virtual_size)}, ")
         what.append(member.status.value, style=STYLES[member.status])
@@ -85,8 +86,17 @@ def _add_findings(page: Table, report: Report) -> None:
     page.add_row("", Text(escaped(f"more: keyhole explain {' '.join(report.reasons)}"), style="dim"))
 
 
+def _told(value: JsonValue) -> str:
+    """Return a detail of an image in words. Other programs should read the JSON."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_told, value)) or "none"
+    return "unknown" if value is None else str(value)
+
+
 def _cost(report: Report) -> str:
-    cost = f"{report.requests} requests, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
+    cost = f"{counted(report.requests, 'request')}, {size(report.bytes_read)}, {report.elapsed_ms:.0f} ms"
     return cost + (f", {report.cpu_ms:.0f} ms of CPU" if report.cpu_ms else "")
 
 

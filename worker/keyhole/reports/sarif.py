@@ -156,7 +156,8 @@ def _result(report: Report, code: str, rule: int, waiver: Applied | None) -> dic
             }
         ],
         "partialFingerprints": _fingerprints(report, code),
-        **({"suppressions": [_suppression(waiver)]} if waiver else {}),
+        # Either all results of a run have this property or none has it (section 3.27.23).
+        "suppressions": [_suppression(waiver)] if waiver else [],
         "properties": {name: value for name, value in facts.items() if value is not None},
     }
 
