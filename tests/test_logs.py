@@ -1,7 +1,9 @@
 """Log events and their levels."""
 
 import faulthandler
+import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from keyhole import logs
 from keyhole.api import scan_s3
 from keyhole.confinement.stuck import StuckWatch
+from keyhole.logs.native import LONGEST_LINE, native_text
 from keyhole.logs.service import only_log_lines
 from keyhole.reasons import Status
 from keyhole.scan.settings import ScanSettings
@@ -46,3 +49,47 @@ def test_the_stacks_of_a_stuck_process_can_be_written_to_a_services_log(
             watch.end()
             faulthandler.dump_traceback(all_threads=False)
     assert "test_the_stacks_of_a_stuck_process" in path.read_text()
+
+
+FORKS = """
+import logging, os, sys
+from keyhole.logs.service import only_log_lines, redirect_native_text
+
+with only_log_lines("info"):
+    os.write(2, b"main\\n")
+    pid = os.fork()
+    if pid == 0:
+        redirect_native_text()
+        os.write(2, b"thread panicked at src/lib.rs:1:2:\\nredis://:s3cret@h/0 \\xff\\x1b[2J\\n")
+        os.write(1, b"no line end")
+        print("printed")
+        logging.getLogger("here").warning("logged")
+        os.abort()
+    os.waitpid(pid, 0)
+"""
+
+
+def test_what_native_code_prints_in_a_pool_process_is_json() -> None:
+    """For example, the panic of a Rust library. The process can end immediately afterwards."""
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True)
+
+    first, *lines = done.stderr.splitlines()
+    assert (first, done.stdout) == ("main", "")
+    told = {(line["logger"], line["event"]) for line in map(json.loads, lines)}
+    assert told == {
+        ("native", "thread panicked at src/lib.rs:1:2:"),
+        ("native", "redis://***@h/0 \\xff\x1b[2J"),
+        ("native", "no line end"),
+        ("stdout", "printed"),
+        ("here", "logged"),
+    }
+
+
+def test_a_line_of_native_code_without_end_does_not_fill_the_memory() -> None:
+    lines: list[str] = []
+
+    with native_text(lines.append) as descriptor, open(descriptor, "wb", closefd=False, buffering=0) as out:
+        out.writelines(b"x" * 10_000 for _ in range(40))
+
+    assert sum(map(len, lines)) == 400_000
+    assert max(map(len, lines)) <= 2 * LONGEST_LINE

@@ -30,6 +30,14 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return found
 
 
+#: Makes each forked process print as native code does, which knows nothing of Python's streams.
+PANIC = """
+import os, threading
+text = b"thread panicked at src/lib.rs:1:2\\n"
+os.register_at_fork(after_in_child=lambda: threading.Timer(1, os.write, (2, text)).start())
+"""
+
+
 def stopped(process: Any) -> None:
     """Stop a command as a service manager does."""
     os.kill(process.pid, signal.SIGTERM)
@@ -37,8 +45,14 @@ def stopped(process: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_logs_each_verdict_as_one_line_of_json_and_nothing_else(faulty_site: Site) -> None:
+def test_a_worker_logs_each_verdict_as_one_line_of_json_and_nothing_else(
+    faulty_site: Site, tmp_path: Path
+) -> None:
     site = faulty_site
+    (tmp_path / "sitecustomize.py").write_text(PANIC)
+    env = site.env | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), site.env.get("PYTHONPATH")]))
+    }
     site.held.release()
     configure(site.settings)
     use_settings(site.settings)
@@ -46,13 +60,14 @@ def test_a_worker_logs_each_verdict_as_one_line_of_json_and_nothing_else(faulty_
     site.s3.put_object(Bucket=bucket, Key="ä.qcow2", Body=UNSAFE)
 
     # Given a worker one of whose processes is killed
-    with commands.worker(site.env, site.log) as process:
+    with commands.worker(env, site.log) as process:
         (child,) = commands.children(process.pid)
         os.kill(child, signal.SIGKILL)
         commands.until(lambda: commands.children(process.pid) not in ([child], []))
         # When it scans an object, and is stopped
         job = scan.delay(f"s3://{bucket}/ä.qcow2")
         site.completed(Entry(job.id, (ScanJob(id=job.id, bucket="-", key="-"),)))
+        commands.until(lambda: b"panicked" in site.log.read_bytes())
         stopped(process)
 
     # Then its output consists of JSON, with one line for the verdict
@@ -82,6 +97,10 @@ def test_a_worker_logs_each_verdict_as_one_line_of_json_and_nothing_else(faulty_
     celerys = [line for line in told if line["logger"].startswith("celery")]
     assert {line["level"] for line in celerys} <= {"warning", "error", "critical"}
     assert any("Warm shutdown" in line["event"] for line in told)
+    # and what native code printed is JSON, too
+    assert {line["event"] for line in told if line["logger"] == "native"} == {
+        "thread panicked at src/lib.rs:1:2"
+    }
 
 
 @pytest.mark.slow

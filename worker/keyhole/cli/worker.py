@@ -16,7 +16,7 @@ from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, refuse_powerless, refuse_unusable
 from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one_line_errors
 from keyhole.cli.service import service
-from keyhole.logs.service import say
+from keyhole.logs.service import redirect_native_text, say
 
 
 @click.command("worker")
@@ -59,7 +59,7 @@ def worker_command(
         backend(settings, work=False, look=False) as settings,
     ):
         from celery.apps import worker as celery_worker
-        from celery.signals import worker_shutting_down
+        from celery.signals import worker_process_init, worker_shutting_down
 
         from keyhole.app import configure
         from keyhole.confinement.cage import why_unconfined
@@ -106,6 +106,7 @@ def worker_command(
         )
         celery_worker.safe_say = say
         told_to_stop = threading.Event()
+        worker_process_init.connect(lambda **_: redirect_native_text(), weak=False)
         worker_shutting_down.connect(lambda **_: told_to_stop.set(), weak=False)
         if until_stdin_ends:
             threading.Thread(target=_stop_with_stdin, daemon=True).start()

@@ -5,7 +5,7 @@ each line. But libraries also print text: warnings, uncaught exceptions, and mes
 shutdown". So this module logs warnings and uncaught exceptions, and replaces stdout and stderr by streams
 that write each printed line as JSON.
 
-Text that libraries print without Python, such as the panic of a Rust library, is still not JSON.
+Native code prints without Python's streams. `keyhole.logs.native` logs what it prints in a pool process.
 """
 
 import io
@@ -15,12 +15,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 from keyhole import logs
+from keyhole.logs.native import native_text, redirect
 from keyhole.masking import masked
 
 
@@ -34,9 +35,17 @@ class PrintedLines(io.TextIOBase):
     encoding = "utf-8"
     errors = "backslashreplace"
 
-    def __init__(self, name: str, log: TextIO) -> None:
+    def __init__(self, name: str, log: TextIO, native: int | None = None) -> None:
+        """Create a stream.
+
+        Args:
+            name: The name of the logger in the lines.
+            log: The stream of the log.
+            native: The descriptor for native code in a pool process; see `keyhole.logs.native`.
+        """
         self._name = name
         self.log = log
+        self.native = native
         self._begun = threading.local()
 
     def writable(self) -> bool:
@@ -80,10 +89,42 @@ def only_log_lines(level: str) -> Iterator[None]:
     Args:
         level: See `keyhole.logs.configure`.
     """
-    logs.configure(level)
     if sys.stderr.isatty():
+        logs.configure(level)
         yield
         return
+    with ExitStack() as stack:
+        log = stack.enter_context(_log())
+        native = stack.enter_context(native_text(PrintedLines("native", log).write_line))
+        stack.enter_context(_replaced(log, native))
+        logs.configure(level)
+        yield
+
+
+def redirect_native_text() -> None:
+    """In a pool process of a service, let the output of native code reach the log as JSON."""
+    native = getattr(sys.stderr, "native", None)
+    if native is not None:
+        redirect(native)
+
+
+@contextmanager
+def _log() -> Iterator[TextIO]:
+    """Yield a stream to this process's standard error that does not use descriptor 2."""
+    log = sys.stderr
+    try:
+        descriptor = os.dup(log.fileno())
+    except (OSError, ValueError):  # a stream in memory has no descriptor
+        yield log
+        return
+    log.flush()
+    # After the block, loggers can still have this stream, so it stays open.
+    yield open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: PTH123, SIM115 - a descriptor; see above
+
+
+@contextmanager
+def _replaced(log: TextIO, native: int) -> Iterator[None]:
+    """Replace the streams and the hooks of this process during the `with` block."""
     streams = {name: getattr(sys, name) for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
     hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook)
     logging.captureWarnings(capture=True)
@@ -94,9 +135,8 @@ def only_log_lines(level: str) -> Iterator[None]:
     sys.unraisablehook = lambda args: _log_uncaught(
         f"{args.err_msg or 'an exception was ignored in'} {args.object!r}", args.exc_value
     )
-    log = sys.stderr
     for name in streams:
-        setattr(sys, name, PrintedLines(name.strip("_"), log))
+        setattr(sys, name, PrintedLines(name.strip("_"), log, native))
     try:
         yield
     finally:
