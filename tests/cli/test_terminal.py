@@ -115,3 +115,9 @@ def test_a_key_that_is_no_text_is_an_error_in_one_line(env: dict[str, str]) -> N
     (line,) = commands.lines(done.stderr)
     assert line.startswith("Error: ")
     assert done.returncode == 2
+
+
+@pytest.mark.slow
+def test_a_command_that_takes_long_says_so_on_a_terminal_alone(env: dict[str, str]) -> None:
+    assert "checking …" in on_a_terminal("doctor", env=env | {"TERM": "xterm-256color"})
+    assert commands.keyhole("doctor", env=env).stderr == b""

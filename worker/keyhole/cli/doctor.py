@@ -26,7 +26,7 @@ from keyhole.cli.errors import (
     one_line_errors,
 )
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
-from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.terminal import SafeConsole, busy
 from keyhole.errors import KeyholeError
 from keyhole.fleet.services import Services
 from keyhole.inspectors.text import escaped
@@ -62,6 +62,20 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     settings = load_settings()
+    with busy("checking"):
+        findings = _findings(settings, place)
+    if as_json:
+        import json
+
+        for finding in findings:
+            click.echo(json.dumps(finding._asdict()))
+    else:
+        SafeConsole().print(_table(findings))
+    sys.exit(UNDECIDED if any(finding.state == BAD for finding in findings) else ALL_SAFE)
+
+
+def _findings(settings: Settings, place: S3Uri | None) -> list[Finding]:
+    """Run all checks, and return their findings. `place` is the bucket or object that the user named."""
     # Import Celery after the settings have been validated, and before the checks start. The checks run in
     # threads, and two threads must not import Celery at the same time.
     import keyhole.fleet.pool_process  # noqa: F401 - for the checks, see above
@@ -78,15 +92,7 @@ def doctor_command(*, uri: str | None, as_json: bool) -> None:
     findings += [finding for check in sinks for finding in check.findings()]
     if place is not None and s3 and s3[0].state == GOOD:
         findings += _bucket(settings, place)
-    findings = [finding._replace(message=masked(finding.message)) for finding in findings]
-    if as_json:
-        import json
-
-        for finding in findings:
-            click.echo(json.dumps(finding._asdict()))
-    else:
-        SafeConsole().print(_table(findings))
-    sys.exit(UNDECIDED if any(finding.state == BAD for finding in findings) else ALL_SAFE)
+    return [finding._replace(message=masked(finding.message)) for finding in findings]
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:

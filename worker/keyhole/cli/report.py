@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,6 +16,7 @@ from keyhole.cli.backend import backend
 from keyhole.cli.completion import complete_files
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.output import Output
+from keyhole.cli.terminal import busy
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditState
@@ -100,7 +101,9 @@ def report_command(*, audit_id: str, form: str | None, file: str | None, wide: b
         audit = services().audits.get(full_audit_id(audit_id, ready))
         if audit is None:
             raise CommandError(f"there is no audit {shown(audit_id)}; `keyhole audits` lists them", USAGE)
-        with _opened(file) as out:
+        # A table or text on the terminal itself would be mixed with the line of progress.
+        working = nullcontext() if file == STDOUT and sys.stdout.isatty() else busy("writing the report")
+        with working, _opened(file) as out:
             _write(audit, output, out)
         _tell(audit, output, file)
 

@@ -1,7 +1,9 @@
 """A console that prevents untrusted text from controlling the terminal."""
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -33,3 +35,13 @@ class SafeConsole(Console):
                 yield segment
             else:
                 yield Segment(escaped_lines(segment.text), segment.style)
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show on a terminal what the command does, during the `with` block."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with SafeConsole(stderr=True).status(f"{what} …"):
+        yield

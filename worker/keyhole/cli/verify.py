@@ -21,7 +21,7 @@ from keyhole.cli.errors import (
     load_settings,
     one_line_errors,
 )
-from keyhole.cli.terminal import SafeConsole
+from keyhole.cli.terminal import SafeConsole, busy
 from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
@@ -66,7 +66,10 @@ def verify_command(uris: tuple[str, ...], *, version_id: str | None, as_json: bo
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as ready:
         verifier = _Verifier(ready)
-        with ThreadPoolExecutor(ready.scan_threads, thread_name_prefix="verify") as pool:
+        with (
+            busy(f"comparing {counted(len(places), 'object')}"),
+            ThreadPoolExecutor(ready.scan_threads, thread_name_prefix="verify") as pool,
+        ):
             found = list(pool.map(lambda place: verifier(place, version_id), places))
     console = SafeConsole(soft_wrap=True)
     for one in found:
