@@ -1,16 +1,17 @@
 """A discrete-event simulation of the workers of an audit. It reads no bytes and needs no server.
 
 It follows every request of every object. A thread waits for a slot of the rate limit, for S3's limit on the
-prefix, for the answer, for the processor of its process, and after the last request for Redis. Latencies
-vary, and so do the numbers of GETs. The pages and the batches follow `keyhole.intake.audits.store`: an audit
-lists its next page when fewer batches than allowed are outstanding and all of them are sent.
+prefix, for the slowest answer of a round, for the processor of its process, and after the last round for
+Redis. Latencies vary, and so do the numbers of GETs and of rounds. The pages and the batches follow
+`keyhole.intake.audits.store`: an audit lists its next page when fewer batches than allowed are outstanding
+and all of them are sent.
 
 The simulation uses the constants of `keyhole.intake.audits.plan`, but none of its formulas. S3 delays
 requests above its limit. (Real S3 refuses them with 503, and Keyhole tries them again.)
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
@@ -18,10 +19,12 @@ from typing import Any
 
 from keyhole.intake.audits import plan
 
-#: The slowest and the fastest answer, as shares of the average.
-SPREAD = 0.3
-#: The requests that write the tags of an object: read, look, write, read, look. The write is the third.
-TAG_REQUESTS, WRITE = 5, 3
+#: The steps of a thread: a positive number is a round of so many GETs. The other steps read or write tags.
+READ, WRITE = 0, -1
+#: The steps that write the tags of an object: read, look, write, read, look.
+TAGGING = (READ, READ, WRITE, READ, READ)
+#: The steps of an object that are not done.
+Steps = Sequence[int]
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Simulation:
         self.work, self.fleet = work, fleet
         self.random = Random(seed)  # noqa: S311 - the same numbers in each run are wanted
         self.now = 0.0
-        self.events: list[tuple[float, int, Callable[[Any, int], None], Any, int]] = []
+        self.events: list[tuple[float, int, Callable[[Any, Steps], None], Any, Steps]] = []
         self.number = 0
         self.rate = Queue(1 / fleet.rate, burst=1.0) if fleet.rate else None
         self.redis = Queue(plan.REDIS_SECONDS + plan.REDIS_SECONDS_OF_TAGS * work.tags)
@@ -97,9 +100,8 @@ class Simulation:
         self.idle = [Process(self.audits[0]) for _ in range(fleet.processes)]
         self.batch = fleet.batch
         self.page_batches = -(-1000 // self.batch)
-        self.gets, self.more = int(work.gets), work.gets % 1
-        self.tag_requests = TAG_REQUESTS if work.tags else 0
-        self.cpu_seconds = work.cpu_seconds / (work.gets + self.tag_requests)
+        self.tagging = TAGGING if work.tags else ()
+        self.cpu_seconds = work.cpu_seconds / (work.rounds + len(self.tagging))
         self.transfer = work.bytes / work.gets / plan.CONNECTION_BYTES
 
     def run(self) -> float:
@@ -108,15 +110,15 @@ class Simulation:
             self.advance(audit)
         events = self.events
         while events:
-            self.now, _, what, subject, left = heappop(events)
-            what(subject, left)
+            self.now, _, what, subject, steps = heappop(events)
+            what(subject, steps)
         assert not any(audit.left or audit.outstanding for audit in self.audits)
         return self.now
 
-    def at(self, when: float, what: Callable[[Any, int], None], subject: object, left: int = 0) -> None:
-        """Schedule an event: a call of a method with the process or the audit, and the requests left."""
+    def at(self, when: float, what: Callable[[Any, Steps], None], subject: object, steps: Steps = ()) -> None:
+        """Schedule an event: a call of a method with the process or the audit, and the steps left."""
         self.number += 1
-        heappush(self.events, (when, self.number, what, subject, left))
+        heappush(self.events, (when, self.number, what, subject, steps))
 
     # The audit
 
@@ -138,7 +140,7 @@ class Simulation:
             self.at(begins + answer + plan.PAGE_SECONDS, self.listed, audit)
         self.assign()
 
-    def listed(self, audit: Audit, _: int) -> None:
+    def listed(self, audit: Audit, _: Steps) -> None:
         """Commit a page. All batches are whole, so the number of objects must be a multiple of a batch."""
         batches = min(self.page_batches, -(-audit.left // self.batch))
         audit.left = max(0, audit.left - batches * self.batch)
@@ -160,38 +162,40 @@ class Simulation:
         """Begin with the next object of the batch."""
         process.to_begin -= 1
         process.running += 1
-        gets = self.gets + (self.random.random() < self.more)
-        self.request(process, gets + self.tag_requests)
+        more = self.random.random()
+        gets, rounds = (int(mean) + (more < mean % 1) for mean in (self.work.gets, self.work.rounds))
+        each, rest = divmod(gets - 1, max(1, rounds - 1))
+        later = (each + (number < rest) for number in range(rounds - 1))
+        self.request(process, (1, *later, *self.tagging))
 
-    def request(self, process: Process, left: int) -> None:
-        """Send a request. `left` counts the requests of the object that have no answer yet."""
-        begins = self.now
-        if self.rate is not None:
-            self.redis.serve(begins, plan.REDIS_SECONDS_OF_RATE)
-            begins = self.rate.serve(begins)
-        is_write = bool(self.tag_requests) and left == WRITE
-        begins = (process.audit.writes if is_write else process.audit.reads).serve(begins)
-        answer = self.vary(self.work.ttfb_seconds)
-        if left > self.tag_requests:
-            answer += self.transfer
-        self.at(begins + answer, self.answered, process, left)
+    def request(self, process: Process, steps: Steps) -> None:
+        """Send the GETs of a round at the same time, or one request for tags."""
+        step, answered = steps[0], 0.0
+        for _ in range(max(1, step)):
+            begins = self.now
+            if self.rate is not None:
+                self.redis.serve(begins, plan.REDIS_SECONDS_OF_RATE)
+                begins = self.rate.serve(begins)
+            begins = (process.audit.writes if step == WRITE else process.audit.reads).serve(begins)
+            answered = max(answered, begins + self.vary(self.work.ttfb_seconds))
+        self.at(answered + self.transfer * (step > 0), self.answered, process, steps)
 
-    def answered(self, process: Process, left: int) -> None:
+    def answered(self, process: Process, steps: Steps) -> None:
         """Wait for the processor, and use it."""
         waits = process.cpu > self.now
         process.cpu = max(process.cpu, self.now) + self.cpu_seconds
         if waits:
-            self.at(process.cpu, self.computed, process, left)
+            self.at(process.cpu, self.computed, process, steps)
         else:
             # No event, because that takes half of the simulation's time. Other requests that arrive within
             # these milliseconds are served after this one.
             self.now = process.cpu
-            self.computed(process, left)
+            self.computed(process, steps)
 
-    def computed(self, process: Process, left: int) -> None:
-        """Send the next request, or record the verdict."""
-        if left > 1:
-            self.request(process, left - 1)
+    def computed(self, process: Process, steps: Steps) -> None:
+        """Begin the next step, or record the verdict."""
+        if len(steps) > 1:
+            self.request(process, steps[1:])
         else:
             waits = self.redis.free_at > self.now
             at = self.redis.serve(self.now)
@@ -199,9 +203,9 @@ class Simulation:
                 self.at(at, self.recorded, process)
             else:
                 self.now = at
-                self.recorded(process, 0)
+                self.recorded(process, ())
 
-    def recorded(self, process: Process, _: int) -> None:
+    def recorded(self, process: Process, _: Steps) -> None:
         """Begin with the next object, or finish the batch."""
         process.running -= 1
         if process.to_begin:
@@ -211,11 +215,11 @@ class Simulation:
             self.at(self.now + plan.BATCH_SECONDS, self.rested, process)
             self.advance(process.audit)
 
-    def rested(self, process: Process, _: int) -> None:
+    def rested(self, process: Process, _: Steps) -> None:
         """Take the next batch."""
         self.idle.append(process)
         self.assign()
 
     def vary(self, seconds: float) -> float:
         """Return a latency around an average."""
-        return seconds * (1 + SPREAD * (2 * self.random.random() - 1))
+        return seconds * (1 + plan.SPREAD * (2 * self.random.random() - 1))

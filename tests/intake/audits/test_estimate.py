@@ -176,7 +176,7 @@ class TestAgainstWhatIsMeasured:
         """The average is neither more nor much less."""
         cells = rows(REFERENCE["cost"], "image")
         gets = [int(row[2]) for row in cells]
-        kib = [int(row[3].replace("KiB", "").replace(",", "")) for row in cells]
+        kib = [int(row[4].replace("KiB", "").replace(",", "")) for row in cells]
 
         assert len(gets) >= 5
         assert GETS_PER_OBJECT * 0.8 <= sum(gets) / len(gets) <= GETS_PER_OBJECT

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from keyhole.intake.audits import plan as model
 from keyhole.intake.audits.estimate import Estimator
-from keyhole.intake.audits.plan import Fleet, Kept, Plan, Resource, Work
+from keyhole.intake.audits.plan import Fleet, Kept, Plan, Resource, Work, object_seconds
 from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.audits.walls import MOST_OUTSTANDING, walls
 from keyhole.intake.listing import Listed
 from keyhole.settings import Settings
+from keyhole.sources.s3 import AT_ONCE
 from tests.intake.audits.fleet_simulation import simulate
 from tests.pages import REFERENCE, rows
 from tests.slow import slow
@@ -69,7 +70,6 @@ class TestAgainstASimulation:
             (Resource.CPU, work(cpu_seconds=0.02), fleet()),
             (Resource.CPU, work(), fleet(threads=256, processes=2)),
             (Resource.LATENCY, work(), fleet(outstanding=4)),
-            (Resource.LATENCY, work(), fleet(outstanding=8)),
             (Resource.LATENCY, work(ttfb_seconds=0.2), fleet(processes=20)),
             (Resource.S3_READS, work(tags=True), fleet(processes=50)),
             (Resource.LISTING, work(gets=1, bytes=4096, ttfb_seconds=0.1), fleet(processes=60)),
@@ -89,7 +89,8 @@ class TestAgainstASimulation:
     @pytest.mark.parametrize(
         ("work", "fleet"),
         [
-            (work(cpu_seconds=0.085 / 16), fleet()),
+            (work(cpu_seconds=object_seconds(work()) / 16), fleet()),
+            (work(), fleet(outstanding=8)),
             (work(), fleet(outstanding=9)),
             (work(), fleet(processes=14)),
             (work(), fleet(batch_size=10)),
@@ -97,6 +98,7 @@ class TestAgainstASimulation:
         ],
         ids=[
             "threads and processor",
+            "as many batches as processes",
             "batches and processes",
             "threads and S3",
             "small batches",
@@ -149,10 +151,18 @@ class TestCounts:
     def test_the_average_scan_is_that_of_the_reference(self) -> None:
         cells = rows(REFERENCE["cost"], "image")
         gets = [int(row[2]) for row in cells]
-        kib = [int(row[3].replace("KiB", "").replace(",", "")) for row in cells]
+        rounds = [int(row[3]) for row in cells]
+        kib = [int(row[4].replace("KiB", "").replace(",", "")) for row in cells]
 
         assert pytest.approx(sum(gets) / len(gets), abs=0.05) == model.MEAN_GETS
+        assert sum(rounds) / len(rounds) == model.MEAN_ROUNDS
         assert pytest.approx(sum(kib) / len(kib) * 1024, rel=0.01) == model.MEAN_BYTES
+
+    def test_a_scan_sends_as_many_gets_at_once_as_in_the_model(self) -> None:
+        assert model.GETS_AT_ONCE == AT_ONCE
+        assert work(gets=1).rounds == 1
+        assert work(gets=3).rounds == model.MEAN_ROUNDS
+        assert work(gets=20).rounds == 20 / AT_ONCE
 
 
 class TestReference:
@@ -307,7 +317,7 @@ class TestWalls:
     def test_a_billion_verdicts_do_not_fit_into_one_redis(
         self, kept: dict[str, object], met: list[str]
     ) -> None:
-        found = plan(work(objects=1000 * MILLION), fleet(), **kept)
+        found = plan(work(objects=1000 * MILLION), fleet(processes=7), **kept)
         assert names(found) == ["latency", *met]
 
     def test_tags_and_the_network_are_named(self) -> None:

@@ -6,10 +6,12 @@ In a worker process, several threads share one processor. So when a thread has r
 have to wait because another thread is using the processor. Mean value analysis (Reiser and Lavenberg, 1980)
 computes the speed of the threads and the processor together.
 
+A scan fetches an object in rounds. In the first round, it sends one GET; the answer shows which ranges the
+scan needs next. In each later round, it sends several GETs at the same time, and waits for the slowest
+answer.
+
 The model ignores errors and retries, objects that are unchanged since an earlier verdict, archived objects,
-and the time that workers need to start. It assumes that no two processes share a processor core, and that a
-scan sends one GET after the other. (In fact, Keyhole sends some GETs for an object at the same time, so
-threads can be faster than predicted.)
+and the time that workers need to start. It assumes that no two processes share a processor core.
 
 The predicted time is too short, by up to an eighth, if the two lowest ceilings are nearly equal, or if a
 batch has fewer than two objects for each thread. `tests/intake/audits/test_plan.py` compares the predicted
@@ -35,6 +37,13 @@ from keyhole.intake.listing import PAGE_KEYS
 #: cost`.
 MEAN_GETS: Final = 2.6
 MEAN_BYTES: Final = 726 * 1024
+#: The number of rounds of an average scan, also from this table.
+MEAN_ROUNDS: Final = 2
+#: The maximum number of GETs that a scan sends at the same time (`keyhole.sources.s3`).
+GETS_AT_ONCE: Final = 4
+#: The slowest answers take longer than the average by this share, and the fastest answers take less by this
+#: share. This is an assumption, not a measurement.
+SPREAD: Final = 0.3
 #: The CPU time of a worker process for one object, in seconds. `python -m tests.bench throughput` measured
 #: about 3 ms for reading and inspecting. It takes about 1 ms more to record the verdict and to count it for
 #: the audit.
@@ -92,6 +101,11 @@ class Work(_Frozen):
     storage_class: str = "STANDARD"
     #: Whether workers also write the verdict as tags.
     tags: bool = False
+
+    @property
+    def rounds(self) -> float:
+        """The average number of rounds of a scan."""
+        return max(min(self.gets, MEAN_ROUNDS), self.gets / GETS_AT_ONCE)
 
 
 class Fleet(_Frozen):
@@ -270,9 +284,18 @@ def _page_seconds(work: Work) -> float:
 
 
 def object_seconds(work: Work) -> float:
-    """Return the seconds for which a thread waits for S3 while it scans one object."""
-    requests = work.gets + (sum(USUAL_TAGS) if work.tags else 0)
-    return requests * work.ttfb_seconds + work.bytes / CONNECTION_BYTES
+    """Return the seconds for which a thread waits for S3 while it scans one object.
+
+    If the latencies of n answers are distributed evenly between 1 - s and 1 + s, the slowest of them takes
+    1 + s (n - 1) / (n + 1) on average.
+    """
+    later_rounds = work.rounds - 1
+    at_once = (work.gets - 1) / later_rounds if later_rounds else 1
+    waits = 1 + later_rounds * (1 + SPREAD * (at_once - 1) / (at_once + 1))
+    waits += sum(USUAL_TAGS) if work.tags else 0
+    # The answers of a round arrive over several connections, each with the full rate.
+    transfer = work.rounds * work.bytes / work.gets / CONNECTION_BYTES
+    return waits * work.ttfb_seconds + transfer
 
 
 def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
@@ -283,14 +306,14 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     scan of a slow object takes.
     """
     waits, batch = object_seconds(work), fleet.batch
-    slowest = waits + (math.ceil(work.gets) - work.gets) * work.ttfb_seconds
+    slowest = waits + (math.ceil(work.rounds) - work.rounds) * work.ttfb_seconds
     threads = min(fleet.threads, batch)
     speed, in_line = 0.0, 0.0
     for busy in range(1, threads + 1):
         # When a thread begins to wait for the processor, some threads are already waiting. According to the
         # arrival theorem, their number is the average number of waiting threads in a process that has one
-        # thread less.
-        response = cpu_seconds * (1 + in_line)
+        # thread less. If one of them uses the processor, it has done half of its work on average.
+        response = cpu_seconds * (1 + in_line - speed * cpu_seconds / 2)
         speed = busy / (waits + response)
         in_line = speed * response
     if batch > threads:
