@@ -17,7 +17,7 @@ An inspector does no I/O and uses neither a clock nor settings. It works accordi
 import logging
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.errors import ImageFormatError
@@ -77,6 +77,12 @@ class Remembered(Generic[Value]):
         value: Value = self._compute(remembering)
         remembering.remembered.add(remembering, self._name, value)
         return value
+
+
+#: The attributes of an inspector that `FileInspector` itself sets.
+OWN_ATTRIBUTES: Final = frozenset(
+    ("_log", "_regions", "remembered", "_asked_for", "_position", "_highest", "_size", "thorough")
+)
 
 
 class Layer(Enum):
@@ -197,10 +203,12 @@ class FileInspector:
         """Release the reserved memory and the regions. The inspector must not be used afterwards."""
         for held in self._asked_for.values():
             held.release()
-        # Some inspectors and their parts refer to each other. Without this line, Python would keep their
-        # regions in memory until it collects reference cycles.
         self._regions.clear()
         self.remembered.clear()
+        # Many parts of an inspector refer to the inspector. Remove all attributes that subclasses have set.
+        # Otherwise Python would keep the parts, with up to megabytes, until it searches for such cycles.
+        for name in vars(self).keys() - OWN_ATTRIBUTES:
+            delattr(self, name)
 
     # Regions
 

@@ -216,9 +216,9 @@ class ContainerInspector(FileInspector):
 
     def close(self) -> None:
         """Release the memory of the container and its members; see `FileInspector.close`."""
-        super().close()
         for member in self._open.values():
             member.inspection.close()
+        super().close()
 
     def missing(self) -> list[ByteRange]:
         """Return the ranges that the container and its members still need; see `FileInspector.missing`."""

@@ -108,8 +108,9 @@ class Inspection:
 
     def close(self) -> None:
         """Release the reserved memory; see `FileInspector.close`."""
-        for inspector in self._candidates:
+        for inspector in {*self._candidates, self._text, self._unsupported, self._disc, self._disk}:
             inspector.close()
+        self._candidates, self._following = [], []
 
     # Missing ranges
 
@@ -258,6 +259,7 @@ class Inspection:
         self._by_end = [self._new(kind) for kind in AT_END if kind not in known]
         # If the first bytes are the header of an image, the guest's data follow the header, and superblocks
         # in them belong to the guest. So search for superblocks of volumes only near the object's beginning.
+        self._disk.close()
         self._disk = RawDiskInspector(self._tracing, volumes=not self._by_front)
         self._candidates = [
             *self._by_front,

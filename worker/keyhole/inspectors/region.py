@@ -105,14 +105,22 @@ class CaptureRegion:
 
     def gaps(self, size: int | None) -> list[ByteRange]:
         """Return the ranges that are still missing, if the object has `size` bytes (`None`: unknown)."""
+        held = self._held
+        if len(held) == 1 and len(held[0][1]) == self.length:  # fast path: most regions are complete
+            return []
         end = self.offset + self.length
         return self._holes(self.offset, end if size is None else min(end, size))
 
     def settled(self, size: int | None) -> bool:
         """Whether all bytes of the region that lie in an object of `size` bytes have been captured."""
         held = self._held
-        if len(held) == 1:
-            return len(held[0][1]) == self.length or not self.gaps(size)
+        if len(held) == 1:  # fast path: no list of gaps is necessary
+            start, piece = held[0]
+            length = len(piece)
+            if length == self.length or (
+                size is not None and start == self.offset and start + length >= size
+            ):
+                return True
         return not self.length or not self.gaps(size)
 
     def _holes(self, start: int, end: int) -> list[ByteRange]:

@@ -132,10 +132,10 @@ class CompressedInspector(ContainerInspector):
 
     def close(self) -> None:
         """Release the reserved memory; see `FileInspector.close`."""
-        super().close()
         self._decoder.close()
         if self._replay is not None:
             self._replay.inspection.close()
+        super().close()
 
     # Facts
 

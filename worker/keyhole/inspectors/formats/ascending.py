@@ -82,6 +82,8 @@ def rises(numbers: "array[int]", step: int) -> bool:
 
     Neither the numbers nor `step` must be negative.
     """
+    if len(numbers) <= SHORT:
+        return len(numbers) < 2 or _rises_one_by_one(numbers, step)
     return all(
         _part_rises(numbers[start : start + COMPARED], step)
         for start in range(0, len(numbers) - 1, COMPARED - 1)

@@ -306,7 +306,10 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     scan of a slow object takes.
     """
     waits, batch = object_seconds(work), fleet.batch
-    slowest = waits + (math.ceil(work.rounds) - work.rounds) * work.ttfb_seconds
+    # The slowest object has the most rounds, and its answers take longer than the average by about half of
+    # the possible delay.
+    more_rounds = math.ceil(work.rounds) - work.rounds + SPREAD * work.rounds / 2
+    slowest = waits + more_rounds * work.ttfb_seconds
     threads = min(fleet.threads, batch)
     speed, in_line = 0.0, 0.0
     for busy in range(1, threads + 1):
