@@ -5,10 +5,12 @@ import io
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from keyhole.builders import qcow2
 from keyhole.cli.exit_code import exit_code
+from keyhole.cli.inspect import inspect_command
 from keyhole.cli.output import FORMS
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
@@ -113,6 +115,21 @@ class TestExitCodes:
 
         assert exit_code(counts, not_images=2) == 0
         assert exit_code(counts, not_images=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("begun", "completed"),
+    [
+        ("un", ["unreadable", "unrecognized", "unsafe"]),
+        ("n", ["never"]),
+        ("unsafe,d", ["unsafe,damaged"]),
+        ("unsafe,uns", []),
+    ],
+)
+def test_the_shell_completes_statuses(begun: str, completed: list[str]) -> None:
+    (option,) = [option for option in inspect_command.params if option.name == "fail_on"]
+    with click.Context(inspect_command) as context:
+        assert [item.value for item in option.shell_complete(context, begun)] == completed
 
 
 def test_the_forms_are_in_the_help(keyhole: Keyhole) -> None:

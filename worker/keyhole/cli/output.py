@@ -7,11 +7,14 @@ looks the same in all commands. `--format` always means the format of an image, 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from keyhole.reasons import Status
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: The forms of output, and their descriptions in the help.
 FORMS: Final = {
@@ -24,6 +27,7 @@ FORMS: Final = {
 }
 #: The value of `--fail-on` with which no verdict changes the exit code.
 NEVER: Final = "never"
+_CAN_FAIL: Final = sorted(status.value for status in Status if status is not Status.SAFE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,25 @@ class _FailOn(click.ParamType[frozenset[Status]]):
         names = [name.strip() for name in str(value).split(",")]
         if names == [NEVER]:
             return frozenset()
-        known = {status.value for status in Status} - {Status.SAFE}
-        if unknown := [name for name in names if name not in known]:
+        if unknown := [name for name in names if name not in _CAN_FAIL]:
             wrong = f"{unknown[0]!r} is not a status that can fail"
-            self.fail(f"{wrong}; choose from {', '.join(sorted(known))}, or use never", param, ctx)
+            self.fail(f"{wrong}; choose from {', '.join(_CAN_FAIL)}, or use never", param, ctx)
         return frozenset(Status(name) for name in names)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - the signature of click
+        param: click.Parameter,  # noqa: ARG002 - the same
+        incomplete: str,
+    ) -> "list[CompletionItem]":
+        """Return the statuses that can follow, after those that are already there."""
+        from click.shell_completion import CompletionItem
+
+        before, comma, begun = incomplete.rpartition(",")
+        chosen = before.split(",")
+        names = [*_CAN_FAIL, *([] if comma else [NEVER])]
+        return [
+            CompletionItem(before + comma + name)
+            for name in names
+            if name.startswith(begun) and name not in chosen
+        ]
