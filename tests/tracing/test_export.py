@@ -114,12 +114,8 @@ def test_a_collector_that_refuses_the_spans_raises_nothing(monkeypatch: pytest.M
 def test_a_command_says_in_one_line_why_it_cannot_make_traces(
     tmp_path: Path, valkey_url: str, settings: Mapping[str, str], message: str
 ) -> None:
-    # A finder that hides OpenTelemetry, as if it was not installed.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name, *rest: None if name == 'opentelemetry' else find(name, *rest)\n"
-    )
+    # Python then behaves as if OpenTelemetry was not installed.
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry'] = None\n")
     paths = {name: value.format(hidden=tmp_path) for name, value in settings.items()}
     env = environment(KEYHOLE_REDIS_URL=valkey_url, KEYHOLE_TRACES="1") | paths
     done = subprocess.run(

@@ -16,6 +16,7 @@ from keyhole.cli.doctor_events import of_events
 from keyhole.cli.doctor_redis import of_redis, of_user
 from keyhole.cli.doctor_s3 import of_listing, of_reading, of_s3, of_tags, why_not_tried
 from keyhole.cli.doctor_sinks import of_choice, of_sink
+from keyhole.cli.doctor_traces import of_traces
 from keyhole.cli.errors import (
     ALL_SAFE,
     UNDECIDED,
@@ -86,10 +87,11 @@ def _findings(settings: Settings, place: S3Uri | None) -> list[Finding]:
         Check("s3", lambda: of_s3(settings)),
     ]
     sinks = [Check(f"sink {name}", partial(of_sink, settings, name)) for name in settings.event_sinks]
+    traces = [Check("traces", of_traces)] if settings.traces else []
     services = _services(settings)
     stated, events, s3 = (list(check.findings()) for check in first)
     findings = [*stated, *services, *events, *s3]
-    findings += [finding for check in sinks for finding in check.findings()]
+    findings += [finding for check in (*sinks, *traces) for finding in check.findings()]
     if place is not None and s3 and s3[0].state == GOOD:
         findings += _bucket(settings, place)
     return [finding._replace(message=masked(finding.message)) for finding in findings]

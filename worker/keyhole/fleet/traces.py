@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from celery.signals import before_task_publish
@@ -49,16 +50,10 @@ def traced(settings: Settings, role: str, *, forks: bool = False) -> Iterator[No
     if not settings.traces:
         yield
         return
-    if find_spec("opentelemetry") is None:
-        raise OpenTelemetryMissingError(
-            "KEYHOLE_TRACES is set, but OpenTelemetry is not installed; install keyhole[otel]"
-        )
-    # Import OpenTelemetry only if traces are on.
-    from keyhole.tracing.export import check, start  # noqa: PLC0415
-
-    check(os.environ)
+    exporter = export()
+    exporter.check(os.environ)
     system = "rabbitmq" if is_amqp(settings.broker_url or settings.redis_url) else "redis"
-    _start = partial(start, role, version=__version__, system=system, sent_at=SENT_AT)
+    _start = partial(exporter.start, role, version=__version__, system=system, sent_at=SENT_AT)
     before_task_publish.connect(_note_traced, weak=False)
     try:
         if not forks:
@@ -68,6 +63,20 @@ def traced(settings: Settings, role: str, *, forks: bool = False) -> Iterator[No
         end()
         _start = None
         before_task_publish.disconnect(_note_traced)
+
+
+def export() -> ModuleType:
+    """Return the module `keyhole.tracing.export`. Call this only if traces are on: it imports OpenTelemetry.
+
+    Raises:
+        OpenTelemetryMissingError: OpenTelemetry, or a part of it, is not installed.
+    """
+    try:
+        return import_module("keyhole.tracing.export")
+    except ModuleNotFoundError as error:
+        raise OpenTelemetryMissingError(
+            "KEYHOLE_TRACES is set, but OpenTelemetry is not installed; install keyhole[otel]"
+        ) from error
 
 
 def begin() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from requests import Session
 
 from keyhole.errors import KeyholeError
@@ -61,6 +61,20 @@ class _Seldom(logging.Filter):
         return True
 
 
+class _Kept(logging.Handler):
+    """Keeps the errors that the exporter logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text of the error, or the whole line if it contains no error."""
+        values = record.args if isinstance(record.args, tuple) else ()
+        error = next((value for value in values if isinstance(value, Exception)), None)
+        self.lines.append(record.getMessage().rstrip(".") if error is None else str(error))
+
+
 class _Session(Session):
     """A session for which a certificate of OpenTelemetry's variables comes before other variables.
 
@@ -102,6 +116,34 @@ def check(variables: Mapping[str, str]) -> None:
     for name in FILES:
         if variables.get(name) and not os.access(variables[name], os.R_OK):
             raise TracesError(f"{name} names {variables[name]}, which cannot be read")
+
+
+def endpoint(variables: Mapping[str, str]) -> str:
+    """Return the URL of the collector."""
+    whole = variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    base = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
+    return whole or f"{base.removesuffix('/')}/v1/traces"
+
+
+def why_refused(seconds: float) -> str | None:
+    """Send a request without spans. Return why the collector does not accept it; `None` if it does.
+
+    Args:
+        seconds: The time limit of the request.
+    """
+    kept = _Kept()
+    logger = logging.getLogger(_LOGGERS[0])
+    before = logger.level, logger.propagate, logger.disabled
+    logger.addHandler(kept)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = logger.disabled = False
+    try:
+        result = OTLPSpanExporter(session=_Session(), timeout=seconds).export(())
+    finally:
+        logger.removeHandler(kept)
+        logger.setLevel(before[0])
+        logger.propagate, logger.disabled = before[1:]
+    return None if result is SpanExportResult.SUCCESS else (kept.lines or ["it did not answer"])[0]
 
 
 def _is_url(value: str) -> bool:
