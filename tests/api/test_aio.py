@@ -76,6 +76,22 @@ def test_a_cancelled_scan_sends_no_further_request(origin: Origin, settings: Set
     assert len(origin.requests) == 1
 
 
+def test_a_timeout_frees_the_thread_of_a_slow_web_server(origin: Origin, settings: Settings) -> None:
+    """The server would hold the only thread for the 60 seconds of the budget."""
+    origin.answers = [lambda _: origin.stopping.wait(60)]
+    settings = settings.model_copy(update={"scan_threads": 1})
+
+    async def scan() -> Report:
+        async with Scanner(settings=settings) as scanner:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await scanner.scan(origin.url())
+            return await asyncio.wait_for(scanner.scan(origin.url()), 15)
+
+    assert asyncio.run(scan()).status is Status.SAFE
+    assert len(origin.requests) > 1
+
+
 def test_a_timeout_cancels_a_scan_that_waits_for_its_caller() -> None:
     closed = []
 

@@ -70,6 +70,14 @@ def test_a_uri_that_is_mistyped_is_guessed(
     assert hint in one_line(keyhole, command, target, code=2, KEYHOLE_REDIS_URL=redis_url)
 
 
+@pytest.mark.parametrize("command", ["submit", "audit", "show", "verify"])
+def test_only_inspect_takes_urls_of_web_servers(keyhole: Keyhole, redis_url: str, command: str) -> None:
+    line = one_line(keyhole, command, "https://host/a?sig=secret", code=2, KEYHOLE_REDIS_URL=redis_url)
+
+    assert "is not in S3; `keyhole inspect` scans objects on web servers" in line
+    assert "secret" not in line
+
+
 def test_a_file_may_be_named_like_a_uri(
     keyhole: Keyhole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +235,18 @@ WORDS = st.sampled_from(
         *sorted(set(COMMANDS) - {"demo", "worker", "listen", "scheduler", "dashboard"}),
         *("-h", "--help", "--json", "-r", "--wait", "--policy", "--status", "--limit", "-o", "--version"),
         *("--once", "--all", "-", "--", "", "list", "show", "check", "azure", "formats", "1", "-1", "1e999"),
-        *("s3://", "s3://b", "s3://b/k", "s3:/b", "gs://b/k", "/dev/null", "/proc/self/mem", "/nonexistent"),
+        *(
+            "s3://",
+            "s3://b",
+            "s3://b/k",
+            "s3:/b",
+            "gs://b/k",
+            "/dev/null",
+            "https://",
+            "/proc/self/mem",
+            "/nonexistent",
+        ),
+        *("https://127.0.0.1:1/a?b", "--allow-private"),
         *("\udcff", "\x1b[2J", "\u202e", "a" * 300, "--objects", "--workers", "--dry-run", "NaN", "\n"),
     ]
 )

@@ -1,8 +1,8 @@
 """The Python API for asyncio. The names are those of `keyhole`, and their functions are coroutines.
 
 Scans run in threads, so they do not block the event loop. If a task that waits for a scan is cancelled, the
-task ends at once, and the scan sends no further request: a request that is under way still ends by itself, at
-the latest when the scan's budget of seconds is used up.
+task ends at once. The scan sends no further request, and its connection to a web server is closed. A request
+to S3 that is under way can still take seconds, until its own time limit.
 
 >>> import asyncio
 >>> from keyhole.aio import scan_object
@@ -15,7 +15,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from threading import Event
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, cast
 
@@ -25,6 +24,7 @@ from keyhole.api.content import BeforeRead, Content
 from keyhole.api.scanner import PolicyName
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
+from keyhole.sources.deadline import Abort, abortable
 
 #: What can be scanned: all that `keyhole.scan_object` takes, and asynchronous iterables of bytes.
 Target: TypeAlias = blocking.Target | AsyncIterable[bytes]
@@ -225,18 +225,22 @@ class _Chunks:
 async def _in_thread(pool: ThreadPoolExecutor | None, scan: _Scan, target: Target) -> Report:
     """Run a scan in a thread, and stop it if this task is cancelled."""
     loop = asyncio.get_running_loop()
-    abandoned = Event()
+    requests = Abort()
     chunks = _Chunks(target, loop) if isinstance(target, AsyncIterable) else None
+    blocking_target = cast("blocking.Target", target if chunks is None else chunks)
 
     def check() -> None:
-        if abandoned.is_set():
+        if requests.is_aborted:
             raise _AbandonedError
 
-    blocking_target = cast("blocking.Target", target if chunks is None else chunks)
+    def run() -> Report:
+        with abortable(requests):
+            return scan(blocking_target, before_read=check)
+
     try:
-        return await loop.run_in_executor(pool, partial(scan, blocking_target, before_read=check))
+        return await loop.run_in_executor(pool, run)
     except asyncio.CancelledError:
-        abandoned.set()
+        requests.abort()
         if chunks is not None:
             chunks.abandon()
         raise

@@ -104,8 +104,32 @@ def _watch_anew() -> None:
 os.register_at_fork(after_in_child=_watch_anew)
 
 
+class Abort:
+    """Ends the requests of one thread from another thread; see `abortable`."""
+
+    def __init__(self) -> None:
+        self.is_aborted = False
+        self._lock = threading.Lock()
+        self._deadline: Deadline | None = None
+
+    def note(self, deadline: Deadline) -> None:
+        """Register the deadline of the thread's next request."""
+        with self._lock:
+            self._deadline = deadline
+            if self.is_aborted:
+                deadline.expire()
+
+    def abort(self) -> None:
+        """End the request that is under way, and all later requests, as if their deadlines were over."""
+        with self._lock:
+            self.is_aborted = True
+            if self._deadline is not None:
+                self._deadline.expire()
+
+
 class _Local(threading.local):
     deadline: Deadline | None = None
+    abort: Abort | None = None
 
 
 _current = _Local()
@@ -119,6 +143,8 @@ def deadline(seconds: float) -> Iterator[Deadline]:
     connections of a boto3 client obey deadlines.
     """
     bound = Deadline()
+    if _current.abort is not None:
+        _current.abort.note(bound)
     _watch.add(bound, seconds)
     _current.deadline = bound
     try:
@@ -126,6 +152,16 @@ def deadline(seconds: float) -> Iterator[Deadline]:
     finally:
         _current.deadline = None
         bound.end()
+
+
+@contextmanager
+def abortable(abort: Abort) -> Iterator[None]:
+    """Let another thread end the requests that have a deadline and that this thread makes in the block."""
+    _current.abort = abort
+    try:
+        yield
+    finally:
+        _current.abort = None
 
 
 def current() -> Deadline | None:

@@ -69,6 +69,8 @@ def _advice(scheme: str, slashes: str, rest: str, known: Sequence[str]) -> str:
     if scheme in known:
         wrong = "is not in lower case" if slashes == "//" else "does not have two slashes"
         return f"{wrong}; did you mean {scheme}://{rest}?"
+    if scheme in {"https", "http"}:
+        return "is not in S3; `keyhole inspect` scans objects on web servers"
     if scheme in _OTHERS:
         return f"has a scheme that Keyhole does not know; {_OTHERS[scheme].format(rest=rest)}"
     similar = get_close_matches(scheme, known)
