@@ -45,10 +45,10 @@ def objects(browser: Chromium, page: Path) -> Path:
     return tab.picture(FOLDER / "report-objects.png")
 
 
-def shrink(path: Path) -> None:
+def shrink(path: Path, colours: int = COLOURS) -> None:
     """Reduce the colours of a picture, most of which are shades in the edges of letters."""
     with Image.open(path) as picture:
-        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def opened(browser: Chromium, page: Path, height: int, *, dark: bool) -> Tab:

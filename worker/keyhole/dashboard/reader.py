@@ -20,7 +20,7 @@ from keyhole.results.search import Filter, Page, Search
 from keyhole.scan.report import Report
 
 #: The numbers of verdicts on the first page, and of audits and dead letters on their pages.
-LATEST, MOST_AUDITS, MOST_LETTERS = 12, 50, 100
+LATEST, MOST_AUDITS, MOST_LETTERS = 10, 50, 100
 #: The statuses of the verdicts that the first page lists on their own.
 NOT_USABLE: Final = (Status.UNSAFE, Status.DAMAGED, Status.FAILED, Status.INCONCLUSIVE)
 

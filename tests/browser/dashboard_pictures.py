@@ -1,0 +1,85 @@
+"""Makes the pictures of the dashboard in the reference: `python -m tests.browser.dashboard_pictures`.
+
+It audits the demo's images, replaces one of them, audits them again, and takes pictures of the dashboard.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from keyhole.demo.local_s3 import BUCKET, CREDENTIALS, demo_client, fill, local_s3
+from tests.browser.chromium import Chromium, Look, Tab, chromium
+from tests.browser.pictures import LARGEST, WIDTH, keyhole, shrink
+from tests.e2e import commands
+from tests.pages import FOLDER
+
+#: More colours than in the report: the statuses have eight, each in several shades.
+COLOURS = 220
+#: The object whose page is shown. It is replaced between the audits, so that it has a history.
+KEY = "images/new.vhd"
+
+
+def main() -> None:
+    """Make all pictures."""
+    with tempfile.TemporaryDirectory() as folder, local_s3() as url:
+        env = commands.environment(
+            **CREDENTIALS, KEYHOLE_S3_ENDPOINT_URL=url, XDG_DATA_HOME=folder, KEYHOLE_LOG_LEVEL="info"
+        )
+        scan(url, env)
+        with dashboard(env, Path(folder)) as site, chromium() as browser:
+            opened(browser, f"{site}/", 900, dark=False).picture(FOLDER / "dashboard.png")
+            page = f"{site}/object?bucket={BUCKET}&key={KEY}"
+            opened(browser, page, 1030, dark=True).picture(FOLDER / "dashboard-object.png")
+    for name in ("dashboard.png", "dashboard-object.png"):
+        shrink(FOLDER / name, COLOURS)
+        size = (FOLDER / name).stat().st_size
+        print(f"{name}: {size} bytes")
+        assert size < LARGEST
+
+
+def scan(url: str, env: Mapping[str, str]) -> None:
+    """Audit the demo's images twice. Between the audits, replace an object by a damaged one."""
+    s3 = demo_client(url)
+    fill(s3, lambda _sample: None)
+    s3.copy_object(Bucket=BUCKET, Key=KEY, CopySource=f"{BUCKET}/images/azure.vhd")
+    keyhole("audit", f"s3://{BUCKET}/", env=env)
+    whole = s3.get_object(Bucket=BUCKET, Key=KEY)["Body"].read()
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=whole[: len(whole) // 2])
+    keyhole("audit", f"s3://{BUCKET}/", env=env)
+
+
+@contextmanager
+def dashboard(env: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """Run the dashboard, and yield its URL."""
+    log = folder / "dashboard.log"
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            [sys.executable, "-m", "keyhole", "dashboard", "--port", "0"],
+            env=dict(env),
+            stderr=out,
+            stdout=out,
+        ) as process,
+    ):
+        try:
+            while (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())) is None:
+                assert process.poll() is None, log.read_text()
+            yield found[0]
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0, log.read_text()
+
+
+def opened(browser: Chromium, url: str, height: int, *, dark: bool) -> Tab:
+    """Open a page in a window of this height."""
+    tab = browser.open(url, Look(1280, dark=dark))
+    tab.page.set_viewport_size({"width": WIDTH, "height": height})
+    return tab
+
+
+if __name__ == "__main__":
+    main()
