@@ -31,9 +31,7 @@ HOSTILE = (
 def printed(*reports: Any, width: int, terminal: bool = True, **options: Any) -> list[str]:
     """The lines of a table of reports."""
     out = io.StringIO()
-    console = SafeConsole(
-        file=out, width=width, force_terminal=terminal, color_system=None, emoji=False, _environ={}
-    )
+    console = SafeConsole(file=out, width=width, force_terminal=terminal, color_system=None, emoji=False)
     table = VerdictTable(console, **({"wide": False} | options))
     for report in reports:
         table.row(report)
@@ -99,6 +97,11 @@ def test_a_shortened_name_fits_and_keeps_its_end(name: str, room: int) -> None:
         start, _, end = short.partition("…") if "…" not in escaped(name) else ("", "", "")
         assert escaped(name).startswith(start)
         assert escaped(name).endswith(end)
+
+
+@pytest.mark.parametrize("start", ["s3://images/", "https://images.example.com/"])
+def test_a_bucket_and_a_host_are_not_cut(start: str) -> None:
+    assert shortened(f"{start}{'a' * 99}/end.img", 40).startswith(start)
 
 
 @given(st.lists(st.sampled_from(["ab", "unsupported_subformat", "x" * 70]), min_size=1), st.integers(1, 90))

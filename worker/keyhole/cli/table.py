@@ -68,17 +68,18 @@ class Table:
 def shortened(name: str, room: int | None) -> str:
     """Return a name in one line, without its middle if it is wider than `room`.
 
-    Invisible characters become escapes. Of an S3 URI, the bucket is shown, if it leaves room for the end of
-    the key: the same key can be in several buckets.
+    Invisible characters become escapes. Of a URI, the bucket or the host is shown, if it leaves room for the
+    end of the key: the same key can be in several buckets.
     """
     name = escaped(name)
     if room is None or cell_len(name) <= room:
         return name
     head = room // 3
-    if name.startswith("s3://"):
-        bucket = cell_len(name[: name.find("/", len("s3://")) + 1])
-        if bucket + len(GAP) + _LEAST_END <= room:
-            head = max(head, bucket)
+    scheme = name.find("://")
+    if scheme > 0:
+        place = cell_len(name[: name.find("/", scheme + len("://")) + 1])
+        if place + len(GAP) + _LEAST_END <= room:
+            head = max(head, place)
     start = set_cell_size(name, head).rstrip(" ")
     end = room - cell_len(start) - len(GAP)
     # Cut from the end by the width of the characters. A mark without width, such as an accent, must not
