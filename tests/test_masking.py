@@ -58,6 +58,26 @@ def test_what_is_left_tells_where(text: str, shown: str) -> None:
     assert masked(text) == shown
 
 
+@pytest.mark.parametrize(
+    "example", ["write redis://:password@host:6379/0, or else", "amqp://user:password@host/vhost/queue"]
+)
+def test_the_examples_of_messages_stay_readable(example: str) -> None:
+    assert masked(example) == example
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:password@host@s3cret@there/0",
+        "redis://:password@host2:s3cret@there",
+        "redis://:password@hosts",
+    ],
+)
+def test_a_url_that_resembles_an_example_is_masked(url: str) -> None:
+    assert masked(url).startswith("redis://***@")
+    assert "s3cret" not in masked(url)
+
+
 def test_what_is_no_url_is_not_shown_where_one_should_be() -> None:
     assert masked_url(SECRET) == "***"
 

@@ -450,3 +450,14 @@ def test_a_port_that_nobody_listens_at_is_waited_for_a_while(
     url = f"redis://127.0.0.1:{free_port()}/0"
 
     refused(keyhole("results", KEYHOLE_REDIS_URL=url), 3, "Redis does not answer (Error 111 ")
+
+
+def test_a_broker_of_aws_that_cannot_be_reached_is_one_line(
+    keyhole: Keyhole, primary: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`keyhole status` reads the lengths of the queues from SQS."""
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    settings = {"KEYHOLE_REDIS_URL": primary.url(), "KEYHOLE_BROKER_URL": "sqs://"}
+    settings |= {"AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{free_port()}"}
+
+    refused(keyhole("status", "--once", **settings), 3, "AWS does not answer as expected (Could not connect")

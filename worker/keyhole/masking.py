@@ -13,7 +13,11 @@ MASK: Final = "***"
 
 #: A URL up to its last `@`. `s3://` and `file://` are excluded: they contain no user, but their paths can
 #: contain an `@`. The lengths of the matched parts are limited, so that the search is fast in a long text.
-_USER: Final = re.compile(r"\b(?!s3://|file://)([a-z][a-z0-9+.-]{0,20}://)\S{0,4096}@", re.IGNORECASE)
+#: The URLs that Keyhole's own messages show as examples are excluded, too.
+_USER: Final = re.compile(
+    r"\b(?!s3://|file://)([a-z][a-z0-9+.-]{0,20}://)(?!(?:user)?:password@host\b[^@\s]{0,4096}(?!\S))\S{0,4096}@",
+    re.IGNORECASE,
+)
 #: An option in a URL, or a field of a signed URL, whose value is secret. Azure calls the signature `sig`.
 _OPTION: Final = re.compile(
     r"([?&;](?:[\w.-]{0,40}(?:password|passwd|pwd|secret|token|credential|signature)[\w.-]{0,40}|sig)=)[^&;\s]*",

@@ -70,6 +70,7 @@ def _ending(error: Exception) -> CommandError | None:
     # Imported here, because these imports take time, and only a command that fails needs them.
     import redis
     from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
+    from botocore.exceptions import BotoCoreError, ClientError
     from kombu.exceptions import OperationalError
     from redis.exceptions import ClusterCrossSlotError, ClusterError, MovedError
 
@@ -77,7 +78,7 @@ def _ending(error: Exception) -> CommandError | None:
     from keyhole.jobs.publisher import DeliveryUncertainError
 
     match error:
-        case DeliveryUncertainError():
+        case DeliveryUncertainError() | OperationalError() | AMQPError():
             return CommandError(_about_broker(error))
         case KeyholeError():
             return None
@@ -85,8 +86,9 @@ def _ending(error: Exception) -> CommandError | None:
             return CommandError(redis_trouble(error), USAGE)
         case redis.RedisError():
             return CommandError(redis_trouble(error))
-        case OperationalError() | AMQPError():
-            return CommandError(_about_broker(error))
+        case BotoCoreError() | ClientError():  # of SQS as the broker; S3's are `SourceError`
+            advice = "check the network, the credentials and KEYHOLE_BROKER_URL"
+            return CommandError(f"AWS does not answer as expected ({first_line(error)}); {advice}")
         case _:
             return None
 
