@@ -11,6 +11,7 @@ from keyhole.intake.selection import Selection
 from keyhole.reasons import Reason, Status
 from keyhole.remedies import what_to_do
 from keyhole.reports import contents
+from keyhole.reports.changes import Changes
 from tests.reports import sample
 
 NOW = sample.NOON + timedelta(minutes=5)
@@ -120,6 +121,18 @@ def test_a_bar_is_full_and_shows_the_rarest(statuses: dict[Status, int]) -> None
     if parts:
         assert abs(sum(part.width for part in parts) - 100) < 0.1
         assert parts[0].start == 0
+
+
+def test_a_status_that_no_object_has_any_more_is_shown_with_its_change() -> None:
+    last = sample.audit(totals=Totals(statuses={Status.SAFE: 5, Status.FAILED: 2}))
+    now = {Status.SAFE: 6, Status.UNSAFE: 1}
+
+    assert contents.counted_statuses(now, Changes(last)) == [
+        (Status.UNSAFE, 1, 1),
+        (Status.FAILED, 0, -2),
+        (Status.SAFE, 6, 1),
+    ]
+    assert contents.counted_statuses(now, None) == [(Status.UNSAFE, 1, None), (Status.SAFE, 6, None)]
 
 
 def test_a_name_stands_in_a_bar_only_where_it_fits() -> None:

@@ -162,6 +162,23 @@ def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
     return [(status, statuses[status]) for status in STATUSES if statuses.get(status)]
 
 
+def counted_statuses(
+    statuses: Mapping[Status, int], changes: Changes | None
+) -> list[tuple[Status, int, int | None]]:
+    """Return the number of objects for each status, and its change since the last audit, if there was one.
+
+    A status is included if it occurs in one of the audits, so that a page also shows that a problem is gone.
+    """
+    if changes is None:
+        return [(status, count, None) for status, count in by_urgency(statuses)]
+    last = changes.last.totals.statuses
+    return [
+        (status, statuses.get(status, 0), statuses.get(status, 0) - last.get(status, 0))
+        for status in STATUSES
+        if statuses.get(status) or last.get(status)
+    ]
+
+
 def bar(statuses: Mapping[Status, int]) -> list[Part]:
     """Return the parts of the bar, the most urgent status first.
 

@@ -92,7 +92,7 @@ def write_html(
             verdict=contents.verdict(audit.totals.statuses, audit.totals.not_images),
             figures=contents.figures(audit, sum(tally.virtual for _, tally in formats)),
             bar=contents.bar(audit.totals.statuses),
-            statuses=contents.by_urgency(audit.totals.statuses),
+            statuses=contents.counted_statuses(audit.totals.statuses, changes),
             meanings=STATUSES,
             reasons=sorted(summary.reasons.items(), key=_urgency),
             changes=changes,
