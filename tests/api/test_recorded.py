@@ -72,6 +72,16 @@ def test_the_verdict_on_an_object_is_found(store: RedisStore, settings: Settings
         verdict("s3://b", settings=settings)
 
 
+def test_calls_share_a_connection(valkey: redis.Redis, settings: Settings) -> None:
+    verdict("s3://b/other", settings=settings)
+    before = valkey.info("stats")["total_connections_received"]
+
+    for _ in range(10):
+        verdict("s3://b/other", settings=settings)
+
+    assert valkey.info("stats")["total_connections_received"] == before
+
+
 def test_without_a_redis_the_error_says_what_to_set() -> None:
     for ask in (verdicts, lambda: verdict("s3://b/k"), lambda: list(wait([]))):
         with pytest.raises(ValueError, match="set KEYHOLE_REDIS_URL"):

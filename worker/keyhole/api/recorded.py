@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keyhole.reasons import Status
@@ -151,15 +152,21 @@ def wait_for(
 
 
 def _client(settings: Settings) -> Any:  # noqa: ANN401 - redis-py's client is generic over its answers
-    # Imported here, because most programs scan without Redis.
-    from keyhole.store.connection import connect  # noqa: PLC0415 - see above
-
     if settings.redis_url is None:
         raise ValueError(
             "redis_url is not set; set KEYHOLE_REDIS_URL to the Redis with the verdicts, or pass "
             "settings=Settings(redis_url=…)"
         )
-    return connect(settings.redis_url)
+    return _connected(settings.redis_url)
+
+
+@cache
+def _connected(url: str) -> Any:  # noqa: ANN401 - as above
+    """Return the client that all calls of this process share. Threads can share it, and so can forks."""
+    # Imported here, because most programs scan without Redis.
+    from keyhole.store.connection import connect  # noqa: PLC0415 - see above
+
+    return connect(url)
 
 
 def _store(settings: Settings, client: Any = None) -> "RedisStore":  # noqa: ANN401 - as above
