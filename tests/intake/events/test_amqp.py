@@ -218,6 +218,17 @@ class TestCounting:
         assert one(source).receives == (8 if claim == 7 else 2)
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({"traceparent": "00-a-b-01"}, "00-a-b-01"), ({"traceparent": 5}, None), ({}, None)],
+)
+def test_the_trace_of_the_sender_is_a_header(
+    listen: Listen, channel: Any, queue: str, headers: dict[str, object], expected: str | None
+) -> None:
+    put(channel, queue, b"a", **headers)
+    assert one(listen(queue=queue)).traceparent == expected
+
+
 class TestHeartbeats:
     def test_are_sent_while_the_listener_is_busy(
         self, listen: Listen, relay: AmqpRelay, channel: Any, queue: str

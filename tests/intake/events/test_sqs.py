@@ -177,6 +177,16 @@ class TestAsking:
 
         assert receives == [1, 2, 3]
 
+    def test_the_trace_of_the_sender_is_an_attribute(self, sqs: Any, queue: str, source: SqsSource) -> None:
+        text = {"DataType": "String", "StringValue": "00-a-b-01"}
+        binary = {"DataType": "Binary", "BinaryValue": b"\xff"}
+        for attribute in (text, binary):
+            sqs.send_message(QueueUrl=queue, MessageBody="a", MessageAttributes={"traceparent": attribute})
+        put(sqs, queue, 1)
+
+        found = [message.traceparent for _ in range(3) for message in source.receive(1, 5)]
+        assert sorted(found, key=str) == ["00-a-b-01", None, None]
+
     def test_a_queue_is_found_by_its_name(self, sqs: Any, recorded: RecordedMoto) -> None:
         put(sqs, sqs.create_queue(QueueName="by-name")["QueueUrl"], 1)
         source = SqsSource(SqsQueue("by-name", endpoint_url=recorded.url))
