@@ -208,3 +208,9 @@ def test_a_policy_that_is_none_is_told_before_anything_is_read(monkeypatch: pyte
     assert isinstance(result.exception, CommandError)
     assert "KEYHOLE_POLICY" in str(result.exception)
     assert result.exception.exit_code == 2
+
+
+def test_a_misspelled_profile_is_guessed() -> None:
+    for command in ("show", "check"):
+        result = CliRunner().invoke(keyhole, ["policy", command, "azur"])
+        assert "; did you mean azure?)" in str(result.exception)

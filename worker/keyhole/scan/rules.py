@@ -190,7 +190,8 @@ def load_policy(name: str) -> Policy:
     """
     if name in PROFILES:
         return Policy(name=name, rules=(parse_as(Rule, profile_text(name), f"profile {name}"),))
-    text = read_text(name, f"is neither a profile ({', '.join(PROFILES)}) nor a readable file")
+    profiles = f"({', '.join(PROFILES)}{did_you_mean(name, PROFILES)})"
+    text = read_text(name, f"is neither a profile {profiles} nor a readable file")
     written = parse_as(PolicyFile, text, name)
     base = load_policy(written.profile).rules[0]
     rules = tuple(_completed(rule, base) for rule in written.rules)
