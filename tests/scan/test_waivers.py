@@ -1,6 +1,6 @@
 """Waivers: what they accept, what they never accept, and when they end."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from keyhole.api import scan_path
 from keyhole.builders import Image, qcow2, tar, vhd_fixed, zip_archive
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS
 from keyhole.inspectors.facts import Wholeness
-from keyhole.inspectors.findings import CHECKS, Severity
+from keyhole.inspectors.findings import CHECKS, Severity, found
 from keyhole.intake.audits.unchanged import still_stands
 from keyhole.intake.listing import Listed
 from keyhole.reasons import Status
@@ -22,7 +22,7 @@ from keyhole.scan.reporter import Target
 from keyhole.scan.rules import Policy, load_policy
 from keyhole.scan.scanner import scan
 from keyhole.scan.settings import ScanSettings
-from keyhole.scan.waivers import NEVER
+from keyhole.scan.waivers import NEVER, Applied
 from keyhole.sources.local import FileSource
 from keyhole.sources.meter import Meter
 from keyhole.sources.source import Identity
@@ -263,3 +263,25 @@ def test_another_policy_makes_all_verdicts_old(tmp_path: Path) -> None:
 def test_a_waiver_that_is_wrong_is_refused(tmp_path: Path, waiver: dict[str, object], message: str) -> None:
     with pytest.raises(FileError, match=message.replace("[", r"\[")):
         load_policy(written(tmp_path, {**WAIVED, **waiver}))
+
+
+def test_an_event_with_the_longest_waivers_is_small_enough_for_every_sink() -> None:
+    """AWS's services accept 256 KiB. JSON needs 12 bytes for each of these characters."""
+    long = "\U0001f4a3"
+    waivers = tuple(
+        Applied(check=check, severity=Severity.CRITICAL, reason=long * 300, by=long * 300, until=TODAY)
+        for check in CHECKS
+    )
+    report = Report(
+        target=f"s3://b/{long * 256}",
+        bucket="b",
+        key=long * 256,
+        status=Status.SAFE,
+        findings=tuple(found(check, long * 600) for check in CHECKS),
+        waivers=waivers,
+        scanned_at=datetime.now(UTC),
+        scanner="k",
+        ruleset="r",
+    )
+
+    assert len(Event.of(report, job_id="j").body) < 256 * 1024

@@ -22,6 +22,8 @@ TYPE: Final = "keyhole.verdict.v1"
 MEDIA_TYPE: Final = "application/cloudevents+json"
 #: The maximum number of findings in an event, and the maximum number of characters of a finding's message.
 MOST_FINDINGS, LONGEST_MESSAGE = 20, 500
+#: The maximum number of waivers in an event. The texts of a waiver can have 7 KiB in JSON.
+_MOST_WAIVERS: Final = 8
 #: The maximum number of names in `content`, and of codes in `reasons`.
 _MOST_NAMES: Final = 50
 #: The size of an event's id, 128 bits. Among a billion events, two have the same id with probability 1e-21.
@@ -67,7 +69,7 @@ class Event:
             "job": job_id,
         }
         if report.waivers:
-            data["waivers"] = facts["waivers"][:MOST_FINDINGS]
+            data["waivers"] = facts["waivers"][:_MOST_WAIVERS]
         event = {
             "specversion": "1.0",
             "id": event_id,
