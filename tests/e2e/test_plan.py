@@ -59,7 +59,7 @@ def memory(site: AuditSite) -> Counter[str]:
         assert used is not None
         if name.startswith(keys.RECORD_PREFIX):
             found["records"] += used + SHARE_OF_TABLE
-        elif ":idx:" in name:
+        elif ":idx:" in name or name.startswith(keys.ROWS_PREFIX):
             found["indexes"] += used
         elif name == keys.VERDICTS:
             found["stream"] += used
