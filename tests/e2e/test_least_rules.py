@@ -201,7 +201,7 @@ def test_an_audit_finds_what_changed_and_what_is_gone(site: Site) -> None:
     ended = site.json("audit", "--check-tags", f"s3://{bucket}/")[-1]
 
     assert (ended["totals"]["unchanged"], ended["totals"]["gone"]) == (1, 1)
-    report = site.keyhole("report", ended["id"], "-o", str(site.folder / f"{bucket}.jsonl"))
+    report = site.keyhole("report", ended["id"], "--to", str(site.folder / f"{bucket}.jsonl"))
     assert report is not None
     site.keyhole("audit", "--versions", "--sample", "50%", f"s3://{bucket}/")
 
