@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib.metadata import version
 
 from defusedxml.ElementTree import fromstring
 
@@ -61,3 +62,4 @@ def test_any_number_of_bytes_is_drawn() -> None:
 def test_drawing_leaves_the_imports_of_the_program_alone() -> None:
     charts.counts(["a/"], [Series("safe", [1])])
     assert not [finder for finder in sys.meta_path if type(finder).__module__.startswith("pygal")]
+    assert version("redis")  # other libraries still find the metadata of packages

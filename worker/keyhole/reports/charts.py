@@ -125,9 +125,9 @@ def _pygal() -> ModuleType:
     On import, pygal adds a hook that finds its plugins. Keyhole uses none of them, and the hook lacks
     `find_spec`, so Python 3.11 would warn at every later import. So this function removes the hook.
     """
-    finders = list(sys.meta_path)
     pygal = import_module("pygal")
-    sys.meta_path[:] = finders
+    # Keep the finder of `importlib_metadata`, which pygal imports: without it, Python finds no metadata.
+    sys.meta_path[:] = [one for one in sys.meta_path if not type(one).__module__.startswith("pygal")]
     return pygal
 
 
