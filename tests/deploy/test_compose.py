@@ -36,9 +36,9 @@ SERVICES = services(MAIN, **{PASSWORD_NAME: PASSWORD})
 CLIENTS = ("worker", "listener", "scheduler")
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("keyhole:")]
 FILES = (MAIN, TLS, SIGNING, DEMO_ENV)
-#: The folder of the embedded Valkey, which docker-compose.yml does not use, and the token of the dashboard,
-#: which is not one of its services.
-NOT_PASSED = {"KEYHOLE_DATA_DIR", "KEYHOLE_DASHBOARD_TOKEN"}
+#: The folder of the embedded Valkey, which docker-compose.yml does not use; the token of the dashboard, which
+#: is not one of its services; and a setting for objects on web servers, which no service scans.
+NOT_PASSED = {"KEYHOLE_DATA_DIR", "KEYHOLE_DASHBOARD_TOKEN", "KEYHOLE_HTTPS_PRIVATE"}
 #: The settings that the file sets. Every other setting has the value of the host.
 GIVEN = {"KEYHOLE_REDIS_URL", "KEYHOLE_METRICS_HOST", "KEYHOLE_METRICS_PORT"}
 
