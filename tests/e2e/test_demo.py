@@ -80,6 +80,7 @@ def test_kept_it_serves_the_commands_of_another_terminal_until_it_is_stopped(
         script = "\n".join(
             [
                 *exports,
+                '[ "$AWS_ENDPOINT_URL_S3" = "$KEYHOLE_S3_ENDPOINT_URL" ] || exit 9',
                 'k() { "$PYTHON" -m keyhole "$@"; }',
                 "k inspect s3://demo-images/images/debian-12.qcow2 >/dev/null || exit 10",
                 "k results --json --status damaged",

@@ -316,7 +316,7 @@ BROKEN = (
     ),
     Broken(
         "banned_format",
-        "For Azure: a fixed VHD of a whole number of MiB",
+        "For Azure: a fixed VHD; write your size in whole MiB, at least 20M, in place of 8M",
         "image.raw",
         "azure.vhd",
         mbr_disk(7 * MIB + 512),
@@ -340,7 +340,7 @@ BROKEN = (
     ),
     Broken(
         "virtual_size_multiple",
-        "Enlarge a VHD to 9 MiB, as a fixed VHD",
+        "Enlarge a VHD to whole MiB, here 9 MiB, as a fixed VHD",
         "image.vhd",
         "azure.vhd",
         "qemu-img convert -f raw -O vpc -o subformat=fixed base.raw image.vhd",

@@ -8,9 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from keyhole.inspectors.findings import found
+from keyhole.inspectors.findings import CHECKS, found
 from keyhole.inspectors.text import escaped
-from keyhole.reasons import Status
+from keyhole.reasons import Reason, Status, meaning
+from keyhole.remedies import what_to_do
 from keyhole.reports.markdown import code_span, write_markdown
 from keyhole.scan.report import Report
 from tests.reports import sample
@@ -49,6 +50,16 @@ def test_a_viewer_shows_every_key_as_it_is(key: str) -> None:
     assert len(row) == 6
     (name,) = row[5]
     assert (name.type, name.content) == ("code_inline", escaped(f"s3://images/{key}"))
+
+
+@pytest.mark.parametrize("code", [*CHECKS, *Reason])
+def test_a_viewer_shows_the_advice_as_it_is(code: str) -> None:
+    """The code spans of the advice, such as `max_virtual_size`, once had backslashes."""
+    text = written(sample.verdict("a", Status.REJECTED, reasons=(code,)))
+    *_, item = (token for token in MarkdownIt("commonmark").enable("table").parse(text) if token.children)
+
+    shown = "".join(child.content for child in item.children or ())
+    assert shown == f"{code}: {meaning(code)}. To do: {what_to_do(code)}.".replace("`", "")
 
 
 def test_the_counts_and_the_meaning_of_each_reason_follow() -> None:

@@ -199,6 +199,7 @@ def _keep(site: _Site) -> None:
         "KEYHOLE_REDIS_URL": str(site.settings.redis_url),
         "KEYHOLE_SINKS": "redis,tags",
         **CREDENTIALS,
+        "AWS_ENDPOINT_URL_S3": str(site.settings.s3_endpoint_url),  # for the AWS command line
     }
     print_kept(values, BUCKET, site.queue)
     sys.stdout.flush()

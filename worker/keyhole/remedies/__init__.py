@@ -19,7 +19,7 @@ REMEDIES: Final[dict[str, Remedy]] = {**REFERENCES, **CONTENTS, **OBJECTS, **FAI
 
 #: What to do about an object with each status, in one line.
 STATUSES_TO_DO: Final[dict[str, str]] = {
-    Status.UNSAFE: "do not open the object with any tool; refuse it, or repair it as its reasons describe",
+    Status.UNSAFE: "refuse the object; if you trust its origin, repair a copy as its reasons describe",
     Status.DAMAGED: "do not import the object; upload it again from its source",
     Status.REJECTED: "change the object as its reasons describe, or change the policy if it is too strict",
     Status.INCONCLUSIVE: "do not use the object until a scan decides; its reasons state what prevents that",

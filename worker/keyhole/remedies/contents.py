@@ -41,7 +41,7 @@ CONTENTS: Final[dict[str, Remedy]] = {
         ),
     ),
     "ambiguous_format": Remedy(
-        "refuse the object, unless you made it yourself; then convert it with its format named",
+        "refuse the object; if you made it yourself, convert the image with `-f FORMAT`, or pack it again",
         why=(
             "Two programs read two different disks, or different members, from the same bytes. What one "
             "program checked is not what the other program uses."
@@ -221,7 +221,7 @@ CONTENTS: Final[dict[str, Remedy]] = {
                 ),
             ),
             Repair(
-                "For Azure: a fixed VHD of a whole number of MiB",
+                "For Azure: a fixed VHD; write your size in whole MiB, at least 20M, in place of 8M",
                 (
                     "qemu-img resize -f raw image.raw 8M",
                     "qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on image.raw azure.vhd",
@@ -261,7 +261,7 @@ CONTENTS: Final[dict[str, Remedy]] = {
         repair="Convert the image to raw, enlarge it, and convert it with an exact size.",
         repairs=(
             Repair(
-                "Enlarge a VHD to 9 MiB, as a fixed VHD",
+                "Enlarge a VHD to whole MiB, here 9 MiB, as a fixed VHD",
                 (
                     "qemu-img convert -f vpc -O raw image.vhd image.raw",
                     "qemu-img resize -f raw image.raw 9M",

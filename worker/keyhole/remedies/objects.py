@@ -131,7 +131,7 @@ OBJECTS: Final[dict[str, Remedy]] = {
         repair="Give `--version-id` to `keyhole inspect`, or delete the marker.",
     ),
     Reason.ACCESS_DENIED: Remedy(
-        "grant Keyhole's role `s3:GetObject`, and `kms:Decrypt` for objects encrypted with KMS",
+        "allow Keyhole's role `s3:GetObject`, in the bucket's policy too, and `kms:Decrypt` if KMS encrypts",
         why="Keyhole cannot read the object, so it knows nothing about it.",
         cause=(
             "The role, the bucket's policy, the key of KMS or an access point denies it. Without "

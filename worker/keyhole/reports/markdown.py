@@ -47,7 +47,7 @@ def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
     if seen:
         yield b"\nWhat the reasons mean, and what to do:\n\n"
         for code, _ in sorted(seen.items(), key=lambda item: (URGENCY[item[1]], item[0])):
-            yield f"- {code_span(code)}: {plain(meaning(code))}. To do: {plain(what_to_do(code))}.\n".encode()
+            yield f"- {code_span(code)}: {own(meaning(code))}. To do: {own(what_to_do(code))}.\n".encode()
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
@@ -86,6 +86,15 @@ def code_span(text: str) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
+def own(text: str) -> str:
+    """Return a text of Keyhole's own, in which backticks mark code spans.
+
+    In a code span, a backslash would be shown, so only the text between code spans has backslashes.
+    """
+    parts = escaped(text).split("`")
+    return "`".join(part if number % 2 else plain(part) for number, part in enumerate(parts))
+
+
 def plain(text: str) -> str:
-    """Return a text of Keyhole's own in which only backticks format anything."""
-    return re.sub(r"([\\*_{}\[\]<>#|~])", r"\\\1", escaped(text))
+    """Return a text in which no character formats anything."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", escaped(text))
