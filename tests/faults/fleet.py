@@ -21,6 +21,8 @@ LOOK_SECONDS = 0.5
 #: Seconds to wait before restarting a worker that ended without a strike. It can fail again for the same
 #: reason.
 RESTART_SECONDS = 2.0
+#: The number of lines of its log that show why a worker ended.
+LAST_LINES = 5
 #: How long a process is frozen, in seconds: longer than a heartbeat interval, and sometimes longer than the
 #: time after which a silent worker is considered lost.
 FROZEN_SECONDS = (2.0, 40.0)
@@ -56,6 +58,8 @@ class Fleet:
         self._thread = Thread(target=self._look_after, daemon=True)
         #: Exit codes of workers that ended although no strike hit them.
         self.ended: Counter[int] = Counter()
+        #: The last lines in the logs of these workers.
+        self.last_words: list[str] = []
 
     @property
     def pids(self) -> list[int]:
@@ -143,7 +147,7 @@ class Fleet:
                 os.kill(pid, what)
 
     def _start(self, number: int) -> None:
-        with (self._folder / f"worker-{number}.log").open("ab") as log:
+        with self._log(number).open("ab") as log:
             self._workers[number] = subprocess.Popen(
                 [*commands.KEYHOLE, "worker", "--until-stdin-ends", "--concurrency", str(self._processes)],
                 env=self._env,
@@ -153,6 +157,9 @@ class Fleet:
                 start_new_session=True,
             )
 
+    def _log(self, number: int) -> Path:
+        return self._folder / f"worker-{number}.log"
+
     def _look_after(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
             for number, worker in enumerate(self._workers):
@@ -161,6 +168,8 @@ class Fleet:
                 _end(worker)
                 if worker.pid not in self._expected:
                     self.ended[worker.returncode] += 1
+                    lines = self._log(number).read_text(errors="replace").splitlines()
+                    self.last_words.append("\n".join(lines[-LAST_LINES:]))
                     self._closed.wait(RESTART_SECONDS)
                 with self._lock:
                     self._start(number)

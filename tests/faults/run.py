@@ -93,7 +93,8 @@ class Run:
             self._agree(self.told[-1])
         for code, times in self._fleet.ended.items():
             if code != S3_UNUSABLE:
-                self._accounts.trouble.note("worker ended", f"by itself, with {code}, {times} times")
+                words = "\n".join(self._fleet.last_words)
+                self._accounts.trouble.note("worker ended", f"by itself, with {code}, {times} times: {words}")
         return Outcome(
             self._plan.seed,
             round(self._rate, 1),
