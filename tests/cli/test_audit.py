@@ -91,7 +91,7 @@ class TestWithNothingConfigured:
         out = done.stdout.decode()
         assert f"s3://{images}/" in out
         assert "3 (1 not selected)" in out
-        assert "1 safe  1 unsafe" in out
+        assert "1 unsafe  1 safe" in out
         assert b"keyhole report" in done.stderr
 
     @pytest.mark.slow

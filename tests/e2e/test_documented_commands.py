@@ -46,6 +46,9 @@ NOT_RUN = {
     "keyhole worker --events": "it runs until it is stopped; test_task_events.py starts such a worker",
     "keyhole inspect https://": "it needs a public server; tests/sources/test_https.py has a private one",
     "curl": "the same",
+    "keyhole dashboard": "it runs until it is stopped; tests/cli/test_dashboard.py starts it",
+    "docker": "it needs the base images from a registry",
+    "python3 -c 'from getpass": "it waits for a password",
     "celery -A keyhole.app flower": "Flower is not installed together with Keyhole",
 }
 #: The pages whose commands are not run here. tests/inspectors/test_documented_format.py runs the inspector of

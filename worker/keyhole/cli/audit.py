@@ -129,9 +129,9 @@ def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: boo
     chosen = [name for name, audit_id in on.items() if audit_id is not None]
     if len(chosen) + (uri is not None) != 1:
         raise click.UsageError("name an S3 URI, or one audit to --follow, --pause, --resume or --cancel")
-    if detach and is_embedded(settings):
-        click.echo(NOT_DETACHED, err=True)
     with one_line_errors(), backend(settings, work=not dry_run) as ready:
+        if detach and is_embedded(settings):
+            click.echo(NOT_DETACHED, err=True)
         from keyhole.app import configure
 
         configure(ready)

@@ -22,8 +22,8 @@ from keyhole.errors import KeyholeError
 from keyhole.inspectors.text import escaped, escaped_lines, shown
 from keyhole.masking import MASK, masked
 
-#: The environment variables whose values are secrets.
-_SECRET_NAME: Final = re.compile("SECRET|TOKEN|PASSWORD|PASSWD", re.IGNORECASE)
+#: The environment variables whose values are secrets. A variable with the path of a file is not secret.
+_SECRET_NAME: Final = re.compile(r"(?!.*_FILE\Z).*(SECRET|TOKEN|PASSWORD|PASSWD)", re.IGNORECASE)
 #: The password in a URL.
 _PASSWORD: Final = re.compile(r"://[^/\s]*?:(\S+)@")
 #: A shorter secret is not masked outside a URL, because it would match parts of other words.
