@@ -5,7 +5,6 @@ import logging
 import lzma
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from tests.servers.access import s3_access
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
-from tests.tools import need
+from tests.tools import completed, need
 from tests.written import written_whole
 
 if TYPE_CHECKING:
@@ -156,9 +155,7 @@ class QemuImg:
 
     def run(self, *arguments: str | Path) -> str:
         """Return the output of a subcommand. If the subcommand fails, the error contains the output."""
-        done = subprocess.run(
-            ["qemu-img", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
-        )
+        done = completed(["qemu-img", *arguments], self.folder)
         assert done.returncode == 0, f"qemu-img {arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 

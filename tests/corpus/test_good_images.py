@@ -11,7 +11,7 @@ from keyhole.scan.settings import ScanSettings
 from tests.corpus import archives, discs, disks, packed, parts, qemu, volumes
 from tests.corpus.pending import PENDING
 from tests.corpus.recipe import IMAGE, Recipe
-from tests.tools import environment, need
+from tests.tools import completed, need
 
 ALL = (*qemu.RECIPES, *disks.RECIPES, *discs.RECIPES, *volumes.RECIPES, *archives.RECIPES, *packed.RECIPES)
 #: The default run tests one in this many recipes.
@@ -59,14 +59,10 @@ def test_a_good_image_is_what_its_recipe_says(recipe: Recipe, laid_parts: Path, 
 
 
 def _make(recipe: Recipe, laid_parts: Path, place: Path) -> None:
-    done = subprocess.run(
+    done = completed(
         ["bash", "-euo", "pipefail", "-c", recipe.script],
-        cwd=place,
-        env={**environment(), "PARTS": str(laid_parts), "TZ": "UTC", "SOURCE_DATE_EPOCH": "1700000000"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+        place,
+        {"PARTS": str(laid_parts), "TZ": "UTC", "SOURCE_DATE_EPOCH": "1700000000"},
     )
     assert done.returncode == 0, f"{recipe.name}: {done.stdout}{done.stderr}"
 

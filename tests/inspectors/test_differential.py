@@ -103,22 +103,10 @@ class Case:
                 "guest.raw",
                 path,
             )
-        _run(qemu_img, *given)
+        qemu_img.run(*given)
         for command in self.then:
             qemu_img.run(*command)
         return path
-
-
-def _run(qemu_img: QemuImg, *command: str | Path) -> None:
-    """Run a command. Repeat it if qemu could not measure the time of a key derivation."""
-    for attempt in range(10):
-        try:
-            qemu_img.run(*command)
-        except AssertionError as error:
-            if attempt == 9 or "Unable to get accurate CPU usage" not in str(error):
-                raise
-        else:
-            return
 
 
 def each(kind: str, options: list[str], **more: Any) -> list[Case]:

@@ -1,7 +1,6 @@
 """The commands of the remedies run on images with the finding, and Keyhole says that the results are safe."""
 
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from keyhole.scan.report import Report
 from keyhole.scan.rules import load_policy
 from keyhole.scan.settings import ScanSettings
 from tests.remedies.repairs import BROKEN, DISK, MIB, Broken
-from tests.tools import environment, need
+from tests.tools import completed, need
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -40,15 +39,7 @@ def commands_of(code: str, aim: str) -> str:
 def run(script: str, folder: Path, **variables: str) -> None:
     for line in script.splitlines():
         need(line.split()[0])
-    done = subprocess.run(
-        ["bash", "-ec", script],
-        cwd=folder,
-        env={**environment(), **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = completed(["bash", "-ec", script], folder, variables)
     assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
 
 
