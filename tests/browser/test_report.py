@@ -2,18 +2,19 @@
 
 import io
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from keyhole.inspectors.findings import found
+from keyhole.inspectors.findings import Severity, found
 from keyhole.intake.audits.audit import AuditedObject, How
 from keyhole.reasons import Status
 from keyhole.remedies import what_to_do
 from keyhole.reports import figures, packed_rows
 from keyhole.reports.changes import Changes, Move
 from keyhole.reports.page import write_html
+from keyhole.scan.waivers import Applied
 from keyhole.store import keys
 from tests.browser.chromium import LOOKS, Chromium, Look, Tab, pages_of
 from tests.reports import sample
@@ -156,6 +157,38 @@ def test_it_finds_by_text_status_format_and_change(opened: Opened) -> None:
     tab.page.locator("#format").select_option("")
     tab.page.get_by_label("Change").select_option("new")
     assert found_rows(tab) == "1 to 1 of 1 objects (190 in all)"
+
+
+def test_waived_objects_are_shown_alone_or_left_out(opened: Opened, tmp_path: Path, look: Look) -> None:
+    base = Applied(
+        check="backing_file", severity=Severity.CRITICAL, reason="on every host", until=date(2027, 3, 31)
+    )
+    names = sample.objects()[:6]
+    waived = tuple(
+        sample.audited(sample.verdict(f"waived/{number}.qcow2", waivers=(base,))) for number in range(3)
+    )
+    tab = opened(written(tmp_path, names + waived), look)
+    choice = tab.page.get_by_label("Waived")
+
+    choice.select_option("yes")
+    assert column(tab, 2) == [f"waived/{number}.qcow2" for number in range(3)]
+    assert "backing_file: waived until 2027-03-31: on every host" in tab.page.locator("#table").inner_text()
+    assert tab.axe() == []
+    assert tab.too_wide() == []
+    choice.select_option("no")
+    assert sorted(column(tab, 2)) == sorted(str(one.report.key) for one in names if one.report)
+
+    choice.select_option("yes")
+    tab.page.locator(".statuses a").filter(has_text="safe").first.click()  # a link shows all that it counts
+    assert choice.input_value() == ""
+    choice.select_option("yes")
+    tab.page.evaluate("location.hash = '#object-1'")
+    tab.page.wait_for_selector(".details")
+    assert choice.input_value() == ""
+
+
+def test_without_waivers_there_is_no_such_filter(opened: Opened) -> None:
+    assert opened().page.get_by_label("Waived").count() == 0
 
 
 def test_links_lead_to_the_objects_that_they_count(opened: Opened) -> None:

@@ -130,6 +130,7 @@ def _values(numbered: NumberedRow) -> list[object]:
         shown(row.ruleset or ""),
         row.how,
         row.status_now if row.status_now != row.status else None,
+        len(row.waived),
     ]
 
 

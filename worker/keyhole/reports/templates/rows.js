@@ -16,11 +16,11 @@ async function unpacked(block) {
 /** A row as an object. */
 function rowOf([
   number, status, key, version, format, subformat, size, virtual, whole, reasons, sentences,
-  untold, change, etag, modified, content, requests, read, scanned, rules, how, now,
+  untold, change, etag, modified, content, requests, read, scanned, rules, how, now, waived,
 ]) {
   return {
     number, status, key, version, format, subformat, size, virtual, whole, reasons, sentences,
-    untold, change, etag, modified, content, requests, read, scanned, rules, how, now, text: null,
+    untold, change, etag, modified, content, requests, read, scanned, rules, how, now, waived, text: null,
   };
 }
 

@@ -2,6 +2,7 @@
 
 const PAGE = 100;
 const NO_FORMAT = "none known";
+const FILTERS = ["find", "status", "format", "change", "waived"];
 const WHOLE = { proven: 0, sampled: 1, unchecked: 2 };
 const words = JSON.parse(document.getElementById("words")?.textContent ?? "null");
 const table = document.getElementById("table");
@@ -36,15 +37,17 @@ function sort() {
   state.sorted = known.concat(keyed.filter(({ by }) => by === null)).map(({ row }) => row);
 }
 
-/** Whether a row has the status, the format and the change that are chosen. */
+/** Whether a row has the status, the format, the change and the waivers that are chosen. */
 function chosen() {
   const status = fields.status.value && words.statuses.indexOf(fields.status.value);
   const format = fields.format.value;
   const change = fields.change?.value;
+  const waived = fields.waived?.value;
   return (row) =>
     (status === "" || row.status === status) &&
     (!format || (row.format ?? NO_FORMAT) === format) &&
-    (!change || (change === "new" ? row.change === "new" : row.change !== "" && row.change !== "new"));
+    (!change || (change === "new" ? row.change === "new" : row.change !== "" && row.change !== "new")) &&
+    (!waived || row.waived > 0 === (waived === "yes"));
 }
 
 function filter() {
@@ -144,7 +147,7 @@ function follow() {
   const [, named] = /^#object-(\d+)$/.exec(location.hash) ?? [];
   state.open = (named && state.rows.find((row) => row.number === Number(named))) || null;
   if (state.open && !state.shown.includes(state.open)) {
-    for (const name of ["find", "status", "format", "change"]) if (fields[name]) fields[name].value = "";
+    limit({});
     filter();
   }
   if (state.open) state.page = Math.floor(state.shown.indexOf(state.open) / PAGE);
@@ -173,7 +176,7 @@ function button(to, name, label, go) {
 function addTools() {
   fields.find = element("input", { type: "search", id: "find", autocomplete: "off", placeholder: "in keys and reasons" });
   fields.find.addEventListener("input", again);
-  fields.found = element("output", { for: "find status format" });
+  fields.found = element("output", {});
   const has = new Set(state.rows.map((row) => row.status));
   const formats = new Set(state.rows.map((row) => row.format ?? NO_FORMAT));
   tools.append(
@@ -181,8 +184,10 @@ function addTools() {
     choice("status", "Status", words.statuses.filter((_, place) => has.has(place))),
     choice("format", "Format", Array.from(formats).sort()),
     words.changes ? choice("change", "Change", ["new", "changed"]) : "",
+    state.rows.some((row) => row.waived) ? choice("waived", "Waived", ["yes", "no"]) : "",
     fields.found,
   );
+  fields.found.setAttribute("for", FILTERS.filter((name) => fields[name]).join(" "));
   fields.page = element("input", { type: "number", min: 1, id: "page", "aria-label": "Page" });
   fields.page.addEventListener("change", () => turn(Number(fields.page.value) - 1));
   fields.pages = element("span", {});
@@ -205,12 +210,14 @@ function addTools() {
   });
 }
 
+/** Sets the filters to these values, and all others to "all". */
+function limit(values) {
+  for (const name of FILTERS) if (fields[name]) fields[name].value = values[name] ?? "";
+}
+
 /** A link to the table can say what the table shows: a status, a format, or a text. */
 function aim(link) {
-  fields.find.value = link.dataset.find ?? "";
-  fields.status.value = link.dataset.status ?? "";
-  fields.format.value = link.dataset.format ?? "";
-  if (fields.change) fields.change.value = link.dataset.change ?? "";
+  limit(link.dataset);
   again();
 }
 
