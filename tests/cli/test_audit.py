@@ -281,9 +281,17 @@ class TestListing:
         assert markdown[2].startswith("| `a1` | ")
         assert r"=1+1\|`x`" in markdown[2]
 
-    def test_a_list_of_audits_has_no_sarif(self, keyhole: Keyhole, store: AuditStore) -> None:
-        assert store.latest(1) == []
-        assert keyhole("audits", "-o", "sarif").code == 2
+    def test_sarif_has_a_run_for_each(self, keyhole: Keyhole, store: AuditStore) -> None:
+        assert json.loads(keyhole("audits", "-o", "sarif").out)["runs"] == []
+        begin(store, "a1", prefix="p1/")
+        begin(store, "a2", prefix="p2/")
+
+        printed = keyhole("audits", "-o", "sarif", "--limit", "1")
+
+        assert printed.code == 0
+        assert "there are more" in printed.err
+        (run,) = json.loads(printed.out)["runs"]
+        assert run["automationDetails"]["id"].endswith("/p2//a2")
 
     def test_without_any_it_says_how_to_begin(self, keyhole: Keyhole, store: AuditStore) -> None:
         assert store.latest(1) == []

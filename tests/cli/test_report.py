@@ -264,7 +264,7 @@ class TestWhat:
     def test_a_table_says_what_it_has_no_room_for(self, keyhole: Keyhole, url: str, name: str) -> None:
         printed = keyhole("report", AUDIT, "--to", name, KEYHOLE_REDIS_URL=url)
         assert printed.err.splitlines()[1:] == [
-            "Not included: 2 findings about the bucket; use -o html, json or jsonl."
+            "Not included: 2 findings about the bucket; use -o html, json, jsonl or sarif."
         ]
 
     def test_an_object_whose_record_has_expired_is_in_it_without_its_name(

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyhole.inspectors.findings import found
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding
 from keyhole.reasons import Reason, Status
 from keyhole.remedies import what_to_do
-from keyhole.reports.sarif import write_sarif
+from keyhole.reports.sarif import Run, write_runs, write_sarif
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.report import Report
 from tests.inspectors.archives.readers import NODE_MODULES
@@ -30,6 +31,11 @@ def written(*reports: Report) -> dict[str, Any]:
     """The SARIF file of reports."""
     document: dict[str, Any] = json.loads(b"".join(write_sarif(reports)))
     return document
+
+
+def runs_of(*runs: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(b"".join(write_runs(runs)))["runs"]
+    return found
 
 
 def run_of(*reports: Report) -> dict[str, Any]:
@@ -102,6 +108,70 @@ def test_safe_objects_and_other_files_are_only_counted() -> None:
 
 def test_without_objects_the_file_is_still_valid() -> None:
     assert run_of()["results"] == []
+
+
+AUDIT = Audit(
+    id="0123456789ab",
+    spec=AuditSpec(bucket="images", prefix="a b/[x]"),
+    state=AuditState.DONE,
+    started_at=sample.NOON,
+    ended_at=sample.NOON,
+)
+
+
+def test_an_audit_says_what_it_is_about_and_contains_the_findings_about_the_bucket() -> None:
+    finding = BucketFinding(
+        kind="tag_mismatch", bucket="images", key="a/b.qcow2", version_id="7", message="the tag says {safe}"
+    )
+    gone = finding.model_copy(update={"kind": "gone", "key": "old", "version_id": None})
+
+    (run,) = runs_of(Run([UNSAFE], [finding, gone], AUDIT))
+
+    assert run["automationDetails"] == {"id": "keyhole/images/a%20b/%5Bx%5D/0123456789ab"}
+    (invocation,) = run["invocations"]
+    assert invocation["executionSuccessful"]
+    assert invocation["startTimeUtc"] == invocation["endTimeUtc"] == "2026-05-01T12:00:00Z"
+    *_, tagged, deleted = run["results"]
+    rules = run["tool"]["driver"]["rules"]
+    assert [rules[one["ruleIndex"]]["id"] for one in (tagged, deleted)] == ["tag_mismatch", "gone"]
+    assert (tagged["level"], deleted["level"]) == ("warning", "note")
+    assert seen(tagged["message"]["text"]) == "The tag says {safe}. Object: s3://images/a/b.qcow2"
+    assert tagged["properties"] == {"bucket": "images", "key": "a/b.qcow2", "versionId": "7"}
+    assert tagged["locations"][0]["physicalLocation"]["artifactLocation"] == {
+        "uri": "images/a/b.qcow2",
+        "uriBaseId": "S3",
+    }
+
+
+@pytest.mark.parametrize("state", [state for state in AuditState if state is not AuditState.DONE])
+def test_an_incomplete_audit_is_no_success(state: AuditState) -> None:
+    (run,) = runs_of(Run([], [], AUDIT.model_copy(update={"state": state, "ended_at": None})))
+
+    (invocation,) = run["invocations"]
+    assert not invocation["executionSuccessful"]
+    assert "endTimeUtc" not in invocation
+    (told,) = invocation["toolExecutionNotifications"]
+    assert state.value in told["message"]["text"]
+
+
+def test_a_finding_of_a_newer_version_is_a_result_too() -> None:
+    finding = BucketFinding(kind="new_kind", bucket="images", key="a", message="something new")
+
+    (run,) = runs_of(Run([UNSAFE], [finding], AUDIT))
+
+    assert run["results"][-1]["message"]["text"] == "Something new. Object: s3://images/a"
+    assert run["tool"]["driver"]["rules"][-1]["id"] == "new_kind"
+
+
+def test_each_run_counts_its_own_objects_and_rules() -> None:
+    first, second = runs_of(Run([UNSAFE]), Run([sample.verdict("b", Status.UNSAFE, reasons=("truncated",))]))
+
+    assert [rule["id"] for rule in second["tool"]["driver"]["rules"]] == ["truncated"]
+    assert (first["properties"]["objects"], second["properties"]["objects"]) == (1, 1)
+
+
+def test_without_audits_there_are_no_runs() -> None:
+    assert runs_of() == []
 
 
 def test_a_fingerprint_stays_the_same_for_a_new_version_of_the_object_and_differs_between_buckets() -> None:
@@ -179,7 +249,12 @@ def test_the_file_is_valid_according_to_the_schema() -> None:
     schema = _schema()
     hostile = [sample.verdict(key, Status.UNSAFE, reasons=("backing_file",)) for key in ("\x1b[{", "//", "ü")]
 
-    document = written(*(one.report for one in sample.objects() if one.report), *hostile)
+    reports = [*(one.report for one in sample.objects() if one.report), *hostile]
+    findings = [
+        BucketFinding(kind=kind, bucket="images", key="\x1b[{", message="?") for kind in ("gone", "other")
+    ]
+    stopped = AUDIT.model_copy(update={"state": AuditState.STOPPED})
+    document = json.loads(b"".join(write_runs([Run(reports), Run(reports, findings, stopped)])))
 
     jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker()).validate(document)
 

@@ -7,7 +7,7 @@ import click
 
 from keyhole.cli import audit_view
 from keyhole.cli.audit_id import full_audit_id
-from keyhole.cli.audit_table import print_audits
+from keyhole.cli.audit_table import print_audits, print_runs
 from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import (
@@ -275,23 +275,27 @@ def _exit_code(audit: Audit, output: Output) -> int:
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="List at most this many audits."
 )
-@output_options(without=("sarif",))
+@output_options()
 def audits_command(*, limit: int, output: Output) -> None:
     """List audits, the latest first. `keyhole report` shows the objects of an audit.
 
     \b
     keyhole audits
     keyhole audits -o jsonl | jq -r 'select(.state == "running") | .id'
+    keyhole audits --limit 1 -o sarif > last.sarif
+
+    SARIF contains a run for each audit, with everything that is not safe.
     """
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as ready:
         use_settings(ready)
         audits = services().audits.latest(limit + 1)
-    more = len(audits) > limit
-    print_audits(audits[:limit], output)
-    if output.is_table:
-        if not audits:
-            click.echo("no audits yet; start one with: keyhole audit s3://bucket/prefix")
-        elif more:
-            output.tell(f"These are the latest {limit:,}; there are more (--limit).")
+        if output.form == "sarif":
+            print_runs(audits[:limit])
+        else:
+            print_audits(audits[:limit], output)
+    if output.is_table and not audits:
+        click.echo("no audits yet; start one with: keyhole audit s3://bucket/prefix")
+    if len(audits) > limit and output.form in {"table", "sarif"}:
+        output.tell(f"These are the latest {limit:,}; there are more (--limit).")
     sys.exit(ALL_SAFE)

@@ -12,6 +12,7 @@ from keyhole.cli import audit_view
 from keyhole.cli.output import Output
 from keyhole.cli.table import Column, Table
 from keyhole.cli.terminal import SafeConsole
+from keyhole.fleet.services import services
 from keyhole.intake.audits.audit import Audit, AuditState
 from keyhole.reasons import Status
 from keyhole.reports.figures import counted, size
@@ -47,6 +48,20 @@ def print_audits(audits: Sequence[Audit], output: Output) -> None:
             _print_table(audits, output)
             return
     for part in parts:
+        click.echo(part, nl=False)
+
+
+def print_runs(audits: Sequence[Audit]) -> None:
+    """Print the findings of audits as SARIF, with a run for each audit."""
+    from keyhole.reports.objects import audited_objects, known_reports
+    from keyhole.reports.sarif import Run, write_runs
+
+    store, lookup = services().audits, services().lookup
+    runs = (
+        Run(known_reports(audited_objects(store, lookup, audit.id)), store.findings(audit.id), audit)
+        for audit in audits
+    )
+    for part in write_runs(runs):
         click.echo(part, nl=False)
 
 

@@ -36,7 +36,7 @@ SUFFIXES = {
     "table": (".txt",),
 }
 #: The forms that contain only objects, not the findings about the bucket.
-TABLES = {"csv", "markdown", "parquet", "sarif", "table"}
+TABLES = {"csv", "markdown", "parquet", "table"}
 #: The forms that are written to a file if standard output is a terminal.
 FILES = {"html", "parquet"}
 #: A table and Markdown contain at most this many objects, the most urgent first, because people read them.
@@ -84,7 +84,8 @@ def report_command(*, audit_id: str, form: str | None, file: str | None, wide: b
     keyhole report 3f0c9a1b2c4d --to found.sarif   # for a code-scanning viewer
     keyhole report 3f0c9a1b2c4d -o jsonl | jq 'select(.status == "unsafe")'
 
-    JSON and JSON Lines contain the audit, every object, and the findings about the bucket. The HTML page
+    JSON and JSON Lines contain the audit, every object, and the findings about the bucket. SARIF contains
+    what is not safe, and the findings about the bucket. The HTML page
     shows up to 250,000 objects, which can be sorted and searched, and what changed since the last audit. A
     table and Markdown show up to 1,000 objects, the most urgent first. In CSV, an apostrophe precedes text
     that a spreadsheet would treat as a formula.
@@ -124,9 +125,10 @@ def _form_of(file: str | None) -> str:
 def _write(audit: Audit, output: Output, out: BinaryIO) -> None:
     from keyhole.reports.changes import changes_since_last
     from keyhole.reports.json_lines import write_json, write_jsonl
-    from keyhole.reports.objects import audited_objects, most_urgent
+    from keyhole.reports.objects import audited_objects, known_reports, most_urgent
     from keyhole.reports.page import write_html
     from keyhole.reports.parquet import write_parquet
+    from keyhole.reports.sarif import Run, write_runs
     from keyhole.reports.spreadsheet import write_csv
 
     audits = services().audits
@@ -144,8 +146,7 @@ def _write(audit: Audit, output: Output, out: BinaryIO) -> None:
         case "parquet":
             write_parquet(audit, objects, out)
         case "sarif":
-            reports = (audited.report for audited in objects if audited.report is not None)
-            out.writelines(write_reports("sarif", reports))
+            out.writelines(write_runs([Run(known_reports(objects), findings, audit)]))
         case "markdown" | "table":
             urgent, left_out = most_urgent(objects, READABLE)
             if output.is_table:
@@ -208,4 +209,4 @@ def _tell(audit: Audit, output: Output, file: str) -> None:
     findings = audit.totals.gone + audit.totals.tag_mismatches
     if findings and output.form in TABLES:
         missing = counted(findings, "finding")
-        output.tell(f"Not included: {missing} about the bucket; use -o html, json or jsonl.")
+        output.tell(f"Not included: {missing} about the bucket; use -o html, json, jsonl or sarif.")

@@ -29,6 +29,11 @@ def audited_objects(audits: AuditStore, lookup: Lookup, audit_id: str) -> Iterat
             yield AuditedObject(how=row.how, status=row.status, report=report)
 
 
+def known_reports(objects: Iterable[AuditedObject]) -> Iterator[Report]:
+    """Yield the reports of the objects whose verdict has not expired."""
+    return (audited.report for audited in objects if audited.report is not None)
+
+
 def most_urgent(objects: Iterable[AuditedObject], limit: int) -> tuple[list[Report], int]:
     """Return the reports of the `limit` most urgent objects, and the number of objects that are left out.
 

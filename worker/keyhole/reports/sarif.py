@@ -5,27 +5,25 @@ not images, have no results; `properties` of the run contains the number of obje
 rules are the reasons that occur. They are written after the results, so that results can be written while
 scans run, and memory stays bounded.
 
-GitHub refuses a whole file if it contains an absolute URI with another scheme than `file`
-(github/codeql-action, issue 754). So the location of `s3://bucket/key` is the relative URI `bucket/key`, with
-the base `S3`. The whole name is in the message and in `logicalLocations`. GitHub also needs a line number in
-each location, so every location is in line 1. It compares results between two files by
-`primaryLocationLineHash`, which is therefore a hash of the object's name and the reason. In a message, SARIF
-gives brackets and braces a meaning (sections 3.11.5 and 3.11.6), so brackets and braces in keys are escaped.
+The reports of several audits are several runs. The run of an audit also contains its findings about the
+bucket (`keyhole.reports.sarif_bucket`), and its `automationDetails` name what was audited, so that a viewer
+compares it only with other audits of the same bucket and prefix.
 
 Sources: OASIS SARIF 2.1.0, and "SARIF support for code scanning" in GitHub's documentation.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
-from typing import Final
-from urllib.parse import quote
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
 from keyhole import __version__
 from keyhole.inspectors.text import escaped
+from keyhole.intake.audits.audit import Audit, AuditState, BucketFinding
 from keyhole.reasons import Reason, Status, meaning, not_an_image
 from keyhole.remedies import ISOLATION, REMEDIES, what_to_do
+from keyhole.reports.sarif_bucket import bucket_result, bucket_rule
+from keyhole.reports.sarif_places import BASES, fingerprints, literal, locations, message, quoted
 from keyhole.reports.tally import Tally
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.report import Report
@@ -49,35 +47,87 @@ _SEVERITIES: Final = {Status.UNSAFE: "8.5", Status.DAMAGED: "5.0", Status.REJECT
 _OTHER_SEVERITY: Final = "3.0"
 #: The status that each reason usually leads to.
 _STATUSES: Final = {**STATUS_OF_CHECK, **{reason.value: reason.status for reason in Reason}}
-_BASE: Final = {
-    "S3": {"description": {"text": "The S3 service: prepend s3:// to get the URI of the object."}}
-}
+
+
+#: The id of a rule, and whether it is the kind of a finding about the bucket.
+_RuleKey = tuple[str, bool]
+
+
+class Run(NamedTuple):
+    """What a run contains: reports, and for an audit also its findings about the bucket."""
+
+    reports: Iterable[Report]
+    findings: Iterable[BucketFinding] = ()
+    audit: Audit | None = None
 
 
 def write_sarif(reports: Iterable[Report]) -> Iterator[bytes]:
+    """Yield the parts of a SARIF file with one run."""
+    return write_runs([Run(reports)])
+
+
+def write_runs(runs: Iterable[Run]) -> Iterator[bytes]:
     """Yield the parts of a SARIF file."""
+    head = json.dumps({"$schema": _SCHEMA, "version": "2.1.0"})[:-1].encode("ascii") + b', "runs": ['
+    before = head
+    for run in runs:
+        yield from _run(run, before)
+        before = b",\n"
+    yield (head if before is head else b"") + b"]}\n"
+
+
+def _run(run: Run, before: bytes) -> Iterator[bytes]:
     tally = Tally()
-    rules: dict[str, int] = {}
-    head = json.dumps({"$schema": _SCHEMA, "version": "2.1.0"})
-    yield head[:-1].encode("ascii") + b', "runs": [{"results": ['
+    rules: dict[_RuleKey, int] = {}
+    yield before + b'{"results": ['
     before = b"\n"
-    for report in tally.counting(reports):
-        for code, waiver in _codes(report):
-            rule = rules.setdefault(code, len(rules))
-            yield before + json.dumps(_result(report, code, rule, waiver)).encode("ascii")
-            before = b",\n"
+    for result in _results(run, tally, rules):
+        yield before + json.dumps(result).encode("ascii")
+        before = b",\n"
     rest = {
-        "tool": {"driver": _driver(list(rules))},
+        "tool": {"driver": _driver(rules)},
         "columnKind": "unicodeCodePoints",
-        "originalUriBaseIds": _BASE,
-        "invocations": [{"executionSuccessful": True}],
+        "originalUriBaseIds": BASES,
+        **(_about(run.audit) if run.audit else {"invocations": [{"executionSuccessful": True}]}),
         "properties": {
             "objects": tally.objects,
             "statuses": {status.value: count for status, count in tally.images()},
             "notImages": tally.not_images,
         },
     }
-    yield b"\n], " + json.dumps(rest).encode("ascii")[1:] + b"]}\n"
+    yield b"\n], " + json.dumps(rest).encode("ascii")[1:]
+
+
+def _results(run: Run, tally: Tally, rules: dict[_RuleKey, int]) -> Iterator[dict[str, object]]:
+    """Yield the results of a run, count its reports, and number its rules."""
+    for report in tally.counting(run.reports):
+        for code, waiver in _codes(report):
+            yield _result(report, code, rules.setdefault((code, False), len(rules)), waiver)
+    for finding in run.findings:
+        yield bucket_result(finding, rules.setdefault((finding.kind, True), len(rules)))
+
+
+def _about(audit: Audit) -> dict[str, object]:
+    """Return what was audited, when, and whether the audit is complete."""
+    spec = audit.spec
+    invocation: dict[str, object] = {
+        "executionSuccessful": audit.state is AuditState.DONE,
+        "startTimeUtc": _utc(audit.started_at),
+    }
+    if audit.ended_at is not None:
+        invocation["endTimeUtc"] = _utc(audit.ended_at)
+    if audit.state is not AuditState.DONE:
+        told = f"The audit is {audit.state.value}, so results can be missing."
+        invocation["toolExecutionNotifications"] = [{"level": "warning", "message": {"text": told}}]
+    return {
+        # The part before the last slash is the category, by which viewers compare runs (section 3.17.3).
+        "automationDetails": {"id": f"keyhole/{quoted(spec.bucket)}/{quoted(spec.prefix)}/{audit.id}"},
+        "invocations": [invocation],
+    }
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _codes(report: Report) -> Iterator[tuple[str, Applied | None]]:
@@ -87,12 +137,12 @@ def _codes(report: Report) -> Iterator[tuple[str, Applied | None]]:
     yield from ((waiver.check, waiver) for waiver in report.waivers)
 
 
-def _driver(codes: list[str]) -> dict[str, object]:
+def _driver(rules: Iterable[_RuleKey]) -> dict[str, object]:
     return {
         "name": "Keyhole",
         "version": __version__,
         "semanticVersion": __version__,
-        "rules": [_rule(code) for code in codes],
+        "rules": [bucket_rule(code) if of_bucket else _rule(code) for code, of_bucket in rules],
     }
 
 
@@ -101,8 +151,8 @@ def _rule(code: str) -> dict[str, object]:
     status = _STATUSES.get(code, Status.INCONCLUSIVE)
     return {
         "id": code,
-        "shortDescription": {"text": _literal(code.replace("_", " ").capitalize() + ".")},
-        "fullDescription": {"text": _literal(meaning(code) + ".")},
+        "shortDescription": {"text": literal(code.replace("_", " ").capitalize() + ".")},
+        "fullDescription": {"text": literal(meaning(code) + ".")},
         "help": _help(code),
         "defaultConfiguration": {"level": _LEVELS.get(status, "warning")},
         "properties": {
@@ -118,13 +168,13 @@ def _help(code: str) -> dict[str, str]:
     todo = f"What to do: {what_to_do(code)}."
     remedy = REMEDIES.get(code)
     if remedy is None:  # a reason of a newer version
-        return {"text": _literal(todo)}
+        return {"text": literal(todo)}
     paragraphs = [todo, remedy.why, f"How it arises: {remedy.cause}", remedy.check, remedy.repair]
     commands = [
         f"{repair.aim}:\n\n```sh\n" + "\n".join(repair.commands) + "\n```" for repair in remedy.repairs
     ]
     return {
-        "text": "\n\n".join(map(_literal, paragraphs)),
+        "text": "\n\n".join(map(literal, paragraphs)),
         "markdown": "\n\n".join([*paragraphs, *commands, *([ISOLATION] if commands else [])]),
     }
 
@@ -148,14 +198,11 @@ def _result(report: Report, code: str, rule: int, waiver: Applied | None) -> dic
         "ruleId": code,
         "ruleIndex": rule,
         "level": _LEVELS.get(report.status, "note"),
-        "message": {"text": _literal(f"{_sentence(told)} Object: {report.target}")},
-        "locations": [
-            {
-                "physicalLocation": {"artifactLocation": _location(report), "region": {"startLine": 1}},
-                "logicalLocations": [{"fullyQualifiedName": escaped(report.target), "kind": "resource"}],
-            }
-        ],
-        "partialFingerprints": _fingerprints(report, code),
+        "message": message(told, report.target),
+        "locations": locations(report.target),
+        "partialFingerprints": fingerprints(
+            [report.bucket, report.key] if report.bucket else [report.target], code
+        ),
         # Either all results of a run have this property or none has it (section 3.27.23).
         "suppressions": [_suppression(waiver)] if waiver else [],
         "properties": {name: value for name, value in facts.items() if value is not None},
@@ -164,36 +211,3 @@ def _result(report: Report, code: str, rule: int, waiver: Applied | None) -> dic
 
 def _suppression(waiver: Applied) -> dict[str, object]:
     return {"kind": "external", "status": "accepted", "justification": escaped(waiver.sentence())}
-
-
-def _location(report: Report) -> dict[str, object]:
-    """Return the location of an object as a relative URI, or of a file as a path or a `file` URI."""
-    scheme, separator, rest = report.target.partition("://")
-    if separator:
-        # A name that begins with a slash would be an absolute path.
-        return {"uri": _quoted(rest.lstrip("/")), "uriBaseId": scheme.upper()}
-    return {"uri": f"file://{_quoted(report.target)}" if report.target[:1] == "/" else _quoted(report.target)}
-
-
-def _quoted(path: str) -> str:
-    """Return a path as a part of a URI. Names of files can contain bytes that are not UTF-8."""
-    try:
-        return quote(path.encode("utf-8", "surrogateescape"))
-    except UnicodeEncodeError:
-        return quote(path.encode("utf-8", "surrogatepass"))
-
-
-def _fingerprints(report: Report, code: str) -> dict[str, str]:
-    """Return hashes that stay the same for the same reason of the same object, in all versions of it."""
-    name = [report.bucket, report.key] if report.bucket else [report.target]
-    digest = sha256(json.dumps([*name, code]).encode("ascii")).hexdigest()
-    return {"primaryLocationLineHash": f"{digest[:16]}:1", "objectAndReason/v1": digest}
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def _literal(text: str) -> str:
-    """Return a text whose brackets and braces have no meaning in a SARIF message, in one visible line."""
-    return re.sub(r"([\[\]\\])", r"\\\1", escaped(text)).replace("{", "{{").replace("}", "}}")

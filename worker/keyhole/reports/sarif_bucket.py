@@ -1,0 +1,59 @@
+"""The findings about a bucket in SARIF: verdicts on deleted objects, and tags that contradict verdicts."""
+
+from typing import Final, NamedTuple
+
+from keyhole.intake.audits.audit import BucketFinding
+from keyhole.reports.sarif_places import fingerprints, literal, locations, message
+
+
+class _Kind(NamedTuple):
+    level: str
+    meaning: str
+    todo: str
+
+
+#: The kinds of findings about a bucket.
+KINDS: Final = {
+    "gone": _Kind(
+        "note",
+        "There is a verdict on an object that no longer exists",
+        "nothing, if the object was deleted on purpose; programs that cache the verdict should forget it",
+    ),
+    "tag_mismatch": _Kind(
+        "warning",
+        "The tags of the object contradict its verdict",
+        "find out who wrote the tags; until they are right, do not trust the tags of this object",
+    ),
+}
+#: A kind that a newer version stored.
+_OTHER: Final = _Kind("warning", "A finding about the bucket", "see the message")
+
+
+def bucket_rule(kind: str) -> dict[str, object]:
+    """Return the rule of a kind of findings."""
+    level, meaning, todo = KINDS.get(kind, _OTHER)
+    return {
+        "id": kind,
+        "shortDescription": {"text": literal(kind.replace("_", " ").capitalize() + ".")},
+        "fullDescription": {"text": literal(meaning + ".")},
+        "help": {"text": literal(f"What to do: {todo}."), "markdown": f"What to do: {todo}."},
+        "defaultConfiguration": {"level": level},
+        "properties": {"tags": ["security", "disk-image"], "precision": "very-high"},
+    }
+
+
+def bucket_result(finding: BucketFinding, rule: int) -> dict[str, object]:
+    """Return the result for a finding. `rule` is the index of its rule in the run."""
+    target = f"s3://{finding.bucket}/{finding.key}"
+    facts = {"bucket": finding.bucket, "key": finding.key, "versionId": finding.version_id}
+    return {
+        "ruleId": finding.kind,
+        "ruleIndex": rule,
+        "level": KINDS.get(finding.kind, _OTHER).level,
+        "message": message(finding.message, target),
+        "locations": locations(target),
+        "partialFingerprints": fingerprints([finding.bucket, finding.key], finding.kind),
+        # Either all results of a run have this property or none has it (section 3.27.23).
+        "suppressions": [],
+        "properties": {name: value for name, value in facts.items() if value is not None},
+    }
