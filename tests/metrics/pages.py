@@ -5,7 +5,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 
-def fetched(port: int, *, timeout: float = 10.0) -> str:
+def fetched(port: int, *, timeout: float = 60.0) -> str:
     """Fetch the page of metrics at a port of this host."""
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout) as response:
         text: str = response.read().decode()
