@@ -9,15 +9,13 @@ runs every few seconds, calls `resume` for every running audit.
 """
 
 import logging
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
 from keyhole.errors import KeyholeError
+from keyhole.fleet.inventory_folder import INVENTORIES, forget_inventories
 from keyhole.fleet.observing import page_committed, verdict_recorded
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
@@ -44,8 +42,6 @@ log = logging.getLogger(__name__)
 MAX_STARTS = 10
 #: A task begins no further page after this many seconds, so that it does not delay other tasks of its queue.
 TASK_SECONDS = 5.0
-#: The folder for downloaded parts of S3 inventories.
-INVENTORIES = Path(tempfile.gettempdir()) / f"keyhole-inventory-{os.getuid()}"
 
 
 class AuditWork:
@@ -141,7 +137,7 @@ class AuditWork:
         if committed and not result.batches and result.cursor is not None and time.monotonic() < until:
             return True
         if audit.spec.inventory is not None and result.cursor is None:
-            _forget_inventories(services)
+            forget_inventories(INVENTORIES, services.audits.get)
         services.audits.release(claim)
         self.advance(audit.id)
         return False
@@ -263,11 +259,3 @@ def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:
         versions=spec.versions,
         page_size=page_size(spec),
     )
-
-
-def _forget_inventories(services: Services) -> None:
-    """Remove the downloaded inventory files of each audit that has ended or has listed all its objects."""
-    for folder in INVENTORIES.iterdir() if INVENTORIES.is_dir() else ():
-        audit = services.audits.get(folder.name)
-        if audit is None or audit.state.ended or audit.listed_all:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -36,8 +36,8 @@ from keyhole.confinement.limits import limit_cpu
 from keyhole.confinement.needs import Needs, needs
 from keyhole.confinement.stuck import StuckWatch
 from keyhole.fleet import traces
-from keyhole.fleet.auditing import INVENTORIES
 from keyhole.fleet.delivering import Deliverer
+from keyhole.fleet.inventory_folder import INVENTORIES, SharedFolder
 from keyhole.fleet.services import Services, services
 from keyhole.jobs.entry import LEASE_SECONDS
 from keyhole.metrics.recorder import Recorder, recorder, use_recorder
@@ -55,6 +55,8 @@ _allowed: Needs | None = None
 _stuck: StuckWatch | None = None
 #: Sends events from this process; `None` if no sink receives events.
 _deliverer: Deliverer | None = None
+#: The worker's main process holds this folder.
+_inventories = SharedFolder(INVENTORIES)
 
 
 def scanner_needs(services: Services) -> Needs:
@@ -80,6 +82,8 @@ def _begin_worker(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery 
     # A confined process can read few files, and a scan must not wait for an import. So import all modules
     # now.
     import_all()
+    with suppress(OSError):  # an audit that needs the folder reports the error
+        _inventories.hold()
     if instance.pool_cls.__module__.endswith("prefork"):
         log.info("confinement of the pool's processes: %s", confinement(services()))
     else:
@@ -93,14 +97,9 @@ def _tell_ready(sender: Any, **_: object) -> None:  # noqa: ANN401 - as above
 
 
 def _end_worker(**_: object) -> None:
-    """Remove the folder that was created for the pool processes, if it is empty.
-
-    If another worker on this host uses the same folder, its pool processes then find that their confinement
-    is outdated, and are replaced.
-    """
+    """Send what waits, and remove the folder of the inventories if no other worker on this host uses it."""
     _end_process()
-    with suppress(OSError):
-        INVENTORIES.rmdir()
+    _inventories.release()
 
 
 def _begin_process(**_: object) -> None:
@@ -136,7 +135,8 @@ def _end_process(**_: object) -> None:
 def _confine() -> None:
     global _allowed  # noqa: PLW0603 - each process needs exactly one
     settings = services().settings
-    # Create the folder that the process writes to. A confined process could not create it.
+    # Create the folder that the process writes to if a program that cleans up has removed it. A confined
+    # process could not create it.
     with suppress(OSError):
         INVENTORIES.mkdir(mode=0o700, parents=True, exist_ok=True)
     allowed = scanner_needs(services())
