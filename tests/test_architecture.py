@@ -57,8 +57,8 @@ ASIDE = {
 INNER_ROOMS = ["volumes", "partitions", "compression", "formats", "archives"]
 #: The core of the inspectors, which imports only itself. All other modules next to the rooms use the rooms.
 CORE = {
-    *("base", "effort", "errors", "extents", "facts", "fields", "findings"),
-    *("memory", "readers", "region", "text", "wrapper"),
+    *("base", "capture", "effort", "errors", "extents", "facts", "fields", "findings"),
+    *("memory", "readers", "region", "remembered", "text", "wrapper"),
 }
 #: The only modules that import Celery. `recurrence` uses it only to parse crontabs.
 CELERY = {"fleet", "app.py", "tasks.py", "intake/recurrence.py", "cli/worker.py"}

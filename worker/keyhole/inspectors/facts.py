@@ -1,10 +1,9 @@
-"""The facts of an inspection: its result as one frozen value, and a cache for facts that are read often."""
+"""The facts of an inspection: its result as one frozen value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
-from weakref import ReferenceType, ref
 
 from keyhole.inspectors.findings import Finding
 
@@ -77,28 +76,3 @@ class Member:
     offset: int | None
     size: int | None
     facts: Facts
-
-
-class FactCache:
-    """The cached values of the `Remembered` properties of an inspector and its parts.
-
-    Each value is an attribute of the object that computed it, so that reading it again costs no call.
-    """
-
-    def __init__(self) -> None:
-        # An inspector refers to its cache. If the cache referred to the inspector, both would stay in memory,
-        # with all bytes of the regions, until Python searches for cycles.
-        self._values: list[tuple[ReferenceType[object], str]] = []
-
-    def add(self, owner: object, name: str, value: object) -> None:
-        """Cache a value as the attribute `name` of `owner`."""
-        vars(owner)[name] = value
-        self._values.append((ref(owner), name))
-
-    def clear(self) -> None:
-        """Remove all values, so that the next reads compute them again."""
-        for reference, name in self._values:
-            owner = reference()
-            if owner is not None:
-                vars(owner).pop(name, None)
-        self._values.clear()

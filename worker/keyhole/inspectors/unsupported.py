@@ -20,9 +20,10 @@ from itertools import pairwise
 from typing import Final
 
 from keyhole.inspectors.archives.zip import end as zip_end
-from keyhole.inspectors.base import FileInspector, Remembered
+from keyhole.inspectors.base import FileInspector
 from keyhole.inspectors.compression.fronts import skippable_bytes
 from keyhole.inspectors.region import CaptureRegion, TailRegion
+from keyhole.inspectors.remembered import Remembered
 
 #: The number of first bytes that are searched for marks. The probes of most readers also read only the first
 #: sector.

@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from keyhole.inspectors.base import FileInspector, Layer, Remembered
+from keyhole.inspectors.base import FileInspector, Layer
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
@@ -42,6 +42,7 @@ from keyhole.inspectors.formats import dmg_map
 from keyhole.inspectors.formats.dmg_map import COMPRESSED, MAX_PLIST_BYTES, RAW, BlockMap
 from keyhole.inspectors.readers import DMG_SEARCHED_BYTES, DMG_TRAILER_BYTES
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+from keyhole.inspectors.remembered import Remembered
 
 SIGNATURE = b"koly"
 VERSION = 4

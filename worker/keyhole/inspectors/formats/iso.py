@@ -33,12 +33,13 @@ both sequences of its volume descriptors must be inside the object.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from keyhole.inspectors.base import FileInspector, Layer, Remembered
+from keyhole.inspectors.base import FileInspector, Layer
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.udf import IDENTIFIERS, Anchor, Volume
 from keyhole.inspectors.formats.udf_places import UDFPlaces
 from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.remembered import Remembered
 from keyhole.inspectors.text import printable
 
 SET_OFFSET = 32768

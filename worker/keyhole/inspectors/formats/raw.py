@@ -17,7 +17,7 @@ states is not larger than the object. If the superblock states no length, the wh
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from keyhole.inspectors.base import FileInspector, Layer, Remembered
+from keyhole.inspectors.base import FileInspector, Layer
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import used_bytes
 from keyhole.inspectors.findings import Finding, found
@@ -27,6 +27,7 @@ from keyhole.inspectors.partitions.front import DiskFront
 from keyhole.inspectors.partitions.gpt import GPTHeader
 from keyhole.inspectors.partitions.table import Partition, Table, odd
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+from keyhole.inspectors.remembered import Remembered
 from keyhole.inspectors.volumes import volumes
 from keyhole.inspectors.volumes.view import RegionsView
 

@@ -37,7 +37,7 @@ from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
-from keyhole.inspectors.base import THOROUGH_BYTES, Remembered
+from keyhole.inspectors.base import THOROUGH_BYTES
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
@@ -45,6 +45,7 @@ from keyhole.inspectors.formats.allocated import allocated
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.remembered import Remembered
 
 SIGNATURE = (0xBEDA107F).to_bytes(4, "little")
 HEADER_BYTES = 512

@@ -30,7 +30,7 @@ according to the part of the block table that has been read.
 from collections.abc import Iterator, Mapping
 from uuid import UUID
 
-from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Layer, Remembered
+from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Layer
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
@@ -49,6 +49,7 @@ from keyhole.inspectors.formats.vhd_footer import (
 )
 from keyhole.inspectors.readers import READERS
 from keyhole.inspectors.region import CaptureRegion, TailRegion
+from keyhole.inspectors.remembered import Remembered
 from keyhole.inspectors.text import printable
 
 DYNAMIC_COOKIE = b"cxsparse"

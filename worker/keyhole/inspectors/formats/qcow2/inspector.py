@@ -13,7 +13,6 @@ from functools import reduce
 from operator import or_
 from struct import unpack_from
 
-from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, Severity, found
@@ -35,6 +34,7 @@ from keyhole.inspectors.formats.qcow2.header import (
 )
 from keyhole.inspectors.formats.qcow2.maps import L1_OFFSET, L1_RESERVED, SNAPSHOT_BYTES, QcowMaps
 from keyhole.inspectors.region import ByteRange, CaptureRegion
+from keyhole.inspectors.remembered import Remembered
 from keyhole.inspectors.text import printable
 
 #: The first 8 bytes of an image: the magic, followed by version 2 or 3.

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from struct import unpack_from
 from typing import NamedTuple
 
-from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Remembered
+from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
 from keyhole.inspectors.fields import big_endian, used_bytes
 from keyhole.inspectors.formats.ascending import unique
 from keyhole.inspectors.formats.qcow2.entries import Mapped, mapped
@@ -29,6 +29,7 @@ from keyhole.inspectors.formats.qcow2.header import HEADER_BYTES, Header
 from keyhole.inspectors.formats.qcow2.refcounts import ALL_BLOCKS
 from keyhole.inspectors.formats.scattered import ScatteredRegion
 from keyhole.inspectors.region import ByteRange, CaptureRegion
+from keyhole.inspectors.remembered import Remembered
 
 #: The length of the file's front. At the default cluster size, the front contains the header, one cluster of
 #: each kind of table, and the first L2 table.

@@ -20,7 +20,7 @@ longer than `MAX_BAT_BYTES`, only its beginning is read.
 
 from collections.abc import Iterator, Mapping
 
-from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector, Remembered
+from keyhole.inspectors.base import THOROUGH_BYTES, FileInspector
 from keyhole.inspectors.errors import ImageFormatError
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.findings import Finding, found
@@ -51,6 +51,7 @@ from keyhole.inspectors.formats.vhdx.tables import (
     repeated,
 )
 from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.remembered import Remembered
 
 SIGNATURE = b"vhdxfile"
 HEADERS = {"header_1": 64 * KIB, "header_2": 128 * KIB}

@@ -39,7 +39,6 @@ has only one table, and sampled if it has more tables.
 from array import array
 from collections.abc import Iterator, Mapping
 
-from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
@@ -50,6 +49,7 @@ from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.formats.vmdk import descriptor as vmdk_descriptor
 from keyhole.inspectors.formats.vmdk.descriptor import SHOWN_NAME
 from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.remembered import Remembered
 from keyhole.inspectors.text import printable
 
 MAGIC = b"COWD"

@@ -24,7 +24,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from keyhole.inspectors.base import THOROUGH_BYTES, Remembered
+from keyhole.inspectors.base import THOROUGH_BYTES
 from keyhole.inspectors.fields import SECTOR, little_endian
 from keyhole.inspectors.findings import Finding
 from keyhole.inspectors.formats.allocated import allocated
@@ -34,6 +34,7 @@ from keyhole.inspectors.formats.layout import Blocks, Part, over, overlaps
 from keyhole.inspectors.formats.scattered import ScatteredRegion
 from keyhole.inspectors.formats.vmdk.header import SparseHeader
 from keyhole.inspectors.region import ByteRange, CaptureRegion, TailRegion
+from keyhole.inspectors.remembered import Remembered
 
 FOOTER_BYTES = 3 * SECTOR
 #: Bytes 8 to 15 of the marker that begins a footer: the size of the data (0) and the type (3). Bytes 0 to 7

@@ -51,7 +51,6 @@ from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 
-from keyhole.inspectors.base import Remembered
 from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.fields import SECTOR
 from keyhole.inspectors.findings import Finding, found
@@ -59,6 +58,7 @@ from keyhole.inspectors.formats.allocated import allocated
 from keyhole.inspectors.formats.header import HeaderInspector
 from keyhole.inspectors.formats.layout import Blocks, Part, overlaps
 from keyhole.inspectors.region import CaptureRegion
+from keyhole.inspectors.remembered import Remembered
 
 HEADER_BYTES = 512
 MAGIC = (0xCAFEBABE).to_bytes(8, "little")
