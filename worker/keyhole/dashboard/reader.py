@@ -8,7 +8,7 @@ import redis
 
 from keyhole.dashboard.attention import Matter, matters
 from keyhole.intake.audits.audit import Audit
-from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.audits.reader import AuditReader
 from keyhole.intake.dead_letters import DeadLetter, DeadLetters
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.metrics.snapshot import Rates, Snapshot
@@ -67,7 +67,7 @@ class Reader:
         self._search = Search(client)
         # Without an expiry, the store removes nothing from the indexes, so it only reads.
         self._store = RedisStore(client, expiry_seconds=None, stream_length=1)
-        self._audits = AuditStore(client, expiry_seconds=None)
+        self._audits = AuditReader(client)
         self._letters = DeadLetters(client)
         self._tags = TagDebts(client)
 

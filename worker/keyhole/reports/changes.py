@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from keyhole.intake.audits.audit import Audit, AuditState
-from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.audits.reader import AuditReader
 from keyhole.reasons import Status
 from keyhole.results.lookup import Lookup
 from keyhole.scan.report import Report
@@ -74,7 +74,7 @@ class Changes:
         return self.moves.total() - self.new
 
 
-def changes_since_last(audits: AuditStore, lookup: Lookup, audit: Audit) -> Changes | None:
+def changes_since_last(audits: AuditReader, lookup: Lookup, audit: Audit) -> Changes | None:
     """Return what changed since the last audit of the same objects; `None` if there is no such audit."""
     last = _last(audits, audit)
     if last is None:
@@ -103,7 +103,7 @@ def changes_since_last(audits: AuditStore, lookup: Lookup, audit: Audit) -> Chan
     )
 
 
-def _last(audits: AuditStore, audit: Audit) -> Audit | None:
+def _last(audits: AuditReader, audit: Audit) -> Audit | None:
     """Return the last audit before this one that is done and selected its objects in the same way."""
     for other in audits.latest(_SEARCHED):
         if (

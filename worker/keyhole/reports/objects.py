@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 
 from keyhole.intake.audits.audit import AuditedObject
-from keyhole.intake.audits.store import AuditStore
+from keyhole.intake.audits.reader import AuditReader
 from keyhole.reasons import URGENCY
 from keyhole.results.lookup import Lookup
 from keyhole.scan.report import Report
@@ -20,7 +20,7 @@ from keyhole.scan.report import Report
 _PAGE: Final = 500
 
 
-def audited_objects(audits: AuditStore, lookup: Lookup, audit_id: str) -> Iterator[AuditedObject]:
+def audited_objects(audits: AuditReader, lookup: Lookup, audit_id: str) -> Iterator[AuditedObject]:
     """Yield all objects of an audit, in the order in which they were stored, with their current reports."""
     rows = audits.rows(audit_id)
     while page := list(islice(rows, _PAGE)):

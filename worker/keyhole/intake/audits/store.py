@@ -22,35 +22,21 @@ killed, each step was either executed completely or not begun.
   `take`, the batches are unsent again, and the sweep, which runs every few seconds, sends them. The `commit`
   of a page without batches does not wait either. If a crash undoes it, a worker lists the page again.
 
-Known limits: if Redis loses its data, the audit is lost. The rows of an audit contain hashes of the objects'
-names. The names themselves are only in the records of verdicts. If these records expire earlier than the
-audit, the audit still reports the statuses of the objects, but can no longer report their names.
+Known limit: if Redis loses its data, the audit is lost.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
 import redis
 
 from keyhole.intake.audits import scripts
-from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How, Totals
-from keyhole.intake.audits.records import (
-    NANO,
-    NOT_AN_IMAGE,
-    ROW_BYTES,
-    Claim,
-    PageResult,
-    Place,
-    Result,
-    Row,
-    counted_status,
-)
+from keyhole.intake.audits.audit import AuditSpec, AuditState, How
+from keyhole.intake.audits.reader import AuditReader
+from keyhole.intake.audits.records import Claim, PageResult, Place, Result, Row, counted_status
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.ledger_format import read_entries
 from keyhole.jobs.queues import AUDITS
-from keyhole.reasons import Status
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 from keyhole.store.round_trips import Step
@@ -58,21 +44,16 @@ from keyhole.store.round_trips import Step
 #: The claim to a page expires if the process does not renew it for this many seconds. A LIST with all its
 #: retries takes less time.
 PAGE_SECONDS: Final = 120
-#: The maximum number of audits, findings or row strings in one response of Redis. A row string contains the
-#: rows that one page or one batch added.
-_PAGE: Final = 100
-#: The maximum number of audit specifications that a process caches.
-_SPECS_REMEMBERED: Final = 100
 
 
-class AuditStore:
-    """The audits in Redis. The client comes from `keyhole.store.connection.connect`.
+class AuditStore(AuditReader):
+    """The audits in Redis, with the steps that change them.
 
     An audit expires `expiry_seconds` after its end; `None`: it never expires.
     """
 
     def __init__(self, client: redis.Redis, *, expiry_seconds: int | None) -> None:
-        self._client = client
+        super().__init__(client)
         self._durable = Durability(client)
         self._expiry = expiry_seconds or 0
         self._create = client.register_script(scripts.CREATE)
@@ -84,7 +65,6 @@ class AuditStore:
         self._record_result = client.register_script(scripts.RECORD_RESULT)
         self._finish = client.register_script(scripts.FINISH)
         self._set_state = client.register_script(scripts.SET_STATE)
-        self._specs: dict[str, AuditSpec] = {}
 
     def create(self, audit_id: str, spec: AuditSpec, *, ruleset: str, scanner: str) -> bool:
         """Create an audit, and wait until the audit is on the server's disk.
@@ -252,91 +232,6 @@ class AuditStore:
         """Record the reason why a running audit makes no progress."""
         self._client.hset(keys.audit(audit_id), mapping={"reason": reason, "starts": 0})
 
-    def state(self, audit_id: str) -> AuditState | None:
-        """Return the state of an audit; `None` if no audit has this id."""
-        found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "state"))
-        return None if found is None else AuditState(found.decode())
-
-    def spec(self, audit_id: str) -> AuditSpec | None:
-        """Return the specification of an audit, which is cached, because it never changes."""
-        if audit_id not in self._specs:
-            found = cast("bytes | None", self._client.hget(keys.audit(audit_id), "spec"))
-            if found is None:
-                return None
-            if len(self._specs) >= _SPECS_REMEMBERED:
-                self._specs.clear()
-            self._specs[audit_id] = AuditSpec.model_validate_json(found)
-        return self._specs[audit_id]
-
-    def get(self, audit_id: str) -> Audit | None:
-        """Return an audit; `None` if no audit has this id."""
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys.audit(audit_id))
-            pipe.hgetall(keys.audit(audit_id, "totals"))
-            pipe.hlen(keys.audit(audit_id, "outstanding"))
-            pipe.llen(keys.audit(audit_id, "unsent"))
-            found, totals, outstanding, unsent = pipe.execute()
-        if b"spec" not in found:
-            return None
-        fields = {name.decode(): value.decode() for name, value in found.items()}
-        return Audit(
-            id=audit_id,
-            spec=AuditSpec.model_validate_json(fields["spec"]),
-            state=AuditState(fields["state"]),
-            reason=fields.get("reason") or None,
-            started_at=_moment(fields["started"]),
-            ended_at=_moment(fields["ended"]) if fields.get("ended") else None,
-            listed_all=fields.get("listed_all") == "1",
-            outstanding=outstanding - unsent,
-            totals=_totals({name.decode(): int(value) for name, value in totals.items()}),
-            ruleset=fields["ruleset"],
-            scanner=fields["scanner"],
-        )
-
-    def latest(self, limit: int) -> list[Audit]:
-        """Return the audits that started last, latest first."""
-        audits: list[Audit] = []
-        start = 0
-        while len(audits) < limit:
-            page = cast("list[bytes]", self._client.zrange(keys.AUDITS, start, start + _PAGE - 1, desc=True))
-            for audit_id in page:
-                audit = self.get(audit_id.decode())
-                if audit is None:
-                    self._client.zrem(keys.AUDITS, audit_id)
-                    start -= 1
-                elif len(audits) < limit:
-                    audits.append(audit)
-            start += len(page)
-            if len(page) < _PAGE:
-                break
-        return audits
-
-    def running(self) -> list[str]:
-        """Return the ids of all running audits."""
-        found = cast("list[bytes]", self._client.zrange(keys.AUDITS, 0, -1))
-        ids = [audit_id.decode() for audit_id in found]
-        with self._client.pipeline(transaction=False) as pipe:
-            for audit_id in ids:
-                pipe.hget(keys.audit(audit_id), "state")
-            states = pipe.execute()
-        return [audit_id for audit_id, state in zip(ids, states, strict=True) if state == b"running"]
-
-    def rows(self, audit_id: str) -> Iterator[Row]:
-        """Yield the rows of all objects in an audit."""
-        for packed in self._list(keys.audit(audit_id, "objects")):
-            for start in range(0, len(packed), ROW_BYTES):
-                yield Row.unpacked(packed[start : start + ROW_BYTES])
-
-    def findings(self, audit_id: str) -> Iterator[BucketFinding]:
-        """Yield an audit's findings about the bucket."""
-        return map(BucketFinding.model_validate_json, self._list(keys.audit(audit_id, "findings")))
-
-    def _list(self, key: str) -> Iterator[bytes]:
-        start = 0
-        while page := cast("list[bytes]", self._client.lrange(key, start, start + _PAGE - 1)):
-            yield from page
-            start += len(page)
-
     @staticmethod
     def _keys(audit_id: str, *parts: str) -> Sequence[str]:
         return [keys.audit(audit_id, part) for part in parts]
@@ -347,24 +242,5 @@ def _readable(batches: Iterable[tuple[bytes | str, bytes]]) -> list[Entry]:
     return [batch for batch in read_entries(batches) if batch is not None]
 
 
-def _totals(counts: Mapping[str, int]) -> Totals:
-    statuses = Counter({status: counts.get(f"status:{status}", 0) for status in Status})
-    not_images = counts.get(f"status:{NOT_AN_IMAGE}", 0)
-    statuses[Status.UNRECOGNIZED] += not_images
-    plain: Iterable[str] = Totals.model_fields.keys() - {"statuses", "not_images", "dollars"}
-    return Totals.model_validate(
-        {name: counts.get(name, 0) for name in plain}
-        | {
-            "statuses": +statuses,
-            "not_images": not_images,
-            "dollars": counts.get("nanodollars", 0) / NANO,
-        }
-    )
-
-
 def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode()
-
-
-def _moment(epoch_seconds: str) -> datetime:
-    return datetime.fromtimestamp(float(epoch_seconds), UTC)
