@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from keyhole.intake.audits import plan as model
-from keyhole.intake.audits.plan import Fleet, Kept, Plan, Work
+from keyhole.intake.audits.plan import Kept, Plan
 from keyhole.intake.audits.prices import load_prices
+from keyhole.intake.audits.workload import Fleet, Work
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.audit_site import AuditSite, synthetic_site

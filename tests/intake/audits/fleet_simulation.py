@@ -6,7 +6,7 @@ Redis. Latencies vary, and so do the numbers of GETs and of rounds. The pages an
 `keyhole.intake.audits.store`: an audit lists its next page when fewer batches than allowed are outstanding
 and all of them are sent.
 
-The simulation uses the constants of `keyhole.intake.audits.plan`, but none of its formulas. S3 delays
+The simulation uses the constants of `keyhole.intake.audits.speed`, but none of its formulas. S3 delays
 requests above its limit. (Real S3 refuses them with 503, and Keyhole tries them again.)
 """
 
@@ -17,7 +17,8 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-from keyhole.intake.audits import plan
+from keyhole.intake.audits import speed
+from keyhole.intake.audits.workload import Fleet, Work
 
 #: The steps of a thread: a positive number is a round of so many GETs. The other steps read or write tags.
 READ, WRITE = 0, -1
@@ -71,7 +72,7 @@ class Process:
     running: int = 0
 
 
-def simulate(work: plan.Work, fleet: plan.Fleet, seed: int = 1) -> float:
+def simulate(work: Work, fleet: Fleet, seed: int = 1) -> float:
     """Return the seconds that the audit takes."""
     return Simulation(work, fleet, seed).run()
 
@@ -79,20 +80,20 @@ def simulate(work: plan.Work, fleet: plan.Fleet, seed: int = 1) -> float:
 class Simulation:
     """One run of an audit. Events are the ends of requests, of pages, and of pauses between two batches."""
 
-    def __init__(self, work: plan.Work, fleet: plan.Fleet, seed: int) -> None:
+    def __init__(self, work: Work, fleet: Fleet, seed: int) -> None:
         self.work, self.fleet = work, fleet
         self.random = Random(seed)  # noqa: S311 - the same numbers in each run are wanted
         self.now = 0.0
         self.events: list[tuple[float, int, Callable[[Any, Steps], None], Any, Steps]] = []
         self.number = 0
         self.rate = Queue(1 / fleet.rate, burst=1.0) if fleet.rate else None
-        self.redis = Queue(plan.REDIS_SECONDS + plan.REDIS_SECONDS_OF_TAGS * work.tags)
+        self.redis = Queue(speed.REDIS_SECONDS + speed.REDIS_SECONDS_OF_TAGS * work.tags)
         share, rest = divmod(work.objects, fleet.prefixes)
         self.audits = [
             Audit(
                 share + (number < rest),
-                Queue(1 / plan.S3_READS, burst=1.0),
-                Queue(1 / plan.S3_WRITES, burst=1.0),
+                Queue(1 / speed.S3_READS, burst=1.0),
+                Queue(1 / speed.S3_WRITES, burst=1.0),
             )
             for number in range(fleet.prefixes)
         ]
@@ -102,7 +103,7 @@ class Simulation:
         self.page_batches = -(-1000 // self.batch)
         self.tagging = TAGGING if work.tags else ()
         self.cpu_seconds = work.cpu_seconds / (work.rounds + len(self.tagging))
-        self.transfer = work.bytes / work.gets / plan.CONNECTION_BYTES
+        self.transfer = work.bytes / work.gets / speed.CONNECTION_BYTES
 
     def run(self) -> float:
         """Run until all objects are scanned; return the time."""
@@ -136,8 +137,8 @@ class Simulation:
         ):
             audit.listing = True
             begins = self.now if self.rate is None else self.rate.serve(self.now)
-            answer = self.vary(plan.PAGE_TTFBS * self.work.ttfb_seconds)
-            self.at(begins + answer + plan.PAGE_SECONDS, self.listed, audit)
+            answer = self.vary(speed.PAGE_TTFBS * self.work.ttfb_seconds)
+            self.at(begins + answer + speed.PAGE_SECONDS, self.listed, audit)
         self.assign()
 
     def listed(self, audit: Audit, _: Steps) -> None:
@@ -174,7 +175,7 @@ class Simulation:
         for _ in range(max(1, step)):
             begins = self.now
             if self.rate is not None:
-                self.redis.serve(begins, plan.REDIS_SECONDS_OF_RATE)
+                self.redis.serve(begins, speed.REDIS_SECONDS_OF_RATE)
                 begins = self.rate.serve(begins)
             begins = (process.audit.writes if step == WRITE else process.audit.reads).serve(begins)
             answered = max(answered, begins + self.vary(self.work.ttfb_seconds))
@@ -212,7 +213,7 @@ class Simulation:
             self.begin(process)
         elif not process.running:
             process.audit.in_progress -= 1
-            self.at(self.now + plan.BATCH_SECONDS, self.rested, process)
+            self.at(self.now + speed.BATCH_SECONDS, self.rested, process)
             self.advance(process.audit)
 
     def rested(self, process: Process, _: Steps) -> None:
@@ -222,4 +223,4 @@ class Simulation:
 
     def vary(self, seconds: float) -> float:
         """Return a latency around an average."""
-        return seconds * (1 + plan.SPREAD * (2 * self.random.random() - 1))
+        return seconds * (1 + speed.SPREAD * (2 * self.random.random() - 1))

@@ -5,10 +5,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keyhole.intake.audits import plan as model
+from keyhole.intake.audits import workload
 from keyhole.intake.audits.estimate import Estimator
-from keyhole.intake.audits.plan import Fleet, Kept, Plan, Resource, Work, object_seconds
+from keyhole.intake.audits.plan import Kept, Plan
 from keyhole.intake.audits.prices import load_prices
+from keyhole.intake.audits.speed import Resource, object_seconds
 from keyhole.intake.audits.walls import MOST_OUTSTANDING, walls
+from keyhole.intake.audits.workload import Fleet, Work
 from keyhole.intake.listing import Listed
 from keyhole.settings import Settings
 from keyhole.sources.s3 import AT_ONCE
@@ -154,14 +157,14 @@ class TestCounts:
         rounds = [int(row[3]) for row in cells]
         kib = [int(row[4].replace("KiB", "").replace(",", "")) for row in cells]
 
-        assert pytest.approx(sum(gets) / len(gets), abs=0.05) == model.MEAN_GETS
-        assert sum(rounds) / len(rounds) == model.MEAN_ROUNDS
-        assert pytest.approx(sum(kib) / len(kib) * 1024, rel=0.01) == model.MEAN_BYTES
+        assert pytest.approx(sum(gets) / len(gets), abs=0.05) == workload.MEAN_GETS
+        assert sum(rounds) / len(rounds) == workload.MEAN_ROUNDS
+        assert pytest.approx(sum(kib) / len(kib) * 1024, rel=0.01) == workload.MEAN_BYTES
 
     def test_a_scan_sends_as_many_gets_at_once_as_in_the_model(self) -> None:
-        assert model.GETS_AT_ONCE == AT_ONCE
+        assert workload.GETS_AT_ONCE == AT_ONCE
         assert work(gets=1).rounds == 1
-        assert work(gets=3).rounds == model.MEAN_ROUNDS
+        assert work(gets=3).rounds == workload.MEAN_ROUNDS
         assert work(gets=20).rounds == 20 / AT_ONCE
 
 
@@ -198,7 +201,7 @@ class TestReference:
         assert f"${tagged.spending.dollars:,.0f} with tags" in page
         assert f"cost ${round(cold.spending.dollars, -2):,.0f}" in page
         assert f"of {plain.spending.bytes_read / 2**40:.0f} TiB cost" in page
-        assert f"assumes {model.MEAN_GETS:g} GETs and {model.MEAN_BYTES / 1024:.0f} KiB" in page
+        assert f"assumes {workload.MEAN_GETS:g} GETs and {workload.MEAN_BYTES / 1024:.0f} KiB" in page
         assert f"take {plain.memory.total / 2**30:.0f} GiB" in page
         assert f"18 bytes for each object: {plain.memory.audit_rows / 2**30:.0f} GiB" in page
         assert f"{model.RECORD_BYTES + model.INDEX_BYTES} bytes with its indexes" in page

@@ -14,9 +14,11 @@ from keyhole.cli.quantities import parse_count, parse_gets, parse_rate, parse_ti
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits import plan as model
-from keyhole.intake.audits.plan import Plan, Resource
+from keyhole.intake.audits.plan import Kept, Plan
 from keyhole.intake.audits.prices import load_prices
+from keyhole.intake.audits.speed import Resource
 from keyhole.intake.audits.walls import Wall, walls
+from keyhole.intake.audits.workload import MEAN_BYTES, MEAN_CPU_SECONDS, MEAN_GETS, Fleet, Work
 from keyhole.intake.listing import ARCHIVED_CLASSES
 from keyhole.reports.figures import counted, dollars, duration, size
 from keyhole.scan.sizes import parse_size
@@ -56,7 +58,7 @@ RESOURCES = {
 @click.option(
     "--gets",
     type=parsed("NUMBER", parse_gets),
-    default=f"{model.MEAN_GETS:g}",
+    default=f"{MEAN_GETS:g}",
     show_default=True,
     help="Average GETs per object.",
 )
@@ -64,14 +66,14 @@ RESOURCES = {
     "--bytes",
     "bytes_",
     type=parsed("SIZE", parse_size),
-    default=f"{model.MEAN_BYTES // 1024}KiB",
+    default=f"{MEAN_BYTES // 1024}KiB",
     show_default=True,
     help="Average bytes read per object.",
 )
 @click.option(
     "--cpu",
     type=parsed("TIME", parse_time),
-    default=f"{model.MEAN_CPU_SECONDS * 1000:g}ms",
+    default=f"{MEAN_CPU_SECONDS * 1000:g}ms",
     show_default=True,
     help="Average CPU time of a worker process per object.",
 )
@@ -119,7 +121,7 @@ def _plan(settings: Settings, options: dict[str, object]) -> Plan:
         message = f"audits do not read objects of {options['storage_class']} unless they are restored"
         raise CommandError(message, USAGE)
     threads, rate, tags = options["threads"], options["rate"], options["tags"]
-    work = model.Work.model_validate(
+    work = Work.model_validate(
         {
             **{name: options[name] for name in ("objects", "gets", "storage_class")},
             "bytes": options["bytes_"],
@@ -128,7 +130,7 @@ def _plan(settings: Settings, options: dict[str, object]) -> Plan:
             "tags": "tags" in settings.sinks if tags is None else tags,
         }
     )
-    fleet = model.Fleet.model_validate(
+    fleet = Fleet.model_validate(
         {
             "processes": options["workers"],
             "threads": settings.scan_threads if threads is None else threads,
@@ -138,7 +140,7 @@ def _plan(settings: Settings, options: dict[str, object]) -> Plan:
             "batch_size": settings.batch_size,
         }
     )
-    kept = model.Kept(
+    kept = Kept(
         records="redis" in settings.sinks,
         record_seconds=settings.record_seconds,
         stream_length=settings.stream_length,

@@ -7,7 +7,8 @@ Each wall has a message that states the problem, and advice that states what the
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from keyhole.intake.audits.plan import INDEX_BYTES, Plan, Resource
+from keyhole.intake.audits.plan import INDEX_BYTES, Plan
+from keyhole.intake.audits.speed import Resource
 
 #: If a Redis contains more bytes than this, it is hard to operate. When Redis rewrites its file on disk, it
 #: forks, and the forked process can need as much memory as Redis itself. After a restart, Redis must read the
