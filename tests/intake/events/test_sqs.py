@@ -13,6 +13,7 @@ from keyhole.intake.events.source import Message, SourceUnavailableError
 from keyhole.intake.events.sqs import SqsQueue, SqsSource
 from tests.e2e.commands import S3_CREDENTIALS
 from tests.servers.access import isolate
+from tests.servers.portal import PAGE, portal
 from tests.servers.recorded_moto import RecordedMoto
 
 
@@ -110,6 +111,19 @@ class TestBatches:
 
         assert len(source._out) == 1
 
+    def test_a_message_without_a_report_is_not_acknowledged(
+        self, sqs: Any, queue: str, source: SqsSource
+    ) -> None:
+        put(sqs, queue, 2)
+        messages = source.receive(10, 1)
+
+        with (
+            portal(b"{}") as url,
+            stamina.set_testing(True, attempts=2),
+            pytest.raises(SourceUnavailableError, match=r"2 of 2 messages.*Unreported"),
+        ):
+            SqsSource(SqsQueue("queue", url=f"{url}/1/queue", endpoint_url=url)).acknowledge(messages)
+
     def test_what_fails_for_good_is_not_tried_again(self, sqs: Any, queue: str, source: SqsSource) -> None:
         put(sqs, queue, 3)
         messages = source.receive(10, 1)
@@ -154,6 +168,30 @@ class TestBatches:
             source.give_back(source.receive(3, 1))
 
         assert sent == [["0", "1", "2"], ["1"]]
+
+
+@pytest.mark.parametrize("page", [PAGE, b"", b"[]", b'{"status": "ok"}'])
+class TestAnotherServer:
+    """A server that is not SQS answers every request with the status 200."""
+
+    def test_a_page_is_not_an_empty_queue(self, page: bytes) -> None:
+        with portal(page) as url:
+            source = SqsSource(SqsQueue("queue", url=f"{url}/1/queue", endpoint_url=url))
+            kind = "an HTML page" if page is PAGE else "other content"
+
+            with pytest.raises(SourceUnavailableError, match=f"{url} answers ReceiveMessage with {kind}"):
+                source.receive(10, 0)
+
+            source.close()
+
+    def test_a_page_does_not_acknowledge(self, page: bytes) -> None:
+        with portal(page) as url:
+            source = SqsSource(SqsQueue("queue", url=f"{url}/1/queue", endpoint_url=url))
+
+            with pytest.raises(SourceUnavailableError, match=f"{url} answers DeleteMessageBatch"):
+                source.acknowledge([Message(b"", "receipt")])
+
+            source.close()
 
 
 class TestAsking:

@@ -12,6 +12,7 @@ from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.event import Event
 from tests.ports import free_port
 from tests.results.sinks.reports import EVENT, report
+from tests.servers.portal import portal
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
@@ -176,6 +177,21 @@ def test_a_server_that_does_not_answer_is_tried_again(monkeypatch: pytest.Monkey
 
     with pytest.raises(DeliveryError) as caught:
         sinks(url)[which].send(EVENT)
+
+    assert (caught.value.reason, caught.value.is_final) == ("connection", False)
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_page_of_another_server_is_not_a_delivery(monkeypatch: pytest.MonkeyPatch, which: int) -> None:
+    with portal() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        sink = sinks(url)[which]
+
+        with pytest.raises(DeliveryError, match=f"{url} answers .* with an HTML page") as caught:
+            sink.send(EVENT)
+        with pytest.raises(DeliveryError, match=f"{url} answers .* with an HTML page"):
+            sink.check()
 
     assert (caught.value.reason, caught.value.is_final) == ("connection", False)
 

@@ -145,6 +145,13 @@ def _place(
                 return size, 0
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with {stated!r}")
     # The status is 200: the server ignores `Range` and sends the whole object.
+    if response.get("ETag") is None and response.get("LastModified") is None:
+        raise TransientError(
+            Reason.SERVER_ERROR,
+            f"{client.meta.endpoint_url} answers with a page that is not an object of S3, because it has "
+            "neither ETag nor Last-Modified; check this URL, and whether a proxy or a login page answers "
+            "instead of the server",
+        )
     size = response.get("ContentLength")
     # If the server has supported ranges before, this response is wrong. Ranges from the end are an exception,
     # because some servers ignore only these ranges.

@@ -7,6 +7,7 @@
 - The client follows a redirect to a bucket's region once. botocore remembers the region.
 - A deadline can limit a whole request (`deadline`).
 - Pages of ListObjectsV2 are parsed fast (`s3_listing`).
+- A page of another server, such as a login page, is an error and not an empty result (`foreign_answer`).
 """
 
 import os
@@ -25,6 +26,7 @@ from botocore.httpsession import ProxyConfiguration
 from botocore.loaders import Loader, create_loader
 
 from keyhole.sources.endpoint import AddressingStyle
+from keyhole.sources.foreign_answer import refuse_foreign
 from keyhole.sources.proxies import Proxies
 from keyhole.sources.s3_deadline import add_deadlines
 from keyhole.sources.s3_listing import parse_objects
@@ -129,6 +131,7 @@ def make_client(session: boto3.Session, options: S3Options, proxies: Proxies, tr
     hooks.register("before-parse.*.ListObjectsV2", parse_objects)
     hooks.register("before-call.s3", _stating(options.headers))
     hooks.register("after-call.s3", _noting(options.headers))
+    refuse_foreign(client)
     use_proxies(client, proxies)
     add_deadlines(client)
     return client

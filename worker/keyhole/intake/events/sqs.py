@@ -31,6 +31,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from keyhole.intake.events.source import LookDeniedError, Message, SourceUnavailableError
+from keyhole.sources.foreign_answer import refuse_foreign
 from keyhole.tracing.tracer import TRACEPARENT
 
 #: SQS's limits: the maximum number of messages in one call, and the longest poll in seconds.
@@ -46,6 +47,8 @@ _BATCH_ATTEMPTS: Final = 4
 _BATCH_SECONDS: Final = 10.0
 #: The region in the signatures of requests to servers other than AWS. These servers ignore the region.
 _REGION_ELSEWHERE: Final = "us-east-1"
+#: The error code of a message about which the response to a batch says nothing.
+_UNREPORTED: Final = "Unreported"
 
 _ADVICE: Final = {
     "NonExistentQueue": "there is no such queue in this region; check its name, account and region",
@@ -201,6 +204,7 @@ class SqsSource:
                     },
                 ),
             )
+            refuse_foreign(self._client)
         return self._client
 
     def _poll(self, limit: int, seconds: float) -> list[Message]:
@@ -250,7 +254,10 @@ class SqsSource:
                         self._out.pop(left.pop(int(entry["Id"])), None)
                     failed = answer.get("Failed", [])
                     codes = [entry["Code"] for entry in failed]
-                    if any(not entry["SenderFault"] for entry in failed):
+                    silent = len(left) - len(failed)
+                    if silent > 0:  # a server must report success or failure for each message
+                        codes += [_UNREPORTED] * silent
+                    if silent > 0 or any(not entry["SenderFault"] for entry in failed):
                         raise _PartlyFailedError(", ".join(codes))
         return codes
 

@@ -25,6 +25,7 @@ from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.event import SOURCE, TYPE, Event
 from keyhole.sources.credentials import find_credentials
 from keyhole.sources.deadline import deadline
+from keyhole.sources.foreign_answer import refuse_foreign
 from keyhole.sources.proxies import Proxies
 from keyhole.sources.s3_client import S3Options, make_session, use_proxies
 from keyhole.sources.s3_deadline import add_deadlines
@@ -76,6 +77,7 @@ class _Aws:
                 proxies={},
             ),
         )
+        refuse_foreign(client)
         use_proxies(client, Proxies.of(os.environ))
         add_deadlines(client)
         return client
