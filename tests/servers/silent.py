@@ -1,6 +1,7 @@
-"""A server that behaves as if a firewall were in front of it: it never answers."""
+"""Servers that never answer, as if a firewall or a broken proxy were in front of them."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -21,3 +22,23 @@ def silent_server(*, swallows: bool = False) -> Iterator[int]:
             with suppress(BlockingIOError):
                 waiting.connect(server.getsockname())
         yield server.getsockname()[1]
+
+
+@contextmanager
+def closing_server() -> Iterator[tuple[int, list[None]]]:
+    """Yield the port of a server that closes each connection at once, and a list with an entry for each."""
+    accepted: list[None] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                accepted.append(None)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], accepted
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()

