@@ -24,7 +24,7 @@ NODE_MODULES: Final = "KEYHOLE_TEST_NODE_MODULES"
 #: The widths of a phone and of a laptop, with their heights, in CSS pixels.
 HEIGHTS: Final = {390: 844, 1280: 800}
 #: How long Playwright waits for a page, in milliseconds. The machine can be busy.
-PATIENCE_MS: Final = 20_000
+PATIENCE_MS: Final = 120_000
 
 #: A description of the element that has the focus: its tag, its id, and its name or text.
 _FOCUSED: Final = """() => {

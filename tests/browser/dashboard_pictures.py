@@ -71,7 +71,7 @@ def dashboard(env: Mapping[str, str], folder: Path) -> Iterator[str]:
             yield found[0]
         finally:
             process.terminate()
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(commands.PATIENCE) == 0, log.read_text()
 
 
 def opened(browser: Chromium, url: str, height: int, *, dark: bool) -> Tab:

@@ -17,6 +17,7 @@ from keyhole.jobs.work_now import read_work
 from keyhole.metrics.snapshot import Snapshot
 from keyhole.metrics.store_reader import Backlog, StoreReader
 from tests.dashboard.site import fill
+from tests.e2e.commands import PATIENCE
 
 TOKEN = "a-token-of-some-length"
 
@@ -43,7 +44,7 @@ class Site:
 
     def get(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str | None) -> Answer:
         """Send one request. Underscores in names of headers stand for hyphens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             host = headers.pop("host", f"127.0.0.1:{self.port}")
             connection.putrequest(method, path, skip_host=True)

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +11,7 @@ from keyhole.dashboard.access import COOKIE, COOKIE_SECONDS, FAILURE_SECONDS, MO
 from keyhole.dashboard.live import MOST_STREAMS
 from keyhole.dashboard.pages import _own_path
 from tests.dashboard.conftest import TOKEN, Site
+from tests.e2e.commands import PATIENCE, until
 
 PROTECTED = ("/", "/verdicts", "/object?bucket=a&key=b", "/audits", "/work", "/dead", "/live", "/nowhere")
 SECURITY = {
@@ -180,7 +180,7 @@ class TestEveryAnswer:
 class TestStreams:
     @staticmethod
     def opened(site: Site) -> socket.socket:
-        stream = socket.create_connection(("127.0.0.1", site.port), timeout=20)
+        stream = socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE)
         stream.sendall(f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
         return stream
 
@@ -210,7 +210,4 @@ class TestStreams:
 
         for stream in streams:
             stream.close()
-        deadline = time.monotonic() + 30
-        while site.dashboard.pages.live.streams and time.monotonic() < deadline:
-            site.get("/health")
-        assert site.dashboard.pages.live.streams == 0
+        until(lambda: site.dashboard.pages.live.streams == 0)

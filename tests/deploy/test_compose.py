@@ -28,6 +28,7 @@ from tests.deploy.compose import (
     demo_variables,
     services,
 )
+from tests.e2e.commands import PATIENCE
 from tests.tools import give_up
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -181,7 +182,7 @@ class TestARoleWithoutItsSetting:
             line = process.stdout.readline().decode()
             assert process.poll() is None
             process.terminate()
-            assert process.wait(timeout=5) == 0
+            assert process.wait(timeout=PATIENCE) == 0
             # `sleep` also writes to this pipe, so the pipe ends only if `sleep` has ended, too.
             assert process.stdout.read() == b""
         assert line == f"{setting} is not set, so `keyhole {service['command'][0]}` is not started\n"

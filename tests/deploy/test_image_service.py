@@ -17,6 +17,7 @@ import pytest
 
 from keyhole import Scanner
 from keyhole.builders import qcow2
+from tests.e2e.commands import PATIENCE, until
 from tests.pages import ROOT
 from tests.ports import free_port
 
@@ -46,7 +47,7 @@ def port(example: ModuleType, tmp_path: Path) -> Iterator[int]:
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request(method, path, body)
     answer = connection.getresponse()
     content = answer.read()
@@ -104,16 +105,18 @@ def test_an_upload_that_breaks_off_leaves_nothing(port: int, tmp_path: Path) -> 
     assert stored(tmp_path) == []
 
 
+def uploaded(port: int) -> int | None:
+    """The code of the answer to an upload; `None` if the service is not there yet."""
+    try:
+        return ask(port, "PUT", "/images/a.qcow2", SAFE)[0]
+    except (ConnectionRefusedError, http.client.RemoteDisconnected):
+        return None
+
+
 def test_it_runs_as_a_program(tmp_path: Path) -> None:
     port = free_port()
     with subprocess.Popen([sys.executable, str(FILE), str(tmp_path), str(port)]) as process:
         try:
-            for _ in range(200):
-                try:
-                    code, _ = ask(port, "PUT", "/images/a.qcow2", SAFE)
-                    break
-                except (ConnectionRefusedError, http.client.RemoteDisconnected):
-                    threading.Event().wait(0.1)
-            assert code == 201
+            assert until(lambda: uploaded(port)) == 201
         finally:
             process.terminate()

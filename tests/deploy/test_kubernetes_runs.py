@@ -47,7 +47,7 @@ def test_the_valkey_lets_in_only_keyhole_and_stores_its_data(valkey: Valkey, tmp
             anybody.ping()
         assert PASSWORD not in Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8")
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(commands.PATIENCE) == 0
     assert (tmp_path / "valkey" / "appendonlydir").is_dir()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from keyhole.results.sinks.signature import parse_secrets, signature_headers
-from tests.e2e.commands import until
+from tests.e2e.commands import PATIENCE, until
 from tests.ports import free_port
 
 RECEIVER = Path(__file__).parents[2] / "deploy" / "trial" / "receiver.py"
@@ -44,7 +44,7 @@ def test_it_accepts_what_keyhole_signed_now_and_nothing_else(
 ) -> None:
     port, process = receiver
     headers = signature_headers(parse_secrets(secret), "id", int(time.time()) - age, BODY)
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request("POST", "/", BODY, headers)
     answered = connection.getresponse().status
     connection.close()

@@ -15,9 +15,11 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from tests.e2e.commands import PATIENCE
+
 #: A GET that no test releases gets its answer after this many seconds, so that no thread outlives its test
 #: for long.
-LONGEST_HOLD = 60.0
+LONGEST_HOLD = PATIENCE
 
 
 class HeldS3:
@@ -68,9 +70,9 @@ class HeldS3:
         while not self._asked.empty():
             self._asked.get()
 
-    def await_request(self, timeout: float = 30.0) -> str:
+    def await_request(self) -> str:
         """Wait until a client requests a held key, and return the path."""
-        return self._asked.get(timeout=timeout)
+        return self._asked.get(timeout=PATIENCE)
 
     def release(self) -> None:
         """Answer all delayed requests, and delay none until `hold`."""

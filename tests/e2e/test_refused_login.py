@@ -31,10 +31,11 @@ def test_a_worker_tries_again_ever_less_often_and_works_when_it_is_taken_again(
             rabbitmq.control("change_password", USER, "another")
             try:
                 rabbitmq.control("close_all_connections", "--global", "the password is changed")
-                commands.until(lambda: log.read_bytes().count(b"Trying again in") >= 3)
+                told = commands.until(
+                    lambda: (lines := log.read_bytes()).count(b"Trying again in") >= 3 and lines
+                )
             finally:
                 rabbitmq.control("change_password", USER, PASSWORD)
-            told = log.read_bytes()
             done = commands.keyhole("submit", "--wait", "--json", "s3://nowhere/k", env=env)
     # The log has one line for each attempt, about every 6 seconds. It used to have six lines per second.
     assert told.count(REFUSED) < 10

@@ -56,7 +56,11 @@ class Version:
     def run(self, *arguments: str) -> str:
         """Run a command, and return its output."""
         done = subprocess.run(
-            [*self.program, *arguments], env=self.env, capture_output=True, timeout=120, check=False
+            [*self.program, *arguments],
+            env=self.env,
+            capture_output=True,
+            timeout=commands.PATIENCE,
+            check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()

@@ -25,6 +25,7 @@ from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.event import Event
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
+from tests.e2e.commands import PATIENCE
 from tests.jobs.clock import pass_seconds
 from tests.results.sinks.reports import EVENT, report
 from tests.servers.webhook_server import WebhookServer, status, webhook_server
@@ -293,7 +294,7 @@ def test_a_sink_that_hangs_delays_neither_a_verdict_nor_another_sink(
 
     class Hanging:
         def send(self, _: Event) -> None:
-            release.wait(20)
+            release.wait(PATIENCE)
 
         def check(self) -> str:
             return ""
@@ -313,7 +314,7 @@ def test_a_sink_that_hangs_delays_neither_a_verdict_nor_another_sink(
     Deliveries(site.services.redis, "sns").record(EVENT)
     site.record(report())
 
-    assert delivered.wait(10)
+    assert delivered.wait(PATIENCE)
     assert site.services.store.get("images", "a.qcow2") is not None
     assert threading.active_count() - before <= 2 * (1 + delivering.THREADS)
     release.set()

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from threading import Barrier, Event, Lock, Timer, get_ident
+from threading import Barrier, Event, Lock, Thread, main_thread
 from typing import cast
 from unittest.mock import patch
 
@@ -187,7 +187,7 @@ class TestOnce:
 
     def test_the_jobs_of_a_batch_are_scanned_at_once(self, site: Site) -> None:
         """Each scan waits until all scans have started."""
-        meeting = Barrier(len(JOBS), timeout=10)
+        meeting = Barrier(len(JOBS), timeout=commands.PATIENCE)
         site.on_scan = lambda _: meeting.wait() and None
 
         site.run(BATCH)
@@ -626,7 +626,7 @@ class TestTheProcessMustEnd:
     def _hasty(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """Shorten all waits. Hanging scans end with the test."""
         monkeypatch.setattr(attempt_pool, "LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(attempt_pool, "LAST_SECONDS", 0.05)
+        monkeypatch.setattr(attempt_pool, "LAST_SECONDS", 0.5)
         self.over = Event()
         yield
         self.over.set()
@@ -638,13 +638,23 @@ class TestTheProcessMustEnd:
     def hang(self, *job_ids: str) -> Callable[[ScanJob], None]:
         return lambda job: self.over.wait() if job.id in job_ids else None
 
+    def limit_when(self, condition: Callable[[], bool]) -> None:
+        """Send the signal of Celery's time limit to the main thread when a condition is true."""
+        main = main_thread().ident or 0
+
+        def send() -> None:
+            commands.until(condition)
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+        Thread(target=send).start()
+
     def test_a_scan_does_not_end_by_celerys_time_limit(self, site: Site) -> None:
         def limit(*_: object) -> None:
             raise SoftTimeLimitExceeded
 
         site.on_scan = self.hang("job-0")
         before = signal.signal(signal.SIGUSR1, limit)
-        Timer(0.2, signal.pthread_kill, (get_ident(), signal.SIGUSR1)).start()
+        self.limit_when(lambda: len(site.recorded) == len(JOBS) - 1)
 
         with pytest.raises(HungError):
             site.run(BATCH)
@@ -676,13 +686,12 @@ class TestTheProcessMustEnd:
         def fail(job_id: str, run: str) -> Step:
             if job_id != "job-0":
                 return marking(job_id, run)
-            limit.start()
+            self.limit_when(lambda: len(site.recorded) == len(JOBS) - 2)
             raise redis.ConnectionError
 
         def raise_limit(*_: object) -> None:
             raise SoftTimeLimitExceeded
 
-        limit = Timer(0.2, signal.pthread_kill, (get_ident(), signal.SIGUSR1))
         monkeypatch.setattr(site.ledger, "marking", fail)
         site.on_scan = self.hang("job-1")
         before = signal.signal(signal.SIGUSR1, raise_limit)

@@ -12,15 +12,23 @@ import pytest
 from kombu.transport import redis as kombu_redis
 
 from keyhole.fleet import forking, s3_watch, sweeping
-from keyhole.fleet.forking import GATE, PATIENCE
+from keyhole.fleet.forking import GATE
 from keyhole.fleet.redis_transport import Backlog, Channel
 from keyhole.fleet.s3_watch import S3WatchStep
 from keyhole.fleet.sweeping import SweepStep
 from keyhole.fleet.worker_lost import Request
+from tests.e2e import commands
 
 Action = Callable[[], object]
 #: How long a thread of these tests holds its lock, in seconds.
 HELD = 0.2
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Let forks wait for threads for longer than a fork takes on a busy machine; return the seconds."""
+    monkeypatch.setattr(forking, "PATIENCE", 60.0)
+    return 60.0
 
 
 def in_a_fork(succeeds: Callable[[], bool]) -> bool:
@@ -95,13 +103,13 @@ def ask_s3(work: Action, monkeypatch: pytest.MonkeyPatch) -> None:
     [send_a_lost_task_again, tell_redis_of_messages, refresh_bindings, ask_for_a_sweep, ask_s3],
     ids=lambda begin: begin.__name__,
 )
+@pytest.mark.usefixtures("patient")
 def test_a_forked_process_finds_no_lock_held(
     begin: Callable[[Action, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forking, "PATIENCE", 60.0)
     work = Work()
     begin(work, monkeypatch)
-    assert work.begun.wait(10)
+    assert work.begun.wait(commands.PATIENCE)
 
     assert in_a_fork(work.is_free)
 
@@ -123,7 +131,7 @@ def test_no_work_begins_during_a_fork() -> None:
     assert began.is_set()
 
 
-def test_a_fork_does_not_wait_for_one_that_waits_for_redis() -> None:
+def test_a_fork_does_not_wait_for_one_that_waits_for_redis(patient: float) -> None:
     inside, may_leave = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -134,17 +142,17 @@ def test_a_fork_does_not_wait_for_one_that_waits_for_redis() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     inside.wait()
-    GATE._began[thread.ident or 0] -= PATIENCE  # as if a thread held the lock for this long
+    GATE._began[thread.ident or 0] -= patient  # as if a thread held the lock for this long
     began = time.monotonic()
 
     assert in_a_fork(lambda: True)
 
-    assert time.monotonic() - began < PATIENCE
+    assert time.monotonic() - began < patient
     may_leave.set()
     thread.join()
 
 
-def test_a_forked_process_and_one_that_forks_inside_go_on() -> None:
+def test_a_forked_process_and_one_that_forks_inside_go_on(patient: float) -> None:
     def enters() -> bool:
         with GATE.working():
             return True
@@ -152,6 +160,6 @@ def test_a_forked_process_and_one_that_forks_inside_go_on() -> None:
     with GATE.working(), GATE.working():
         began = time.monotonic()
         assert in_a_fork(enters)
-        assert time.monotonic() - began < PATIENCE
+        assert time.monotonic() - began < patient
 
     assert enters()

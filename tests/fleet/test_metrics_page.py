@@ -56,7 +56,7 @@ def test_a_redis_that_is_frozen_does_not_stop_the_page() -> None:
     assert value(page, "keyhole_store_up") == 0
     assert value(page, "keyhole_workers") is None
     assert value(page, "keyhole_s3_requests_total") == 0
-    assert seconds < 5
+    assert seconds < 10  # Prometheus waits for 10 s by default
 
 
 @pytest.mark.slow

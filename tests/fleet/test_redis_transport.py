@@ -19,7 +19,7 @@ from keyhole.fleet.services import Services
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.intake.refused import Refused
 from keyhole.settings import Settings
-from tests.e2e.commands import until
+from tests.e2e.commands import PATIENCE, until
 from tests.fleet.desk import PREFIX, QUEUE, UNACKED, UNACKED_SINCE, Desk
 
 
@@ -192,7 +192,7 @@ def test_a_backlog_that_two_threads_close_does_later_what_it_is_told() -> None:
 
     done = threading.Event()
     backlog.add(done.set)
-    assert done.wait(2)
+    assert done.wait(PATIENCE)
     until(lambda: not backlog.is_behind)
     backlog.close()
 

@@ -67,7 +67,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monkey
 
         assert asked(f"http://127.0.0.1:{silent.getsockname()[1]}") is not None
 
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # without the limit, boto3 waits for a minute
 
 
 @pytest.mark.parametrize(

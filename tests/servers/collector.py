@@ -59,7 +59,7 @@ class Collector:
                     return spans
             return None
 
-        spans: list[Received] = until(found, 30)
+        spans: list[Received] = until(found)
         return spans
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.e2e.commands import PATIENCE
+
 #: The maximum number of bytes that the relay reads at once.
 CHUNK = 1 << 16
 
@@ -37,9 +39,9 @@ class Gate:
         self._held.clear()
         self._loop.call_soon_threadsafe(self._open.clear)
 
-    def await_held(self, timeout: float = 30.0) -> None:
+    def await_held(self) -> None:
         """Wait until the relay holds back something from a client."""
-        assert self._held.wait(timeout), "no client says anything"
+        assert self._held.wait(PATIENCE), "no client says anything"
 
     def release(self) -> None:
         """Pass on everything that was held back, and what clients send from now on."""

@@ -26,7 +26,7 @@ from tests.tools import give_up
 #: The server's own script. The script on the PATH is Debian's wrapper, which changes to the user `rabbitmq`.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 #: Timeout for a start or an orderly stop, in seconds. A start takes 3 seconds on an idle machine.
-PATIENCE = 60.0
+PATIENCE = 240.0
 #: The prefix of a command that ends with the thread that started it, even if pytest is killed (util-linux).
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 USER, PASSWORD = "guest", "guest"

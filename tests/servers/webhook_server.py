@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.commands import PATIENCE
+
 
 @dataclass
 class Received:
@@ -48,7 +50,7 @@ class WebhookServer:
     #: Set when the server stops, so that no answer waits longer.
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def wait_for(self, count: int, seconds: float = 20) -> list[Received]:
+    def wait_for(self, count: int, seconds: float = PATIENCE) -> list[Received]:
         """Return the requests when there are at least `count`."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.received) >= count, seconds), len(self.received)
