@@ -6,15 +6,15 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from keyhole import __version__
 from keyhole.inspectors.text import escaped, shown
 from keyhole.masking import masked
-from keyhole.reasons import STATUSES, meaning
+from keyhole.reasons import STATUSES
 from keyhole.remedies import what_to_do
 from keyhole.reports import figures
+from keyhole.reports.html import environment
 from keyhole.scan.report import Report
 from keyhole.scan.waivers import waiver_of
 
@@ -61,31 +61,17 @@ def ago(when: datetime, now: datetime) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("keyhole.dashboard"),
-        autoescape=True,
-        finalize=_seen,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "size": figures.size,
-        "exact": figures.exact,
-        "number": figures.number,
-        "counted": figures.counted,
-        "share": figures.share,
-        "moment": figures.moment,
+    made = environment("keyhole.dashboard", _displayed)
+    made.filters |= {
         "dollars": figures.dollars,
         "seconds": lambda seconds: figures.duration(timedelta(seconds=seconds)),
         "second": lambda when: f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "iso": lambda when: when.astimezone(UTC).isoformat(timespec="seconds"),
-        "meaning": meaning,
         "what_to_do": what_to_do,
         "short": short,
         "masked": masked,
     }
-    environment.globals |= {
+    made.globals |= {
         "url": url,
         "object_url": object_url,
         "ago": ago,
@@ -93,15 +79,12 @@ def _environment() -> Environment:
         "waiver_of": waiver_of,
         "version": __version__,
     }
-    return environment
+    return made
 
 
-def _seen(value: object) -> object:
-    """Return a value in the form in which Jinja must print it."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
+def _displayed(text: str) -> str:
     # `shown` shortens texts of more than 1,023 characters, and a key can have 1,024.
-    return escaped(value) if len(value) <= 8192 else shown(value)
+    return escaped(text) if len(text) <= 8192 else shown(text)
 
 
 def flat(details: Mapping[str, Any]) -> list[tuple[str, str]]:

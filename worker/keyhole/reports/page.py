@@ -22,16 +22,17 @@ from importlib import resources
 from itertools import islice
 from typing import BinaryIO, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding
-from keyhole.reasons import STATUSES, URGENCY, Status, meaning
+from keyhole.reasons import STATUSES, URGENCY, Status
 from keyhole.remedies import what_to_do
 from keyhole.reports import charts, contents, figures
 from keyhole.reports.changes import Changes, Move
 from keyhole.reports.groups import Group, Tally
+from keyhole.reports.html import environment
 from keyhole.reports.summary import ReasonTally, Summary, no_change, summarize
 
 #: The maximum number of objects on a page. With this many objects, the page has about twenty megabytes, and a
@@ -170,37 +171,13 @@ def _graver(item: tuple[Move, int]) -> tuple[int, int]:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("keyhole.reports"),
-        autoescape=True,
-        finalize=_seen,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "size": figures.size,
-        "exact": figures.exact,
-        "number": figures.number,
-        "counted": figures.counted,
-        "share": figures.share,
-        "moment": figures.moment,
+    made = environment("keyhole.reports", shown)
+    made.filters |= {
         "difference": figures.difference,
-        "meaning": meaning,
         "remedy": lambda code: _with_code(what_to_do(code)),
         "what_changed": contents.what_changed,
     }
-    return environment
-
-
-def _seen(value: object) -> object:
-    """Return a value in the form in which Jinja must print it.
-
-    In a text, replace invisible characters by escapes.
-    """
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return shown(value)
+    return made
 
 
 def _with_code(sentence: str) -> Markup:
