@@ -12,12 +12,12 @@ from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from tests.browser.chromium import Chromium, Look, pages_of
 from tests.dashboard.conftest import TOKEN, Site, running
-from tests.dashboard.site import DEBIAN, HOSTILE, fill, report
+from tests.dashboard.site import AUDIT, DEBIAN, HOSTILE, fill, report
 
 pytestmark = pytest.mark.slow
 
 PAGES = (
-    *("/", "/verdicts", "/verdicts?q=nothing-matches", "/audits", "/work", "/dead"),
+    *("/", "/verdicts", "/verdicts?q=nothing-matches", "/audits", f"/audit?id={AUDIT}", "/work", "/dead"),
     *("/object?" + urlencode({"bucket": "images", "key": key}) for key in (DEBIAN, HOSTILE[0], HOSTILE[2])),
 )
 

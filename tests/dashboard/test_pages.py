@@ -8,13 +8,14 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
+from keyhole.intake.audits.audit import AuditState
 from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.store import keys
 from tests.dashboard.conftest import Site
-from tests.dashboard.site import DEBIAN, HOSTILE, SCRIPT, report
+from tests.dashboard.site import AUDIT, DEBIAN, HOSTILE, SCRIPT, report
 
-PAGES = ("/", "/verdicts", "/verdicts?q=e", "/audits", "/work", "/dead", "/nowhere")
+PAGES = ("/", "/verdicts", "/verdicts?q=e", "/audits", f"/audit?id={AUDIT}", "/work", "/dead", "/nowhere")
 
 
 def object_path(key: str, bucket: str = "images") -> str:
@@ -59,7 +60,7 @@ class TestTheOverview:
         assert "1 dead letter: work that failed" in text
         assert "makes no progress" in text
         assert "9,000 of 12,000+ objects" in text
-        assert text.index("Latest that must not be used") < text.index("Latest verdicts</h2>")
+        assert text.index("Latest that are not safe") < text.index("Latest verdicts</h2>")
         assert f"<b>{len(HOSTILE)}</b><span>unsafe</span>" in text
 
     def test_of_an_empty_site_says_how_to_begin(self, start: Callable[..., Site]) -> None:
@@ -67,6 +68,26 @@ class TestTheOverview:
 
         assert "There are no verdicts yet" in text
         assert "No worker takes work" in text
+
+    def test_lists_all_that_is_not_safe_except_what_is_no_image(
+        self, start: Callable[..., Site], valkey: redis.Redis
+    ) -> None:
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+        listed = [*(set(Status) - {Status.SAFE, Status.UNRECOGNIZED}), "unrecognized/no_known_format"]
+        for status in Status:
+            store.write(report(status, status=status), job_id=status, sequencer=None)
+        for number, reason in enumerate(("no_known_format", *["not_an_image"] * 20)):
+            other = report(
+                f"{number}.pdf" if number else listed[-1],
+                status=Status.UNRECOGNIZED,
+                reasons=(reason,),
+            )
+            store.write(other, job_id=f"other-{number}", sequencer=None)
+
+        text = start().get("/").text
+
+        table = text[text.index("Latest that are not safe") : text.index("Latest verdicts</h2>")]
+        assert sorted(links(table, "/object")) == sorted(map(object_path, [*listed, Status.UNRECOGNIZED]))
 
 
 class TestVerdicts:
@@ -95,6 +116,11 @@ class TestVerdicts:
             ("since=yesterday", "write the time as"),
             ("after=1", "begin with the first page"),
             ("status=" + "%1b%e2%80%ae<b>", "is not a status"),
+            ("contains=x", "no parameter contains; its parameters are q, bucket, prefix, status"),
+            ("stauts=safe", "no parameter stauts; did you mean status?"),
+            ("%1b%e2%80%ae<b>=", "no parameter \\x1b\\u202e&lt;b&gt;"),
+            ("status=safe&status=unsafe", "give the parameter status once"),
+            ("since=2026-01-31T12:00%2B99:00", "write the time as"),
         ],
     )
     def test_a_wrong_parameter_is_explained(self, site: Site, query: str, message: str) -> None:
@@ -133,6 +159,64 @@ class TestOneObject:
     @pytest.mark.parametrize("query", ["", "bucket=a", "key=a", "bucket=&key="])
     def test_without_a_name_is_refused(self, site: Site, query: str) -> None:
         assert site.get(f"/object?{query}").status == 400
+
+
+@pytest.mark.parametrize("path", ["/?q=a", "/audits?bucket=images", "/work?a=", "/dead?id=1"])
+def test_a_page_without_parameters_refuses_them(site: Site, path: str) -> None:
+    """Otherwise, the page would show more than the address seems to ask for."""
+    answer = site.get(path)
+
+    assert answer.status == 400
+    assert "this page has no parameters" in answer.text
+
+
+class TestOneAudit:
+    def test_shows_progress_counts_costs_and_how_to_make_the_report(self, site: Site) -> None:
+        text = site.get(f"/audit?id={AUDIT}").text
+
+        assert "9,000 of 12,000+ objects" in text
+        assert links(text, "/verdicts")[0].startswith("/verdicts?bucket=images&prefix=")
+        assert re.search(r"s-safe.*?9,000", text)
+        assert f"keyhole report {AUDIT}" in text
+        assert f"keyhole audit --pause {AUDIT}" in text
+        assert "Objects listed" in text
+
+    @pytest.mark.parametrize(
+        ("state", "command"),
+        [
+            (AuditState.RUNNING, "--pause"),
+            (AuditState.PAUSED, "--resume"),
+            (AuditState.FAILED, "--resume"),
+            (AuditState.DONE, None),
+            (AuditState.CANCELLED, None),
+            (AuditState.STOPPED, None),
+        ],
+    )
+    def test_names_the_commands_that_its_state_allows(
+        self, site: Site, valkey: redis.Redis, state: AuditState, command: str | None
+    ) -> None:
+        valkey.hset(keys.audit(AUDIT), "state", state)
+
+        text = site.get(f"/audit?id={AUDIT}").text
+
+        commands = re.findall(r"keyhole audit (--\w+)", text)
+        expected = {command} if state.ended else {command, "--cancel"}
+        assert set(commands) == expected - {None}
+
+    def test_is_linked_where_it_is_named(self, site: Site) -> None:
+        for path in ("/", "/audits"):
+            assert f"/audit?id={AUDIT}" in links(site.get(path).text, "/audit"), path
+
+    @pytest.mark.parametrize(
+        "name", ["never", f"{AUDIT}:objects", f"{AUDIT}:totals", "*", SCRIPT, "a" * 9000]
+    )
+    def test_that_does_not_exist_is_not_found(self, site: Site, valkey: redis.Redis, name: str) -> None:
+        valkey.rpush(keys.audit(AUDIT, "objects"), b"x")
+
+        answer = site.get("/audit?" + urlencode({"id": name}))
+
+        assert answer.status == 404
+        assert "there is no audit with this id" in answer.text
 
 
 def test_nothing_is_written(site: Site, filled: redis.Redis) -> None:

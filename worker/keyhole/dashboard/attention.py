@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
+from urllib.parse import urlencode
 
 from keyhole.intake.audits.audit import AuditState
 from keyhole.jobs.entry import LEASE_SECONDS
@@ -63,12 +64,13 @@ def _of_queues(snapshot: Snapshot) -> Iterator[Matter]:
 
 def _of_audits(snapshot: Snapshot) -> Iterator[Matter]:
     for audit in snapshot.reading.progresses:
+        page = "/audit?" + urlencode({"id": audit.id})
         target, reason = f"s3://{audit.bucket}/{audit.prefix}", masked(audit.reason)
         if audit.state is AuditState.PAUSED:
             advice = f"{reason or 'paused'}; go on with keyhole audit --resume {audit.id}"
-            yield Matter(Level.NOTE, f"The audit of {target} is paused", advice, "/audits")
+            yield Matter(Level.NOTE, f"The audit of {target} is paused", advice, page)
         elif reason:
-            yield Matter(Level.LOOK, f"The audit of {target} makes no progress", reason, "/audits")
+            yield Matter(Level.LOOK, f"The audit of {target} makes no progress", reason, page)
 
 
 def _of_leftovers(snapshot: Snapshot) -> Iterator[Matter]:

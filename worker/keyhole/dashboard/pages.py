@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -21,13 +21,13 @@ from starlette.responses import (
 
 from keyhole.dashboard.access import COOKIE, COOKIE_SECONDS, Access
 from keyhole.dashboard.live import Live
+from keyhole.dashboard.parameters import FILTERS, ParameterError, parameters, read_filter
 from keyhole.dashboard.reader import Reader
 from keyhole.dashboard.rendering import flat, render, url
 from keyhole.dashboard.strip import strip
-from keyhole.inspectors.text import printable
-from keyhole.reasons import Status
-from keyhole.results.search import CursorError, Filter
-from keyhole.results.since import parse_since
+from keyhole.errors import KeyholeError
+from keyhole.reports import contents, figures
+from keyhole.results.search import CursorError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 PAGE: Final = 50
 #: The longest body of the login form, in bytes.
 _LONGEST_FORM: Final = 4096
+
+
+class MissingError(KeyholeError):
+    """What the page is about does not exist."""
 
 
 class Pages:
@@ -47,19 +51,15 @@ class Pages:
 
     async def overview(self, request: Request) -> Response:
         """Return the first page."""
-        return await self._page(request, "overview.html.jinja", lambda: {"view": self._reader.overview()})
+        return await self._page(request, "overview.html.jinja", lambda _: {"view": self._reader.overview()})
 
     async def verdicts(self, request: Request) -> Response:
         """Return a page of verdicts."""
-        query = {name: request.query_params.get(name, "").strip() for name in _FILTERS}
-        after = request.query_params.get("after") or None
-        try:
-            wanted = _filter(query)
-        except ValueError as error:
-            return self._error(request, 400, str(error))
 
-        def read() -> dict[str, Any]:
-            page = self._reader.verdicts(wanted, after, PAGE)
+        def read(given: Mapping[str, str]) -> dict[str, Any]:
+            query = {name: given[name].strip() for name in FILTERS}
+            after = given["after"] or None
+            page = self._reader.verdicts(read_filter(query), after, PAGE)
             following = page.cursor and url("/verdicts", **query, after=page.cursor)
             return {
                 "page": page,
@@ -72,12 +72,11 @@ class Pages:
 
     async def one(self, request: Request) -> Response:
         """Return the page of one object."""
-        bucket, key = request.query_params.get("bucket", ""), request.query_params.get("key", "")
-        version_id = request.query_params.get("version") or None
-        if not bucket or not key:
-            return self._error(request, 400, "name an object: its bucket and its key")
 
-        def read() -> dict[str, Any]:
+        def read(given: Mapping[str, str]) -> dict[str, Any]:
+            bucket, key, version_id = given["bucket"], given["key"], given["version"] or None
+            if not bucket or not key:
+                raise ParameterError("name an object: its bucket and its key")
             view = self._reader.one(bucket, key, version_id)
             report = view.report
             return {
@@ -97,13 +96,33 @@ class Pages:
         return await self._page(
             request,
             "audits.html.jinja",
-            lambda: {"audits": self._reader.audits(), "fleet": self._reader.fleet()},
+            lambda _: {"audits": self._reader.audits(), "fleet": self._reader.fleet()},
         )
+
+    async def audit(self, request: Request) -> Response:
+        """Return the page of one audit."""
+
+        def read(given: Mapping[str, str]) -> dict[str, Any]:
+            view = self._reader.audit(given["id"])
+            if view is None:
+                raise MissingError("there is no audit with this id; the verdicts of an audit can outlive it")
+            audit, now = view.audit, datetime.now(UTC)
+            return {
+                "view": view,
+                "audit": audit,
+                "notice": contents.notice(audit, now),
+                "verdict": contents.verdict(audit.totals.statuses, audit.totals.not_images),
+                "when": figures.span(audit.started_at, audit.ended_at),
+                "costs": list(contents.costs(audit, now)),
+                "asked": list(contents.asked(audit)),
+            }
+
+        return await self._page(request, "audit.html.jinja", read)
 
     async def dead(self, request: Request) -> Response:
         """Return the page of dead letters."""
 
-        def read() -> dict[str, Any]:
+        def read(_: Mapping[str, str]) -> dict[str, Any]:
             letters, count = self._reader.letters()
             return {"letters": letters, "count": count}
 
@@ -111,7 +130,7 @@ class Pages:
 
     async def work(self, request: Request) -> Response:
         """Return the page of queues and workers."""
-        return await self._page(request, "work.html.jinja", lambda: {"fleet": self._reader.fleet()})
+        return await self._page(request, "work.html.jinja", lambda _: {"fleet": self._reader.fleet()})
 
     async def events(self, _request: Request) -> Response:
         """Return the stream of the parts that change."""
@@ -174,11 +193,17 @@ class Pages:
         """Return the page for an unexpected error, which the server logs."""
         return self._error(request, 500, "this is a bug in Keyhole; the log has the details")
 
-    async def _page(self, request: Request, template: str, read: Callable[[], dict[str, Any]]) -> Response:
+    async def _page(
+        self, request: Request, template: str, read: Callable[[Mapping[str, str]], dict[str, Any]]
+    ) -> Response:
+        """Return a page. `read` gets the parameters of the URL, and returns the values for the template."""
         try:
-            values = await asyncio.to_thread(read)
-        except CursorError as error:
+            given = parameters(request.url.path, request.query_params.multi_items())
+            values = await asyncio.to_thread(read, given)
+        except (ParameterError, CursorError) as error:
             return self._error(request, 400, str(error))
+        except MissingError as error:
+            return self._error(request, 404, str(error))
         except redis.RedisError as error:
             log.warning("Redis failed: %s", type(error).__name__)
             return self._error(
@@ -206,35 +231,6 @@ class Pages:
         names = ("attention", "running", "counts", "latest", "queues", "processes")
         parts = {name: render(f"parts/{name}.html.jinja", view=view, fleet=view.fleet) for name in names}
         return {"state": render("parts/state.html.jinja", trouble=None), **parts}
-
-
-_FILTERS: Final = ("q", "bucket", "prefix", "status", "format", "reason", "since")
-
-
-def _filter(query: dict[str, str]) -> Filter:
-    """Return the filter that the parameters of a URL describe.
-
-    Raises:
-        ValueError: A parameter has no valid value. The message says which.
-    """
-    part, bucket = query["q"], query["bucket"]
-    prefix = query["prefix"]
-    if part.startswith("s3://"):
-        # A pasted URI finds the object, and the objects below it.
-        bucket, _, prefix = part.removeprefix("s3://").partition("/")
-        part = ""
-    status = query["status"]
-    if status and status not in set(Status):
-        raise ValueError(f"{printable(status.encode())} is not a status; use one of {', '.join(Status)}")
-    return Filter(
-        statuses=(Status(status),) if status else (),
-        bucket=bucket,
-        prefix=prefix,
-        part=part,
-        format=query["format"],
-        reason=query["reason"],
-        since=parse_since(query["since"], datetime.now(UTC)) if query["since"] else None,
-    )
 
 
 def _own_path(target: str) -> str:

@@ -12,17 +12,21 @@ from keyhole.intake.audits.reader import AuditReader
 from keyhole.intake.dead_letters import DeadLetter, DeadLetters
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.metrics.snapshot import Rates, Snapshot
-from keyhole.reasons import Status
+from keyhole.metrics.store_reader import AuditProgress
+from keyhole.reasons import Status, not_an_image
 from keyhole.results.history import Past, history
 from keyhole.results.record import CorruptRecordError
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.search import Filter, Page, Search
 from keyhole.scan.report import Report
+from keyhole.store import keys
 
 #: The numbers of verdicts on the first page, and of audits and dead letters on their pages.
 LATEST, MOST_AUDITS, MOST_LETTERS = 10, 50, 100
-#: The statuses of the verdicts that the first page lists on their own.
-NOT_USABLE: Final = (Status.UNSAFE, Status.DAMAGED, Status.FAILED, Status.INCONCLUSIVE)
+#: The statuses that are never safe. Some objects with the status `unrecognized` are not images at all.
+_NOT_SAFE: Final = tuple(set(Status) - {Status.SAFE, Status.UNRECOGNIZED})
+#: The first page looks for images among this many of the latest verdicts with the status `unrecognized`.
+_LATEST_UNRECOGNIZED: Final = 50
 
 
 class Fleet(NamedTuple):
@@ -39,7 +43,15 @@ class Overview(NamedTuple):
     fleet: Fleet
     counts: dict[Status, int]
     latest: tuple[Report, ...]
-    not_usable: tuple[Report, ...]
+    not_safe: tuple[Report, ...]
+
+
+class AuditView(NamedTuple):
+    """What Keyhole knows about one audit. `progress` is `None` if the audit has ended."""
+
+    audit: Audit
+    progress: AuditProgress | None
+    rates: Rates
 
 
 class ObjectView(NamedTuple):
@@ -88,8 +100,20 @@ class Reader:
             self.fleet(),
             self._store.counts(),
             self._search.page(Filter(), limit=LATEST).reports,
-            self._search.page(Filter(NOT_USABLE), limit=LATEST).reports,
+            self._not_safe(),
         )
+
+    def _not_safe(self) -> tuple[Report, ...]:
+        """Return the latest verdicts that are not safe.
+
+        As in reports, objects that are certainly not images, such as PDFs, are left out. There can be many of
+        them, and nobody would import them.
+        """
+        found = self._search.page(Filter(_NOT_SAFE), limit=LATEST).reports
+        unrecognized = self._search.page(Filter((Status.UNRECOGNIZED,)), limit=_LATEST_UNRECOGNIZED).reports
+        images = [report for report in unrecognized if not not_an_image(report.status, report.reasons)]
+        latest = sorted((*found, *images), key=lambda report: report.scanned_at, reverse=True)
+        return tuple(latest[:LATEST])
 
     def verdicts(self, wanted: Filter, after: str | None, limit: int) -> Page:
         """Return a page of verdicts."""
@@ -109,6 +133,18 @@ class Reader:
     def audits(self) -> list[Audit]:
         """Return the audits that started last, latest first."""
         return self._audits.latest(MOST_AUDITS)
+
+    def audit(self, audit_id: str) -> AuditView | None:
+        """Return what Keyhole knows about one audit; `None` if no audit has this id."""
+        # The id comes from a URL. Together with a prefix, it could name another key of Redis.
+        is_id = self._client.zscore(keys.AUDITS, audit_id) is not None
+        audit = self._audits.get(audit_id) if is_id else None
+        if audit is None:
+            return None
+        fleet = self.fleet()
+        running = fleet.snapshot.reading.progresses
+        progress = next((one for one in running if one.id == audit_id), None)
+        return AuditView(audit, progress, fleet.rates)
 
     def letters(self) -> tuple[list[DeadLetter], int]:
         """Return the latest dead letters without their bodies, and the number of all dead letters."""

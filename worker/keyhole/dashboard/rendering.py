@@ -1,6 +1,6 @@
 """Renders the templates. Every value is escaped, and invisible characters are shown as escapes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -62,7 +62,7 @@ def ago(when: datetime, now: datetime) -> str:
 @cache
 def _environment() -> Environment:
     made = environment("keyhole.dashboard", _displayed)
-    made.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "dollars": figures.dollars,
         "seconds": lambda seconds: figures.duration(timedelta(seconds=seconds)),
         "second": lambda when: f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
@@ -71,6 +71,7 @@ def _environment() -> Environment:
         "short": short,
         "masked": masked,
     }
+    made.filters |= filters
     made.globals |= {
         "url": url,
         "object_url": object_url,

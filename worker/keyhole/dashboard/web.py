@@ -39,6 +39,7 @@ class Dashboard:
             Route("/verdicts", pages.verdicts),
             Route("/object", pages.one),
             Route("/audits", pages.audits),
+            Route("/audit", pages.audit),
             Route("/dead", pages.dead),
             Route("/work", pages.work),
             Route("/live", pages.events),
