@@ -207,12 +207,23 @@ class TestUsage:
         assert keyhole("audit", *arguments).code == 2
         assert store.latest(1) == []
 
+    def test_tags_are_not_corrected_if_keyhole_writes_none(self, keyhole: Keyhole, store: AuditStore) -> None:
+        refused = keyhole("audit", "s3://images/", "--fix-tags", KEYHOLE_SINKS="redis")
+
+        assert refused.code == 2
+        assert refused.error == (
+            "--fix-tags needs the sink tags, but KEYHOLE_SINKS is redis; "
+            "set KEYHOLE_SINKS=redis,tags here and for the workers"
+        )
+        assert store.latest(1) == []
+
     def test_options_become_the_audits(self, keyhole: Keyhole, store: AuditStore) -> None:
         done = keyhole(
             *("audit", "s3://images/a/", "--detach", "--include", "*.img", "--exclude", "tmp/*"),
             *("--suffix", ".img", "--min-size", "1 MiB", "--max-size", "2GiB", "--sample", "1%"),
-            *("--limit", "5", "--full", "--versions", "--check-tags", "--rate", "7.5"),
+            *("--limit", "5", "--full", "--versions", "--check-tags", "--fix-tags", "--rate", "7.5"),
             *("--max-requests", "9", "--max-dollars", "0.5", "--inventory", "s3://inv/manifest.json"),
+            KEYHOLE_SINKS="redis,tags",
             KEYHOLE_AUDIT_OUTSTANDING=3,
             KEYHOLE_BATCH_SIZE=11,
         )
@@ -236,6 +247,7 @@ class TestUsage:
                 "full": True,
                 "versions": True,
                 "check_tags": True,
+                "fix_tags": True,
                 "inventory": "s3://inv/manifest.json",
                 "max_requests": 9,
                 "max_dollars": 0.5,

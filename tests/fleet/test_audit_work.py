@@ -12,7 +12,7 @@ import logging
 import os
 import random
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from threading import Condition, local
@@ -38,6 +38,8 @@ from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.liveness import Liveness
 from keyhole.reasons import Status
 from keyhole.results.redis_store import STREAM_START
+from keyhole.results.tag_check import TagFinding
+from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.store import keys
 from tests.e2e.audit_site import all_keys
@@ -50,6 +52,7 @@ BUCKET, AUDIT = "images", "audit"
 #: Two pages. The first page has two batches, which must not be sent at once.
 OBJECTS, PAGE_KEYS = 4, 3
 SPEC = AuditSpec(bucket=BUCKET, batch_size=2, outstanding=1)
+FIX_TAGS = SPEC.model_copy(update={"fix_tags": True})
 #: If an audit has not ended after this many lives, it will never end.
 MOST_LIVES = 10
 
@@ -263,14 +266,19 @@ class World:
         self.valkey.delete(keys.audit(AUDIT, "page"))
         pass_seconds(self.valkey, 1000)
 
-    def end(self) -> None:
+    def end(self, spec: AuditSpec = SPEC) -> None:
         """Let processes that are not killed finish the audit."""
         for _ in range(MOST_LIVES):
             self.grow_old()
-            self.live(Fuse())
+            self.live(Fuse(), spec=spec)
             if self.services.audits.state(AUDIT) is not AuditState.RUNNING:
                 return
         pytest.fail(f"{self.services.audits.get(AUDIT)!r} is at rest")
+
+    def write_tags(self, *, on: bool) -> None:
+        """Set whether later processes also write tags."""
+        sinks = ("redis", "tags") if on else ("redis",)
+        self._settings = self._settings.model_copy(update={"sinks": sinks})
 
     def start_over(self) -> None:
         """Restore the initial state."""
@@ -436,6 +444,38 @@ class TestPagesWithoutBatches:
             begin_again(world, s3)
             step += 1
         assert step > 30
+
+    @pytest.mark.slow
+    def test_no_wrong_tags_are_forgotten_if_a_process_is_killed_before_any_step(
+        self, world: World, s3: SyntheticS3, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def all_are_wrong(*_: object, **__: object) -> Callable[[Sequence[Report]], list[TagFinding]]:
+            return lambda reports: [TagFinding("there is no tag", 1) for _ in reports]
+
+        monkeypatch.setattr(auditing, "TagCheck", all_are_wrong)
+        monkeypatch.setattr(tasks.owed_tags, "apply_async", lambda **_: None)
+        world.write_tags(on=True)
+        step = 0
+        while not world.live(Fuse(step), spec=FIX_TAGS):
+            world.end(FIX_TAGS)
+            totals = world.audit().totals
+            assert (totals.unchanged, totals.tag_mismatches, totals.tag_fixes) == (OBJECTS,) * 3
+            found = [finding.key for finding in world.services.audits.findings(AUDIT)]
+            assert found == all_keys(OBJECTS)
+            debts = [world.services.tag_debts.owed(BUCKET, key, None) for key in found]
+            assert None not in debts
+            world.write_tags(on=False)
+            begin_again(world, s3)
+            world.write_tags(on=True)
+            step += 1
+        assert step > 30
+
+    def test_workers_that_write_no_tags_cannot_correct_any(self, world: World) -> None:
+        world.live(Fuse(), spec=FIX_TAGS)
+
+        failed = world.audit()
+        assert (failed.state, failed.totals.pages) == (AuditState.FAILED, 0)
+        assert "KEYHOLE_SINKS of the workers does not include tags" in str(failed.reason)
 
     @pytest.mark.slow
     def test_several_processes_do_the_same_at_once(self, world: World, s3: SyntheticS3) -> None:

@@ -28,6 +28,7 @@ limit = 10
 full = true
 versions = true
 check_tags = true
+fix_tags = true
 inventory = "s3://lists/images/2026-05-01T01-00Z/manifest.json"
 rate = 7
 max_requests = 100
@@ -79,6 +80,7 @@ class TestWhatIsTaken:
             full=True,
             versions=True,
             check_tags=True,
+            fix_tags=True,
             inventory="s3://lists/images/2026-05-01T01-00Z/manifest.json",
             max_requests=100,
             max_dollars=2.5,

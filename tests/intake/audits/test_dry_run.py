@@ -7,9 +7,9 @@ import redis
 
 from keyhole.api import scan_s3
 from keyhole.intake.audits.audit import AuditSpec, Totals
-from keyhole.intake.audits.costs import BYTES_PER_OBJECT, GETS_PER_OBJECT
+from keyhole.intake.audits.costs import BYTES_PER_OBJECT, GETS_PER_OBJECT, USUAL_TAGS, cost_of_tags
 from keyhole.intake.audits.dry_run import dry_run
-from keyhole.intake.audits.estimate import Estimate, Estimator
+from keyhole.intake.audits.estimate import MOST_TAGS, Estimate, Estimator
 from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.listing import lister_for
 from keyhole.intake.selection import Selection
@@ -84,6 +84,28 @@ def test_what_has_its_verdict_is_not_reckoned_with(
 
     totals, estimate, _ = run(recorded_access, valkey, images, full=True)
     assert (totals.queued, totals.unchanged, estimate.expected.gets) == (4, 0, 12)
+
+
+def test_correcting_tags_is_reckoned_with_as_if_all_were_wrong(
+    recorded_access: S3Access, valkey: redis.Redis, images: str
+) -> None:
+    """The dry run reads no tags, so its estimate is too high rather than too low."""
+    report = scan_s3(recorded_access, images, "1.img", None, ScanSettings())
+    RedisStore(valkey, expiry_seconds=None, stream_length=1).write(report, job_id="j", sequencer=None)
+
+    _, compared, _ = run(recorded_access, valkey, images, check_tags=True)
+    _, fixed, _ = run(recorded_access, valkey, images, fix_tags=True)
+
+    for less, more, tags in (
+        (compared.expected, fixed.expected, USUAL_TAGS),
+        (compared.most, fixed.most, MOST_TAGS),
+    ):
+        assert more.tag_reads - less.tag_reads == tags.reads
+        assert more.tag_writes - less.tag_writes == tags.writes
+        assert more.heads - less.heads == tags.looks
+        assert more.dollars - less.dollars == pytest.approx(
+            cost_of_tags(load_prices(None), "STANDARD", tags).dollars
+        )
 
 
 def test_what_is_not_selected_is_left_out_and_a_limit_ends_it(

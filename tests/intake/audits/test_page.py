@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, How, Totals
-from keyhole.intake.audits.costs import GETS_PER_OBJECT, USUAL_TAGS
-from keyhole.intake.audits.page import MESSAGE_BYTES, Auditor, batch_size
+from keyhole.intake.audits.batches import MESSAGE_BYTES, batch_size
+from keyhole.intake.audits.costs import GETS_PER_OBJECT, USUAL_TAGS, cost_of_tags
+from keyhole.intake.audits.page import Auditor
 from keyhole.intake.audits.prices import load_prices
 from keyhole.intake.audits.records import NANO, PageResult, Place
 from keyhole.intake.listing import Listed, Page
@@ -19,6 +20,7 @@ from keyhole.reasons import Status
 from keyhole.results.lookup import Lookup
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tag_check import TagFinding
+from keyhole.results.tags import TagDebt
 from keyhole.scan.report import Report
 
 WHEN = datetime(2026, 5, 1, tzinfo=UTC)
@@ -59,6 +61,7 @@ class Site:
         self.cursor: str | None = None
         self.tag_messages: dict[str, str] = {}
         self.tags_checked: list[str] = []
+        self.unreadable: str | None = None
         self.totals = Totals()
         self.tags = False
         self.lists = 0
@@ -69,7 +72,10 @@ class Site:
 
     def check_tags(self, reports: Sequence[Report]) -> list[TagFinding]:
         self.tags_checked += [str(report.key) for report in reports]
-        return [TagFinding(self.tag_messages.get(str(report.key)), 1) for report in reports]
+        return [
+            TagFinding(self.tag_messages.get(str(report.key)), 1, unreadable=report.key == self.unreadable)
+            for report in reports
+        ]
 
     def verdict(self, *reports: Report) -> None:
         for one in reports:
@@ -399,6 +405,79 @@ class TestTags:
         assert result.counts["requests"] == 3
         spent = site.prices.list_request() + 2 * site.prices.get_tagging()
         assert result.counts["nanodollars"] == round(spent * NANO)
+
+    def test_wrong_tags_are_corrected_if_it_is_asked_for(self, site: Site) -> None:
+        site.verdict(report("a"), report("b", version_id="v1"), report("c", etag='"old"'))
+        site.listed = [listed("a"), listed("b"), listed("c")]
+        site.tag_messages = {"b": "says safe"}
+
+        result, _ = site.process(fix_tags=True, rate=7.5)
+
+        assert site.tags_checked == ["a", "b"]
+        assert result.tag_debts == (TagDebt.of(report("b", version_id="v1"), rate=7.5),)
+        assert [(finding.kind, finding.key, finding.message) for finding in result.findings] == [
+            ("tag_mismatch", "b", "says safe; the tags will be corrected")
+        ]
+        assert (result.counts["tag_mismatches"], result.counts["tag_fixes"]) == (1, 1)
+
+    def test_correcting_them_is_counted(self, site: Site) -> None:
+        site.verdict(report("a"), report("b"))
+        site.listed = [listed("a"), listed("b", storage_class="STANDARD_IA")]
+        site.tag_messages = {"b": "says safe"}
+
+        result, _ = site.process(fix_tags=True)
+
+        writing = cost_of_tags(site.prices, "STANDARD_IA")
+        assert result.cost_of_debts == writing
+        assert result.counts["requests"] == 1 + 2 + sum(USUAL_TAGS)
+        spent = site.prices.list_request() + 2 * site.prices.get_tagging() + writing.dollars
+        assert result.counts["nanodollars"] == round(site.prices.list_request() * NANO) + 2 * round(
+            site.prices.get_tagging() * NANO
+        ) + round(writing.dollars * NANO)
+        assert result.counts["nanodollars"] == pytest.approx(spent * NANO, abs=3)
+
+    def test_only_wrong_tags_use_up_a_limit(self, site: Site) -> None:
+        """Ten objects cost a LIST and ten comparisons. There is room to correct the tags of one object."""
+        site.verdict(*map(report, "abcdefghij"))
+        site.listed = [listed(key) for key in "abcdefghij"]
+        site.tag_messages = {"c": "says safe"}
+
+        result, _ = site.process(fix_tags=True, max_requests=1 + 10 + 2 * sum(USUAL_TAGS))
+
+        assert site.tags_checked == list("abcdefghij")
+        assert (result.counts["unchanged"], result.ends_as) == (10, AuditState.DONE)
+        assert result.counts["requests"] == 1 + 10 + sum(USUAL_TAGS)
+
+    def test_an_audit_stops_before_corrections_exceed_a_limit(self, site: Site) -> None:
+        site.verdict(*map(report, "abcdefghij"))
+        site.listed = [listed(key) for key in "abcdefghij"]
+        site.tag_messages = dict.fromkeys("abcdefghij", "says safe")
+
+        result, _ = site.process(fix_tags=True, max_requests=1 + 3 * (1 + sum(USUAL_TAGS)) + 2)
+
+        assert [debt.key for debt in result.tag_debts] == ["a", "b", "c"]
+        assert (result.counts["unchanged"], result.ends_as) == (3, AuditState.STOPPED)
+
+    def test_unreadable_tags_are_told_and_not_written(self, site: Site) -> None:
+        site.verdict(report("a"))
+        site.listed = [listed("a")]
+        site.tag_messages, site.unreadable = {"a": "the object's tags cannot be read: denied"}, "a"
+
+        result, _ = site.process(fix_tags=True)
+
+        (finding,) = result.findings
+        assert finding.message == "the object's tags cannot be read: denied"
+        assert (result.tag_debts, result.counts["tag_fixes"]) == ((), 0)
+
+    def test_the_tags_of_objects_that_are_scanned_are_written_by_the_scan(self, site: Site) -> None:
+        site.verdict(report("a"))
+        site.listed = [listed("a")]
+        site.tag_messages = {"a": "says safe"}
+
+        result, _ = site.process(fix_tags=True, full=True)
+
+        assert queued(result) == ["a"]
+        assert (result.tag_debts, result.counts["tag_fixes"]) == ((), 1)
 
     def test_without_being_asked_to_none_is_read(self, site: Site) -> None:
         site.verdict(report("a"))

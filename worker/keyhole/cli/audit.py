@@ -8,6 +8,7 @@ import click
 from keyhole.cli import audit_view
 from keyhole.cli.audit_id import full_audit_id
 from keyhole.cli.audit_table import print_audits, print_runs
+from keyhole.cli.audit_tags import refuse_without_tags, tell_of_tags
 from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.errors import (
@@ -67,6 +68,7 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 @click.option("--full", is_flag=True, help="Also scan objects that are unchanged since their verdict.")
 @click.option("--versions", is_flag=True, help="Scan every version of each object.")
 @click.option("--check-tags", is_flag=True, help="Compare tags with verdicts, with one request per object.")
+@click.option("--fix-tags", is_flag=True, help="Like --check-tags, and correct missing and wrong tags.")
 @click.option(
     "--inventory",
     metavar="S3-URI",
@@ -129,6 +131,8 @@ def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: boo
     chosen = [name for name, audit_id in on.items() if audit_id is not None]
     if len(chosen) + (uri is not None) != 1:
         raise click.UsageError("name an S3 URI, or one audit to --follow, --pause, --resume or --cancel")
+    if options["fix_tags"]:
+        refuse_without_tags(settings)
     with one_line_errors(), backend(settings, work=not dry_run) as ready:
         if detach and is_embedded(settings):
             click.echo(NOT_DETACHED, err=True)
@@ -183,6 +187,7 @@ def _spec(uri: str, settings: Settings, options: dict[str, object]) -> AuditSpec
                     "full",
                     "versions",
                     "check_tags",
+                    "fix_tags",
                     "inventory",
                     "max_requests",
                     "max_dollars",
@@ -261,6 +266,7 @@ def _follow(audit_id: str, output: Output, *, embedded: bool) -> int:
         SafeConsole().print(audit_view.page(audit))
         if audit.totals.listed:
             output.tell(f"The report: keyhole report {audit_id}")
+    tell_of_tags(audit, output, embedded=embedded)
     return _exit_code(audit, output)
 
 

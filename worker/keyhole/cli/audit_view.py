@@ -142,6 +142,8 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
     if totals.gone or totals.tag_mismatches:
         found = f"{totals.gone:,} verdicts without an object, {totals.tag_mismatches:,} tags that disagree"
         table.add_row("bucket", Text(found, style="yellow"))
+        if totals.tag_fixes:
+            table.add_row("", f"{totals.tag_fixes:,} of these tags will be corrected")
     table.add_row("read", f"{size(totals.bytes_read)} of {size(totals.listed_bytes)}")
     table.add_row(
         "cost", f"{totals.requests:,} requests ({totals.lists:,} for the list), {dollars(totals.dollars)}"

@@ -20,7 +20,8 @@ from keyhole.fleet.observing import page_committed, verdict_recorded
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
-from keyhole.intake.audits.page import Auditor, page_size
+from keyhole.intake.audits.batches import page_size
+from keyhole.intake.audits.page import Auditor
 from keyhole.intake.audits.records import Claim, PageResult, Place
 from keyhole.intake.listing import Lister, lister_for
 from keyhole.jobs.entry import Entry
@@ -149,6 +150,9 @@ class AuditWork:
         services = self._services
         if not services.buckets.allow(audit.spec.bucket):
             self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
+            return None
+        if audit.spec.fix_tags and "tags" not in services.settings.sinks:
+            self._fail(claim, "it must correct tags, but KEYHOLE_SINKS of the workers does not include tags")
             return None
         rate_limiter = RateLimiter(
             services.redis, audit.spec.bucket, audit.spec.rate, heartbeat=lambda: services.audits.hold(claim)

@@ -57,8 +57,11 @@ def tags_requested(services: Services, storage_class: str | None, asked: Sequenc
 
 
 def page_committed(result: PageResult) -> None:
-    """Count the objects and the requests of a page of an audit."""
-    counting = recorder()
+    """Count the objects and the requests of a page of an audit.
+
+    The requests that will correct tags are left out, because the workers that send them count them.
+    """
+    counting, later = recorder(), result.cost_of_debts
     counting.audited(result.counts)
-    counting.requests(result.counts.get("requests", 0))
-    counting.spent(result.counts.get("nanodollars", 0) / NANO)
+    counting.requests(result.counts.get("requests", 0) - later.requests)
+    counting.spent(result.counts.get("nanodollars", 0) / NANO - later.dollars)

@@ -107,6 +107,7 @@ class Schedule(BaseModel):
     full: bool = Field(default=False, description="true or false")
     versions: bool = Field(default=False, description="true or false")
     check_tags: bool = Field(default=False, description="true or false")
+    fix_tags: bool = Field(default=False, description="true or false")
     inventory: Annotated[str, AfterValidator(_inventory)] | None = Field(
         default=None, description="the s3:// URI of a manifest.json"
     )
@@ -151,6 +152,7 @@ class Schedule(BaseModel):
             full=self.full,
             versions=self.versions,
             check_tags=self.check_tags,
+            fix_tags=self.fix_tags,
             inventory=self.inventory,
             max_requests=self.max_requests,
             max_dollars=self.max_dollars,

@@ -117,13 +117,14 @@ class Debts(Generic[DebtT]):
         debt_id = self._kind.id_of(hold.debt)
         self._renew(keys=self._keys(debt_id), args=[debt_id, hold.token, LOST_SECONDS])
 
-    def record(self, debt: DebtT) -> None:
+    def record(self, debt: DebtT, pipeline: redis.client.Pipeline | None = None) -> None:
         """Record a debt without holding it, in place of an older debt with the same id.
 
-        The new debt is due at once.
+        The new debt is due at once. With a pipeline, the debt is recorded when the caller executes it.
         """
         debt_id = self._kind.id_of(debt)
-        self._record(keys=self._keys(debt_id), args=[debt_id, uuid4().hex, self._kind.to_json(debt)])
+        args: list[str | bytes] = [debt_id, uuid4().hex, self._kind.to_json(debt)]
+        self._record(keys=self._keys(debt_id), args=args, client=pipeline)
 
     def settle(self, hold: Hold[DebtT], *, unanswered: bool = False) -> None:
         """Settle a debt that is paid.

@@ -276,7 +276,9 @@ def asked(audit: Audit) -> Iterator[tuple[str, str]]:
     stated: dict[str, object] = {
         "Versions": "all, not only the current ones" if spec.versions else "",
         "Unchanged objects": "also scanned" if spec.full else "",
-        "Tags": "compared with the verdicts" if spec.check_tags else "",
+        "Tags": "compared with the verdicts" + (", and corrected" if spec.fix_tags else "")
+        if spec.compares_tags
+        else "",
         "Inventory": spec.inventory,
         "Rate": f"at most {spec.rate:g} requests per second" if spec.rate else "",
         "Schedule": spec.schedule,

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 class TagFinding(NamedTuple):
     """The result for one object.
 
-    `message` states how the object's tags contradict its verdict (`None` if they do not), and `requests` is
-    the number of requests to S3.
+    `message` states how the object's tags contradict its verdict (`None` if they do not), or why they cannot
+    be read. `requests` is the number of requests to S3.
     """
 
     message: str | None
     requests: int
+    unreadable: bool = False
 
 
 class TagCheck:
@@ -61,5 +62,5 @@ class TagCheck:
         try:
             tags = read_tags(self._s3, **address)
         except BOTO_ERRORS as error:
-            return TagFinding(f"the object's tags cannot be read: {explain(error)}", 1)
+            return TagFinding(f"the object's tags cannot be read: {explain(error)}", 1, unreadable=True)
         return TagFinding(disagreement(report, tags, expected=self._expected), 1)

@@ -28,6 +28,8 @@ class AuditSpec(BaseModel):
     versions: bool = False
     #: Compare the objects' tags with their verdicts, which takes one request per object.
     check_tags: bool = False
+    #: Compare the tags in the same way, and correct tags that contradict the verdict.
+    fix_tags: bool = Field(default=False, exclude_if=lambda fix: not fix)
     #: The URI of an S3 Inventory's manifest. If it is set, the audit reads the inventory and does not list
     #: the bucket.
     inventory: str | None = None
@@ -46,6 +48,11 @@ class AuditSpec(BaseModel):
     schedule: str | None = None
     #: The version of the format of this specification. A later version is refused.
     version: int = Field(default=AUDIT_VERSION, ge=1, le=AUDIT_VERSION)
+
+    @property
+    def compares_tags(self) -> bool:
+        """Whether the audit compares tags with verdicts."""
+        return self.check_tags or self.fix_tags
 
 
 class AuditState(StrEnum):
@@ -100,9 +107,11 @@ class Totals(BaseModel):
     lists: int = 0
     dollars: float = 0.0
     #: The numbers of findings about the bucket: `gone` counts verdicts on deleted objects, and
-    #: `tag_mismatches` counts objects whose tags contradict their verdict.
+    #: `tag_mismatches` counts objects whose tags contradict their verdict. `tag_fixes` counts those of them
+    #: whose tags workers correct, during the audit or after it.
     gone: int = 0
     tag_mismatches: int = 0
+    tag_fixes: int = 0
 
 
 class Audit(BaseModel):

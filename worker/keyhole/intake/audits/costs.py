@@ -64,11 +64,14 @@ def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool) 
     """
     dollars = GETS_PER_OBJECT * prices.get(storage_class, 0)
     dollars += prices.retrieval(storage_class, min(size, BYTES_PER_OBJECT))
-    if not tags:
-        return Cost(GETS_PER_OBJECT, dollars)
-    dollars += USUAL_TAGS.reads * prices.get_tagging() + USUAL_TAGS.writes * prices.put_tagging()
-    dollars += USUAL_TAGS.looks * prices.get(storage_class, 0)
-    return Cost(GETS_PER_OBJECT + sum(USUAL_TAGS), dollars)
+    scan = Cost(GETS_PER_OBJECT, dollars)
+    return scan.plus(cost_of_tags(prices, storage_class)) if tags else scan
+
+
+def cost_of_tags(prices: Prices, storage_class: str, requests: TagRequests = USUAL_TAGS) -> Cost:
+    """Return the cost of writing an object's tags, by default with the usual requests."""
+    dollars = requests.reads * prices.get_tagging() + requests.writes * prices.put_tagging()
+    return Cost(sum(requests), dollars + requests.looks * prices.get(storage_class, 0))
 
 
 def cost_of_scan(

@@ -41,4 +41,4 @@ def decide(spec: AuditSpec, listed: Listed, stored: Stored | None, ruleset: str)
         how = How.UNCHANGED
     else:
         how = How.SCANNED
-    return Decision(how, stands, compares_tags=stands and spec.check_tags)
+    return Decision(how, stands, compares_tags=stands and spec.compares_tags)

@@ -58,6 +58,8 @@ def dry_run(
             counts.update({"listed": 1, "listed_bytes": one.size, _TAKEN[decision.how]: 1})
             if decision.compares_tags:
                 estimator.check_tags(1)
+                if spec.fix_tags and decision.how is not How.SCANNED:
+                    estimator.fix_tags(one)
             if decision.how is not How.UNCHANGED:
                 estimator.add(one)
         totals = Totals.model_validate(counts)

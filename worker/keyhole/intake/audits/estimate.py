@@ -5,13 +5,14 @@ that the tags of every object need the maximum number of requests. Neither estim
 retries beyond the budget, or of data transfer out of the region.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests
+from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests, cost_of_tags
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.listing import Listed
 
@@ -121,6 +122,7 @@ class Estimator:
         self._inventory_gets = 0
         self._checks = 0
         self._shares: dict[str, _Share] = {}
+        self._fixes: Counter[str] = Counter()
 
     def listing(self, count: int, *, by_gets: bool = False) -> None:
         """Add a number of requests that list objects: GETs of an inventory, or LIST requests.
@@ -135,6 +137,10 @@ class Estimator:
     def check_tags(self, count: int) -> None:
         """Add a number of objects whose tags the audit would compare with their stored verdicts."""
         self._checks += count
+
+    def fix_tags(self, listed: Listed) -> None:
+        """Add an object whose tags may have to be corrected. The estimate assumes that they have to be."""
+        self._fixes[listed.storage_class] += 1
 
     def add(self, listed: Listed) -> None:
         """Add an object that the audit would scan. An archived object is counted, but causes no costs."""
@@ -181,21 +187,22 @@ class Estimator:
 
         For each storage class, `read` contains the total number of bytes that the scans of its objects read.
         """
-        prices, tags = self._prices, tags if self._tags else NO_TAGS
-        dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging()
+        prices, fixes = self._prices, self._fixes.total()
+        fixing = sum(n * cost_of_tags(prices, name, tags).dollars for name, n in self._fixes.items())
+        per_fix, tags = tags, tags if self._tags else NO_TAGS
+        dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging() + fixing
         dollars += self._inventory_gets * prices.get("STANDARD", 0)
         for name, size in read.items():
             objects = self._shares[name].objects - self._shares[name].archived
-            asked = objects * (gets_per_object + tags.looks) * prices.get(name, 0)
-            tagging = tags.reads * prices.get_tagging() + tags.writes * prices.put_tagging()
-            dollars += asked + prices.retrieval(name, size) + objects * tagging
+            dollars += objects * gets_per_object * prices.get(name, 0) + prices.retrieval(name, size)
+            dollars += objects * cost_of_tags(prices, name, tags).dollars
         scanned = sum(share.objects - share.archived for share in self._shares.values())
         return Spending(
             lists=self._lists,
             gets=round(scanned * gets_per_object) + self._inventory_gets,
-            heads=scanned * tags.looks,
-            tag_reads=scanned * tags.reads + self._checks,
-            tag_writes=scanned * tags.writes,
+            heads=scanned * tags.looks + fixes * per_fix.looks,
+            tag_reads=scanned * tags.reads + fixes * per_fix.reads + self._checks,
+            tag_writes=scanned * tags.writes + fixes * per_fix.writes,
             bytes_read=sum(read.values()),
             dollars=dollars,
         )

@@ -5,42 +5,37 @@ the result in Redis.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import NamedTuple
 
-from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
+from keyhole.intake.audits.audit import Audit, AuditState, BucketFinding, How
+from keyhole.intake.audits.batches import batch_size, in_batches
 from keyhole.intake.audits.costs import (
     BYTES_PER_OBJECT,
-    GETS_PER_OBJECT,
     NOTHING,
     Cost,
     cost_of_comparisons,
     cost_of_listing,
+    cost_of_tags,
     expected_cost,
 )
 from keyhole.intake.audits.decision import decide
 from keyhole.intake.audits.orphans import KeyRange, Orphans, find_orphans
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.audits.records import NANO, PageResult, Place, Row, counted_status
-from keyhole.intake.listing import PAGE_KEYS, Listed, Lister
+from keyhole.intake.listing import Listed, Lister
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Reason, Status, not_an_image
 from keyhole.results.lookup import Lookup, Stored
 from keyhole.results.tag_check import TagFinding
+from keyhole.results.tags import TagDebt
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
 from keyhole.store import keys
-
-#: The longest message of a batch, in bytes. Every broker allows at least 256 KiB; SQS has the smallest limit.
-#: A job rarely has more than 300 bytes, so a message has room for more than 600 jobs.
-MESSAGE_BYTES: Final = 200_000
-#: If an audit has a rate limit, its pages and batches are so small that the requests of one page or one batch
-#: take at most about this many seconds. This time is much shorter than the time limit of a task.
-RATE_LIMITED_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +90,17 @@ class Auditor:
             if orphans.until is not None:
                 work.findings += orphans.findings
                 return work.result(place.cursor or "", orphans.until), ()
-        checked: list[Report] = []
         for listed, object_id, verdict in zip(page.objects, ids, stored, strict=True):
-            ending = self._sort_object(work, listed, object_id, verdict, checked)
+            ending = self._sort_object(work, listed, object_id, verdict)
             if ending is not None:
-                self._compare_tags(work, checked)
+                self._compare_tags(work)
                 return work.result(None, None, *ending), tuple(work.reports)
         work.findings += orphans.findings
-        self._compare_tags(work, checked)
+        self._compare_tags(work)
         return work.result(page.cursor, last), tuple(work.reports)
 
     def _sort_object(
-        self, work: "_Page", listed: Listed, object_id: str, stored: Stored | None, checked: list[Report]
+        self, work: "_Page", listed: Listed, object_id: str, stored: Stored | None
     ) -> tuple[AuditState, str] | None:
         """Add an object to the page: as left out, unchanged, archived, or queued for a scan.
 
@@ -118,18 +112,27 @@ class Auditor:
             work.counts["listed"] += 1
             work.counts["left_out"] += 1
             return None
-        takes = cost_of_comparisons(self.prices, 1) if decision.compares_tags else NOTHING
+        takes, compares = NOTHING, NOTHING
         if decision.how is How.SCANNED:
-            takes = takes.plus(expected_cost(self.prices, listed.storage_class, listed.size, tags=self.tags))
-        ending = work.limit_of_objects_reached() or work.limit_reached(takes)
+            takes = expected_cost(self.prices, listed.storage_class, listed.size, tags=self.tags)
+        elif work.audit.spec.fix_tags and decision.compares_tags:
+            compares = cost_of_tags(self.prices, listed.storage_class)
+        if decision.compares_tags:
+            compares = compares.plus(cost_of_comparisons(self.prices, 1))
+        ending = work.limit_of_objects_reached() or work.limit_reached(takes.plus(compares))
+        if ending is not None and ending[0] is AuditState.STOPPED and work.comparisons:
+            # Most tags are right and need no correction. So look at the tags of the objects so far, and try
+            # again with the actual costs.
+            self._compare_tags(work)
+            ending = work.limit_reached(takes.plus(compares))
         if ending is not None:
             return ending
         work.counts["listed"] += 1
         work.counts["listed_bytes"] += listed.size
-        if takes.requests:
-            work.reserved = work.reserved.plus(takes)
+        work.reserved = work.reserved.plus(takes)
         if decision.compares_tags and stored is not None and stored.report is not None:
-            checked.append(stored.report)
+            work.comparisons.append(_Comparison(stored.report, listed, decision.how))
+            work.reserved_for_comparisons = work.reserved_for_comparisons.plus(compares)
         if decision.how is How.SCANNED:
             work.queue(listed)
             return None
@@ -141,11 +144,29 @@ class Auditor:
             work.take(object_id, report.status, decision.how)
         return None
 
-    def _compare_tags(self, work: "_Page", checked: Sequence[Report]) -> None:
-        for report, finding in zip(checked, self.check_tags(checked), strict=True):
+    def _compare_tags(self, work: "_Page") -> None:
+        """Compare the tags of the objects in `work.comparisons` with their verdicts, and empty this list."""
+        comparisons, work.comparisons, work.reserved_for_comparisons = work.comparisons, [], NOTHING
+        findings = self.check_tags([comparison.report for comparison in comparisons])
+        for (report, listed, how), finding in zip(comparisons, findings, strict=True):
             work.spend(cost_of_comparisons(self.prices, finding.requests))
-            if finding.message is not None:
+            if finding.message is None:
+                continue
+            if finding.unreadable or not work.audit.spec.fix_tags:
                 work.find("tag_mismatch", report, finding.message)
+                continue
+            work.find("tag_mismatch", report, f"{finding.message}; the tags will be corrected")
+            work.counts["tag_fixes"] += 1
+            if how is not How.SCANNED:  # the scan itself writes the tags
+                work.fix(report, cost_of_tags(self.prices, listed.storage_class))
+
+
+class _Comparison(NamedTuple):
+    """An object whose tags are compared with its verdict."""
+
+    report: Report
+    listed: Listed
+    how: How
 
 
 @dataclass(slots=True)
@@ -156,8 +177,15 @@ class _Page:
     number: int
     #: The assumed cost of one queued object from an earlier page.
     usual: Cost
-    #: The expected cost of this page's objects.
+    #: The expected cost of this page's scans.
     reserved: Cost = NOTHING
+    #: The objects whose tags are still to be compared, and the highest usual cost of comparing and writing
+    #: these tags.
+    comparisons: list[_Comparison] = field(default_factory=list)
+    reserved_for_comparisons: Cost = NOTHING
+    #: The tags that workers must write, and the expected cost of writing them.
+    tag_debts: list[TagDebt] = field(default_factory=list)
+    cost_of_debts: Cost = NOTHING
     counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     jobs: list[ScanJob] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -186,6 +214,12 @@ class _Page:
                 storage_class=None if listed.storage_class == "STANDARD" else listed.storage_class,
             )
         )
+
+    def fix(self, report: Report, takes: Cost) -> None:
+        """Add an object whose tags must be written; `takes` is the expected cost."""
+        self.spend(takes)
+        self.tag_debts.append(TagDebt.of(report, rate=self.audit.spec.rate))
+        self.cost_of_debts = self.cost_of_debts.plus(takes)
 
     def find(self, kind: str, report: Report, message: str) -> None:
         self.findings.append(BucketFinding.of(kind, report, message))
@@ -216,11 +250,12 @@ class _Page:
         if not takes.requests:
             return None
         spec, totals = self.audit.spec, self.audit.totals
+        reserved = self.reserved.plus(self.reserved_for_comparisons)
         coming = totals.queued - totals.scanned
         requests = totals.requests + self.counts.get("requests", 0) + coming * self.usual.requests
         if (
             spec.max_requests is not None
-            and requests + self.reserved.requests + takes.requests > spec.max_requests
+            and requests + reserved.requests + takes.requests > spec.max_requests
         ):
             return (
                 AuditState.STOPPED,
@@ -228,10 +263,7 @@ class _Page:
             )
         dollars = totals.dollars + self.counts.get("nanodollars", 0) / NANO
         dollars += coming * max(self.usual.dollars, takes.dollars)
-        if (
-            spec.max_dollars is not None
-            and dollars + self.reserved.dollars + takes.dollars > spec.max_dollars
-        ):
+        if spec.max_dollars is not None and dollars + reserved.dollars + takes.dollars > spec.max_dollars:
             return AuditState.STOPPED, f"continuing could exceed the limit of ${spec.max_dollars:g}"
         return None
 
@@ -244,57 +276,22 @@ class _Page:
     ) -> PageResult:
         batches = tuple(
             Entry(f"{self.audit.id}-{self.number}-b{number}", tuple(jobs), AUDITS, self.audit.id)
-            for number, jobs in enumerate(_batches(self.jobs, batch_size(self.audit)))
+            for number, jobs in enumerate(in_batches(self.jobs, batch_size(self.audit)))
         )
         for finding in self.findings:
             self.counts["gone" if finding.kind == "gone" else "tag_mismatches"] += 1
         return PageResult(
-            self.counts, batches, tuple(self.rows), tuple(self.findings), cursor, after, ends_as, reason
+            self.counts,
+            batches,
+            rows=tuple(self.rows),
+            findings=tuple(self.findings),
+            tag_debts=tuple(self.tag_debts),
+            cost_of_debts=self.cost_of_debts,
+            cursor=cursor,
+            after=after,
+            ends_as=ends_as,
+            reason=reason,
         )
-
-
-def page_size(spec: AuditSpec) -> int:
-    """Return the maximum number of objects on a page.
-
-    This is 1,000, or less if the audit checks tags and has a low rate limit.
-    """
-    if not spec.rate or not spec.check_tags:
-        return PAGE_KEYS
-    return max(1, min(PAGE_KEYS, int(spec.rate * RATE_LIMITED_SECONDS)))
-
-
-def batch_size(audit: Audit) -> int:
-    """Return the maximum number of objects in a batch of an audit."""
-    spec = audit.spec
-    return jobs_in_batch(spec.batch_size, rate=spec.rate, outstanding=spec.outstanding)
-
-
-def jobs_in_batch(batch_size: int, *, rate: float, outstanding: int) -> int:
-    """Return the maximum number of objects in a batch.
-
-    This is `batch_size`, or less if the audit has a low rate limit.
-    """
-    if not rate:
-        return batch_size
-    return max(1, min(batch_size, int(rate * RATE_LIMITED_SECONDS / (GETS_PER_OBJECT * outstanding))))
-
-
-def _batches(jobs: Sequence[ScanJob], most: int) -> Iterator[list[ScanJob]]:
-    """Yield the jobs in their order, in batches.
-
-    A batch has at most `most` jobs and fits into one message.
-    """
-    batch: list[ScanJob] = []
-    size = 0
-    for job in jobs:
-        length = len(job.model_dump_json(exclude_none=True, ensure_ascii=True))
-        if batch and (len(batch) >= most or size + length > MESSAGE_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(job)
-        size += length
-    if batch:
-        yield batch
 
 
 def _not_an_image(stored: Stored) -> bool:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 from keyhole.intake.audits.audit import AuditState, BucketFinding, How
+from keyhole.intake.audits.costs import NOTHING, Cost
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
+from keyhole.results.tags import TagDebt
 
 #: The bytes that represent the status of a verdict, and the way in which the audit got the verdict. Never
 #: change these bytes, because existing rows in Redis contain them.
@@ -97,6 +99,8 @@ class PageResult:
         batches: The batches of objects to scan.
         rows: The objects that need no scan.
         findings: The findings about the bucket.
+        tag_debts: The tags that workers must write, because the objects' tags contradict their verdicts.
+        cost_of_debts: The expected cost of writing these tags, which `counts` includes.
         cursor: The cursor of the next page; `None` if this was the last page.
         after: The last key of this page.
         ends_as: If this was the last page: the state in which the audit ends.
@@ -107,6 +111,8 @@ class PageResult:
     batches: tuple[Entry, ...] = ()
     rows: tuple[Row, ...] = ()
     findings: tuple[BucketFinding, ...] = ()
+    tag_debts: tuple[TagDebt, ...] = ()
+    cost_of_debts: Cost = NOTHING
     cursor: str | None = None
     after: str | None = None
     ends_as: AuditState = AuditState.DONE

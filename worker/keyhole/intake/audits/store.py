@@ -37,6 +37,7 @@ from keyhole.intake.audits.records import Claim, PageResult, Place, Result, Row,
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.ledger_format import read_entries
 from keyhole.jobs.queues import AUDITS
+from keyhole.jobs.tag_debts import TagDebts
 from keyhole.store import keys
 from keyhole.store.durability import Durability
 from keyhole.store.round_trips import Step
@@ -55,6 +56,7 @@ class AuditStore(AuditReader):
     def __init__(self, client: redis.Redis, *, expiry_seconds: int | None) -> None:
         super().__init__(client)
         self._durable = Durability(client)
+        self._tag_debts = TagDebts(client)
         self._expiry = expiry_seconds or 0
         self._create = client.register_script(scripts.CREATE)
         self._claim = client.register_script(scripts.CLAIM)
@@ -128,6 +130,9 @@ class AuditStore(AuditReader):
     def commit(self, claim: Claim, result: PageResult) -> bool:
         """Commit a page, and wait until its batches are on the server's disk.
 
+        The page's tag debts are recorded before the page is committed. If the commit fails, the page is
+        listed again, so no debt is lost. A debt that is recorded twice does no harm.
+
         Returns:
             True, or false if the page was already committed or the audit has ended in the meantime.
 
@@ -141,6 +146,8 @@ class AuditStore(AuditReader):
         ]
         findings = [finding.model_dump_json() for finding in result.findings]
         with self._client.pipeline(transaction=False) as pipe:
+            for debt in result.tag_debts:
+                self._tag_debts.record(debt, pipe)
             self._commit(
                 keys=[
                     *self._keys(claim.audit_id, "", "totals", "outstanding", "objects", "findings", "unsent")
@@ -161,7 +168,7 @@ class AuditStore(AuditReader):
                 ],
                 client=pipe,
             )
-            (done,) = self._durable.execute(pipe) if result.batches else pipe.execute()
+            *_, done = self._durable.execute(pipe) if result.batches else pipe.execute()
         return bool(done)
 
     def take(self, audit_id: str) -> list[Entry]:

@@ -4,7 +4,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from keyhole.intake.audits.page import jobs_in_batch
+from keyhole.intake.audits.batches import jobs_in_batch
 
 #: The numbers of GETs and bytes of an average scan. These are the averages of the table in `keyhole docs
 #: cost`.

@@ -1,0 +1,67 @@
+"""What `keyhole audit` says and does about the tags of objects that kept their verdicts."""
+
+import time
+
+from keyhole.cli.errors import USAGE, CommandError
+from keyhole.cli.output import Output
+from keyhole.cli.terminal import busy
+from keyhole.fleet.services import services
+from keyhole.intake.audits.audit import Audit
+from keyhole.reports.figures import counted
+from keyhole.settings import Settings
+
+#: How long the command waits for tags that the embedded worker is writing, and the pause between two looks at
+#: them, in seconds.
+SETTLING, PAUSE = 5.0, 0.1
+
+
+def refuse_without_tags(settings: Settings) -> None:
+    """End a command with `--fix-tags` if these settings say that Keyhole writes no tags.
+
+    Raises:
+        CommandError: The sinks do not include `tags`.
+    """
+    if "tags" not in settings.sinks:
+        sinks = ",".join(settings.sinks)
+        raise CommandError(
+            f"--fix-tags needs the sink tags, but KEYHOLE_SINKS is {sinks}; "
+            f"set KEYHOLE_SINKS={sinks},tags here and for the workers",
+            USAGE,
+        )
+
+
+def tell_of_tags(audit: Audit, output: Output, *, embedded: bool) -> None:
+    """Print how many tags are corrected, or that the tags of unchanged objects were not compared.
+
+    If the workers end with the command, first write the tags that are still to be corrected.
+    """
+    totals = audit.totals
+    if totals.tag_fixes:
+        if embedded:
+            write_owed_tags()
+        left = services().tag_debts.count()
+        told = f"{counted(totals.tag_fixes, 'object')} had missing or wrong tags"
+        if left:
+            output.tell(f"{told}. Workers write them; `keyhole status` shows how many are owed.")
+        else:
+            output.tell(f"{told}. They are corrected.")
+    elif totals.unchanged and not audit.spec.compares_tags and "tags" in services().settings.sinks:
+        output.tell(
+            f"The tags of {counted(totals.unchanged, 'unchanged object')} were not compared with the "
+            "verdicts; --fix-tags compares them, and writes missing tags."
+        )
+
+
+def write_owed_tags() -> None:
+    """Write the owed tags in this process, except those that S3 refuses for now."""
+    from keyhole.fleet.tagging import TagWork
+
+    debts, work = services().tag_debts, TagWork(services())
+    until = time.monotonic() + SETTLING
+    with busy("writing tags"):
+        while debts.count() and time.monotonic() < until:
+            if debts.count_due():
+                work.write_due()
+                until = time.monotonic() + SETTLING
+            else:
+                time.sleep(PAUSE)
