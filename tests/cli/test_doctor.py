@@ -22,10 +22,12 @@ from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
+from keyhole.jobs.presence import Presence
 from keyhole.jobs.queues import JOBS
 from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.results.tags import TagDebt
+from keyhole.scan.policy import RULESET
 from keyhole.store import keys
 from tests.cli.conftest import Keyhole
 from tests.ports import free_port
@@ -160,6 +162,24 @@ class TestWork:
         store.record_trouble("a1", "S3 is away; it is tried again")
 
         assert told(keyhole, "audits") == [("bad", "a1 makes no progress: S3 is away; it is tried again")]
+
+    def test_workers_that_apply_different_rules_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        presence = Presence(valkey)
+        presence.beat("old")
+        presence.beat("one", f"{RULESET}:azure")
+        assert told(keyhole, "rules", KEYHOLE_POLICY="azure") == []
+
+        ((state, message),) = told(keyhole, "rules")
+        assert state == "advice"
+        assert message.startswith(
+            f"workers apply {RULESET}:azure, but these settings state {RULESET}:default; `keyhole submit`"
+        )
+
+        presence.beat("two", f"{RULESET}:default")
+        presence.beat("three", f"{RULESET}:default")
+        ((state, message),) = told(keyhole, "rules")
+        assert state == "advice"
+        assert f"{RULESET}:azure (one); {RULESET}:default (three, two); run the same version" in message
 
 
 class TestRedis:

@@ -34,6 +34,36 @@ def test_with_a_worker_there_is_nothing_to_say(
     assert (printed.code, printed.err) == (0, "")
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, ("audit", "--dry-run", "s3://no-bucket/")])
+def test_a_policy_that_the_workers_do_not_apply_is_told(
+    keyhole: Keyhole, redis_url: str, valkey: redis.Redis, command: tuple[str, ...]
+) -> None:
+    presence = Presence(valkey)
+    presence.beat("one", "5:azure")
+    presence.beat("two", "5:default")
+    presence.beat("old")
+
+    def warned(policy: str | None) -> list[str]:
+        chosen = {"KEYHOLE_POLICY": policy} if policy else {}
+        printed = keyhole(*command, KEYHOLE_REDIS_URL=redis_url, **chosen)
+        return [line for line in printed.err.splitlines() if line.startswith("Warning")]
+
+    end = "The policy of the workers decides the verdicts."
+    assert warned("gcp") == [
+        f"Warning: KEYHOLE_POLICY of this command is gcp, but 2 of 3 workers apply azure, default. {end}"
+    ]
+    assert warned("default") == [
+        f"Warning: KEYHOLE_POLICY of this command is default, but 1 of 3 workers applies azure. {end}"
+    ]
+    assert warned(None) == []
+    presence.leave("two")
+    presence.leave("old")
+    assert warned("azure") == []
+    assert warned("gcp") == [
+        f"Warning: KEYHOLE_POLICY of this command is gcp, but the workers apply azure. {end}"
+    ]
+
+
 @pytest.mark.parametrize(
     "command", [("submit", "--wait", "s3://images/k"), ("audit", "s3://images/")], ids=["submit", "audit"]
 )

@@ -148,3 +148,21 @@ def test_a_worker_that_is_silent_is_not_counted(valkey: redis.Redis) -> None:
     assert valkey.zcard(keys.WORKERS) == 2
     presence.leave("a")
     assert presence.names() == ["b"]
+
+
+def test_a_worker_states_its_ruleset(valkey: redis.Redis) -> None:
+    presence = Presence(valkey)
+    presence.beat("a", "5:azure")
+    presence.beat("b", "5:azure")
+    presence.beat("downgraded", "5:azure")
+
+    # Workers of an earlier version record only their name. One of them removes a lost worker.
+    valkey.zadd(keys.WORKERS, {"old": time.time(), "downgraded": time.time() + 1})
+    valkey.zrem(keys.WORKERS, "b")
+
+    assert presence.rulesets() == {"a": "5:azure", "old": None, "downgraded": None}
+    presence.beat("a", "5:default")
+    assert presence.rulesets()["a"] == "5:default"
+    presence.leave("old")
+    presence.beat("a", "5:default")
+    assert set(valkey.hkeys(keys.WORKER_RULES)) == {b"a", b"downgraded"}

@@ -26,7 +26,7 @@ from keyhole.cli.output import Output, output_options
 from keyhole.cli.parsed import parsed
 from keyhole.cli.quantities import parse_rate
 from keyhole.cli.terminal import SafeConsole
-from keyhole.cli.worker_note import tell_if_no_worker
+from keyhole.cli.worker_note import tell_if_no_worker, tell_if_policies_differ
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.selection import Selection, parse_share
@@ -141,6 +141,7 @@ def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: boo
         configure(ready)
         use_settings(ready)
         if uri is not None:
+            tell_if_policies_differ()
             spec = _spec(uri, ready, options)
             if dry_run:
                 from keyhole.cli.dry_run import print_estimate

@@ -10,6 +10,7 @@ from keyhole.fleet.services import Services
 from keyhole.inspectors.text import shown
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.jobs.presence import Presence
 from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.work_status import MINUTES, WorkStatus
 from keyhole.settings import Settings
@@ -28,6 +29,7 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
     """
     status = WorkStatus(services.redis)
     yield _jobs(status)
+    yield from _rulesets(services)
     yield from _busy(status, limit)
     yield from _failures(status)
     owed = services.tag_debts.count()
@@ -50,6 +52,33 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
         yield Finding("audits", BAD, f"{audit.id} makes no progress: {audit.reason}")
     if not troubled:
         yield Finding("audits", GOOD, f"{len(running):,} running" if running else "none running")
+
+
+def _rulesets(services: Services) -> Iterator[Finding]:
+    """Yield a finding if the workers apply different rules, or other rules than these settings state.
+
+    A ruleset consists of the version of Keyhole's rules and the name of the policy.
+    """
+    workers: dict[str, list[str]] = {}
+    for name, rules in Presence(services.redis).rulesets().items():
+        if rules is not None:
+            workers.setdefault(rules, []).append(name)
+    if len(workers) > 1:
+        told = "; ".join(f"{rules} ({', '.join(sorted(names))})" for rules, names in sorted(workers.items()))
+        yield Finding(
+            "rules",
+            ADVICE,
+            f"workers apply different rules, so a verdict depends on the worker: {told}; run the same "
+            "version of Keyhole with the same KEYHOLE_POLICY everywhere, and restart the workers",
+        )
+    elif workers and services.ruleset not in workers:
+        (rules,) = workers
+        yield Finding(
+            "rules",
+            ADVICE,
+            f"workers apply {rules}, but these settings state {services.ruleset}; `keyhole submit` and "
+            "`keyhole audit` use the policy of the workers, and `keyhole inspect` uses its own",
+        )
 
 
 def _jobs(status: WorkStatus) -> Finding:

@@ -15,7 +15,7 @@ from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options
 from keyhole.cli.progress import progress
 from keyhole.cli.verdicts import print_verdicts
-from keyhole.cli.worker_note import tell_if_no_worker
+from keyhole.cli.worker_note import tell_if_no_worker, tell_if_policies_differ
 from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects
 from keyhole.jobs.entry import Entry
@@ -72,6 +72,7 @@ def submit_command(
         entries, position = _submit(jobs, settings)
         if not wait:
             _print_jobs(entries, output)
+        tell_if_policies_differ()
         if not embedded:
             tell_if_no_worker(output.tell, waits=wait)
         if not wait:

@@ -1,9 +1,13 @@
-"""Says at once that no worker takes work, so that nobody waits in vain."""
+"""Says at once that no worker takes work, or that workers apply another policy than the user expects."""
 
 from collections.abc import Callable
 
+import click
+
 from keyhole.fleet.services import services
+from keyhole.inspectors.text import shown
 from keyhole.jobs.presence import Presence
+from keyhole.scan.policy import policy_of
 
 
 def tell_if_no_worker(tell: Callable[[str], object], *, waits: bool) -> bool:
@@ -20,3 +24,29 @@ def tell_if_no_worker(tell: Callable[[str], object], *, waits: bool) -> bool:
     end = "Still waiting." if waits else "The work stays in the queue until then."
     tell(f"No worker takes work at the moment. Start one with the same settings: keyhole worker. {end}")
     return True
+
+
+def tell_if_policies_differ() -> None:
+    """Print a warning if `KEYHOLE_POLICY` is set for this command, and a worker applies another policy.
+
+    The policy of the command has no influence on the verdicts of workers.
+    """
+    ours = services()
+    if "policy" not in ours.settings.model_fields_set:
+        return
+    own = policy_of(ours.ruleset)
+    rulesets = Presence(ours.redis).rulesets()
+    others = {name: policy_of(rules) for name, rules in rulesets.items() if rules and policy_of(rules) != own}
+    if others:
+        named = ", ".join(sorted(set(others.values())))
+        if len(others) == len(rulesets):
+            who = "the workers apply"
+        else:
+            who = f"{len(others)} of {len(rulesets)} workers {'applies' if len(others) == 1 else 'apply'}"
+        click.echo(
+            shown(
+                f"Warning: KEYHOLE_POLICY of this command is {own}, but {who} {named}. "
+                "The policy of the workers decides the verdicts."
+            ),
+            err=True,
+        )

@@ -1,6 +1,7 @@
 """Records which workers take work, which means that they receive messages from queues.
 
-Each worker renews its record every few seconds.
+Each worker renews its record every few seconds. The record also states the ruleset that the worker applies:
+the version of Keyhole's rules, and the name of the policy. Workers of earlier versions do not state it.
 
 A worker whose connection to the broker is broken, or that cannot use S3, does not renew its record.
 """
@@ -17,14 +18,25 @@ PRESENT_SECONDS: Final = 30.0
 
 _BEAT: Final = """
 -- KEYS[1]  zset: names of workers, scored by the time of their last record
+-- KEYS[2]  hash: for each name, the time of the record that stated the worker's ruleset, a space, the ruleset
 -- ARGV[1]  the worker's name
 -- ARGV[2]  seconds after which records expire
+-- ARGV[3]  the worker's ruleset; may be empty
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])) do
     redis.call('ZREM', KEYS[1], name)
 end
-redis.call('ZADD', KEYS[1], string.format('%.3f', now), ARGV[1])
+local at = string.format('%.3f', now)
+redis.call('ZADD', KEYS[1], at, ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], at .. ' ' .. ARGV[3])
+-- A worker of an earlier version leaves the hash as it is when it removes the name of a lost worker.
+if redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1]) then
+    local stated = redis.call('HGETALL', KEYS[2])
+    for i = 1, #stated, 2 do
+        if not redis.call('ZSCORE', KEYS[1], stated[i]) then redis.call('HDEL', KEYS[2], stated[i]) end
+    end
+end
 """
 
 
@@ -35,17 +47,31 @@ class Presence:
         self._client = client
         self._beat = client.register_script(_BEAT)
 
-    def beat(self, worker: str) -> None:
-        """Record that a worker takes work."""
-        self._beat(keys=[keys.WORKERS], args=[worker, PRESENT_SECONDS])
+    def beat(self, worker: str, ruleset: str = "") -> None:
+        """Record that a worker takes work, and which ruleset it applies."""
+        self._beat(keys=[keys.WORKERS, keys.WORKER_RULES], args=[worker, PRESENT_SECONDS, ruleset])
 
     def leave(self, worker: str) -> None:
         """Record that a worker takes no more work."""
         self._client.zrem(keys.WORKERS, worker)
+        self._client.hdel(keys.WORKER_RULES, worker)
 
     def names(self) -> list[str]:
         """Return the names of the workers that take work, sorted."""
+        return sorted(self.rulesets())
+
+    def rulesets(self) -> dict[str, str | None]:
+        """Return the ruleset of each worker that takes work; `None` if the worker does not state it."""
         seconds, microseconds = self._client.time()
         since = seconds + microseconds / 1e6 - PRESENT_SECONDS
-        found: list[bytes] = self._client.zrangebyscore(keys.WORKERS, since, "+inf")  # type: ignore[assignment] # as above
-        return sorted(name.decode(errors="replace") for name in found)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.zrangebyscore(keys.WORKERS, since, "+inf", withscores=True)
+            pipe.hgetall(keys.WORKER_RULES)
+            present, stated = pipe.execute()
+        found: dict[str, str | None] = {}
+        for name, score in present:
+            at, _, ruleset = stated.get(name, b"").decode(errors="replace").partition(" ")
+            # If the time differs, a worker of an earlier version now has this name.
+            is_current = at == f"{score:.3f}"
+            found[name.decode(errors="replace")] = ruleset or None if is_current else None
+        return found

@@ -33,6 +33,11 @@ def ruleset(policy: Policy, waivers: Sequence[Applied] = ()) -> str:
     return f"{name}{_UNTIL}{min(waiver.until for waiver in waivers)}" if waivers else name
 
 
+def policy_of(rules: str) -> str:
+    """Return the name of the policy in a ruleset without waivers."""
+    return rules.partition(":")[2]
+
+
 def is_current(made_by: str, rules: str, today: date | None = None) -> bool:
     """Return whether a verdict is valid under the current rules.
 

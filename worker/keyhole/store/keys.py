@@ -77,6 +77,8 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
 `workers`
     zset. Names of the workers that take work, scored by the time at which each worker last recorded that it
     takes work. A worker removes the names whose time is too old.
+`workers:rules`
+    hash. For each of these names: the time of its last record, a space, and the ruleset of the worker.
 `ledger:split`
     set. Ids of open entries that were split: new entries, each with some of the jobs, replace the original
     entry.
@@ -189,6 +191,7 @@ DEAD: Final = f"{_PREFIX}:dead"
 AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
 WORKERS: Final = f"{_PREFIX}:workers"
+WORKER_RULES: Final = f"{_PREFIX}:workers:rules"
 
 #: The prefix of all keys that RedBeat writes.
 BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
