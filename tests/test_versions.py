@@ -56,6 +56,17 @@ def test_everything_that_is_written_states_its_version(valkey: redis.Redis, stor
     assert [json.loads(text)["version"] for text in written] == [1, 1, 1, 1]
 
 
+def test_only_an_audit_with_an_owner_tag_states_version_2() -> None:
+    """An older worker refuses unknown fields, so the specification of any other audit has none."""
+    plain = AuditSpec(bucket="images").model_dump_json()
+    owned = AuditSpec(bucket="images", owner_tag="team").model_dump_json()
+
+    assert "owner" not in plain
+    assert json.loads(owned)["version"] == 2
+    assert AuditSpec.model_validate_json(owned).owner_tag == "team"
+    assert AuditSpec.model_validate_json(plain).version == 1
+
+
 def test_a_report_with_an_unknown_field_is_read(valkey: redis.Redis, store: RedisStore) -> None:
     record(valkey, mood="cheerful", findings=[{"check": "x", "severity": "info", "message": "y", "z": 1}])
 

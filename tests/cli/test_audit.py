@@ -199,6 +199,8 @@ class TestUsage:
             ["s3://b/", "--rate", "inf"],
             ["s3://b/", "--rate", "nan"],
             ["s3://b/", "--inventory", "manifest.json"],
+            ["s3://b/", "--owner-tag", ""],
+            ["s3://b/", "--owner-tag", "keyhole-status"],
         ],
     )
     def test_what_makes_no_sense_is_refused(
@@ -222,6 +224,7 @@ class TestUsage:
             *("audit", "s3://images/a/", "--detach", "--include", "*.img", "--exclude", "tmp/*"),
             *("--suffix", ".img", "--min-size", "1 MiB", "--max-size", "2GiB", "--sample", "1%"),
             *("--limit", "5", "--full", "--versions", "--check-tags", "--fix-tags", "--rate", "7.5"),
+            *("--owner-tag", "cost center"),
             *("--max-requests", "9", "--max-dollars", "0.5", "--inventory", "s3://inv/manifest.json"),
             KEYHOLE_SINKS="redis,tags",
             KEYHOLE_AUDIT_OUTSTANDING=3,
@@ -248,6 +251,7 @@ class TestUsage:
                 "versions": True,
                 "check_tags": True,
                 "fix_tags": True,
+                "owner_tag": "cost center",
                 "inventory": "s3://inv/manifest.json",
                 "max_requests": 9,
                 "max_dollars": 0.5,

@@ -32,7 +32,7 @@ from tests.ports import free_port
 from tests.servers.synthetic_s3 import SyntheticS3, key_name, synthetic_s3
 
 #: Redis keys of an audit that remain after its end.
-LASTING = {"", "totals", "objects", "findings"}
+LASTING = {"", "totals", "objects", "owners", "findings"}
 #: The interval between the sweeps that a test requests, in seconds. It is shorter than the workers' interval.
 SWEEP_SECONDS = 0.5
 

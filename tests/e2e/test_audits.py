@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS, JOBS
 from keyhole.reasons import Status
+from keyhole.reports.objects import audited_objects
 from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.audit_site import AuditSite, all_keys, assert_all_scanned_once, synthetic_site
@@ -342,3 +344,31 @@ class TestWhatOnlyMotoHas:
         (finding,) = tagged.audits.findings(audit_id)
         assert (finding.kind, finding.key) == ("tag_mismatch", "b")
         assert "unsafe" in finding.message
+
+    def test_the_owner_of_each_object_is_found(self, site: Site, tagged: AuditSite) -> None:
+        """The worker that writes the verdict as tags finds the owner in the tags that it reads anyway."""
+        bucket = site.bucket()
+        for key, team in {"a": "payments", "b": "=1+1 @x", "c": None}.items():
+            tagging = {} if team is None else {"Tagging": urlencode({"team": team})}
+            site.s3.put_object(Bucket=bucket, Key=key, Body=SAFE, **tagging)
+        site.s3.put_object(Bucket=bucket, Key="d", Body=SAFE, StorageClass="GLACIER", Tagging="team=disks")
+
+        tagged.ended(tagged.begin(bucket))
+        plain = tagged.ended(tagged.begin(bucket, full=True)).totals
+        first_id = tagged.begin(bucket, full=True, owner_tag="team")
+        first = tagged.ended(first_id).totals
+        again_id = tagged.begin(bucket, owner_tag="team", check_tags=True)
+        again = tagged.ended(again_id).totals
+
+        # Moto refuses to read the tags of an archived object. S3 does not.
+        owners = {"a": "payments", "b": "=1+1 @x", "c": None, "d": None}
+        for audit_id in (first_id, again_id):
+            found = audited_objects(tagged.audits, tagged.services.lookup, audit_id)
+            named = {str(one.report and one.report.key): one for one in found}
+            assert {key: one.owner for key, one in named.items()} == owners
+            assert [key for key, one in named.items() if one.owner_unknown] == ["d"]
+            assert "archived" in str(named["d"].owner_unknown)
+        assert (first.scanned, first.archived, first.owners_unknown) == (3, 1, 1)
+        # The tags of the archived object take one request, and the tags of the others none.
+        assert first.requests == plain.requests + 1
+        assert (again.unchanged, again.archived, again.requests - again.lists) == (3, 1, 4)

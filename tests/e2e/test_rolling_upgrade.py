@@ -35,7 +35,8 @@ SAFE = qcow2(1024**3).to_bytes()
 EACH = 5
 #: The changes that make a later version of this tree: file, old text, new text.
 CHANGES = [
-    ("versions.py", "ENTRY: Final = 1", "ENTRY: Final = 2"),
+    ("versions.py", "ENTRY: Final = 2", "ENTRY: Final = 3"),
+    ("jobs/entry.py", "le=versions.ENTRY)] = 1", "le=versions.ENTRY)] = versions.ENTRY"),
     (
         "jobs/entry.py",
         "    part_of: str | None = None\n",

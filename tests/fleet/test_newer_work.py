@@ -24,10 +24,12 @@ from tests.jobs.clock import pass_seconds
 from tests.servers.access import CREDENTIALS, isolate
 
 ENTRY_ID = "newer"
+#: A version that neither entries nor specifications of audits have yet.
+LATER = max(versions.ENTRY, versions.AUDIT) + 1
 KNOWN = Entry(ENTRY_ID, (ScanJob(id="newer", bucket="images", key="a"),))
 #: An entry of a later version, with a field and a structure that this version does not have.
 NEWER = ENTRY.dump_python(KNOWN, mode="json", exclude_none=True) | {
-    "version": versions.ENTRY + 1,
+    "version": LATER,
     "deadline": 5,
     "jobs": {"all": "different"},
 }
@@ -75,7 +77,9 @@ class TestRecordedWork:
         assert services().ledger.count() == 1
         assert services().ledger.count_postponed() == 1
         assert f"entry {ENTRY_ID} is left to newer workers" in caplog.text
-        assert "in format 2; this version of Keyhole reads formats up to 1" in caplog.text
+        assert (
+            f"in format {LATER}; this version of Keyhole reads formats up to {versions.ENTRY}" in caplog.text
+        )
 
     def test_the_sweep_of_an_old_worker_neither_sends_it_nor_gives_it_up(self, valkey: redis.Redis) -> None:
         deliver(NEWER)
@@ -133,16 +137,16 @@ def test_a_message_that_the_ledger_does_not_know_becomes_a_dead_letter(valkey: r
 
     (letter,) = DeadLetters(valkey).letters()
     assert letter.kind is LetterKind.REFUSED
-    assert "a later version of Keyhole wrote it, in format 2" in letter.reason
+    assert f"a later version of Keyhole wrote it, in format {LATER}" in letter.reason
 
 
 def test_the_audit_of_a_later_version_becomes_a_dead_letter(valkey: redis.Redis) -> None:
-    spec = {"bucket": "images", "version": versions.AUDIT + 1, "deep": True}
+    spec = {"bucket": "images", "version": LATER, "deep": True}
 
     assert audit_due.apply(args=["nightly", spec], task_id="0" * 32).failed()
 
     (letter,) = DeadLetters(valkey).letters()
-    assert "a later version of Keyhole wrote it, in format 2" in letter.reason
+    assert f"a later version of Keyhole wrote it, in format {LATER}" in letter.reason
 
 
 @pytest.mark.parametrize("message", [{"id": "x"}, {"version": True}, {"version": "2"}, ["no entry"]])

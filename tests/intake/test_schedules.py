@@ -29,6 +29,7 @@ full = true
 versions = true
 check_tags = true
 fix_tags = true
+owner_tag = "team"
 inventory = "s3://lists/images/2026-05-01T01-00Z/manifest.json"
 rate = 7
 max_requests = 100
@@ -81,6 +82,7 @@ class TestWhatIsTaken:
             versions=True,
             check_tags=True,
             fix_tags=True,
+            owner_tag="team",
             inventory="s3://lists/images/2026-05-01T01-00Z/manifest.json",
             max_requests=100,
             max_dollars=2.5,
@@ -134,6 +136,11 @@ class TestWhatIsRefused:
             ('every = "6h"\nfull = "yes"', "full is 'yes'; write true or false"),
             ('every = "6h"\nversions = 1', "versions is 1; write true or false"),
             ('every = "6h"\ncheck_tags = 2026-05-01', "write true or false"),
+            ('every = "6h"\nowner_tag = 7', "write the name of a tag, such as 'team'"),
+            (
+                'every = "6h"\nowner_tag = "keyhole-status"',
+                "owner_tag: keyhole-status is one of",
+            ),
             (
                 'every = "6h"\ninventory = "manifest.json"',
                 "inventory: 'manifest.json' is not an S3 object; write",

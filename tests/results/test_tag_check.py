@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keyhole.reasons import Status
-from keyhole.results.tag_check import TagCheck
+from keyhole.results.owner import Owner
+from keyhole.results.tag_check import MOST_FAILURES, TagCheck, TagFinding, TagQuestion
 from keyhole.results.tag_writer import TagWriter
 from keyhole.results.tags import STATUS, TagDebt
 from keyhole.scan.report import Report
@@ -43,7 +44,7 @@ def tag(s3: "S3Client", report: Report, **tags: str) -> None:
 
 
 def messages(s3: "S3Client", *reports: Report, expected: bool = True) -> list[str | None]:
-    found = TagCheck(s3, expected=expected, threads=4)(reports)
+    found = TagCheck(s3, expected=expected, threads=4)([TagQuestion.about(one) for one in reports])
     assert [finding.requests for finding in found] == [1] * len(reports)
     return [finding.message for finding in found]
 
@@ -112,7 +113,7 @@ def test_every_request_waits_for_its_turn(s3: "S3Client", bucket: str, count: in
 
     reports = [report(s3, bucket, str(number)) for number in range(count)]
 
-    TagCheck(s3, expected=True, threads=4, rate_limiter=turn)(reports)
+    TagCheck(s3, expected=True, threads=4, rate_limiter=turn)([TagQuestion.about(one) for one in reports])
 
     assert turns == count
 
@@ -133,7 +134,71 @@ def test_an_answer_that_makes_no_sense_is_told() -> None:
         ruleset="1",
     )
 
-    (finding,) = TagCheck(s3, expected=True, threads=1)([verdict])  # type: ignore[arg-type] # a model of its client
+    check = TagCheck(s3, expected=True, threads=1)  # type: ignore[arg-type] # a model of its client
+    (finding,) = check([TagQuestion.about(verdict)])
 
     assert finding.message is not None
     assert "is malformed" in finding.message
+
+
+def test_the_owner_is_found_with_the_same_request(s3: "S3Client", bucket: str) -> None:
+    verdict = report(s3, bucket, "a")
+    tag(s3, verdict, team="payments", keyhole_status="unsafe")
+    untagged = report(s3, bucket, "b")
+    questions = [
+        TagQuestion.about(verdict),
+        TagQuestion(bucket, "b"),
+        TagQuestion(bucket, "c"),
+        TagQuestion(bucket, "a", str(verdict.version_id)) if verdict.version_id else TagQuestion(bucket, "a"),
+    ]
+
+    found = TagCheck(s3, expected=True, threads=4, owner_tag="team")(questions)
+
+    assert untagged.key == "b"
+    assert [finding.requests for finding in found] == [1, 1, 1, 1]
+    assert found[0].message == f"the verdict is safe, but the tag {STATUS} says unsafe"
+    assert [finding.message for finding in found[1:]] == [None, None, None]
+    assert [finding.owner for finding in found] == [
+        Owner("payments"),
+        Owner(),
+        Owner(unknown="the object does not exist"),
+        Owner("payments"),
+    ]
+
+
+def test_a_request_that_fails_for_a_moment_is_repeated() -> None:
+    s3 = ModelS3(versioned=False)
+    s3.put(b"x", {"team": "payments"})
+    s3.before = lambda _: Fault.SLOW_DOWN if len(s3.requests) < 2 else None
+    check = TagCheck(s3, expected=True, threads=1, owner_tag="team")  # type: ignore[arg-type] # as above
+
+    assert check([TagQuestion("images", "a")]) == [TagFinding(None, 2, owner=Owner("payments"))]
+
+
+def test_a_refusal_is_not_repeated() -> None:
+    s3 = ModelS3(versioned=False)
+    s3.put(b"x", {"team": "payments"})
+    s3.before = lambda _: Fault.DENIED
+    check = TagCheck(s3, expected=True, threads=1, owner_tag="team")  # type: ignore[arg-type] # as above
+
+    (finding,) = check([TagQuestion("images", "a")])
+
+    assert (finding.message, finding.requests) == (None, 1)
+    assert finding.owner is not None
+    assert "Keyhole needs s3:GetObjectTagging" in str(finding.owner.unknown)
+
+
+def test_after_many_failures_no_more_tags_are_read() -> None:
+    """Otherwise a page would take hours while S3 does not answer."""
+    s3 = ModelS3(versioned=False)
+    s3.put(b"x", {"team": "payments"})
+    s3.before = lambda _: Fault.SLOW_DOWN
+    check = TagCheck(s3, expected=True, threads=1, owner_tag="team")  # type: ignore[arg-type] # as above
+
+    found = check([TagQuestion("images", "a")] * 1000)
+
+    assert len(found) == 1000
+    assert [finding.requests == 0 for finding in found] == [False] * MOST_FAILURES + [True] * 980
+    assert {finding.owner for finding in found} == {
+        Owner(unknown="the server asks to slow down (503 SlowDown)")
+    }

@@ -19,14 +19,18 @@ from typing import Final
 
 from pydantic import ValidationError
 
-#: The version of ledger entries, which messages also contain (`keyhole.jobs.entry`).
-ENTRY: Final = 1
+#: The version of ledger entries, which messages also contain (`keyhole.jobs.entry`). A batch of an audit has
+#: the version of the audit's specification, because a worker that scans the batch reads the specification.
+ENTRY: Final = 2
 #: The version of reports, which records and the stream of verdicts contain (`keyhole.scan.report`).
 REPORT: Final = 1
 #: The version of tag debts, which record the tags that are not written yet (`keyhole.results.tags`).
 TAG_DEBT: Final = 1
 #: The version of the specifications of audits, which schedules also contain (`keyhole.intake.audits.audit`).
-AUDIT: Final = 1
+#: A specification has version 2 only if it sets a field of `AUDIT_2`. If such a field is not set, it is not
+#: written, because an older worker refuses unknown fields.
+AUDIT: Final = 2
+AUDIT_2: Final = ("fix_tags", "owner_tag")
 
 
 def why_unreadable(error: ValueError) -> str:

@@ -50,6 +50,7 @@ def run(
             bytes_per_object=BYTES_PER_OBJECT,
             most_gets=32,
             most_bytes=1024,
+            owner="owner_tag" in spec,
         ),
         ruleset=RULES,
         on_page=lambda so_far: pages.append(so_far.listed),
@@ -127,3 +128,14 @@ def test_it_counts_what_an_audit_leaves_out_before_it_ends(
     totals, _, _ = run(recorded_access, valkey, images, selection=Selection(exclude=("2*",)), limit=2)
 
     assert (totals.listed, totals.left_out, totals.queued) == (3, 1, 2)
+
+
+@pytest.mark.parametrize("owner", [False, True])
+def test_the_requests_that_find_owners_are_included(
+    recorded_access: S3Access, valkey: redis.Redis, images: str, owner: bool
+) -> None:
+    """Each scanned object, and the archived one, takes one request for its tags."""
+    _, estimate, _ = run(recorded_access, valkey, images, **({"owner_tag": "team"} if owner else {}))
+
+    assert estimate.expected.tag_reads == estimate.most.tag_reads == (5 if owner else 0)
+    assert (estimate.expected.heads, estimate.expected.tag_writes) == (0, 0)

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, How, Totals
-from keyhole.intake.audits.batches import MESSAGE_BYTES, batch_size
+from keyhole.intake.audits.batches import MESSAGE_BYTES, batch_size, page_size
 from keyhole.intake.audits.costs import GETS_PER_OBJECT, USUAL_TAGS, cost_of_tags
 from keyhole.intake.audits.page import Auditor
 from keyhole.intake.audits.prices import load_prices
@@ -18,8 +18,9 @@ from keyhole.jobs.entry import ENTRY
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Status
 from keyhole.results.lookup import Lookup
+from keyhole.results.owner import Owner
 from keyhole.results.redis_store import RedisStore
-from keyhole.results.tag_check import TagFinding
+from keyhole.results.tag_check import TagFinding, TagQuestion
 from keyhole.results.tags import TagDebt
 from keyhole.scan.report import Report
 
@@ -61,6 +62,7 @@ class Site:
         self.cursor: str | None = None
         self.tag_messages: dict[str, str] = {}
         self.tags_checked: list[str] = []
+        self.owners: dict[str, Owner] = {}
         self.unreadable: str | None = None
         self.totals = Totals()
         self.tags = False
@@ -70,12 +72,15 @@ class Site:
         self.lists += 1
         return Page(tuple(self.listed), self.cursor, 1)
 
-    def check_tags(self, reports: Sequence[Report]) -> list[TagFinding]:
-        self.tags_checked += [str(report.key) for report in reports]
+    def check_tags(self, questions: Sequence[TagQuestion]) -> list[TagFinding]:
+        self.tags_checked += [question.key for question in questions]
         return [
-            TagFinding(self.tag_messages.get(str(report.key)), 1, unreadable=report.key == self.unreadable)
-            for report in reports
+            TagFinding(self._message(one), 1, one.key == self.unreadable, self.owners.get(one.key))
+            for one in questions
         ]
+
+    def _message(self, question: TagQuestion) -> str | None:
+        return None if question.report is None else self.tag_messages.get(question.key)
 
     def verdict(self, *reports: Report) -> None:
         for one in reports:
@@ -486,3 +491,91 @@ class TestTags:
         site.process()
 
         assert site.tags_checked == []
+
+
+class TestOwners:
+    @pytest.fixture
+    def owned(self, site: Site) -> Site:
+        """An unchanged, an archived, a new and a changed object, and one that is not selected."""
+        site.verdict(report("a", Status.UNSAFE), report("d", etag='"other"'))
+        site.listed = [
+            listed("a"),
+            listed("b", storage_class="GLACIER"),
+            listed("c"),
+            listed("d"),
+            listed("e.txt"),
+        ]
+        site.owners = {"a": Owner("payments"), "b": Owner(unknown="denied")}
+        return site
+
+    def test_the_tags_of_objects_that_are_not_scanned_are_read(self, owned: Site) -> None:
+        result, _ = owned.process(owner_tag="team", selection=Selection(exclude=("*.txt",)))
+
+        assert owned.tags_checked == ["a", "b"]
+        assert [row.how for row in result.rows] == [How.UNCHANGED, How.ARCHIVED]
+        assert result.owners == (Owner("payments"), Owner(unknown="denied"))
+        assert result.counts["owners_unknown"] == 1
+        assert result.counts["requests"] == 1 + 2
+        assert queued(result) == ["c", "d"]
+
+    @pytest.mark.parametrize(("full", "asked"), [(False, ["a", "b"]), (True, ["a", "b"])])
+    def test_with_a_comparison_one_request_still_is_enough(
+        self, owned: Site, full: bool, asked: list[str]
+    ) -> None:
+        """A full audit compares the tags of an object that it scans, and the scan finds the owner."""
+        owned.tag_messages = {"a": "differs", "b": "never told: nothing to compare"}
+
+        result, _ = owned.process(owner_tag="team", check_tags=True, full=full)
+
+        assert owned.tags_checked == asked
+        assert [(finding.kind, finding.key) for finding in result.findings] == [("tag_mismatch", "a")]
+        unknown = Owner(unknown="denied")
+        assert result.owners == ((unknown,) if full else (Owner("payments"), unknown))
+
+    def test_without_the_option_there_are_none(self, owned: Site) -> None:
+        result, _ = owned.process()
+
+        assert owned.tags_checked == []
+        assert result.owners is None
+        assert "owners_unknown" not in result.counts
+        assert {batch.version for batch in result.batches} == {1}
+
+    def test_older_workers_leave_the_batches_to_newer_ones(self, owned: Site) -> None:
+        """An older worker cannot read the specification, and would not find the owners."""
+        result, _ = owned.process(owner_tag="team")
+
+        assert [batch.version for batch in result.batches] == [2]
+
+    @pytest.mark.parametrize(("sink", "each"), [(False, GETS_PER_OBJECT + 1), (True, 8)])
+    def test_the_limit_of_requests_accounts_for_them(self, site: Site, sink: bool, each: int) -> None:
+        """Without the sink `tags`, a scan needs one more request. With it, the tags are read anyway."""
+        site.tags = sink
+        assert sum(USUAL_TAGS) + GETS_PER_OBJECT == 8
+        site.verdict(report("a"))
+        site.listed = [listed("a"), listed("b"), listed("c")]
+
+        enough, _ = site.process(owner_tag="team", max_requests=1 + 1 + each)
+        too_few, _ = site.process(owner_tag="team", max_requests=1 + each)
+        none, _ = site.process(owner_tag="team", max_requests=1)
+
+        assert (len(enough.rows), queued(enough)) == (1, ["b"])
+        assert (len(too_few.rows), queued(too_few)) == (1, [])
+        assert (len(none.rows), queued(none), none.owners) == (0, [], ())
+
+    def test_a_slow_rate_makes_small_pages(self) -> None:
+        assert page_size(AuditSpec(bucket="images", rate=2, owner_tag="team")) == 240
+        assert page_size(AuditSpec(bucket="images", rate=2)) == 1000
+
+    def test_an_owner_stays_with_its_row_if_tags_are_read_in_parts(self, site: Site) -> None:
+        """An audit that could reach its limit first reads the tags of the objects so far."""
+        site.verdict(*map(report, "abcdefghij"))
+        site.listed = [listed(key) for key in "abcdefghij"]
+        site.owners = {key: Owner(key) for key in "abcdefghij"}
+        site.tag_messages = {"c": "says safe"}
+
+        most = 1 + 10 + 2 * sum(USUAL_TAGS)
+        result, _ = site.process(fix_tags=True, owner_tag="team", max_requests=most)
+
+        assert site.tags_checked == list("abcdefghij")
+        assert result.owners == tuple(map(Owner, "abcdefghij"))
+        assert len(result.rows) == 10

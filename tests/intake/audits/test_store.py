@@ -16,6 +16,7 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Status
+from keyhole.results.owner import Owner
 from keyhole.store import keys
 from keyhole.store.connection import connect
 from keyhole.store.durability import NotDurableError
@@ -318,6 +319,80 @@ class TestABatch:
 
         left = {key.decode() for key in valkey.scan_iter(match=keys.audit("a") + "*")}
         assert left == {keys.audit("a"), keys.audit("a", "totals"), keys.audit("a", "objects")}
+
+
+class TestOwners:
+    """An audit with an owner tag stores an owner beside each row."""
+
+    NAMES = (Owner("payments"), Owner(), Owner(unknown="denied"), Owner("payments"))
+
+    @pytest.fixture
+    def owned(self, valkey: redis.Redis) -> AuditStore:
+        store = AuditStore(valkey, expiry_seconds=3600)
+        spec = AuditSpec(bucket="images", outstanding=2, owner_tag="team")
+        assert store.create("a", spec, ruleset="3:default", scanner="keyhole/test")
+        return store
+
+    def record(self, store: AuditStore, entry: Entry) -> None:
+        for number, (job, owner) in enumerate(zip(entry.jobs, self.NAMES, strict=True)):
+            result = Result(object_id(number), Status.SAFE, 2, 300, 800, owner=owner)
+            store.record_result("a", entry.id, job.id, result)
+
+    def test_each_row_has_its_owner_though_steps_are_repeated(
+        self, owned: AuditStore, valkey: redis.Redis
+    ) -> None:
+        entry = batch(0, 0, 4)
+        rows = tuple(Row(object_id(number), Status.SAFE, How.UNCHANGED) for number in (8, 9))
+        owners = (Owner("\u202e<b>"), Owner(unknown="gone"))
+        claim = claimed(owned)
+        result = PageResult({"queued": 4, "owners_unknown": 1}, (entry,), rows, owners=owners)
+        assert [owned.commit(claim, result) for _ in range(2)] == [True, False]
+        owned.release(claim)
+        owned.take("a")
+        self.record(owned, entry)
+        self.record(owned, entry)
+        assert [owned.finish("a", entry.id) for _ in range(2)] == [True, False]
+
+        found = {row.object_id: owner for row, owner in zip(owned.rows("a"), owned.owners("a"), strict=True)}
+        assert found == dict(zip(map(object_id, (8, 9, 0, 1, 2, 3)), owners + self.NAMES, strict=True))
+        audit = owned.get("a")
+        assert audit is not None
+        assert (audit.state, audit.totals.owners_unknown) == (AuditState.DONE, 2)
+        assert valkey.ttl(keys.audit("a", "owners")) > 0
+
+    def test_a_failed_audit_that_goes_on_keeps_them(self, owned: AuditStore, valkey: redis.Redis) -> None:
+        rows = (Row(object_id(1), Status.SAFE, How.UNCHANGED),)
+        owned.commit(claimed(owned), PageResult({}, (), rows, cursor="next", owners=(Owner("x"),)))
+        owned.set_state("a", AuditState.FAILED)
+        assert valkey.ttl(keys.audit("a", "owners")) > 0
+
+        owned.set_state("a", AuditState.RUNNING)
+
+        assert valkey.ttl(keys.audit("a", "owners")) == -1
+
+    def test_a_thousand_objects_of_one_owner_take_two_bytes_each(
+        self, owned: AuditStore, valkey: redis.Redis
+    ) -> None:
+        rows = tuple(Row(object_id(number), Status.SAFE, How.UNCHANGED) for number in range(1000))
+        owned.commit(claimed(owned), PageResult({}, (), rows, owners=(Owner("payments"),) * 1000))
+
+        taken = sum(valkey.memory_usage(keys.audit("a", part)) or 0 for part in ("objects", "owners"))
+        assert 20_000 <= taken < 24_000
+
+    def test_a_page_without_rows_adds_none(self, owned: AuditStore, valkey: redis.Redis) -> None:
+        owned.commit(claimed(owned), PageResult({"listed": 1, "left_out": 1}, owners=()))
+
+        assert not valkey.exists(keys.audit("a", "owners"))
+
+    def test_results_of_a_worker_that_found_no_owners_keep_their_rows_in_step(
+        self, owned: AuditStore
+    ) -> None:
+        entry = batch(0, 0)
+        owned.commit(claimed(owned), PageResult({"queued": 2}, (entry,)))
+        owned.take("a")
+        scanned(owned, entry)
+
+        assert list(owned.owners("a")) == [Owner(unknown=""), Owner(unknown="")]
 
 
 class TestTurning:

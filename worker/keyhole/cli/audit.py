@@ -30,6 +30,7 @@ from keyhole.cli.worker_note import tell_if_no_worker, tell_if_policies_differ
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.selection import Selection, parse_share
+from keyhole.results.owner import parse_owner_tag
 from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
@@ -69,6 +70,12 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 @click.option("--versions", is_flag=True, help="Scan every version of each object.")
 @click.option("--check-tags", is_flag=True, help="Compare tags with verdicts, with one request per object.")
 @click.option("--fix-tags", is_flag=True, help="Like --check-tags, and correct missing and wrong tags.")
+@click.option(
+    "--owner-tag",
+    metavar="NAME",
+    type=parsed("NAME", parse_owner_tag),
+    help="Report objects by the value of their tag NAME, such as team, with up to one request per object.",
+)
 @click.option(
     "--inventory",
     metavar="S3-URI",
@@ -189,6 +196,7 @@ def _spec(uri: str, settings: Settings, options: dict[str, object]) -> AuditSpec
                     "versions",
                     "check_tags",
                     "fix_tags",
+                    "owner_tag",
                     "inventory",
                     "max_requests",
                     "max_dollars",

@@ -144,6 +144,9 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
         table.add_row("bucket", Text(found, style="yellow"))
         if totals.tag_fixes:
             table.add_row("", f"{totals.tag_fixes:,} of these tags will be corrected")
+    if totals.owners_unknown:
+        found = f"{counted(totals.owners_unknown, 'object')} with unknown owner: the tags could not be read"
+        table.add_row("owners", Text(found, style="yellow"))
     table.add_row("read", f"{size(totals.bytes_read)} of {size(totals.listed_bytes)}")
     table.add_row(
         "cost", f"{totals.requests:,} requests ({totals.lists:,} for the list), {dollars(totals.dollars)}"

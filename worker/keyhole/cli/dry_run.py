@@ -32,6 +32,7 @@ def print_estimate(spec: AuditSpec, *, as_json: bool) -> None:
         BYTES_PER_OBJECT,
         settings.budget_requests,
         settings.budget_bytes,
+        owner=spec.owner_tag is not None,
     )
     progress = Progress(
         SpinnerColumn(),

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 MAX_STARTS = 10
 #: A task begins no further page after this many seconds, so that it does not delay other tasks of its queue.
 TASK_SECONDS = 5.0
+#: While a task reads tags, it renews its claim to the page after this many seconds.
+HOLD_SECONDS = 10.0
 
 
 class AuditWork:
@@ -160,7 +162,7 @@ class AuditWork:
         try:
             lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
             rate_limiter()
-            return self._auditor(rate_limiter).process(audit, place, lister)
+            return self._auditor(claim, audit.spec, rate_limiter).process(audit, place, lister)
         except TransientError as error:
             log.warning("audit %s does not advance: %s", audit.id, error)
             services.audits.record_trouble(audit.id, f"{error}; Keyhole will try again")
@@ -231,14 +233,25 @@ class AuditWork:
             # The ledger contains the batches. The sweep sends them again if the broker lost them.
             log.warning("batches may not have reached the broker: %s", error)
 
-    def _auditor(self, rate_limiter: RateLimiter) -> Auditor:
+    def _auditor(self, claim: Claim, spec: AuditSpec, rate_limiter: RateLimiter) -> Auditor:
         services = self._services
+        held_at = time.monotonic()
+
+        def turn() -> None:
+            """Wait for the rate limit. Renew the claim, because S3 can answer slowly."""
+            nonlocal held_at
+            rate_limiter()
+            if time.monotonic() > held_at + HOLD_SECONDS:
+                held_at = time.monotonic()
+                services.audits.hold(claim)
+
         tags = "tags" in services.settings.sinks
         check = TagCheck(
             services.s3.client,
             expected=tags,
             threads=services.settings.scan_threads,
-            rate_limiter=rate_limiter,
+            owner_tag=spec.owner_tag,
+            rate_limiter=turn,
         )
         return Auditor(services.lookup, services.prices, check, services.ruleset, tags)
 

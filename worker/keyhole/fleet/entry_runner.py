@@ -203,7 +203,9 @@ class EntryRunner:
         """
         whole = entry.part_of or entry.id
         more = f"+{len(jobs) - 1}" if len(jobs) > 1 else ""
-        return Entry(f"{whole}/{jobs[0].id}{more}", tuple(jobs), entry.queue, entry.audit, whole)
+        return Entry(
+            f"{whole}/{jobs[0].id}{more}", tuple(jobs), entry.queue, entry.audit, whole, entry.version
+        )
 
 
 class _Attempts:

@@ -12,8 +12,10 @@ from functools import partial
 from keyhole.api import scan_s3
 from keyhole.fleet.entry_runner import EntryRunner
 from keyhole.fleet.observing import scan_ended, tags_requested, verdict_recorded
+from keyhole.fleet.owning import found_owner
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
+from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.audits.costs import cost_of_scan
 from keyhole.intake.audits.records import NANO, Result
 from keyhole.intake.dead_letters import Dead
@@ -23,7 +25,9 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.metrics.recorder import recorder
 from keyhole.reasons import Reason, not_an_image
-from keyhole.results.tag_writer import TagRequest
+from keyhole.results.owner import Owner
+from keyhole.results.owner_reading import OwnerReading
+from keyhole.results.tag_writer import TagRequest, ignore
 from keyhole.scan.report import Report
 from keyhole.sources.allowed import BucketNotAllowedError
 from keyhole.store import keys
@@ -98,6 +102,9 @@ class ScanWork:
         to_redis = "redis" in services.settings.sinks
         asked: list[TagRequest] = []
         steps: list[Step] = []
+        spec = self._spec(entry)
+        reading = OwnerReading(spec.owner_tag) if spec is not None and spec.owner_tag is not None else None
+        owner: Owner | None = None
 
         def record() -> bool:
             if to_redis:
@@ -107,15 +114,20 @@ class ScanWork:
 
         if "tags" in services.settings.sinks:
             began = time.monotonic()
-            self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append)
+            learned = reading.learn if reading is not None else ignore
+            self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append, learned=learned)
             tracer().took(job.id, "write tags", time.monotonic() - began)
-            tags_requested(services, job.storage_class, asked)
         elif to_redis:
             steps.append(services.store.writing(report, job_id=job.id, sequencer=job.sequencer))
         else:
             steps += services.notifier.recording(report, job_id=job.id)
+        if reading is not None:
+            key, rate = str(report.key), self._rate(entry)
+            owner = found_owner(services, reading, job, key, rate=rate, asked=asked.append)
+        if asked:
+            tags_requested(services, job.storage_class, asked)
         if entry.audit is not None:
-            steps.append(self._accounting(entry.audit, entry.part_of or entry.id, job, report, asked))
+            steps.append(self._accounting(entry.audit, entry.part_of or entry.id, job, report, asked, owner))
         return steps
 
     def record_unscanned(self, report: Report, job_id: str) -> None:
@@ -199,11 +211,20 @@ class ScanWork:
 
     def _rate(self, entry: Entry) -> float:
         """Return the limit of requests per second for an entry of an audit; 0 for no limit."""
-        spec = None if entry.audit is None else self._services.audits.spec(entry.audit)
+        spec = self._spec(entry)
         return 0 if spec is None else spec.rate
 
+    def _spec(self, entry: Entry) -> AuditSpec | None:
+        return None if entry.audit is None else self._services.audits.spec(entry.audit)
+
     def _accounting(
-        self, audit_id: str, batch_id: str, job: ScanJob, report: Report, asked: list[TagRequest]
+        self,
+        audit_id: str,
+        batch_id: str,
+        job: ScanJob,
+        report: Report,
+        asked: list[TagRequest],
+        owner: Owner | None,
     ) -> Step:
         cost = cost_of_scan(
             self._services.prices, job.storage_class or "STANDARD", report.requests, report.bytes_read, asked
@@ -219,5 +240,6 @@ class ScanWork:
                 report.bytes_read,
                 round(cost.dollars * NANO),
                 not_an_image(report.status, report.reasons),
+                owner,
             ),
         )

@@ -28,7 +28,7 @@ from keyhole.jobs.tag_debts import RENEW_SECONDS, Hold
 from keyhole.metrics.recorder import Outcome, recorder
 from keyhole.reasons import Reason, Status
 from keyhole.results.lookup import Name
-from keyhole.results.tag_writer import TagOutcome, TagRequest, VerdictOn
+from keyhole.results.tag_writer import Learned, TagOutcome, TagRequest, VerdictOn, ignore
 from keyhole.results.tags import TagDebt, own_tags, unquoted
 from keyhole.scan.report import Report
 from keyhole.sources.errors import SourceError, TransientError
@@ -89,6 +89,7 @@ class TagWork:
         *,
         rate: float,
         asked: Callable[[TagRequest], object],
+        learned: Learned = ignore,
     ) -> None:
         """Write the tags of a verdict, then record the verdict.
 
@@ -98,6 +99,7 @@ class TagWork:
                 recorded already.
             rate: The limit of requests per second to the bucket; 0 for no limit.
             asked: Called before every request to S3.
+            learned: Called with the tags that a request returned, or with the error with which it failed.
         """
         debts = self._services.tag_debts
         debt = self._debt(report, rate)
@@ -110,7 +112,7 @@ class TagWork:
             debts.record(debt)
             record()
             return
-        attempt = self._attempt(hold, debt, self._verdicts(debt, known=True), asked)
+        attempt = self._attempt(hold, debt, self._verdicts(debt, known=True), asked, learned)
         if not record() and attempt.error is None:
             later = self._attempt(hold, debt, self._verdicts(debt, known=False), asked)
             attempt = replace(later, unanswered=attempt.unanswered or later.unanswered)
@@ -230,11 +232,17 @@ class TagWork:
         return verdict_on
 
     def _attempt(
-        self, hold: Hold[TagDebt], debt: TagDebt, verdict_on: VerdictOn, asked: Callable[[TagRequest], object]
+        self,
+        hold: Hold[TagDebt],
+        debt: TagDebt,
+        verdict_on: VerdictOn,
+        asked: Callable[[TagRequest], object],
+        learned: Learned = ignore,
     ) -> _Attempt:
         """Try up to `ATTEMPTS` times to write the tags of a debt.
 
-        Return the outcome of the last attempt. `asked` is called before each request to S3.
+        Return the outcome of the last attempt. `asked` is called before each request to S3, and `learned`
+        with each answer to a request that reads the tags.
         """
         debts = self._services.tag_debts
         rate_limiter = RateLimiter(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
@@ -260,7 +268,7 @@ class TagWork:
         def write() -> TagOutcome:
             nonlocal unanswered
             try:
-                return self._services.tags.write(debt, verdict_on, ask)
+                return self._services.tags.write(debt, verdict_on, ask, learned)
             except BOTO_ERRORS as error:
                 unanswered |= last is TagRequest.WRITE and not _is_refusal(error)
                 raise

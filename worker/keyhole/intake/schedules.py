@@ -33,6 +33,7 @@ from pydantic import (
 from keyhole.intake.audits.audit import AuditSpec
 from keyhole.intake.recurrence import Crontab, Interval, parse_crontab, parse_interval
 from keyhole.intake.selection import Selection, parse_share
+from keyhole.results.owner import parse_owner_tag
 from keyhole.scan.sizes import Size
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.toml_files import FileError, parse, read_text
@@ -108,6 +109,9 @@ class Schedule(BaseModel):
     versions: bool = Field(default=False, description="true or false")
     check_tags: bool = Field(default=False, description="true or false")
     fix_tags: bool = Field(default=False, description="true or false")
+    owner_tag: Annotated[str, AfterValidator(parse_owner_tag)] | None = Field(
+        default=None, description="the name of a tag, such as 'team'"
+    )
     inventory: Annotated[str, AfterValidator(_inventory)] | None = Field(
         default=None, description="the s3:// URI of a manifest.json"
     )
@@ -153,6 +157,7 @@ class Schedule(BaseModel):
             versions=self.versions,
             check_tags=self.check_tags,
             fix_tags=self.fix_tags,
+            owner_tag=self.owner_tag,
             inventory=self.inventory,
             max_requests=self.max_requests,
             max_dollars=self.max_dollars,

@@ -24,7 +24,8 @@ class Entry:
 
     Two entries with the same id are the same work. If the jobs belong to an audit, `audit` is the audit's id.
     If this entry is a part of an entry that was split, `part_of` is the id of the original entry.
-    `version` is the version of this format; entries of a later version are refused.
+    `version` is the version of this format; entries of a later version are refused. The batches of an audit
+    have version 2 if the audit's specification has version 2.
     """
 
     id: str
@@ -32,7 +33,7 @@ class Entry:
     queue: str = JOBS
     audit: str | None = None
     part_of: str | None = None
-    version: Annotated[int, Field(ge=1, le=versions.ENTRY)] = versions.ENTRY
+    version: Annotated[int, Field(ge=1, le=versions.ENTRY)] = 1
 
 
 #: Converts entries to the JSON of messages and of the ledger, and back. Unknown fields are refused.

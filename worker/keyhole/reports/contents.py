@@ -279,6 +279,7 @@ def asked(audit: Audit) -> Iterator[tuple[str, str]]:
         "Tags": "compared with the verdicts" + (", and corrected" if spec.fix_tags else "")
         if spec.compares_tags
         else "",
+        "Owner tag": spec.owner_tag,
         "Inventory": spec.inventory,
         "Rate": f"at most {spec.rate:g} requests per second" if spec.rate else "",
         "Schedule": spec.schedule,

@@ -6,15 +6,18 @@ which may be newer than the audit, or may have expired.
 
 import heapq
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Final
 
 from keyhole.intake.audits.audit import AuditedObject
 from keyhole.intake.audits.reader import AuditReader
 from keyhole.reasons import URGENCY
 from keyhole.results.lookup import Lookup
+from keyhole.results.owner import Owner
 from keyhole.scan.report import Report
 
+#: The owner of an object whose audit has no owner tag.
+NOT_ASKED: Final = Owner()
 #: The number of reports that one request to Redis fetches. A report has a few kilobytes, so the answer has a
 #: few megabytes.
 _PAGE: Final = 500
@@ -22,11 +25,15 @@ _PAGE: Final = 500
 
 def audited_objects(audits: AuditReader, lookup: Lookup, audit_id: str) -> Iterator[AuditedObject]:
     """Yield all objects of an audit, in the order in which they were stored, with their current reports."""
-    rows = audits.rows(audit_id)
-    while page := list(islice(rows, _PAGE)):
-        reports = lookup.reports_by_id([row.object_id for row in page])
-        for row, report in zip(page, reports, strict=True):
-            yield AuditedObject(how=row.how, status=row.status, report=report)
+    # If the audit is still running, it can add rows and their owners meanwhile. `zip` reads a row before its
+    # owner, so no row lacks its owner.
+    owned = zip(audits.rows(audit_id), chain(audits.owners(audit_id), repeat(NOT_ASKED)), strict=False)
+    while page := list(islice(owned, _PAGE)):
+        reports = lookup.reports_by_id([row.object_id for row, _ in page])
+        for (row, (owner, unknown)), report in zip(page, reports, strict=True):
+            yield AuditedObject(
+                how=row.how, status=row.status, report=report, owner=owner, owner_unknown=unknown
+            )
 
 
 def known_reports(objects: Iterable[AuditedObject]) -> Iterator[Report]:

@@ -37,6 +37,7 @@ from botocore.parsers import ResponseParserError
 from keyhole.results.tags import TagDebt, foreign_tags, merged, unquoted, without_time
 from keyhole.sources.deadline import deadline
 from keyhole.sources.s3_metadata import http_status
+from keyhole.sources.s3_refusal import BOTO_ERRORS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,6 +52,14 @@ _WRITES: Final = 4
 #: The maximum number of times that the object may be replaced while the writer works. If it is replaced more
 #: often, the writer gives up.
 _REPLACEMENTS: Final = 1
+
+
+#: Receives the tags of an object, or the error with which they could not be read.
+Learned = Callable[[Mapping[str, str] | Exception], object]
+
+
+def ignore(_: Mapping[str, str] | Exception) -> None:
+    """Receive the tags of an object, and do nothing with them."""
 
 
 class TagOutcome(StrEnum):
@@ -106,6 +115,7 @@ class TagWriter:
         debt: TagDebt,
         verdict_on: VerdictOn | None = None,
         asked: Callable[[TagRequest], object] = lambda _: None,
+        learned: Learned = ignore,
     ) -> TagOutcome:
         """Write the tags of an object's verdict, unless the object already has them.
 
@@ -114,9 +124,10 @@ class TagWriter:
             verdict_on: Returns the tags for a new object that has replaced the debt's object. Without this
                 function, the writer removes Keyhole's tags from the new object.
             asked: Called before every request to S3.
+            learned: Called with the tags that a request returned, or with the error with which it failed.
         """
         try:
-            return _Writing(self._s3, debt, verdict_on or _only(debt), asked).converge()
+            return _Writing(self._s3, debt, verdict_on or _only(debt), asked, learned).converge()
         except ClientError as error:
             outcome = _outcome(error)
             if outcome is None:
@@ -136,6 +147,7 @@ class _Writing:
     debt: TagDebt
     verdict_on: VerdictOn
     asked: Callable[[TagRequest], object]
+    learned: Learned
 
     def converge(self) -> TagOutcome:
         """Read the tags and the ETag, and write the correct tags, until the tags are correct."""
@@ -187,7 +199,13 @@ class _Writing:
 
     def _read(self) -> dict[str, str]:
         self.asked(TagRequest.READ)
-        return read_tags(self.s3, **self._address)
+        try:
+            tags = read_tags(self.s3, **self._address)
+        except BOTO_ERRORS as error:
+            self.learned(error)
+            raise
+        self.learned(tags)
+        return tags
 
     def _write(self, tags: Mapping[str, str]) -> None:
         self.asked(TagRequest.WRITE)

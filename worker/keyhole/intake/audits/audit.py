@@ -2,14 +2,16 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from keyhole.intake.selection import Selection
 from keyhole.reasons import Status
+from keyhole.results.owner import parse_owner_tag
 from keyhole.scan.report import Report
 from keyhole.versions import AUDIT as AUDIT_VERSION
+from keyhole.versions import AUDIT_2
 
 
 class AuditSpec(BaseModel):
@@ -30,6 +32,11 @@ class AuditSpec(BaseModel):
     check_tags: bool = False
     #: Compare the tags in the same way, and correct tags that contradict the verdict.
     fix_tags: bool = Field(default=False, exclude_if=lambda fix: not fix)
+    #: The name of the tag whose value is the owner of an object, such as `team`. The audit reads it from the
+    #: tags of each object.
+    owner_tag: Annotated[str, AfterValidator(parse_owner_tag)] | None = Field(
+        default=None, exclude_if=lambda name: name is None
+    )
     #: The URI of an S3 Inventory's manifest. If it is set, the audit reads the inventory and does not list
     #: the bucket.
     inventory: str | None = None
@@ -47,7 +54,14 @@ class AuditSpec(BaseModel):
     #: The name of the schedule that started the audit.
     schedule: str | None = None
     #: The version of the format of this specification. A later version is refused.
-    version: int = Field(default=AUDIT_VERSION, ge=1, le=AUDIT_VERSION)
+    version: int = Field(default=1, ge=1, le=AUDIT_VERSION)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _state_version(cls, values: object) -> object:
+        if isinstance(values, dict) and "version" not in values and any(map(values.get, AUDIT_2)):
+            return {**values, "version": 2}
+        return values
 
     @property
     def compares_tags(self) -> bool:
@@ -112,6 +126,8 @@ class Totals(BaseModel):
     gone: int = 0
     tag_mismatches: int = 0
     tag_fixes: int = 0
+    #: The number of objects whose owner is unknown, because their tags could not be read.
+    owners_unknown: int = 0
 
 
 class Audit(BaseModel):
@@ -147,6 +163,10 @@ class AuditedObject(BaseModel):
 
     `status` is the status at the time of the audit, but `report` may come from a later scan. `report` is
     `None` if Redis no longer has the record.
+
+    `owner` is the value of the audit's owner tag at the time of the audit. It is `None` if the audit has no
+    owner tag, if the object lacks this tag, or if its tags could not be read. In the last case,
+    `owner_unknown` states why.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -154,6 +174,8 @@ class AuditedObject(BaseModel):
     how: How
     status: Status
     report: Report | None
+    owner: str | None = None
+    owner_unknown: str | None = None
 
 
 class BucketFinding(BaseModel):

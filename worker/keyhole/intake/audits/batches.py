@@ -19,9 +19,9 @@ RATE_LIMITED_SECONDS: Final = 120
 def page_size(spec: AuditSpec) -> int:
     """Return the maximum number of objects on a page.
 
-    This is 1,000, or less if the audit checks tags and has a low rate limit.
+    This is 1,000, or less if the audit itself reads tags and has a low rate limit.
     """
-    if not spec.rate or not spec.compares_tags:
+    if not spec.rate or not (spec.compares_tags or spec.owner_tag):
         return PAGE_KEYS
     return max(1, min(PAGE_KEYS, int(spec.rate * RATE_LIMITED_SECONDS)))
 

@@ -24,6 +24,10 @@ class TagRequests(NamedTuple):
 #: the object was replaced, and writes the tags. Then it reads the tags and checks the object once more. (The
 #: writer does not check versions, because a version cannot be replaced.)
 USUAL_TAGS: Final = TagRequests(reads=2, looks=2, writes=1)
+#: The request that finds an object's owner, if the worker does not write tags. (If it does, it reads the tags
+#: anyway.)
+OWNER_TAGS: Final = TagRequests(reads=1, looks=0, writes=0)
+NO_TAGS: Final = TagRequests(0, 0, 0)
 
 
 class Cost(NamedTuple):
@@ -49,11 +53,22 @@ def cost_of_listing(prices: Prices, count: int, *, by_gets: bool) -> Cost:
 
 
 def cost_of_comparisons(prices: Prices, requests: int) -> Cost:
-    """Return the cost of the requests that compare tags with a verdict."""
+    """Return the cost of the requests that read tags to compare them or to find an owner."""
     return Cost(requests, requests * prices.get_tagging())
 
 
-def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool) -> Cost:
+def usual_tags(*, tags: bool, owner: bool) -> TagRequests:
+    """Return the usual requests for the tags of a scanned object.
+
+    `tags` states whether the worker writes the verdict as tags, and `owner` whether it finds the object's
+    owner.
+    """
+    if tags:
+        return USUAL_TAGS
+    return OWNER_TAGS if owner else NO_TAGS
+
+
+def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool, owner: bool = False) -> Cost:
     """Return the expected cost of scanning an object.
 
     Args:
@@ -61,11 +76,12 @@ def expected_cost(prices: Prices, storage_class: str, size: int, *, tags: bool) 
         storage_class: The name of the object's storage class in ListObjectsV2.
         size: The object's size in bytes.
         tags: Whether the worker also writes the verdict as tags.
+        owner: Whether the worker also finds the object's owner.
     """
+    asked = usual_tags(tags=tags, owner=owner)
     dollars = GETS_PER_OBJECT * prices.get(storage_class, 0)
     dollars += prices.retrieval(storage_class, min(size, BYTES_PER_OBJECT))
-    scan = Cost(GETS_PER_OBJECT, dollars)
-    return scan.plus(cost_of_tags(prices, storage_class)) if tags else scan
+    return Cost(GETS_PER_OBJECT, dollars).plus(cost_of_tags(prices, storage_class, asked))
 
 
 def cost_of_tags(prices: Prices, storage_class: str, requests: TagRequests = USUAL_TAGS) -> Cost:

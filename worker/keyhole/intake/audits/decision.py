@@ -15,11 +15,19 @@ class Decision(NamedTuple):
         how: The way in which the audit gets the object's verdict; `None` if the object is not selected.
         stands: Whether the stored verdict is still valid.
         compares_tags: Whether the audit compares the object's tags with the stored verdict.
+        finds_owner: Whether the audit reads the object's owner from its tags. If the object is scanned, the
+            worker that scans it does so instead.
     """
 
     how: How | None
     stands: bool = False
     compares_tags: bool = False
+    finds_owner: bool = False
+
+    @property
+    def reads_tags(self) -> bool:
+        """Whether the audit reads the object's tags itself, for which it needs one request."""
+        return self.compares_tags or self.finds_owner
 
 
 def decide(spec: AuditSpec, listed: Listed, stored: Stored | None, ruleset: str) -> Decision:
@@ -41,4 +49,9 @@ def decide(spec: AuditSpec, listed: Listed, stored: Stored | None, ruleset: str)
         how = How.UNCHANGED
     else:
         how = How.SCANNED
-    return Decision(how, stands, compares_tags=stands and spec.compares_tags)
+    return Decision(
+        how,
+        stands,
+        compares_tags=stands and spec.compares_tags,
+        finds_owner=spec.owner_tag is not None and how is not How.SCANNED,
+    )

@@ -56,7 +56,7 @@ def dry_run(
                 cursor = None
                 break
             counts.update({"listed": 1, "listed_bytes": one.size, _TAKEN[decision.how]: 1})
-            if decision.compares_tags:
+            if decision.reads_tags:
                 estimator.check_tags(1)
                 if spec.fix_tags and decision.how is not How.SCANNED:
                     estimator.fix_tags(one)

@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests, cost_of_tags
+from keyhole.intake.audits.costs import USUAL_TAGS, TagRequests, cost_of_tags, usual_tags
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.listing import Listed
 
@@ -20,7 +20,6 @@ from keyhole.intake.listing import Listed
 #: writes tags up to four times. If the tag writer then finds that the object was replaced, it also reads the
 #: tags again, removes Keyhole's tags, reads the tags once more, and checks the object once more.
 MOST_TAGS: Final = TagRequests(reads=7, looks=7, writes=5)
-NO_TAGS: Final = TagRequests(0, 0, 0)
 
 
 class ClassTotals(BaseModel):
@@ -101,6 +100,7 @@ class Estimator:
             uses the object's size instead.
         most_gets: The maximum number of GETs that the budget of a scan allows.
         most_bytes: The maximum number of bytes that the budget of a scan allows.
+        owner: Whether the audit finds the owners of objects.
     """
 
     def __init__(
@@ -111,9 +111,12 @@ class Estimator:
         bytes_per_object: int,
         most_gets: int,
         most_bytes: int,
+        *,
+        owner: bool = False,
     ) -> None:
         self._prices = prices
-        self._tags = tags
+        self._usual_tags = usual_tags(tags=tags, owner=owner)
+        self._most_tags = MOST_TAGS if tags else self._usual_tags
         self._gets_per_object = gets_per_object
         self._bytes_per_object = bytes_per_object
         self._most_gets = most_gets
@@ -135,7 +138,10 @@ class Estimator:
             self._lists += count
 
     def check_tags(self, count: int) -> None:
-        """Add a number of objects whose tags the audit would compare with their stored verdicts."""
+        """Add a number of objects whose tags the audit itself would read.
+
+        It would compare them with stored verdicts, or find the owners of objects that it does not scan.
+        """
         self._checks += count
 
     def fix_tags(self, listed: Listed) -> None:
@@ -171,25 +177,29 @@ class Estimator:
             expected=self._spending(
                 {name: share.read for name, share in shares.items()},
                 self._gets_per_object,
+                self._usual_tags,
                 USUAL_TAGS,
             ),
             most=self._spending(
                 {name: (share.objects - share.archived) * self._most_bytes for name, share in shares.items()},
                 self._most_gets,
+                self._most_tags,
                 MOST_TAGS,
             ),
             prices_date=self._prices.date,
             region=self._prices.region,
         )
 
-    def _spending(self, read: dict[str, int], gets_per_object: float, tags: TagRequests) -> Spending:
+    def _spending(
+        self, read: dict[str, int], gets_per_object: float, tags: TagRequests, per_fix: TagRequests
+    ) -> Spending:
         """Compute the costs of an audit from the given numbers of requests per object.
 
         For each storage class, `read` contains the total number of bytes that the scans of its objects read.
+        `tags` are the requests for the tags of a scanned object, and `per_fix` those that correct tags.
         """
         prices, fixes = self._prices, self._fixes.total()
-        fixing = sum(n * cost_of_tags(prices, name, tags).dollars for name, n in self._fixes.items())
-        per_fix, tags = tags, tags if self._tags else NO_TAGS
+        fixing = sum(n * cost_of_tags(prices, name, per_fix).dollars for name, n in self._fixes.items())
         dollars = self._lists * prices.list_request() + self._checks * prices.get_tagging() + fixing
         dollars += self._inventory_gets * prices.get("STANDARD", 0)
         for name, size in read.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from keyhole.intake.audits.audit import Audit, AuditState, BucketFinding, How
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, How
 from keyhole.intake.audits.batches import batch_size, in_batches
 from keyhole.intake.audits.costs import (
     BYTES_PER_OBJECT,
@@ -21,7 +21,7 @@ from keyhole.intake.audits.costs import (
     cost_of_tags,
     expected_cost,
 )
-from keyhole.intake.audits.decision import decide
+from keyhole.intake.audits.decision import Decision, decide
 from keyhole.intake.audits.orphans import KeyRange, Orphans, find_orphans
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.audits.records import NANO, PageResult, Place, Row, counted_status
@@ -31,7 +31,8 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS
 from keyhole.reasons import Reason, Status, not_an_image
 from keyhole.results.lookup import Lookup, Stored
-from keyhole.results.tag_check import TagFinding
+from keyhole.results.owner import Owner
+from keyhole.results.tag_check import TagFinding, TagQuestion
 from keyhole.results.tags import TagDebt
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target, build_report
@@ -45,14 +46,14 @@ class Auditor:
     Args:
         lookup: The stored verdicts.
         prices: The prices of requests.
-        check_tags: Compares the tags of several objects with their verdicts.
+        check_tags: Reads the tags of several objects, compares them with verdicts, and finds owners.
         ruleset: The id of the current rules.
         tags: Whether workers also write verdicts as tags.
     """
 
     lookup: Lookup
     prices: Prices
-    check_tags: Callable[[Sequence[Report]], Sequence[TagFinding]]
+    check_tags: Callable[[Sequence[TagQuestion]], Sequence[TagFinding]]
     ruleset: str
     tags: bool
 
@@ -62,9 +63,7 @@ class Auditor:
         Raises:
             KeyholeError: The page cannot be listed.
         """
-        work = _Page(
-            audit, place.page, expected_cost(self.prices, "STANDARD", BYTES_PER_OBJECT, tags=self.tags)
-        )
+        work = _Page(audit, place.page, self._expected_cost(audit.spec, "STANDARD", BYTES_PER_OBJECT))
         ending = work.limit_reached(cost_of_listing(self.prices, 1, by_gets=lister.by_gets))
         if ending is not None:
             return work.result(None, None, *ending), ()
@@ -93,10 +92,10 @@ class Auditor:
         for listed, object_id, verdict in zip(page.objects, ids, stored, strict=True):
             ending = self._sort_object(work, listed, object_id, verdict)
             if ending is not None:
-                self._compare_tags(work)
+                self._read_tags(work)
                 return work.result(None, None, *ending), tuple(work.reports)
         work.findings += orphans.findings
-        self._compare_tags(work)
+        self._read_tags(work)
         return work.result(page.cursor, last), tuple(work.reports)
 
     def _sort_object(
@@ -112,27 +111,24 @@ class Auditor:
             work.counts["listed"] += 1
             work.counts["left_out"] += 1
             return None
-        takes, compares = NOTHING, NOTHING
-        if decision.how is How.SCANNED:
-            takes = expected_cost(self.prices, listed.storage_class, listed.size, tags=self.tags)
-        elif work.audit.spec.fix_tags and decision.compares_tags:
-            compares = cost_of_tags(self.prices, listed.storage_class)
-        if decision.compares_tags:
-            compares = compares.plus(cost_of_comparisons(self.prices, 1))
-        ending = work.limit_of_objects_reached() or work.limit_reached(takes.plus(compares))
-        if ending is not None and ending[0] is AuditState.STOPPED and work.comparisons:
+        takes, reads = self._costs(work.audit.spec, listed, decision)
+        ending = work.limit_of_objects_reached() or work.limit_reached(takes.plus(reads))
+        if ending is not None and ending[0] is AuditState.STOPPED and work.readings:
             # Most tags are right and need no correction. So look at the tags of the objects so far, and try
             # again with the actual costs.
-            self._compare_tags(work)
-            ending = work.limit_reached(takes.plus(compares))
+            self._read_tags(work)
+            ending = work.limit_reached(takes.plus(reads))
         if ending is not None:
             return ending
         work.counts["listed"] += 1
         work.counts["listed_bytes"] += listed.size
         work.reserved = work.reserved.plus(takes)
-        if decision.compares_tags and stored is not None and stored.report is not None:
-            work.comparisons.append(_Comparison(stored.report, listed, decision.how))
-            work.reserved_for_comparisons = work.reserved_for_comparisons.plus(compares)
+        if decision.reads_tags:
+            question = TagQuestion(work.audit.spec.bucket, listed.key, listed.version_id)
+            if decision.compares_tags and stored is not None and stored.report is not None:
+                question = TagQuestion.about(stored.report)
+            work.readings.append(_Reading(question, listed, decision))
+            work.reserved_for_readings = work.reserved_for_readings.plus(reads)
         if decision.how is How.SCANNED:
             work.queue(listed)
             return None
@@ -144,29 +140,47 @@ class Auditor:
             work.take(object_id, report.status, decision.how)
         return None
 
-    def _compare_tags(self, work: "_Page") -> None:
-        """Compare the tags of the objects in `work.comparisons` with their verdicts, and empty this list."""
-        comparisons, work.comparisons, work.reserved_for_comparisons = work.comparisons, [], NOTHING
-        findings = self.check_tags([comparison.report for comparison in comparisons])
-        for (report, listed, how), finding in zip(comparisons, findings, strict=True):
+    def _read_tags(self, work: "_Page") -> None:
+        """Read the tags of the objects in `work.readings`, and empty this list."""
+        readings, work.readings, work.reserved_for_readings = work.readings, [], NOTHING
+        findings = self.check_tags([reading.question for reading in readings])
+        for (question, listed, decision), finding in zip(readings, findings, strict=True):
             work.spend(cost_of_comparisons(self.prices, finding.requests))
-            if finding.message is None:
+            if decision.finds_owner:
+                work.owners.append(finding.owner or Owner())
+            report = question.report
+            if finding.message is None or report is None:
                 continue
             if finding.unreadable or not work.audit.spec.fix_tags:
                 work.find("tag_mismatch", report, finding.message)
                 continue
             work.find("tag_mismatch", report, f"{finding.message}; the tags will be corrected")
             work.counts["tag_fixes"] += 1
-            if how is not How.SCANNED:  # the scan itself writes the tags
+            if decision.how is not How.SCANNED:  # the scan itself writes the tags
                 work.fix(report, cost_of_tags(self.prices, listed.storage_class))
 
+    def _costs(self, spec: AuditSpec, listed: Listed, decision: Decision) -> tuple[Cost, Cost]:
+        """Return the expected cost of scanning an object, and that of reading and correcting its tags."""
+        takes, reads = NOTHING, NOTHING
+        if decision.how is How.SCANNED:
+            takes = self._expected_cost(spec, listed.storage_class, listed.size)
+        elif spec.fix_tags and decision.compares_tags:
+            reads = cost_of_tags(self.prices, listed.storage_class)
+        if decision.reads_tags:
+            reads = reads.plus(cost_of_comparisons(self.prices, 1))
+        return takes, reads
 
-class _Comparison(NamedTuple):
-    """An object whose tags are compared with its verdict."""
+    def _expected_cost(self, spec: AuditSpec, storage_class: str, size: int) -> Cost:
+        owner = spec.owner_tag is not None
+        return expected_cost(self.prices, storage_class, size, tags=self.tags, owner=owner)
 
-    report: Report
+
+class _Reading(NamedTuple):
+    """An object whose tags are read, to compare them with its verdict or to find its owner."""
+
+    question: TagQuestion
     listed: Listed
-    how: How
+    decision: Decision
 
 
 @dataclass(slots=True)
@@ -179,16 +193,18 @@ class _Page:
     usual: Cost
     #: The expected cost of this page's scans.
     reserved: Cost = NOTHING
-    #: The objects whose tags are still to be compared, and the highest usual cost of comparing and writing
-    #: these tags.
-    comparisons: list[_Comparison] = field(default_factory=list)
-    reserved_for_comparisons: Cost = NOTHING
+    #: The objects whose tags are still to be read, and the highest usual cost of reading and writing these
+    #: tags.
+    readings: list[_Reading] = field(default_factory=list)
+    reserved_for_readings: Cost = NOTHING
     #: The tags that workers must write, and the expected cost of writing them.
     tag_debts: list[TagDebt] = field(default_factory=list)
     cost_of_debts: Cost = NOTHING
     counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     jobs: list[ScanJob] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    #: The owners of the rows, if the audit has an owner tag.
+    owners: list[Owner] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     findings: list[BucketFinding] = field(default_factory=list)
 
@@ -250,7 +266,7 @@ class _Page:
         if not takes.requests:
             return None
         spec, totals = self.audit.spec, self.audit.totals
-        reserved = self.reserved.plus(self.reserved_for_comparisons)
+        reserved = self.reserved.plus(self.reserved_for_readings)
         coming = totals.queued - totals.scanned
         requests = totals.requests + self.counts.get("requests", 0) + coming * self.usual.requests
         if (
@@ -274,16 +290,26 @@ class _Page:
         ends_as: AuditState = AuditState.DONE,
         reason: str = "",
     ) -> PageResult:
+        spec = self.audit.spec
         batches = tuple(
-            Entry(f"{self.audit.id}-{self.number}-b{number}", tuple(jobs), AUDITS, self.audit.id)
+            Entry(
+                f"{self.audit.id}-{self.number}-b{number}",
+                tuple(jobs),
+                AUDITS,
+                self.audit.id,
+                version=spec.version,
+            )
             for number, jobs in enumerate(in_batches(self.jobs, batch_size(self.audit)))
         )
         for finding in self.findings:
             self.counts["gone" if finding.kind == "gone" else "tag_mismatches"] += 1
+        if spec.owner_tag is not None:
+            self.counts["owners_unknown"] = sum(owner.unknown is not None for owner in self.owners)
         return PageResult(
             self.counts,
             batches,
             rows=tuple(self.rows),
+            owners=None if spec.owner_tag is None else tuple(self.owners),
             findings=tuple(self.findings),
             tag_debts=tuple(self.tag_debts),
             cost_of_debts=self.cost_of_debts,

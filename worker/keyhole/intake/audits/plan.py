@@ -9,8 +9,8 @@ objects.
 from datetime import date
 from typing import Final
 
-from keyhole.intake.audits.costs import USUAL_TAGS
-from keyhole.intake.audits.estimate import NO_TAGS, Spending
+from keyhole.intake.audits.costs import NO_TAGS, USUAL_TAGS
+from keyhole.intake.audits.estimate import Spending
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.audits.records import ROW_BYTES
 from keyhole.intake.audits.speed import Ceiling, Resource, ceilings, fleet_speed

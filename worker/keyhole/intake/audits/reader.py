@@ -13,8 +13,10 @@ from typing import Final, cast
 import redis
 
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding, Totals
+from keyhole.intake.audits.owners import unpack_owners
 from keyhole.intake.audits.records import NANO, NOT_AN_IMAGE, ROW_BYTES, Row
 from keyhole.reasons import Status
+from keyhole.results.owner import Owner
 from keyhole.store import keys
 
 #: The maximum number of audits, findings or row strings in one response of Redis. A row string contains the
@@ -105,6 +107,11 @@ class AuditReader:
         for packed in self._list(keys.audit(audit_id, "objects")):
             for start in range(0, len(packed), ROW_BYTES):
                 yield Row.unpacked(packed[start : start + ROW_BYTES])
+
+    def owners(self, audit_id: str) -> Iterator[Owner]:
+        """Yield the owner of each row, in the order of `rows`; nothing if the audit has no owner tag."""
+        for packed in self._list(keys.audit(audit_id, "owners")):
+            yield from unpack_owners(packed)
 
     def findings(self, audit_id: str) -> Iterator[BucketFinding]:
         """Yield an audit's findings about the bucket."""

@@ -8,6 +8,7 @@ from keyhole.intake.audits.audit import AuditState, BucketFinding, How
 from keyhole.intake.audits.costs import NOTHING, Cost
 from keyhole.jobs.entry import Entry
 from keyhole.reasons import Status
+from keyhole.results.owner import Owner
 from keyhole.results.tags import TagDebt
 
 #: The bytes that represent the status of a verdict, and the way in which the audit got the verdict. Never
@@ -64,6 +65,8 @@ class Result(NamedTuple):
     nanodollars: int
     #: Whether the object is certainly not an image, such as a PDF.
     not_an_image: bool = False
+    #: The object's owner; `None` if the audit has no owner tag.
+    owner: Owner | None = None
 
 
 class Place(NamedTuple):
@@ -105,6 +108,7 @@ class PageResult:
         after: The last key of this page.
         ends_as: If this was the last page: the state in which the audit ends.
         reason: Why the audit ends.
+        owners: The owners of the objects in `rows`, in the same order; `None` if the audit has no owner tag.
     """
 
     counts: Mapping[str, int]
@@ -117,3 +121,4 @@ class PageResult:
     after: str | None = None
     ends_as: AuditState = AuditState.DONE
     reason: str = ""
+    owners: tuple[Owner, ...] | None = None

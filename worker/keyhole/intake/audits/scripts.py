@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from keyhole.intake.audits.owners import PACK_OWNERS
 from keyhole.jobs.ledger_format import LUA
 from keyhole.store.clock import NOW
 
@@ -99,6 +100,7 @@ COMMIT: Final = (
 -- KEYS[4]  list: the audit's rows
 -- KEYS[5]  list: the audit's findings
 -- KEYS[6]  list: the ids of the outstanding batches that are not sent yet
+-- KEYS[7]  list: the owners of the rows
 -- ARGV[1]  the page's number
 -- ARGV[2]  the cursor of the next page
 -- ARGV[3]  the last key of this page; may be empty
@@ -106,7 +108,8 @@ COMMIT: Final = (
 -- ARGV[5]  the reason why the audit ends
 -- ARGV[6]  seconds after which an ended audit expires; 0: never
 -- ARGV[7]  rows
--- ARGV[8]  N, then N strings: pairs of a counter and the number to add to it;
+-- ARGV[8]  the owners of these rows; empty if the audit has no owner tag
+-- ARGV[9]  N, then N strings: pairs of a counter and the number to add to it;
 --          M, then M strings: pairs of a batch's id and its content;
 --          all remaining strings are findings
 -- returns 1 if the page is committed, 0 if it was committed before or the audit has ended
@@ -114,9 +117,9 @@ if redis.call('HGET', KEYS[1], 'page') ~= ARGV[1] then return 0 end
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'running' and state ~= 'paused' then return 0 end
 
-local at = 9
-for i = at, at + ARGV[8] - 1, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
-at = at + ARGV[8]
+local at = 10
+for i = at, at + ARGV[9] - 1, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+at = at + ARGV[9]
 local batches = tonumber(ARGV[at])
 for i = at + 1, at + batches, 2 do
     redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
@@ -125,6 +128,7 @@ end
 at = at + 1 + batches
 for i = at, #ARGV do redis.call('RPUSH', KEYS[5], ARGV[i]) end
 if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[4], ARGV[7]) end
+if ARGV[8] ~= '' then redis.call('RPUSH', KEYS[7], ARGV[8]) end
 redis.call('HINCRBY', KEYS[2], 'pages', 1)
 redis.call('HSET', KEYS[1], 'page', ARGV[1] + 1, 'cursor', ARGV[2], 'reason', '', 'starts', 0)
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'after', ARGV[3]) end
@@ -184,6 +188,7 @@ end
 
 FINISH: Final = (
     _COMMON
+    + PACK_OWNERS
     + """
 -- KEYS[1]  hash: the audit
 -- KEYS[2]  hash: the audit's totals
@@ -191,17 +196,20 @@ FINISH: Final = (
 -- KEYS[4]  list: the audit's rows
 -- KEYS[5]  list: the audit's findings
 -- KEYS[6]  hash: the results of the batch
+-- KEYS[7]  list: the owners of the rows
 -- ARGV[1]  the batch's id
 -- ARGV[2]  seconds after which an ended audit expires; 0: never
 -- returns 1 if the batch was outstanding, else 0
 if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then return 0 end
 local sums = {}
 local function add(name, count) sums[name] = (sums[name] or 0) + count end
-local rows = {}
+local rows, owners = {}, {}
 for _, result in ipairs(redis.call('HVALS', KEYS[6])) do
-    local counts = string.sub(result, 19)
+    local counts, owner = string.match(string.sub(result, 19), '^(%a+ %d+ %d+ %d+) ?(.*)$')
     local status, requests, bytes, nanodollars = string.match(counts, '^(%a+) (%d+) (%d+) (%d+)$')
     rows[#rows + 1] = string.sub(result, 1, 18)
+    owners[#owners + 1] = owner
+    if string.sub(owner, 1, 1) == '!' then add('owners_unknown', 1) end
     add('scanned', 1)
     add('status:' .. status, 1)
     add('requests', requests)
@@ -209,7 +217,11 @@ for _, result in ipairs(redis.call('HVALS', KEYS[6])) do
     add('nanodollars', nanodollars)
 end
 for name, count in pairs(sums) do redis.call('HINCRBY', KEYS[2], name, string.format('%.0f', count)) end
-if #rows > 0 then redis.call('RPUSH', KEYS[4], table.concat(rows)) end
+if #rows > 0 then
+    redis.call('RPUSH', KEYS[4], table.concat(rows))
+    local spec = redis.call('HGET', KEYS[1], 'spec')
+    if spec and cjson.decode(spec).owner_tag then redis.call('RPUSH', KEYS[7], pack_owners(owners)) end
+end
 redis.call('DEL', KEYS[6])
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'running' and state ~= 'paused' then
@@ -231,6 +243,7 @@ SET_STATE: Final = (
 -- KEYS[5]  list: the audit's findings
 -- KEYS[6]  list: the ids of the outstanding batches that are not sent yet
 -- KEYS[7]  string: the token of the process that lists the next page
+-- KEYS[8]  list: the owners of the rows
 -- ARGV[1]  the new state
 -- ARGV[2]  the reason
 -- ARGV[3]  seconds after which an ended audit expires; 0: never

@@ -23,8 +23,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-from keyhole.intake.audits.costs import USUAL_TAGS
-from keyhole.intake.audits.estimate import NO_TAGS
+from keyhole.intake.audits.costs import NO_TAGS, USUAL_TAGS
 from keyhole.intake.audits.workload import Fleet, Frozen, Work
 from keyhole.intake.listing import PAGE_KEYS
 

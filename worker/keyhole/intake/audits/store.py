@@ -32,6 +32,7 @@ import redis
 
 from keyhole.intake.audits import scripts
 from keyhole.intake.audits.audit import AuditSpec, AuditState, How
+from keyhole.intake.audits.owners import owner_bytes, pack_owners
 from keyhole.intake.audits.reader import AuditReader
 from keyhole.intake.audits.records import Claim, PageResult, Place, Result, Row, counted_status
 from keyhole.jobs.entry import ENTRY, Entry
@@ -150,7 +151,8 @@ class AuditStore(AuditReader):
                 self._tag_debts.record(debt, pipe)
             self._commit(
                 keys=[
-                    *self._keys(claim.audit_id, "", "totals", "outstanding", "objects", "findings", "unsent")
+                    *self._keys(claim.audit_id, "", "totals", "outstanding", "objects", "findings", "unsent"),
+                    *self._keys(claim.audit_id, "owners"),
                 ],
                 args=[
                     claim.page,
@@ -160,6 +162,7 @@ class AuditStore(AuditReader):
                     result.reason,
                     self._expiry,
                     b"".join(row.packed() for row in result.rows),
+                    pack_owners(result.owners) if result.owners else b"",
                     len(flat),
                     *flat,
                     len(batches),
@@ -207,11 +210,12 @@ class AuditStore(AuditReader):
         """Return the script call of `record_result` as a step, which can run together with other steps."""
         row = Row(result.object_id, result.status, How.SCANNED).packed()
         status = counted_status(result.status, not_an_image=result.not_an_image)
-        counts = f"{status} {result.requests} {result.bytes_read} {result.nanodollars}"
+        counts = f"{status} {result.requests} {result.bytes_read} {result.nanodollars}".encode()
+        owner = b"" if result.owner is None else b" " + owner_bytes(result.owner)
         return Step(
             scripts.RECORD_RESULT,
             [*self._keys(audit_id, "outstanding"), keys.batch_results(audit_id, batch_id)],
-            [batch_id, job_id, row + counts.encode(), scripts.RESULT_SECONDS],
+            [batch_id, job_id, row + counts + owner, scripts.RESULT_SECONDS],
         )
 
     def finish(self, audit_id: str, batch_id: str) -> bool:
@@ -220,6 +224,7 @@ class AuditStore(AuditReader):
             keys=[
                 *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings"),
                 keys.batch_results(audit_id, batch_id),
+                *self._keys(audit_id, "owners"),
             ],
             args=[batch_id, self._expiry],
         )
@@ -229,7 +234,8 @@ class AuditStore(AuditReader):
         """Pause, resume, cancel or fail an audit; return false if its current state does not allow this."""
         done = self._set_state(
             keys=[
-                *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings", "unsent", "page")
+                *self._keys(audit_id, "", "totals", "outstanding", "objects", "findings", "unsent", "page"),
+                *self._keys(audit_id, "owners"),
             ],
             args=[state.value, reason, self._expiry],
         )
