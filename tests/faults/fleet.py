@@ -11,8 +11,6 @@ from pathlib import Path
 from random import Random
 from threading import Event, Lock, Thread
 
-import psutil
-
 from tests.e2e import commands
 from tests.faults.storms import Strike
 from tests.faults.valkey import Valkey
@@ -25,8 +23,6 @@ LOOK_SECONDS = 0.5
 RESTART_SECONDS = 2.0
 #: The number of lines of its log that show why a worker ended.
 LAST_LINES = 5
-#: What Celery logs if a pool process ends before its worker takes work. The worker then ends.
-NOT_STARTED = b"Could not start worker processes"
 #: How long a process is frozen, in seconds: longer than a heartbeat interval, and sometimes longer than the
 #: time after which a silent worker is considered lost.
 FROZEN_SECONDS = (2.0, 40.0)
@@ -59,8 +55,6 @@ class Fleet:
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * workers
         self._closed = Event()
         self._expected: set[int] = set()
-        # The workers of which a strike killed a pool process.
-        self._lost_a_child: set[int] = set()
         # The length of each log when the worker was started that writes it now.
         self._log_lengths = [0] * workers
         self._thread = Thread(target=self._look_after, daemon=True)
@@ -101,11 +95,7 @@ class Fleet:
         """Do one strike. A frozen process continues after some seconds, or at once if the storm ends."""
         match strike:
             case Strike.KILL_CHILD:
-                child = self._some_child(random)
-                if child is not None:
-                    with suppress(psutil.NoSuchProcess):
-                        self._lost_a_child.add(psutil.Process(child).ppid())
-                self._send(signal.SIGKILL, child)
+                self._send(signal.SIGKILL, self._some_child(random))
             case Strike.KILL_WORKER | Strike.STOP_WORKER:
                 pid = self._some_worker(random)
                 if pid is not None:
@@ -179,11 +169,9 @@ class Fleet:
                 if worker is None or worker.poll() is None:
                     continue
                 _end(worker)
-                text = self._log(number).read_bytes()[self._log_lengths[number] :]
-                expected = worker.pid in self._expected
-                expected |= worker.pid in self._lost_a_child and NOT_STARTED in text
-                if not expected:
+                if worker.pid not in self._expected:
                     self.ended[worker.returncode] += 1
+                    text = self._log(number).read_bytes()[self._log_lengths[number] :]
                     self.last_words.append(
                         b"\n".join(text.splitlines()[-LAST_LINES:]).decode(errors="replace")
                     )

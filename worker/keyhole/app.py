@@ -79,6 +79,8 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ha
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # In KiB. If a pool process uses more memory than this, Celery replaces it after its current task.
         "worker_max_memory_per_child": 512 * 1024,
+        # This pool replaces processes that are killed while the worker starts.
+        "worker_pool": "keyhole.fleet.prefork:TaskPool",
         # This consumer stores messages that no task can process as dead letters.
         "worker_consumer": "keyhole.fleet.consumer:Consumer",
         "worker_hijack_root_logger": False,

@@ -91,7 +91,6 @@ def worker_command(
             # Celery's remote commands address a worker by its name, so several workers on one host need
             # different names.
             hostname=f"{os.getpid()}-{token_hex(3)}@{socket.gethostname()}",
-            pool_cls="prefork",
             concurrency=concurrency,
             queues=queues or QUEUES,
             loglevel=settings.log_level,
