@@ -1,6 +1,7 @@
 """From messages to jobs: a job is published once, and before its message is taken over."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import EVENTS
 from keyhole.store import keys
 from keyhole.store.durability import NotDurableError
+from keyhole.tracing.tracer import Traced, Tracer, use_tracer
 from tests.intake.events.aws_messages import POISON, message, record
 from tests.intake.events.outbox import SOURCE, WINDOW, Intake
 
@@ -19,6 +21,20 @@ from tests.intake.events.outbox import SOURCE, WINDOW, Intake
 @pytest.fixture
 def intake(valkey: redis.Redis) -> Intake:
     return Intake(valkey)
+
+
+@pytest.fixture
+def spans() -> Iterator[list[str]]:
+    """The ids of the jobs whose first spans were made."""
+
+    class Noting(Tracer):
+        def published(self, jobs: Iterable[Traced], *_: object, **__: object) -> None:
+            made.extend(job.id for job in jobs)
+
+    made: list[str] = []
+    use_tracer(Noting())
+    yield made
+    use_tracer(Tracer())
 
 
 class TestAnObjectIsNew:
@@ -103,6 +119,20 @@ class TestItIsKnown:
         intake.handle(message(record(sequencer="0A")))
 
         assert intake.counts(message(record(sequencer="0B")))["published"] == 1
+
+
+class TestItsTrace:
+    def test_has_one_first_span_although_the_event_arrives_again(
+        self, intake: Intake, valkey: redis.Redis, spans: list[str]
+    ) -> None:
+        intake.handle(message(record()), message(record()))
+        intake.handle(message(record()))
+        (entry,) = intake.outbox.entries
+        intake.ledger.complete(entry)
+        valkey.delete(keys.entry_published(entry.id))
+        intake.handle(message(record()))
+
+        assert spans == [entry.id]
 
 
 class TestOnlyWhatIsChosen:
