@@ -137,8 +137,8 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     list. Each string consists of rows of 18 bytes. A row contains the object id (16 bytes, binary), a code
     for the status (1 byte), and a code for how the audit obtained the status (1 byte).
 `audit:<id>:owners`
-    list, only if the audit has an owner tag. For each string of rows in the list above, a string with the owners
-    of these rows (`keyhole.intake.audits.owners`).
+    list, only if the audit has an owner tag. For each string of rows in the list above, a string with the
+    owners of these rows (`keyhole.intake.audits.owners`).
 `audit:<id>:findings`
     list. Findings about the bucket (JSON).
 `audit:<id>:page`
