@@ -147,9 +147,39 @@ class TestWhere:
     def test_a_table_shows_the_most_urgent_objects_first(self, keyhole: Keyhole, url: str) -> None:
         printed = keyhole("report", AUDIT, "-o", "table", KEYHOLE_REDIS_URL=url)
 
-        statuses = [line.split()[0] for line in printed.lines[1:-1]]
+        table, findings = printed.lines[: 2 + count()], printed.lines[2 + count() :]
+        statuses = [line.split()[0] for line in table[1:-1]]
         assert statuses == sorted(statuses, key=lambda status: list(STATUSES).index(Status(status)))
-        assert printed.lines[-1].startswith(f"{count()} objects: ")
+        assert table[-1].startswith(f"{count()} objects: ")
+        assert findings == [
+            "",
+            "findings about the bucket",
+            *(f"{one.kind}  {one.target}: {one.message}" for one in sample.findings()),
+        ]
+        assert "Not included" not in printed.err
+
+    def test_markdown_names_the_objects_of_findings(self, keyhole: Keyhole, url: str) -> None:
+        printed = keyhole("report", AUDIT, "-o", "markdown", KEYHOLE_REDIS_URL=url)
+
+        assert printed.out.endswith(
+            "\nFindings about the bucket:\n\n"
+            f"- `gone` `s3://{sample.BUCKET}/build/images/debian-11.qcow2`: "
+            "the verdict is safe, of 2026-03-02; the object is gone\n"
+            f"- `tag_mismatch` `s3://{sample.BUCKET}/desktop/uploads/delta.vhd`: "
+            "the tag says safe, the verdict is unsafe\n"
+        )
+        assert printed.err == ""
+
+    def test_a_table_with_too_many_findings_says_so(
+        self, keyhole: Keyhole, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("keyhole.cli.report.READABLE", 1)
+
+        printed = keyhole("report", AUDIT, "-o", "markdown", KEYHOLE_REDIS_URL=url)
+
+        assert printed.out.count("\n- `gone`") == 1
+        assert "tag_mismatch" not in printed.out
+        assert "Not included: 1 finding about the bucket; use -o html, json, jsonl or sarif." in printed.err
 
     def test_of_many_objects_a_table_shows_only_the_most_urgent(
         self, keyhole: Keyhole, url: str, monkeypatch: pytest.MonkeyPatch

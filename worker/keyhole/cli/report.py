@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from io import TextIOWrapper
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
 import click
+from rich.console import Console
+from rich.text import Text
 
 from keyhole.cli.audit_id import full_audit_id
 from keyhole.cli.backend import backend
@@ -19,7 +22,7 @@ from keyhole.cli.output import Output
 from keyhole.cli.terminal import busy
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
-from keyhole.intake.audits.audit import Audit, AuditState
+from keyhole.intake.audits.audit import Audit, AuditState, BucketFinding
 from keyhole.reports.figures import counted, size
 from keyhole.reports.forms import write_reports
 from keyhole.scan.report import Report
@@ -35,11 +38,12 @@ SUFFIXES = {
     "sarif": (".sarif",),
     "table": (".txt",),
 }
-#: The forms that contain only objects, not the findings about the bucket.
+#: The forms that contain only objects, or only some of the findings about the bucket.
 TABLES = {"csv", "markdown", "parquet", "table"}
 #: The forms that are written to a file if standard output is a terminal.
 FILES = {"html", "parquet"}
-#: A table and Markdown contain at most this many objects, the most urgent first, because people read them.
+#: A table and Markdown contain at most this many objects, the most urgent first, and at most this many
+#: findings about the bucket, because people read them.
 READABLE = 1000
 STDOUT = "-"
 
@@ -149,24 +153,37 @@ def _write(audit: Audit, output: Output, out: BinaryIO) -> None:
             out.writelines(write_runs([Run(known_reports(objects), findings, audit)]))
         case "markdown" | "table":
             urgent, left_out = most_urgent(objects, READABLE)
+            found = list(islice(findings, READABLE))
             if output.is_table:
-                _write_table(urgent, output, out)
+                _write_table(urgent, found, output, out)
             else:
-                out.writelines(write_reports("markdown", urgent))
+                from keyhole.reports.markdown import write_findings
+
+                out.writelines(chain(write_reports("markdown", urgent), write_findings(found)))
             if left_out:
                 output.tell(f"Not included: {counted(left_out, 'object')}; use -o csv or jsonl for all.")
 
 
-def _write_table(reports: list[Report], output: Output, out: BinaryIO) -> None:
+def _write_table(reports: list[Report], findings: list[BucketFinding], output: Output, out: BinaryIO) -> None:
     from keyhole.cli.terminal import SafeConsole
     from keyhole.cli.verdicts import print_verdicts
 
     if out is sys.stdout.buffer:
         print_verdicts(reports, output)
+        _print_findings(findings, SafeConsole(soft_wrap=True))
         return
     text = TextIOWrapper(out, encoding="utf-8", write_through=True)
     print_verdicts(reports, output, SafeConsole(file=text, emoji=False))
+    _print_findings(findings, SafeConsole(file=text, emoji=False, soft_wrap=True))
     text.detach()
+
+
+def _print_findings(findings: list[BucketFinding], console: Console) -> None:
+    if findings:
+        console.print(Text("\nfindings about the bucket", style="bold"))
+    for one in findings:
+        version = f" (version {one.version_id})" if one.version_id else ""
+        console.print(Text(shown(f"{one.kind}  {one.target}{version}: {one.message}")))
 
 
 @contextmanager
@@ -207,6 +224,8 @@ def _tell(audit: Audit, output: Output, file: str) -> None:
     if audit.state is not AuditState.DONE:
         output.tell(f"The audit is {audit.state.value}; the report is incomplete.")
     findings = audit.totals.gone + audit.totals.tag_mismatches
+    if output.form in {"markdown", "table"}:
+        findings = max(0, findings - READABLE)
     if findings and output.form in TABLES:
         missing = counted(findings, "finding")
         output.tell(f"Not included: {missing} about the bucket; use -o html, json, jsonl or sarif.")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from keyhole.inspectors.text import escaped
+from keyhole.intake.audits.audit import BucketFinding
 from keyhole.reasons import URGENCY, Status, meaning, not_an_image
 from keyhole.remedies import what_to_do
 from keyhole.reports.figures import size
@@ -48,6 +49,15 @@ def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
         yield b"\nWhat the reasons mean, and what to do:\n\n"
         for code, _ in sorted(seen.items(), key=lambda item: (URGENCY[item[1]], item[0])):
             yield f"- {code_span(code)}: {own(meaning(code))}. To do: {own(what_to_do(code))}.\n".encode()
+
+
+def write_findings(findings: Sequence[BucketFinding]) -> Iterator[bytes]:
+    """Yield a list of findings about a bucket; nothing if there are none."""
+    if findings:
+        yield b"\nFindings about the bucket:\n\n"
+        for one in findings:
+            version = f" (version {code_span(one.version_id)})" if one.version_id else ""
+            yield f"- `{one.kind}` {code_span(one.target)}{version}: {plain(one.message)}\n".encode()
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes]:

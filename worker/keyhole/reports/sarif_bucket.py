@@ -22,7 +22,8 @@ KINDS: Final = {
     "tag_mismatch": _Kind(
         "warning",
         "The tags of the object contradict its verdict",
-        "find out who wrote the tags; until they are right, do not trust the tags of this object",
+        "find out who wrote the tags; `keyhole audit --fix-tags` corrects them; until then, do not trust the "
+        "tags of this object",
     ),
 }
 #: A kind that a newer version stored.
@@ -44,7 +45,7 @@ def bucket_rule(kind: str) -> dict[str, object]:
 
 def bucket_result(finding: BucketFinding, rule: int) -> dict[str, object]:
     """Return the result for a finding. `rule` is the index of its rule in the run."""
-    target = f"s3://{finding.bucket}/{finding.key}"
+    target = finding.target
     facts = {"bucket": finding.bucket, "key": finding.key, "versionId": finding.version_id}
     return {
         "ruleId": finding.kind,

@@ -189,6 +189,11 @@ class BucketFinding(BaseModel):
     version_id: str | None = None
     message: str
 
+    @property
+    def target(self) -> str:
+        """The URI of the object."""
+        return f"s3://{self.bucket}/{self.key}"
+
     @classmethod
     def of(cls, kind: str, report: Report, message: str) -> Self:
         """Return a finding about the object of a report."""
