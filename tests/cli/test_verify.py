@@ -1,19 +1,24 @@
 """`keyhole verify` confirms that an object, its verdict and its tags agree, or shows the differences."""
 
 import json
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
+from keyhole.fleet.services import Services
+from keyhole.fleet.tagging import TagWork
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tag_writer import TagWriter
-from keyhole.results.tags import TagDebt
+from keyhole.results.tags import TagDebt, own_tags
 from keyhole.scan.report import Report
-from tests.cli.conftest import Keyhole
+from keyhole.settings import Settings
+from tests.cli.conftest import Keyhole, Printed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -63,9 +68,13 @@ class Verified:
         (line,) = printed.lines
         return printed.code, [difference["code"] for difference in json.loads(line)["differences"]]
 
+    def run(self, *arguments: str, **settings: str) -> Printed:
+        """Run the command with these arguments."""
+        return self._keyhole("verify", *arguments, **self._settings | settings)
+
     def told(self, *arguments: str, **settings: str) -> str:
         """The text for a user."""
-        printed = self._keyhole("verify", *(arguments or (self.uri,)), **self._settings | settings)
+        printed = self.run(*(arguments or (self.uri,)), **settings)
         return f"{printed.code} {printed.out}"
 
 
@@ -135,6 +144,89 @@ def test_each_version_is_verified_as_itself(verified: Verified) -> None:
     assert verified() == (0, [])
     assert verified("--version-id", str(old.version_id)) == (1, ["other_tags"])
     assert verified("--version-id", str(new.version_id)) == (0, [])
+
+
+class TestFixTags:
+    """Workers write the tags. Here, the test does what they do."""
+
+    @pytest.fixture
+    def pay(self, redis_url: str, moto_url: str) -> Callable[[], None]:
+        """Writes the tags that are owed."""
+        settings = Settings.model_validate(
+            {"redis_url": redis_url, "s3_endpoint_url": moto_url, "sinks": "redis,tags"}
+        )
+        return TagWork(Services(settings, os.getpid())).write_due
+
+    def test_wrong_tags_are_corrected(
+        self, verified: Verified, scanned: Report, pay: Callable[[], None]
+    ) -> None:
+        forged = [{"Key": "team", "Value": "storage"}, {"Key": "Keyhole_Status", "Value": "safe"}]
+        verified.s3.put_object_tagging(Bucket=verified.bucket, Key=KEY, Tagging={"TagSet": forged})  # type: ignore[typeddict-item] # plain dictionaries
+
+        assert verified("--fix-tags") == (1, ["misspelt_tags", "other_tags", "tags_owed"])
+        pay()
+
+        assert verified() == (0, [])
+        found = verified.s3.get_object_tagging(Bucket=verified.bucket, Key=KEY)["TagSet"]
+        assert {tag["Key"]: tag["Value"] for tag in found} == own_tags(scanned) | {"team": "storage"}
+
+    def test_tags_without_a_verdict_are_removed(self, verified: Verified, pay: Callable[[], None]) -> None:
+        report = verified.upload()
+        verified.tag(report)
+
+        assert verified("--fix-tags") == (1, ["no_verdict", "forged_tags", "tags_owed"])
+        pay()
+
+        assert verified() == (3, ["no_verdict"])
+
+    def test_right_tags_stay_as_they_are(self, verified: Verified, scanned: Report) -> None:
+        assert verified("--fix-tags") == (0, [])
+        assert verified.debts.owed(verified.bucket, KEY, scanned.version_id) is None
+
+    def test_a_user_is_told_if_no_worker_writes_them(self, verified: Verified, scanned: Report) -> None:
+        verified.s3.delete_object_tagging(Bucket=verified.bucket, Key=KEY)
+
+        printed = verified.run(verified.uri, "--fix-tags")
+
+        assert f"the verdict is {scanned.status}, but there is no tag" in printed.out
+        assert printed.out.endswith("; the tags will be corrected\n")
+        assert printed.err.startswith("No worker takes work at the moment.")
+
+    @pytest.mark.parametrize(("sinks", "needed"), [("redis", "tags"), ("tags", "redis")])
+    def test_it_needs_verdicts_and_tags(self, verified: Verified, sinks: str, needed: str) -> None:
+        refused = verified.run(verified.uri, "--fix-tags", KEYHOLE_SINKS=sinks)
+
+        assert refused.code == 2
+        assert refused.error.startswith(f"--fix-tags needs the sink {needed}, but KEYHOLE_SINKS is {sinks};")
+
+
+class TestRecursive:
+    @pytest.mark.usefixtures("scanned")
+    def test_everything_below_a_prefix_is_compared(self, verified: Verified) -> None:
+        for key in ("other/b", "a.vmdk"):
+            verified.s3.put_object(Bucket=verified.bucket, Key=key, Body=b"x")
+
+        printed = verified.run("-r", f"s3://{verified.bucket}/a", "--json")
+
+        assert printed.code == 3
+        assert [json.loads(line)["target"].rpartition("/")[2] for line in printed.lines] == [KEY, "a.vmdk"]
+        told = verified.run("-r", f"s3://{verified.bucket}").lines
+        assert told[-1] == "3 objects: 1 agree, 2 unknown"
+        assert len(told) == 4
+        assert len(verified.run("-r", "-q", f"s3://{verified.bucket}").lines) == 3
+
+    def test_one_document_of_json_has_all(self, verified: Verified, scanned: Report) -> None:
+        found = json.loads(verified.run("-o", "json", verified.uri, verified.uri).out)
+
+        assert [(one["target"], one["status"]) for one in found] == [(verified.uri, scanned.status)] * 2
+
+    def test_a_prefix_without_objects_is_told(self, verified: Verified) -> None:
+        printed = verified.run("-r", f"s3://{verified.bucket}/none/")
+
+        assert (printed.code, printed.error) == (3, "there are no objects; check the prefix")
+
+    def test_a_version_names_one_object(self, verified: Verified) -> None:
+        assert verified.run("-r", verified.uri, "--version-id", "1").code == 2
 
 
 @pytest.mark.parametrize("uri", ["images/a", "s3://images", "s3://images/"])

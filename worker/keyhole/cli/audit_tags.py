@@ -15,19 +15,24 @@ from keyhole.settings import Settings
 SETTLING, PAUSE = 5.0, 0.1
 
 
-def refuse_without_tags(settings: Settings) -> None:
+def refuse_without_tags(settings: Settings, *needed: str) -> None:
     """End a command with `--fix-tags` if these settings say that Keyhole writes no tags.
 
+    Args:
+        settings: The settings.
+        needed: Other sinks that the command needs.
+
     Raises:
-        CommandError: The sinks do not include `tags`.
+        CommandError: A sink is missing.
     """
-    if "tags" not in settings.sinks:
-        sinks = ",".join(settings.sinks)
-        raise CommandError(
-            f"--fix-tags needs the sink tags, but KEYHOLE_SINKS is {sinks}; "
-            f"set KEYHOLE_SINKS={sinks},tags here and for the workers",
-            USAGE,
-        )
+    for sink in (*needed, "tags"):
+        if sink not in settings.sinks:
+            sinks = ",".join(settings.sinks)
+            raise CommandError(
+                f"--fix-tags needs the sink {sink}, but KEYHOLE_SINKS is {sinks}; "
+                f"set KEYHOLE_SINKS={sinks},{sink} here and for the workers",
+                USAGE,
+            )
 
 
 def tell_of_tags(audit: Audit, output: Output, *, embedded: bool) -> None:

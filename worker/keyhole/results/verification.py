@@ -1,6 +1,6 @@
 """Compares an object in S3 with its recorded verdict and its tags, for `keyhole verify`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from keyhole.reasons import MISSING, Status
 from keyhole.results.tag_writer import LONGEST_REQUEST, Address, read_tags
-from keyhole.results.tags import OWN_TAGS, SCAN, STATUS, disagreement, is_own, speaks_of, unquoted
+from keyhole.results.tags import OWN_TAGS, SCAN, STATUS, TagDebt, disagreement, is_own, speaks_of, unquoted
 from keyhole.scan.report import Report
 from keyhole.sources.deadline import deadline
 from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
+from keyhole.sources.s3_uri import S3Uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -44,6 +45,10 @@ class Code(StrEnum):
 
 #: The codes for missing information, which do not prove a difference.
 _UNKNOWN: Final = frozenset({Code.NO_OBJECT, Code.OBJECT_UNREADABLE, Code.TAGS_UNREADABLE, Code.NO_VERDICT})
+
+
+#: The codes for tags that Keyhole can correct.
+_WRONG_TAGS: Final = frozenset({Code.FORGED_TAGS, Code.MISSPELT_TAGS, Code.OTHER_TAGS})
 
 
 class Difference(BaseModel):
@@ -163,6 +168,20 @@ def compare(seen: Seen | None, report: Report | None, *, records: bool, tags: bo
         unread = Difference(code=Code.TAGS_UNREADABLE, message=message)
         return (*_of_record(seen, report, records=records), *((unread,) if tags else ()))
     return (*_of_record(seen, report, records=records), *_of_tags(seen, report, records=records, tags=tags))
+
+
+def correction(
+    place: S3Uri, seen: Seen | None, report: Report | None, differences: Collection[Difference]
+) -> TagDebt | None:
+    """Return the tags that the object should get; `None` if its tags need no correction.
+
+    Without a verdict on this object, it should get none of Keyhole's tags.
+    """
+    if seen is None or _WRONG_TAGS.isdisjoint(difference.code for difference in differences):
+        return None
+    if report is not None and report.etag is not None and unquoted(report.etag) == seen.etag:
+        return TagDebt.of(report)
+    return TagDebt(place.bucket, place.key, seen.version_id)
 
 
 def _of_record(seen: Seen, report: Report | None, *, records: bool) -> Iterator[Difference]:
