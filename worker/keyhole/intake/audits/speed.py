@@ -13,9 +13,8 @@ answer.
 The model ignores the time that workers need to start. It assumes that no two processes share a processor
 core.
 
-The predicted speed is too high, by up to an eighth, if the two lowest ceilings are nearly equal, or if a
-batch has fewer than two objects for each thread. `tests/intake/audits/test_plan.py` compares the predicted
-time with a simulation of a million objects.
+The prediction is off by up to an eighth if a batch has at most two objects for each thread.
+`tests/intake/audits/test_plan.py` compares the predicted time with a simulation of a million objects.
 """
 
 import math
@@ -147,24 +146,20 @@ def _process_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
 def fleet_speed(work: Work, fleet: Fleet, cpu_seconds: float) -> float:
     """Return the number of objects per second that all processes together scan.
 
-    An audit lists its next page when it has fewer outstanding batches than `fleet.outstanding` allows. While
-    the audit lists the page, it creates no new batches. So if the allowed number of batches is not larger
-    than the number of processes, a process that finishes its batch is idle until the page is listed.
+    An audit lists its next page when it has fewer outstanding batches than `fleet.outstanding` allows. So in
+    a cycle of several pages, it waits until all batches of these pages, except `fleet.outstanding` - 1, are
+    finished, and then for the listing of a page. The processes scan the batches in rounds, one batch for each
+    process, because processes that were idle begin their next batches at the same time. The cycle with the
+    longest time per page determines the speed. (The theory of event graphs calls this time the maximum cycle
+    mean.)
     """
-    speed = _process_speed(work, fleet, cpu_seconds)
-    busy = fleet.busy / fleet.prefixes
-    ended_per_second = busy * speed / fleet.batch
-    page = _page_seconds(work)
-    # While the page is listed, the number of idle processes begins at `first`, and grows by
-    # `ended_per_second` each second. If `first` is negative, batches are still waiting, and no process is
-    # idle before these batches are taken.
-    first = 1 - (fleet.outstanding - busy)
-    begins = max(0.0, -first / ended_per_second)
-    listing = max(0.0, page - begins)
-    idle = min(busy, max(0.0, first))
-    # The number of idle processes grows for this many seconds, until the page is listed or all processes are
-    # idle.
-    growing = min(listing, (busy - idle) / ended_per_second)
-    idle_seconds = idle * growing + ended_per_second * growing**2 / 2 + busy * (listing - growing)
-    working_seconds = PAGE_KEYS / speed
-    return fleet.busy * speed * working_seconds / (working_seconds + idle_seconds)
+    processes = fleet.busy / fleet.prefixes
+    batches = math.ceil(PAGE_KEYS / fleet.batch)
+    batch_seconds = PAGE_KEYS / batches / _process_speed(work, fleet, cpu_seconds)
+    seconds = batches * batch_seconds / processes  # if the audit allows so many batches that none is idle
+    fewest = math.ceil(fleet.outstanding / batches)
+    # Longer cycles consist of these cycles and of cycles in which no process is idle.
+    for pages in range(fewest, fewest + math.ceil(processes)):
+        rounds = math.ceil((pages * batches - fleet.outstanding + 1) / processes)
+        seconds = max(seconds, (rounds * batch_seconds + _page_seconds(work)) / pages)
+    return fleet.prefixes * PAGE_KEYS / seconds
