@@ -285,7 +285,7 @@ def test_what_lies_in_an_archive_is_shown_with_its_own_verdict(keyhole: Keyhole,
     printed = keyhole("inspect", archive, COLUMNS=200)
 
     (line,) = [line for line in printed.lines if line.startswith("member")]
-    assert line.rstrip().endswith("a.tar!/disk.qcow2: qcow2, 1 GiB, unsafe backing_file")
+    assert line.rstrip().endswith("a.tar!/disk.qcow2: qcow2 (v3), 1 GiB, unsafe backing_file")
 
 
 def test_an_object_on_a_web_server_needs_a_public_address_or_an_option(keyhole: Keyhole) -> None:

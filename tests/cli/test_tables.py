@@ -82,6 +82,47 @@ def test_the_columns_are_where_their_titles_are() -> None:
         assert head.index("format") == row.index("parallels")
 
 
+VHD = {"format": "vhd", "virtual_size": 5}
+FIXED = sample.verdict("fixed.vhd", subformat="fixed", **VHD)
+DYNAMIC = sample.verdict(
+    "dynamic.vhd", Status.REJECTED, subformat="dynamic", reasons=("banned_format", "backing_file"), **VHD
+)
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+@pytest.mark.parametrize(("width", "terminal"), [(132, True), (80, False)])
+def test_where_there_is_room_the_variant_is_beside_the_format(
+    width: int, *, terminal: bool, scanned: bool
+) -> None:
+    head, fixed, dynamic = printed(
+        FIXED, DYNAMIC, width=width, terminal=terminal, scanned=scanned, costs=not scanned
+    )
+
+    assert fixed.index("vhd (fixed)  ") == dynamic.index("vhd (dynamic)  ") == head.index("format")
+    assert head.index("object") == fixed.index("s3://") == dynamic.index("s3://")
+
+
+def test_on_a_narrow_terminal_the_variant_follows_the_reason_that_depends_on_it() -> None:
+    _, fixed, dynamic, reasons = printed(FIXED, DYNAMIC, width=80)
+
+    assert (" vhd  " in fixed, " vhd  " in dynamic) == (True, True)
+    assert reasons == "  banned_format: vhd (dynamic), backing_file"
+
+
+@pytest.mark.parametrize("width", [80, 110, 132, 200])
+def test_a_long_or_hostile_variant_breaks_no_line(width: int) -> None:
+    reports = [
+        sample.verdict("a", Status.REJECTED, format="vmdk", subformat=text, reasons=("banned_format",))
+        for text in ("vmfsPassthroughRawDeviceMap", *HOSTILE)
+    ]
+    head, *lines = printed(*reports, width=width)
+
+    assert [line for line in lines if cell_len(line) > width or not line.isprintable()] == []
+    assert {cell_len(line[: line.index("s3://")]) for line in lines if "s3://" in line} == {
+        head.index("object")
+    }
+
+
 @given(name=st.text(), room=st.integers(LEAST, 90))
 @example("s3://bucket/" + "日本語" * 40, LEAST)
 @example("s3://" + "b" * 63 + "/" + "k" * 99, LEAST)

@@ -41,15 +41,17 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
     page.add_row("object", Text(shown(report.target)))
     page.add_row("status", status)
     _add_findings(page, report)
-    image = " ".join(filter(None, (report.format or "none", report.subformat, *report.content)))
-    page.add_row("format", Text(image))
+    image = " ".join((report.image_format or "none", *report.content))
+    page.add_row("format", Text(escaped(image)))
     page.add_row("virtual size", Text(_exactly(report.virtual_size)))
     page.add_row("size", Text(_exactly(report.size)))
     page.add_row("wholeness", Text(report.wholeness.value))
     for name, value in report.details.items():
         page.add_row(shown(name.replace("_", " ")), Text(escaped(_told(value))))
     for member in report.members:
-        what = Text(f"{shown(member.target)}: {member.format or 'none'}, {size(member.virtual_size)}, ")
+        what = Text(
+            f"{shown(member.target)}: {shown(member.image_format or 'none')}, {size(member.virtual_size)}, "
+        )
         what.append(member.status.value, style=STYLES[member.status])
         page.add_row("member", what.append(f" {' '.join(member.reasons)}".rstrip()))
     for label, identity in (("etag", report.etag), ("version", report.version_id)):

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from keyhole.cli.render import STYLES
-from keyhole.cli.table import Column, Table, codes_below, codes_within
+from keyhole.cli.table import GAP, Column, Table, codes_below, codes_within
+from keyhole.inspectors.text import escaped
 from keyhole.reasons import Status
 from keyhole.reports.figures import share, size
 from keyhole.scan.report import Report
@@ -17,6 +19,12 @@ from keyhole.scan.report import Report
 REASONS_FROM: Final = 110
 #: On a terminal with at least this many columns, the table shows the cost of each scan.
 COSTS_FROM: Final = 132
+#: On a terminal, the formats have their variants if this many characters are left for the names.
+NAMES_FROM: Final = 30
+#: The reasons that can depend on the variant of a format. Below a row, the variant follows these reasons.
+ABOUT_VARIANTS: Final = frozenset({"banned_format", "unsupported_subformat"})
+#: Below a row, a format with its variant has at most this many characters.
+LONGEST_FORMAT: Final = 40
 _REASONS: Final = 24
 _WHOLE_REASONS: Final = 30
 
@@ -36,6 +44,7 @@ class _Field(NamedTuple):
 
 _SIZE = _Field(Column("size", 8, right=True), lambda report: size(report.size))
 _FORMAT = _Field(Column("format", 9), lambda report: report.format or "-")
+_VARIANT = _Field(Column("format", 22), lambda report: escaped(report.image_format) or "-")
 _VIRTUAL = _Field(Column("virtual", 8, right=True), lambda report: size(report.virtual_size))
 _SCANNED = _Field(Column("scanned, UTC", 16), lambda report: f"{report.scanned_at:%Y-%m-%d %H:%M}")
 _SCANNED_SHORT = _Field(Column("UTC", 11), lambda report: f"{report.scanned_at:%m-%d %H:%M}")
@@ -67,12 +76,16 @@ class VerdictTable:
             fields.insert(0, _SCANNED_SHORT if self._below else _SCANNED)
         if costs and (whole or width >= COSTS_FROM):
             fields += _COSTS
-        self._fields = fields
         self._whole = whole
-        columns = [Column("status", 12)]
+        before = [Column("status", 12)]
         if not self._below:
-            columns.append(Column("reasons", _WHOLE_REASONS if whole else _REASONS))
-        columns += [field.column for field in fields]
+            before.append(Column("reasons", _WHOLE_REASONS if whole else _REASONS))
+        with_variants = [_VARIANT if field is _FORMAT else field for field in fields]
+        used = sum(column.width + 1 for column in (*before, *(field.column for field in with_variants)))
+        if not self._below and (whole or width - used >= NAMES_FROM):
+            fields = with_variants
+        self._fields = fields
+        columns = [*before, *(field.column for field in fields)]
         self._table = Table(console, columns, "object", whole=whole)
 
     def row(self, report: Report, status: Status | None = None) -> None:
@@ -81,10 +94,24 @@ class VerdictTable:
         cells: list[Text | str] = [Text(status.value, style=STYLES[status])]
         below = ""
         if self._below:
-            below = codes_below(report.marks, self._width)
+            below = codes_below([_with_variant(code, report) for code in report.marks], self._width)
         elif self._whole:
             cells.append(", ".join(report.marks))
         else:
             cells.append(codes_within(report.marks, _REASONS))
-        cells += [field.text(report) for field in self._fields]
+        for field in self._fields:
+            text = field.text(report)
+            cells.append(text if self._whole or field is not _VARIANT else _cut(text, field.column.width))
         self._table.row(cells, report.target, below)
+
+
+def _with_variant(code: str, report: Report) -> str:
+    """Return a reason, with the format in its variant if the reason can depend on the variant."""
+    if code not in ABOUT_VARIANTS or not report.subformat:
+        return code
+    return f"{code}: {_cut(escaped(report.image_format), LONGEST_FORMAT)}"
+
+
+def _cut(text: str, width: int) -> str:
+    """Return a text without its end if it is wider than `width`."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - len(GAP)).rstrip() + GAP

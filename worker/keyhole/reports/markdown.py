@@ -73,7 +73,7 @@ def _cells(report: Report) -> Sequence[str]:
     return (
         report.status.value,
         ", ".join(code_span(code) for code in report.marks),
-        code_span(report.format or ""),
+        code_span(report.image_format),
         size(report.virtual_size),
         size(report.size),
         code_span(report.target),

@@ -94,6 +94,14 @@ class Report(BaseModel):
     version: int = Field(default=versions.REPORT, ge=1, le=versions.REPORT)
 
     @property
+    def image_format(self) -> str:
+        """Return the format with its variant, such as `vhd (dynamic)`; empty if no format was recognised.
+
+        An image can state any text as its variant.
+        """
+        return f"{self.format} ({self.subformat})" if self.format and self.subformat else self.format or ""
+
+    @property
     def marks(self) -> tuple[str, ...]:
         """Return the reasons, and `waived:CHECK` for each waived check, for tables and tags."""
         return (*self.reasons, *dict.fromkeys(f"waived:{waiver.check}" for waiver in self.waivers))
