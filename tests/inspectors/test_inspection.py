@@ -1,6 +1,8 @@
 """All inspectors at once: an object has one format, none, or two."""
 
+from collections.abc import Callable
 from itertools import combinations
+from struct import pack
 
 import pytest
 
@@ -43,7 +45,59 @@ def test_two_formats_in_one_front_are_a_finding() -> None:
     facts = facts_of(qcow2(GIB, version=2).patched(*MARKS["vdi"]))
     assert facts.format == "qcow2"
     assert facts.findings[0].check == "ambiguous_format"
-    assert "qcow2 and vdi" in facts.findings[0].message
+    assert (
+        facts.findings[0].message
+        == "the object is valid as qcow2 (header at byte 0) and vdi (header at byte 0) at once"
+    )
+
+
+def second_format(image: Image) -> str:
+    """What the finding about an image says about the second format."""
+    (message,) = [one.message for one in facts_of(image).findings if one.check == "ambiguous_format"]
+    first, _, second = message.removesuffix(" at once").partition(" and ")
+    assert first == "the object is valid as qcow2 (header at byte 0)"
+    return second
+
+
+@pytest.mark.parametrize(
+    ("added", "second"),
+    [
+        (lambda one: one.patched(32768, b"\1CD001\1"), "iso (volume descriptor at byte 32768)"),
+        (lambda one: one.appended(vhd_fixed(MIB).read(MIB, 512)), "vhd (footer at byte {size})"),
+        (lambda one: one.appended(dmg(MIB).read(dmg(MIB).size - 512, 512)), "dmg (trailer at byte {size})"),
+        (
+            lambda one: one.patched(446, mbr_disk(MIB, [(0x83, 63, 100)]).read(446, 66)),
+            "raw (dos partition table at the front)",
+        ),
+        (
+            lambda one: one.patched(8192 + 1372, (0x00011954).to_bytes(4, "little")),
+            "raw (ufs superblock at byte 8192)",
+        ),
+        (lambda one: one.appended(b"cdsaencr"), "encrypted dmg (mark at byte {size})"),
+        (
+            lambda one: one.appended(
+                b"PK\1\2" + bytes(42) + pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 46, 0, 0)
+            ),
+            "zip (end record at byte {size_46})",
+        ),
+    ],
+    ids=["iso", "vhd", "dmg", "table", "volume", "encrypted dmg", "zip"],
+)
+def test_a_second_format_is_named_with_its_mark_and_the_place(
+    added: Callable[[Image], Image], second: str
+) -> None:
+    image = qcow2(GIB, version=2)
+
+    assert second_format(added(image)) == second.format(size=image.size, size_46=image.size + 46)
+
+
+def test_two_volumes_in_one_are_named_with_their_superblocks() -> None:
+    """The magic numbers of ReFS and UFS, from which libblkid recognises them."""
+    image = Image.of(MIB, [(0, b"\0\0\0ReFS\0"), (8192 + 1372, (0x00011954).to_bytes(4, "little"))])
+
+    (finding,) = [one for one in facts_of(image).findings if one.check == "ambiguous_format"]
+
+    assert finding.message == "the volume has a ufs superblock at byte 8192 and a ReFS superblock at byte 0"
 
 
 @pytest.mark.parametrize("image", [qcow2(GIB, version=2), vmdk_sparse(GIB), vdi(GIB), vhdx(GIB)], ids=str)

@@ -103,6 +103,11 @@ class FileInspector(Capture):
         return True
 
     @property
+    def mark(self) -> str:
+        """The structure by which the format was recognised, and its offset in the object."""
+        return "header at byte 0"
+
+    @property
     def virtual_size(self) -> int:
         """The size in bytes of the disk that the image contains, or zero if unknown."""
         return self.actual_size

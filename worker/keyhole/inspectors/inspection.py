@@ -169,7 +169,7 @@ class Inspection:
         matches = self.matches
         size = self._highest if self._size is None else self._size
         if not matches:
-            marks = {"marks": list(self._unsupported.names)} if self._unsupported.names else {}
+            marks = {"marks": list(self._unsupported.marks)} if self._unsupported.marks else {}
             return Facts(
                 None, None, None, size, (), marks, complete=self.complete, first_bytes=self._disk.front
             )
@@ -215,12 +215,12 @@ class Inspection:
 
     def _findings(self, matches: list[FileInspector]) -> list[Finding]:
         findings: list[Finding] = []
-        names = [str(inspector) for inspector in matches]
-        names += [name for name in self._unsupported.names if name not in names]
-        if len(names) > 1:
-            findings.append(
-                found("ambiguous_format", f"the object is valid as {' and '.join(names)} at once")
-            )
+        names = {str(inspector) for inspector in matches}
+        others = [(name, mark) for name, mark in self._unsupported.marks.items() if name not in names]
+        if len(matches) + len(others) > 1:
+            marks = [*((str(inspector), inspector.mark) for inspector in matches), *others]
+            formats = " and ".join(f"{name} ({mark})" for name, mark in marks)
+            findings.append(found("ambiguous_format", f"the object is valid as {formats} at once"))
         for inspector in matches:
             spend()
             if inspector in self._errors:

@@ -15,7 +15,7 @@ Source: the probe functions in QEMU's block/*.c, which read the first 512 bytes;
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Final
 
@@ -105,10 +105,15 @@ class UnsupportedFormats(FileInspector):
         return False
 
     @Remembered
-    def names(self) -> tuple[str, ...]:
-        """The uninspected formats whose marks the object has."""
-        named = (named_by(self.captured("front")), self._streams(), *self._ends())
-        return tuple(dict.fromkeys(name for name in named if name is not None))
+    def marks(self) -> Mapping[str, str]:
+        """The uninspected formats whose marks the object has. The values describe the marks; see `mark`."""
+        begins, streams = named_by(self.captured("front")), self._streams()
+        marks = {} if begins is None else {begins: self.mark}
+        if streams is not None:
+            marks.setdefault(streams, "skippable frame at byte 0")
+        for name, mark in self._ends():
+            marks.setdefault(name, mark)
+        return marks
 
     def post_process(self) -> None:
         """Declare a region for the beginning of the frame after the last skippable frame."""
@@ -134,12 +139,14 @@ class UnsupportedFormats(FileInspector):
         # every skippable frame.
         return "lz4" if head.startswith(LZ4_MAGIC) else "zstd"
 
-    def _ends(self) -> tuple[str, ...]:
-        """Return the formats whose marks lie at the object's end."""
+    def _ends(self) -> Iterator[tuple[str, str]]:
+        """Yield the formats whose marks lie at the object's end, with their marks."""
         tail = self.captured("tail")
-        zipped = next(zip_end.archives(tail, self.actual_size), None) is not None
-        encrypted = tail.endswith(ENCRYPTED_DMG_END)
-        return ("zip",) * zipped + ("encrypted dmg",) * encrypted
+        record = next(zip_end.archives(tail, self.actual_size), None)
+        if record is not None:
+            yield "zip", f"end record at byte {record.offset}"
+        if tail.endswith(ENCRYPTED_DMG_END):
+            yield "encrypted dmg", f"mark at byte {self.actual_size - len(ENCRYPTED_DMG_END)}"
 
 
 # Formats with short marks, for which more fields are checked

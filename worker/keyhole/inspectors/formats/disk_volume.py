@@ -91,6 +91,11 @@ class DiskVolume:
             self._found = known, tuple(name for name in names if not own or name != OWN_NAME)
         return self._found[1]
 
+    def mark(self, size: int | None) -> str:
+        """Return the superblock of the first volume in `names`, with its offset."""
+        names = self.names(size)
+        return self._superblock(names[0], size) if names else "volume"
+
     def length(self, size: int | None) -> int | None:
         """Return the length in bytes that the volume's superblock states, or `None`.
 
@@ -104,7 +109,8 @@ class DiskVolume:
         """Yield a finding for contradictory superblocks, for a wrong checksum, and for a truncated volume."""
         names = self.names(size)
         if volumes.ambivalent(names):
-            yield found("ambiguous_format", f"the volume has the superblocks of {' and '.join(names)}")
+            marks = [self._superblock(name, size) for name in names]
+            yield found("ambiguous_format", f"the volume has a {' and a '.join(marks)}")
         view = self.view(size)
         for name in volumes.damaged(view) if names else ():
             yield found("checksum_mismatch", f"the {name} superblock {volumes.flaw(name, view)}")
@@ -123,6 +129,9 @@ class DiskVolume:
             overhead = int.from_bytes(front[VMDK_OVERHEAD], "little") * SECTOR
             return RegionsView(self._regions, 0, size, max(overhead, LEAST_OVERHEAD))
         return RegionsView(self._regions, 0, size)
+
+    def _superblock(self, name: str, size: int | None) -> str:
+        return f"{name} superblock at byte {volumes.offset_of(name, self.view(size))}"
 
     @property
     def _marked(self) -> list[volumes.Marked]:

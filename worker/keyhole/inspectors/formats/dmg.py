@@ -96,6 +96,11 @@ class DMGInspector(FileInspector):
         return self._trailer is not None
 
     @property
+    def mark(self) -> str:
+        """The trailer."""
+        return f"trailer at byte {self._trailer.offset}" if self._trailer is not None else "trailer"
+
+    @property
     def is_cut(self) -> bool:
         """Whether the object ends within the trailer."""
         return self._trailer is not None and len(self._trailer.data) < DMG_TRAILER_BYTES

@@ -108,6 +108,11 @@ class ISOInspector(FileInspector):
         return self.region("set").data[1:6] == SIGNATURE or (self._udf_begins and self._has_udf)
 
     @property
+    def mark(self) -> str:
+        """The first volume descriptor, which also begins the recognition sequence of UDF."""
+        return f"volume descriptor at byte {SET_OFFSET}"
+
+    @property
     def virtual_size(self) -> int:
         """The object's length in bytes, because readers see all bytes of the object as the disc."""
         return self.actual_size if self.format_match else 0

@@ -68,6 +68,13 @@ class RawDiskInspector(FileInspector):
         """Whether a partition table or a volume was recognised."""
         return bool(self.content)
 
+    @property
+    def mark(self) -> str:
+        """The partition table, or the superblock of the volume."""
+        if self._table is not None and not self._is_volume:
+            return f"{self._table.name} partition table at the front"
+        return self._volume.mark(self._size)
+
     @Remembered
     def content(self) -> tuple[str, ...]:
         """The table, the volumes in the first partition, and the volumes that fill the whole disk.

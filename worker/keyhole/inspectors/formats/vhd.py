@@ -88,6 +88,11 @@ class VHDInspector(FileInspector):
         return self.head_match or bool(self._end_footer)
 
     @property
+    def mark(self) -> str:
+        """The footer at the end, or its copy at the front."""
+        return f"footer at byte {self._end_offset}" if self._end_footer else "copy of the footer at byte 0"
+
+    @property
     def is_bare(self) -> bool:
         """Whether the object begins with the disk's first sector, and not with a copy of the footer."""
         return self.subformat not in {"dynamic", "differencing"}

@@ -124,6 +124,11 @@ def names(view: View, in_front: list[Marked] | None = None) -> tuple[str, ...]:
     return _types(_found(view, in_front)) if _is_large_enough(view) else ()
 
 
+def offset_of(name: str, view: View) -> int:
+    """Return the offset in bytes of the first superblock of a type that `names` returns."""
+    return min(place.offset for number, place in _found(view) if SIGNATURES[number].name == name)
+
+
 def marked(front: bytes) -> list[Marked]:
     """Return each place at the front of a volume that contains the magic number of a signature."""
     # This search runs for every object. To save time, it calls `startswith` on the bytes: `View.read` would

@@ -131,6 +131,11 @@ class VMDKTextInspector(HeaderInspector):
         return self._parsed is not None or super().format_match
 
     @property
+    def mark(self) -> str:
+        """The text of the descriptor."""
+        return "descriptor at byte 0"
+
+    @property
     def virtual_size(self) -> int:
         """The sum of the extents' sizes in bytes; zero until the text is read, or if the sum is too large."""
         total = self._extent_bytes
