@@ -135,7 +135,11 @@ class Reason(StrEnum):
         "the server refuses the request, or the configuration does not allow Keyhole to send it",
     )
     NETWORK = "network", Status.FAILED, "the network failed in every attempt"
-    SERVER_ERROR = "server_error", Status.FAILED, "the server answered every attempt with a server error"
+    SERVER_ERROR = (
+        "server_error",
+        Status.FAILED,
+        "the server answered every attempt with a server error or with something else, such as a login page",
+    )
     SLOW_DOWN = (
         "slow_down",
         Status.FAILED,
