@@ -15,7 +15,7 @@ from keyhole.builders import (
 )
 from keyhole.inspectors import CHECKS, Facts, Severity, Wholeness
 from keyhole.inspectors.findings import Finding
-from keyhole.reasons import Status
+from keyhole.reasons import Status, meaning
 from keyhole.scan.declared import Declared
 from keyhole.scan.policy import PRECEDENCE, RULESET, apply, judge
 from keyhole.scan.report import Report
@@ -201,6 +201,22 @@ def test_a_disk_of_unknown_size_is_not_below_a_limit(tmp_path: Path) -> None:
     policy = written(tmp_path, '[[rules]]\nmax_virtual_size = "1 TiB"\n')
     assert judged(tmp_path, qcow2(0), policy).reasons == ("virtual_size_limit",)
     assert judged(tmp_path, qcow2(0), "default").reasons == ("size_unknown",)
+
+
+@pytest.mark.parametrize(
+    ("rule", "wants"),
+    [
+        ("max_virtual_size = 4096", "accepts at most 4096 bytes"),
+        ("virtual_size_multiple = 512", "requires a multiple of 512 bytes"),
+        ("max_virtual_size = 4096\nvirtual_size_multiple = 512", "accepts at most 4096 bytes"),
+    ],
+)
+def test_the_sentences_about_a_size_fit_if_it_is_unknown(tmp_path: Path, rule: str, wants: str) -> None:
+    report = judged(tmp_path, qcow2(0), written(tmp_path, f"[[rules]]\n{rule}\n"))
+
+    messages = [one.message for one in report.findings if one.check == "virtual_size_limit"]
+    assert messages == [f"the size of the disk is unknown or zero, and the policy {wants}"]
+    assert meaning("virtual_size_limit").endswith("or the policy limits its size, which is unknown")
 
 
 def test_a_rule_can_take_what_is_rejected_and_refuse_what_is_information(tmp_path: Path) -> None:

@@ -120,7 +120,10 @@ CHECKS: dict[str, Check] = {
     "size_mismatch": Check(Severity.ERROR, "two fields of the image state different sizes"),
     # contradictions to the policy or to the object's metadata, which `keyhole.scan.policy` finds
     "banned_format": Check(Severity.WARNING, "the policy does not accept the format"),
-    "virtual_size_limit": Check(Severity.WARNING, "the disk is larger than the policy accepts"),
+    "virtual_size_limit": Check(
+        Severity.WARNING,
+        "the disk is larger than the policy accepts, or the policy limits its size, which is unknown",
+    ),
     "virtual_size_multiple": Check(
         Severity.WARNING, "the disk's size is not a multiple of the size that the policy requires"
     ),

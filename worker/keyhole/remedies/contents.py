@@ -238,13 +238,17 @@ CONTENTS: Final[dict[str, Remedy]] = {
         ),
     ),
     "virtual_size_limit": Remedy(
-        "make the disk smaller in its guest and then in the image, or raise `max_virtual_size`",
+        "make the disk smaller or raise `max_virtual_size`; if the size is unknown, convert the disk",
         why="The importer refuses larger disks, or a disk whose size is unknown fills a host.",
-        cause="The disk was created larger than its content needs, or its image states a wrong size.",
+        cause=(
+            "The disk was created larger than its content needs, or its image states a wrong size or none. "
+            "For example, the descriptor of a VMDK can name a file of the host whose size it does not state."
+        ),
         check="`keyhole inspect` shows the virtual size; `keyhole policy show` shows the limit.",
         repair=(
-            "Shrink the last file system and its partition inside the guest first: what is beyond the new "
-            "end is lost. Then shrink the image, and move the backup GPT to the new end."
+            "If the size is unknown, convert the disk from its source. Otherwise shrink the last file system "
+            "and its partition inside the guest first: what is beyond the new end is lost. Then shrink the "
+            "image, and move the backup GPT to the new end."
         ),
         repairs=(
             Repair(

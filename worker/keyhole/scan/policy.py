@@ -147,10 +147,13 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
         return
     size = facts.virtual_size
     if size is None:
-        if facts.complete and (rule.max_virtual_size or rule.virtual_size_multiple):
-            yield found(
-                "virtual_size_limit", "the policy limits the disk size, which is unknown or zero here"
-            )
+        if facts.complete and rule.max_virtual_size is not None:
+            wants = f"accepts at most {rule.max_virtual_size} bytes"
+        elif facts.complete and rule.virtual_size_multiple is not None:
+            wants = f"requires a multiple of {rule.virtual_size_multiple} bytes"
+        else:
+            return
+        yield found("virtual_size_limit", f"the size of the disk is unknown or zero, and the policy {wants}")
         return
     if rule.max_virtual_size is not None and size > rule.max_virtual_size:
         yield found(
