@@ -72,6 +72,33 @@ class TestForms:
         assert printed.code == 2
         assert "--json means -o jsonl, which contradicts -o csv" in printed.err
 
+    @pytest.mark.parametrize(
+        ("statuses", "listed"),
+        [
+            ("not-safe", ["b.qcow2", "c.pdf"]),
+            ("unsafe", ["b.qcow2"]),
+            ("safe, unsafe", ["a.qcow2", "b.qcow2"]),
+            ("damaged", []),
+        ],
+    )
+    def test_a_filter_lists_some_and_counts_all(
+        self, keyhole: Keyhole, folder: Path, statuses: str, listed: list[str]
+    ) -> None:
+        table = keyhole("inspect", "-r", "--status", statuses, folder)
+        lines = keyhole("inspect", "-r", "--status", statuses, "--json", folder)
+
+        assert [line.split("/")[-1] for line in table.lines if str(folder) in line] == listed
+        assert table.lines[-1].startswith("3 objects: 1 unsafe, 1 safe, 1 not an image; 3 requests, ")
+        assert [json.loads(line)["target"].split("/")[-1] for line in lines.lines] == listed
+        assert (table.code, lines.code) == (1, 1)
+
+    def test_a_filter_also_decides_about_the_page_of_one_object(self, keyhole: Keyhole, folder: Path) -> None:
+        unsafe = keyhole("inspect", "--status", "not-safe", folder / "b.qcow2")
+        safe = keyhole("inspect", "--status", "not-safe", folder / "a.qcow2")
+
+        assert (unsafe.code, "unsafe (backing_file)" in unsafe.out) == (1, True)
+        assert (safe.code, safe.out) == (0, "")
+
     def test_quiet_leaves_out_the_summary(self, keyhole: Keyhole, folder: Path) -> None:
         loud, quiet = keyhole("inspect", "-r", folder), keyhole("inspect", "-r", "-q", folder)
 
@@ -108,6 +135,14 @@ class TestExitCodes:
 
         assert printed.code == 2
         assert "is not a status that can fail; choose from damaged, failed, " in " ".join(printed.err.split())
+
+    @pytest.mark.parametrize("wrong", ["fine", "unsafe,", "unsafe,not-safe", ""])
+    def test_what_is_no_status_is_no_filter(self, keyhole: Keyhole, folder: Path, wrong: str) -> None:
+        printed = keyhole("inspect", "--status", wrong, folder / "a.qcow2")
+
+        assert printed.code == 2
+        assert "is not a status; choose from damaged, failed, " in " ".join(printed.err.split())
+        assert "or use not-safe" in " ".join(printed.err.split())
 
     def test_an_unknown_format_is_not_overlooked(self) -> None:
         """Only objects that are certainly not images do not count."""

@@ -95,6 +95,9 @@ class TestResults:
         [
             (("--status", "unsafe"), ["c.vmdk", "b.qcow2"]),
             (("--status", "damaged"), []),
+            (("--status", "not-safe"), ["d", "c.vmdk", "b.qcow2"]),
+            (("--status", "safe,unreadable"), ["d", "a.qcow2"]),
+            (("--status", "not-safe", "--format", "qcow2"), ["b.qcow2"]),
             (("--format", "qcow2"), ["b.qcow2", "a.qcow2"]),
             (("--format", "qcow2", "--status", "unsafe"), ["b.qcow2"]),
             (("--limit", "1"), ["d"]),

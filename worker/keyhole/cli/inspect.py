@@ -14,7 +14,8 @@ from keyhole.cli.aws_options import aws_options
 from keyhole.cli.completion import complete_files
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
-from keyhole.cli.output import Output, output_options
+from keyhole.cli.output import Output, output_options, status_option
+from keyhole.reasons import Status
 from keyhole.reports.tally import Tally
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.sources.uri_hints import exists, uri_trouble
@@ -42,6 +43,7 @@ WAITING = 4
 @click.option(
     "--allow-private", is_flag=True, help="Allow https:// URLs with private addresses, proxies, and http://."
 )
+@status_option()
 @output_options(fail_on=True)
 @aws_options
 def inspect_command(
@@ -51,6 +53,7 @@ def inspect_command(
     version_id: str | None,
     policy: str | None,
     allow_private: bool,
+    statuses: frozenset[Status] | None,
     output: Output,
 ) -> None:
     """Scan objects in S3 or on web servers, files, or a stream on standard input (-).
@@ -62,8 +65,11 @@ def inspect_command(
     keyhole inspect s3://images/debian.qcow2
     keyhole inspect -o jsonl disk.vmdk | jq .status
     keyhole inspect -r --policy azure s3://images/uploads/
+    keyhole inspect -r --status not-safe s3://images/uploads/
     keyhole inspect https://images.example/debian.qcow2
     zcat disk.vhd.gz | keyhole inspect -
+
+    --status filters what is listed. The summary and the exit code count all objects.
 
     Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 Keyhole could not read an object
     or decide about it. With -r, objects that are certainly not images, such as PDFs, do not count, unless
@@ -78,16 +84,16 @@ def inspect_command(
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
         reports = _at_once(scans, settings.scan_threads)
         if output.is_table and not recursive and len(targets) == 1:
-            tally = _page(reports)
+            tally = _page(reports, statuses)
         else:
-            tally = _print_all(reports, output, None if recursive else len(targets))
+            tally = _print_all(reports, output, None if recursive else len(targets), statuses)
     if not tally.objects:
         raise CommandError("there are no objects; check the prefix")
     sys.exit(exit_code(tally.statuses, tally.not_images if recursive else 0, output.fail_on))
 
 
-def _page(reports: "Iterator[Report]") -> Tally:
-    """Print all facts about the only object."""
+def _page(reports: "Iterator[Report]", statuses: frozenset[Status] | None) -> Tally:
+    """Print all facts about the only object, if it has one of these statuses."""
     from keyhole.cli.render import report_page
     from keyhole.cli.terminal import SafeConsole
 
@@ -96,21 +102,24 @@ def _page(reports: "Iterator[Report]") -> Tally:
     # import.
     console = SafeConsole(soft_wrap=False, emoji=False)
     for report in tally.counting(reports):
-        console.print(report_page(report))
+        if statuses is None or report.status in statuses:
+            console.print(report_page(report))
     return tally
 
 
-def _print_all(reports: "Iterator[Report]", output: Output, total: int | None) -> Tally:
+def _print_all(
+    reports: "Iterator[Report]", output: Output, total: int | None, statuses: frozenset[Status] | None
+) -> Tally:
     """Print the reports while the scans run."""
     from keyhole.cli.verdicts import print_verdicts
 
     if not output.is_table and not sys.stderr.isatty():
         # Without progress and without a table, nothing needs the library for terminals.
-        return print_verdicts(reports, output)
+        return print_verdicts(reports, output, statuses=statuses)
     from keyhole.cli.progress import progress
 
     with progress("scanning", total, output, many=total != 1) as (console, advance):
-        return print_verdicts(_each(reports, advance), output, console)
+        return print_verdicts(_each(reports, advance), output, console, statuses=statuses)
 
 
 def _each(reports: "Iterator[Report]", advance: Callable[[], None]) -> "Iterator[Report]":

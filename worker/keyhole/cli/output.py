@@ -27,7 +27,9 @@ FORMS: Final = {
 }
 #: The value of `--fail-on` with which no verdict changes the exit code.
 NEVER: Final = "never"
-_CAN_FAIL: Final = sorted(status.value for status in Status if status is not Status.SAFE)
+#: The value of `--status` that means all statuses except `safe`.
+NOT_SAFE: Final = "not-safe"
+_CAN_FAIL: Final = frozenset(Status) - {Status.SAFE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def output_options(
             added.append(
                 click.option(
                     "--fail-on",
-                    type=_FailOn(),
+                    type=Statuses(_CAN_FAIL, NEVER, frozenset(), "a status that can fail"),
                     help="Exit with 1 only if an object has one of these statuses, such as unsafe,damaged; "
                     "`never`: ignore the verdicts.",
                 )
@@ -109,10 +111,23 @@ def output_options(
     return decorate
 
 
-class _FailOn(click.ParamType[frozenset[Status]]):
-    """Statuses, separated by commas."""
+class Statuses(click.ParamType[frozenset[Status]]):
+    """Statuses, separated by commas, or one word that means certain statuses.
+
+    Args:
+        choices: The statuses that can be named.
+        word: The word.
+        meant: The statuses that the word means.
+        kind: What each name must be, for error messages.
+    """
 
     name = "STATUS,…"
+
+    def __init__(
+        self, choices: frozenset[Status], word: str, meant: frozenset[Status], kind: str = "a status"
+    ) -> None:
+        self._names = sorted(status.value for status in choices)
+        self._word, self._meant, self._kind = word, meant, kind
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -123,11 +138,11 @@ class _FailOn(click.ParamType[frozenset[Status]]):
             click.BadParameter: The text is not a list of statuses.
         """
         names = [name.strip() for name in str(value).split(",")]
-        if names == [NEVER]:
-            return frozenset()
-        if unknown := [name for name in names if name not in _CAN_FAIL]:
-            wrong = f"{unknown[0]!r} is not a status that can fail"
-            self.fail(f"{wrong}; choose from {', '.join(_CAN_FAIL)}, or use never", param, ctx)
+        if names == [self._word]:
+            return self._meant
+        if unknown := [name for name in names if name not in self._names]:
+            wrong = f"{unknown[0]!r} is not {self._kind}"
+            self.fail(f"{wrong}; choose from {', '.join(self._names)}, or use {self._word}", param, ctx)
         return frozenset(Status(name) for name in names)
 
     def shell_complete(
@@ -141,9 +156,20 @@ class _FailOn(click.ParamType[frozenset[Status]]):
 
         before, comma, begun = incomplete.rpartition(",")
         chosen = before.split(",")
-        names = [*_CAN_FAIL, *([] if comma else [NEVER])]
+        names = [*self._names, *([] if comma else [self._word])]
         return [
             CompletionItem(before + comma + name)
             for name in names
             if name.startswith(begun) and name not in chosen
         ]
+
+
+def status_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds `--status`, which the command receives as a set of statuses or `None`."""
+    return click.option(
+        "--status",
+        "statuses",
+        type=Statuses(frozenset(Status), NOT_SAFE, _CAN_FAIL),
+        help="List only objects with one of these statuses, such as unsafe,damaged; "
+        f"`{NOT_SAFE}`: all except safe.",
+    )

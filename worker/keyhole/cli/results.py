@@ -9,7 +9,7 @@ import click
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
-from keyhole.cli.output import Output, output_options
+from keyhole.cli.output import Output, output_options, status_option
 from keyhole.cli.parsed import parsed
 from keyhole.cli.render import report_page
 from keyhole.cli.terminal import SafeConsole
@@ -29,7 +29,7 @@ from keyhole.store.connection import connect
 @click.option("--bucket", default="", help="Only objects in this bucket.")
 @click.option("--prefix", default="", help="Only keys that begin with this text.")
 @click.option("--contains", "part", default="", metavar="TEXT", help="Only keys that contain this text.")
-@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only this status.")
+@status_option()
 @click.option("--reason", default="", metavar="CODE", help="Only this reason, such as truncated.")
 @click.option("--format", default="", help="Only this format: qcow2, vmdk, …")
 @click.option(
@@ -42,18 +42,18 @@ from keyhole.store.connection import connect
 )
 @output_options()
 def results_command(
-    *, status: str | None, since: datetime | None, limit: int, output: Output, **texts: str
+    *, statuses: frozenset[Status] | None, since: datetime | None, limit: int, output: Output, **texts: str
 ) -> None:
     """List verdicts, the latest first.
 
     \b
-    keyhole results --status unsafe
+    keyhole results --status not-safe
     keyhole results --bucket images --prefix nightly/ --since 24h
     keyhole results --format vmdk --limit 1000 -o jsonl | jq -r .target
     keyhole results --status unsafe -o csv > unsafe.csv
     """
     settings = load_settings()
-    wanted = Filter(statuses=(Status(status),) if status else (), since=since, **texts)
+    wanted = Filter(statuses=tuple(sorted(statuses or ())), since=since, **texts)
     with one_line_errors(), backend(settings, work=False) as settings:
         store = _store(settings)
         found = Search(connect(str(settings.redis_url))).all(wanted, limit + 1)

@@ -1,11 +1,12 @@
 """Prints verdicts in the form that the user chose, while they arrive."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from keyhole.cli.output import Output
+from keyhole.reasons import Status
 from keyhole.reports.forms import write_reports
 from keyhole.reports.tally import Tally, told
 from keyhole.scan.report import Report
@@ -21,8 +22,9 @@ def print_verdicts(
     *,
     costs: bool = True,
     scanned: bool = False,
+    statuses: Collection[Status] | None = None,
 ) -> Tally:
-    """Print all reports while they arrive, and return their numbers.
+    """Print reports while they arrive, and return their numbers.
 
     Args:
         reports: The reports.
@@ -30,11 +32,12 @@ def print_verdicts(
         console: The console of a table; by default, standard output.
         costs: Whether a table shows what each scan has cost.
         scanned: Whether a table shows when each object was scanned.
+        statuses: The statuses of the reports to print; `None` for all. All reports are counted.
     """
     tally = Tally()
-    counted = tally.counting(reports)
+    listed = (one for one in tally.counting(reports) if statuses is None or one.status in statuses)
     if not output.is_table:
-        for part in write_reports(output.form, counted):
+        for part in write_reports(output.form, listed):
             click.echo(part, nl=False)
         return tally
     # Imported here, because scripts often want JSON, which does not need these imports.
@@ -43,7 +46,7 @@ def print_verdicts(
 
     console = console or SafeConsole(emoji=False)
     table = VerdictTable(console, wide=output.wide, costs=costs, scanned=scanned)
-    for report in counted:
+    for report in listed:
         table.row(report)
     if tally.objects and not output.quiet:
         console.print(
