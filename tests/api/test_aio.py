@@ -1,8 +1,11 @@
 """The API for asyncio: the same reports, and cancelled tasks whose scans send no further request."""
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,6 +136,82 @@ def test_many_are_scanned_and_the_rest_is_cancelled() -> None:
 
     assert names == {str(number) for number in range(100)}
     assert len(few) == 2
+
+
+def test_the_reports_and_errors_of_scans_that_ended_together_are_not_lost() -> None:
+    """asyncio would log `Task exception was never retrieved` for an error that nobody awaits."""
+    logged: list[str] = []
+
+    async def scan() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: logged.append(told["message"]))
+        async with Scanner() as scanner:
+            reports = scanner.scan_many(["s3://bucket/"] * 8)
+            with pytest.raises(ValueError, match="names a bucket"):
+                async for _ in reports:
+                    pass
+            with pytest.raises(TypeError, match="one target"):
+                await anext(scanner.scan_many("image.qcow2"))
+
+    asyncio.run(scan())
+    gc.collect()
+
+    assert logged == []
+
+
+def test_a_chunk_that_is_none_is_not_the_end() -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield SAFE[:1000]
+        yield None  # type: ignore[misc]
+
+    with pytest.raises(TypeError, match="a chunk is NoneType"):
+        asyncio.run(inspect_stream(stream()))
+
+
+def test_a_stream_that_was_cancelled_cancels_the_scan() -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield SAFE[:1000]
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(inspect_stream(stream()))
+
+
+def test_a_scan_that_asks_for_a_chunk_while_it_is_cancelled_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has just seen that the scan goes on when the task is cancelled."""
+    request = asyncio.run_coroutine_threadsafe
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield SAFE[:1000]
+        await asyncio.Event().wait()
+
+    async def scan() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        chunks = 0
+
+        def late(*given: Any) -> Any:
+            nonlocal chunks
+            chunks += 1
+            if chunks == 2:
+                cancelled = threading.Event()
+                loop.call_soon_threadsafe(task.cancel)
+                # The loop runs what it was given in this order, and the cancelled task first.
+                for _ in range(3):
+                    loop.call_soon_threadsafe(cancelled.set)
+                    assert cancelled.wait(20)
+                    cancelled.clear()
+            return request(*given)
+
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", late)
+        await inspect_stream(endless())
+
+    async def bounded() -> None:
+        task = asyncio.create_task(scan())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 20)
+
+    asyncio.run(bounded())
 
 
 def test_the_event_loop_is_not_blocked() -> None:

@@ -1,16 +1,20 @@
 """The Python API: every kind of target, one scanner for threads, bounded memory, and closed connections."""
 
+import codecs
 import doctest
 import io
+import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
@@ -208,6 +212,76 @@ def test_a_caller_can_stop_early_and_errors_of_targets_end_it() -> None:
 def test_what_cannot_be_a_target_is_an_error(target: object, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         scan_object(target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("opened", "message"),
+    [
+        (partial(tempfile.NamedTemporaryFile, "w+"), "yields str, not bytes; open it in binary mode"),
+        (partial(tempfile.SpooledTemporaryFile, mode="w+"), "yields str, not bytes"),
+        (partial(codecs.open, __file__, "r", "utf-8"), "yields str, not bytes"),
+        (partial(Path(os.devnull).open, "wb"), "not open for reading"),
+    ],
+)
+def test_files_that_are_open_in_the_wrong_mode_are_errors(
+    opened: Callable[[], AbstractContextManager[Any]], message: str
+) -> None:
+    """Not all text files are an `io.TextIOBase`."""
+    with opened() as file, pytest.raises(TypeError, match=message):
+        scan_object(file)
+
+
+@pytest.mark.parametrize("text", ["", "image.qcow2"])
+def test_a_name_is_no_content(text: str) -> None:
+    with pytest.raises(TypeError, match="use scan_object"):
+        inspect_stream(text)  # type: ignore[arg-type]
+
+
+def test_a_number_is_no_name() -> None:
+    with tempfile.TemporaryFile() as file, pytest.raises(TypeError, match="the name is int, not str"):
+        inspect_stream(file, name=file.name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("targets", ["image.qcow2", b"QFI", bytearray(b"QFI"), memoryview(b"QFI")])
+def test_one_target_is_not_many(targets: Any) -> None:
+    with Scanner() as scanner, pytest.raises(TypeError, match="is one target; pass a list of targets"):
+        scanner.scan_many(targets)
+
+
+def test_a_stream_that_has_no_data_yet_is_not_at_its_end() -> None:
+    """A verdict on the first bytes would be a verdict on a part of the image."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, SAFE[:100])
+    with os.fdopen(reading, "rb", buffering=0) as file, pytest.raises(BlockingIOError, match="no data yet"):
+        scan_object(file)
+    os.close(writing)
+
+
+def test_the_bytes_of_a_view_need_not_be_contiguous() -> None:
+    twice = bytes(byte for byte in SAFE for _ in range(2))
+
+    assert scan_object(memoryview(twice)[::2], name="a.qcow2").status is Status.SAFE
+
+
+def test_the_entry_of_a_folder_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a.qcow2").write_bytes(SAFE)
+    for folder in (tmp_path, os.fsencode(tmp_path)):
+        with os.scandir(folder) as entries:
+            assert [scan_object(entry).status for entry in entries] == [Status.SAFE]  # type: ignore[arg-type]
+
+
+def test_a_file_that_fails_without_an_error_number_says_why() -> None:
+    class Lost(io.BytesIO):
+        def read(self, _size: int | None = -1, /) -> bytes:
+            raise OSError("the server is gone")
+
+    report = scan_object(Lost(SAFE))
+
+    assert (report.reasons, report.details["error"]) == (
+        ("unreadable_file",),
+        "cannot read: the server is gone",
+    )
 
 
 def test_a_version_is_only_for_s3() -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias, cast
+from typing import Final, Protocol, Self, TypeAlias, cast
 
 from keyhole.api import scanner as blocking
 from keyhole.api.connections import SharedConnections
@@ -142,25 +142,29 @@ class Scanner:
         most = self._threads if at_once is None else at_once
         if most < 1:
             raise ValueError("at_once must be at least 1")
-        under_way: set[asyncio.Task[Report]] = set()
+        blocking.check_many(targets)
+        # A task stays here until its report is yielded, so that the `finally` block knows every task.
+        not_yielded: set[asyncio.Task[Report]] = set()
         try:
             async for target in _each(targets):
                 name, one = blocking.pair(cast("blocking.Target", target))
-                under_way.add(asyncio.create_task(self.scan(one, name=name)))
-                full = len(under_way) >= most
-                ended, under_way = await asyncio.wait(
-                    under_way, timeout=None if full else 0, return_when=asyncio.FIRST_COMPLETED
+                not_yielded.add(asyncio.create_task(self.scan(one, name=name)))
+                full = len(not_yielded) >= most
+                ended, _ = await asyncio.wait(
+                    not_yielded, timeout=None if full else 0, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in ended:
+                    not_yielded.remove(task)
                     yield task.result()
-            while under_way:
-                ended, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            while not_yielded:
+                ended, _ = await asyncio.wait(not_yielded, return_when=asyncio.FIRST_COMPLETED)
                 for task in ended:
+                    not_yielded.remove(task)
                     yield task.result()
         finally:
-            for task in under_way:
+            for task in not_yielded:
                 task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(*not_yielded, return_exceptions=True)
 
     async def close(self) -> None:
         """Close the connections, when the requests that are under way have ended."""
@@ -191,33 +195,41 @@ class _AbandonedError(Exception):
     """Ends a scan whose task was cancelled."""
 
 
+#: Stands for the end of an asynchronous iterable, because any other value can be one of its chunks.
+_END: Final = object()
+
+
 class _Chunks:
     """The chunks of an asynchronous iterable, for a thread. Each is requested when the scan needs it."""
 
     def __init__(self, chunks: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> None:
         self._chunks = aiter(chunks)
         self._loop = loop
-        self._next: Future[bytes | None] | None = None
+        self._abandoned = False
+        self._next: Future[object] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         self._next = asyncio.run_coroutine_threadsafe(self._taken(), self._loop)
+        if self._abandoned:  # `abandon` can have run before there was something to cancel
+            self._next.cancel()
         try:
             chunk = self._next.result()
         except FutureCancelledError:
             raise _AbandonedError from None
-        if chunk is None:
+        if chunk is _END:
             raise StopIteration
-        return chunk
+        return cast("bytes", chunk)  # the scan checks it
 
-    async def _taken(self) -> bytes | None:
+    async def _taken(self) -> object:
         # A future cannot have `StopIteration` as its error.
-        return await anext(self._chunks, None)
+        return await anext(self._chunks, _END)
 
     def abandon(self) -> None:
-        """End a wait for the next chunk."""
+        """End a wait for the next chunk, also a wait that begins later."""
+        self._abandoned = True
         if self._next is not None:
             self._next.cancel()
 
@@ -239,6 +251,9 @@ async def _in_thread(pool: ThreadPoolExecutor | None, scan: _Scan, target: Targe
 
     try:
         return await loop.run_in_executor(pool, run)
+    except _AbandonedError:
+        # The iterable itself was cancelled.
+        raise asyncio.CancelledError from None
     except asyncio.CancelledError:
         requests.abort()
         if chunks is not None:

@@ -1,5 +1,6 @@
 """Scans content that the caller has: bytes, a file object, or an iterable of chunks."""
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,7 @@ from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target
 from keyhole.scan.scanner import scan, scan_stream
 from keyhole.scan.settings import ScanSettings
-from keyhole.sources.local import FileSource
+from keyhole.sources.local import AS_BINARY, FileSource
 
 #: The most bytes that are read from a stream at once.
 STREAM_CHUNK_BYTES: Final = 1024 * 1024
@@ -36,6 +37,18 @@ def is_content(target: object) -> bool:
     if isinstance(target, str):
         return False
     return hasattr(target, "read") or _is_unopened(target) or not isinstance(target, os.PathLike)
+
+
+def named(name: str) -> str:
+    """Return a name that the caller passed, as the report shows it.
+
+    Raises:
+        TypeError: The name is no text.
+    """
+    if not isinstance(cast("object", name), str):
+        # The name of a temporary file can be the number of its descriptor.
+        raise TypeError(f"the name is {type(name).__name__}, not str")
+    return shown(name)
 
 
 def name_of(content: object) -> str:
@@ -68,17 +81,20 @@ def scan_content(
 
     Raises:
         TypeError: The content is not bytes, a binary file object, or an iterable of bytes.
+        BlockingIOError: The file object does not block, and has no data yet.
     """
     if _is_unopened(content):
         with cast("Any", content) as opened:  # a file of fsspec that is not open yet
             return scan_content(opened, target, settings, before_read, memory)
     if isinstance(content, bytes | bytearray | memoryview):
-        content = io.BytesIO(content)
+        content = io.BytesIO(bytes(content))  # the bytes of a memoryview need not be contiguous
     if isinstance(cast("object", content), io.TextIOBase):
-        raise TypeError("the file is open in text mode; open it in binary mode, such as open(path, 'rb')")
+        raise TypeError(f"the file is open in text mode; {AS_BINARY}")
     if not hasattr(content, "read"):
         return scan_stream(target, _checked(content, before_read), settings.policy)
     file = cast("BinaryIO", content)
+    if not getattr(file, "readable", lambda: True)():
+        raise TypeError(f"the file is not open for reading; {AS_BINARY}")
     if not getattr(file, "seekable", bool)():
         return scan_stream(target, _checked(_chunks(file), before_read), settings.policy)
     position = file.tell()
@@ -98,6 +114,9 @@ def _is_unopened(content: object) -> bool:
 def _chunks(file: Readable) -> Iterator[bytes]:
     while chunk := file.read(STREAM_CHUNK_BYTES):
         yield chunk
+    if cast("object", chunk) is None:
+        # This is not the end: a verdict on the bytes so far would be a verdict on a part of the image.
+        raise BlockingIOError(errno.EAGAIN, "the file object does not block and has no data yet")
 
 
 def _checked(chunks: Iterable[bytes], before_read: BeforeRead | None) -> Iterator[bytes]:
@@ -106,6 +125,8 @@ def _checked(chunks: Iterable[bytes], before_read: BeforeRead | None) -> Iterato
     Raises:
         TypeError: This is not an iterable of bytes.
     """
+    if isinstance(cast("object", chunks), str):
+        raise TypeError("str is a name and not content; use scan_object to scan a named object")
     try:
         iterator = iter(chunks)
     except TypeError:

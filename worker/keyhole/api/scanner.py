@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias, cast
 
 from keyhole.api.connections import Connections, OwnConnections, SharedConnections
-from keyhole.api.content import BeforeRead, Content, is_content, name_of, scan_content
+from keyhole.api.content import BeforeRead, Content, is_content, name_of, named, scan_content
 from keyhole.api.objects import is_url, scan_path, scan_s3, scan_url
-from keyhole.inspectors.text import shown
 from keyhole.masking import masked
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.report import Report
@@ -61,6 +60,7 @@ def scan_object(
     Raises:
         ValueError: The target does not name an object, or a setting is wrong.
         TypeError: The target is neither a name nor content.
+        BlockingIOError: A stream does not block, and has no data yet.
         keyhole.errors.KeyholeError: The policy cannot be read. If the object cannot be read, there is no
             error: the report says why, with the status `unreadable` or `failed`.
     """
@@ -100,9 +100,10 @@ def inspect_stream(
     Raises:
         ValueError: A setting is wrong.
         TypeError: This is not content.
+        BlockingIOError: A stream does not block, and has no data yet.
         keyhole.errors.KeyholeError: The policy cannot be read.
     """
-    return scan_content(content, Named(shown(name)), rules_of(policy, settings or Settings()))
+    return scan_content(content, Named(named(name)), rules_of(policy, settings or Settings()))
 
 
 class Scanner:
@@ -189,6 +190,7 @@ class Scanner:
         count = self._threads if threads is None else threads
         if count < 1:
             raise ValueError("threads must be at least 1")
+        check_many(targets)
         return self._reports(iter(targets), count)
 
     def _reports(self, targets: Iterator[Target | tuple[str, Target]], threads: int) -> Iterator[Report]:
@@ -226,6 +228,16 @@ class Scanner:
         self.close()
 
 
+def check_many(targets: object) -> None:
+    """Check that the targets of `scan_many` are not one target, whose characters or bytes would be scanned.
+
+    Raises:
+        TypeError: They are one target.
+    """
+    if isinstance(targets, str | bytes | bytearray | memoryview):
+        raise TypeError(f"{type(targets).__name__} is one target; pass a list of targets, or use scan")
+
+
 def pair(target: Target | tuple[str, Target]) -> tuple[str | None, Target]:
     """Return the name, which can be missing, and the target of an element of `scan_many`."""
     if isinstance(target, tuple) and len(target) == 2 and isinstance(target[0], str):
@@ -256,8 +268,8 @@ def scan_target(
         raise ValueError("a version_id can only be used with an object in S3, s3://bucket/key")
     if is_content(target):
         content = cast("Content", target)
-        named = Named(name_of(content) if name is None else shown(name))
-        report = scan_content(content, named, rules, before_read, memory)
+        stated = Named(name_of(content) if name is None else named(name))
+        report = scan_content(content, stated, rules, before_read, memory)
     elif isinstance(target, str) and target.startswith("s3://"):
         bucket, key = parse_s3_uri(target)
         if not key:
@@ -267,7 +279,7 @@ def scan_target(
         report = scan_url(connections.https, target, rules, before_read, memory)
     else:
         report = scan_path(_path(cast("str | os.PathLike[str]", target)), rules, before_read, memory)
-    return report if name is None else report.model_copy(update={"target": shown(name)})
+    return report if name is None else report.model_copy(update={"target": named(name)})
 
 
 def _path(target: str | os.PathLike[str]) -> Path:
@@ -276,7 +288,7 @@ def _path(target: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: The text resembles a URI, and there is no such file.
     """
-    path = os.fspath(target)
+    path = os.fsdecode(target)  # an entry of `os.scandir` can have a path of bytes
     trouble = None if exists(path) else uri_trouble(path, ("s3", "https"))
     if trouble is not None:
         raise ValueError(masked(trouble))

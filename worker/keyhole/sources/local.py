@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISBLK, S_ISREG
-from typing import BinaryIO
+from typing import BinaryIO, Final, cast
 from weakref import finalize
 
 from keyhole.inspectors.region import ByteRange
@@ -13,6 +13,9 @@ from keyhole.reasons import Reason
 from keyhole.sources.errors import ObjectChangedError, UnreadableError
 from keyhole.sources.meter import Meter
 from keyhole.sources.source import Identity
+
+#: How to open a file that cannot be scanned as it is open.
+AS_BINARY: Final = "open it in binary mode, such as open(path, 'rb')"
 
 
 class FileSource:
@@ -22,9 +25,10 @@ class FileSource:
         self._file = file
         self._meter = meter
         try:
-            self._identity = Identity(size=file.seek(0, os.SEEK_END), last_modified=last_modified)
+            file.seek(0, os.SEEK_END)  # not every class returns the position, as `io` specifies
+            self._identity = Identity(size=file.tell(), last_modified=last_modified)
         except OSError as error:
-            raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot seek: {error.strerror}") from error
+            raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot seek: {_why(error)}") from error
 
     @property
     def identity(self) -> Identity:
@@ -32,20 +36,31 @@ class FileSource:
         return self._identity
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return the bytes from `offset` on; see `Source.read`."""
+        """Return the bytes from `offset` on; see `Source.read`.
+
+        Raises:
+            TypeError: The file contains text, or does not block.
+        """
         self._meter.request(length)
         wanted = max(0, min(length, self._identity.size - offset))
         try:
             self._file.seek(offset)
-            data = self._file.read(wanted)
-            while len(data) < wanted and (piece := self._file.read(wanted - len(data))):
+            data = self._piece(wanted)
+            while len(data) < wanted and (piece := self._piece(wanted - len(data))):
                 data += piece
         except OSError as error:
-            raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot read: {error.strerror}") from error
+            raise UnreadableError(Reason.UNREADABLE_FILE, f"cannot read: {_why(error)}") from error
         self._meter.received(len(data))
         if len(data) < wanted:
             raise ObjectChangedError("the file became shorter while it was read")
         return data
+
+    def _piece(self, length: int) -> bytes:
+        piece = cast("object", self._file.read(length))
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            # Many text files are no `io.TextIOBase`, such as those of `tempfile`.
+            raise TypeError(f"the file yields {type(piece).__name__}, not bytes; {AS_BINARY}")
+        return bytes(piece)
 
     def read_all(self, parts: Iterable[ByteRange]) -> Iterator[bytes]:
         """Yield the bytes of each range, one after the other."""
@@ -55,6 +70,11 @@ class FileSource:
     def tail(self, length: int) -> bytes:
         """Return the last bytes of the file; see `Source.tail`."""
         return self.read(max(0, self._identity.size - length), length)
+
+
+def _why(error: OSError) -> str:
+    """Return the cause of an error. Errors of other libraries often have no `strerror`."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 def open_local(path: Path, meter: Meter) -> FileSource:
