@@ -229,5 +229,32 @@ def test_the_secret_of_a_webhook_is_not_printed() -> None:
     assert SECRET not in f"{settings!r} {settings.model_dump_json()}"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"redis_url": "redis://user:Geh3im@host:99999/0"},
+        {"broker_url": "amqp://user:Geh3im@host:port/"},
+        {"redis_url": "redis://:Geh3im@host/0", "polcy": "azure"},
+        {"s3_endpoint_url": "https://user:Geh3im@host"},
+        {"dashboard_token": "Geh3im"},
+        {"webhook_secret": "Geh3im"},
+    ],
+    ids=str,
+)
+def test_an_error_about_a_setting_contains_no_password(given: dict[str, str]) -> None:
+    """A program or a worker prints the error with its traceback."""
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate(given)
+
+    assert "Geh3im" not in str(refused.value)
+
+
+def test_printed_settings_contain_no_password() -> None:
+    settings = Settings(redis_url="redis://:Geh3im@host/0", events_url="amqp://user:Geh3im@host/queue")
+
+    assert "Geh3im" not in f"{settings!r} {settings!s}"
+    assert "redis://***@host/0" in repr(settings)
+
+
 def test_by_default_only_safe_verdicts_are_not_sent() -> None:
     assert set(Settings().notify_statuses) == set(Status) - {Status.SAFE}

@@ -284,6 +284,32 @@ def test_a_file_that_fails_without_an_error_number_says_why() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https:/user:Geh3im@host/a",
+        "https//user:Geh3im@host/a",
+        "https:/host/a?key=Geh3im",
+        "httpss://user:Geh3im@host/a?key=Geh3im",
+        "ftp://user:Geh3im@host/a",
+        "https://user:Geh3im@ho st/a",
+        "https://host:port/a?key=Geh3im",
+        f"https://host/a?key=Geh3im{'x' * 20_000}",
+    ],
+    ids=lambda url: url[:40],
+)
+def test_an_error_about_a_url_contains_no_password(url: str) -> None:
+    """A program prints the error with its traceback and its causes."""
+    with pytest.raises(ValueError, match=r"URL|mean|scheme") as refused:
+        scan_object(url)
+
+    told, error = "", refused.value
+    while error is not None:
+        told += str(error)
+        error = None if error.__suppress_context__ else error.__cause__ or error.__context__
+    assert "Geh3im" not in told
+
+
 def test_a_version_is_only_for_s3() -> None:
     with pytest.raises(ValueError, match="version_id"):
         scan_object(SAFE, version_id="1")

@@ -128,3 +128,11 @@ def test_a_malformed_secret_is_not_printed(keyhole: Keyhole) -> None:
     assert printed.code == 2
     assert printed.error.startswith("KEYHOLE_WEBHOOK_SECRET is wrong: a secret is whsec_")
     assert "my-secret" not in printed.err
+
+
+def test_a_short_token_is_not_printed(keyhole: Keyhole) -> None:
+    printed = keyhole("doctor", KEYHOLE_DASHBOARD_TOKEN="my-secret")
+
+    assert printed.code == 2
+    assert printed.error.startswith("KEYHOLE_DASHBOARD_TOKEN is wrong: ")
+    assert "my-secret" not in printed.err

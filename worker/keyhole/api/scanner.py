@@ -11,7 +11,6 @@ from typing import Final, Self, TypeAlias, cast
 from keyhole.api.connections import Connections, OwnConnections, SharedConnections
 from keyhole.api.content import BeforeRead, Content, is_content, name_of, named, scan_content
 from keyhole.api.objects import is_url, scan_path, scan_s3, scan_url
-from keyhole.masking import masked
 from keyhole.scan.memory import MemoryPool
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target as Named
@@ -291,5 +290,5 @@ def _path(target: str | os.PathLike[str]) -> Path:
     path = os.fsdecode(target)  # an entry of `os.scandir` can have a path of bytes
     trouble = None if exists(path) else uri_trouble(path, ("s3", "https"))
     if trouble is not None:
-        raise ValueError(masked(trouble))
+        raise ValueError(trouble)
     return Path(path)

@@ -47,7 +47,7 @@ def load_settings(*, policy: str | None = None) -> "Settings":
             raise CommandError(message, USAGE) from None
         field = str(first["loc"][0])
         name = "--policy" if policy is not None and field == "policy" else f"KEYHOLE_{field.upper()}"
-        if field.endswith("_secret"):
+        if field.endswith(("_secret", "_token")):
             raise CommandError(f"{name} is wrong: {message}", USAGE) from None
         value = masked_url(str(first["input"])) if field.endswith("_url") else repr(first["input"])
         raise CommandError(f"{name} is set to {value}: {message}", USAGE) from None

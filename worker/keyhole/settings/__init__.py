@@ -6,12 +6,13 @@ modules of this package each contain the settings of one subject. `Settings` inh
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from keyhole.limits import Limits
+from keyhole.masking import masked_url
 from keyhole.scan.rules import load_policy
 from keyhole.scan.settings import ScanSettings
 from keyhole.settings.events import EventSettings
@@ -31,7 +32,8 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
     are errors; see `keyhole.settings.unknown`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    # The message of an error would contain the passed values, and some of them are passwords.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     done_seconds: int = Field(
         default=86_400,
@@ -195,6 +197,12 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
         if contradiction is not None:
             raise ValueError(contradiction)
         return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """Yield the names and values for `repr` and `str`. The URLs contain no password."""
+        for name, value in super().__repr_args__():
+            is_url = name is not None and name.endswith("_url") and isinstance(value, str)
+            yield name, masked_url(value) if is_url else value
 
     @property
     def limits(self) -> Limits:

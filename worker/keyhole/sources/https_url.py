@@ -58,10 +58,9 @@ class WebUrl:
         try:
             parts = parse_url(text)
             port = parts.port
-        except (LocationParseError, ValueError) as error:
-            raise ValueError(
-                "the URL is not valid; write https://HOST/PATH, and the host in ASCII"
-            ) from error
+        except (LocationParseError, ValueError):
+            # The message of the cause contains the URL.
+            raise ValueError("the URL is not valid; write https://HOST/PATH, and the host in ASCII") from None
         scheme = parts.scheme or ""
         if scheme not in PORTS or not parts.host or port == 0:
             raise ValueError("the URL names no object on a web server; write https://HOST/PATH")

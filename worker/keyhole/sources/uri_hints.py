@@ -6,11 +6,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from keyhole.masking import MASK
+
 #: A URI or something that resembles one: a scheme of at least two letters, and one or two slashes. (A single
 #: letter is the drive in a path of Windows.)
 _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/{0,3})(.*)", re.DOTALL)
 #: A URI without its colon.
 _WITHOUT_COLON: Final = re.compile(r"(s3|https?)//(.+)", re.IGNORECASE | re.DOTALL)
+#: A URI with a user or a query, also without its colon or a slash.
+_SECRET: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(:?/{1,3})(?:(\S*)@)?([^?]*)(\?.*)?", re.DOTALL)
+#: The schemes of paths and of stores of objects, whose keys can contain `@` and `?`.
+_NO_SECRET: Final = {"s3", "s3a", "s3n", "gs", "minio", "r2", "swift", "file", "arn"}
 #: What to do with the URIs of other services.
 _OTHERS: Final = {
     "gs": "Google Cloud Storage also offers the interface of S3: set KEYHOLE_S3_ENDPOINT_URL to "
@@ -49,12 +55,15 @@ def exists(path: str) -> bool:
 def uri_trouble(text: str, known: Sequence[str]) -> str | None:
     """Return one line about a text that resembles a URI and is not one of a known scheme; otherwise `None`.
 
+    The user and the query of a URL are masked.
+
     Args:
         text: What the user wrote.
         known: The schemes that are possible here, in lower case.
     """
     if any(text.startswith(f"{scheme}://") for scheme in known):
         return None
+    text = _without_secrets(text)
     missing = _WITHOUT_COLON.fullmatch(text)
     if missing is not None and missing[1].lower() in known:
         return f"{text!r} has no colon; did you mean {missing[1].lower()}://{missing[2]}?"
@@ -62,6 +71,15 @@ def uri_trouble(text: str, known: Sequence[str]) -> str | None:
     if uri is None or not (uri[2] or uri[1].lower() in {*known, *_OTHERS}):
         return None
     return f"{text!r} {_advice(uri[1].lower(), uri[2], uri[3], known)}"
+
+
+def _without_secrets(text: str) -> str:
+    """Mask the user, the password and the query of a URL that can be misspelt."""
+    uri = _SECRET.fullmatch(text)
+    if uri is None or uri[1].lower() in _NO_SECRET:
+        return text
+    scheme, slashes, user, rest, query = uri.groups()
+    return f"{scheme}{slashes}{'' if user is None else f'{MASK}@'}{rest}{f'?{MASK}' if query else ''}"
 
 
 def _advice(scheme: str, slashes: str, rest: str, known: Sequence[str]) -> str:
