@@ -7,7 +7,7 @@ different address the second time (DNS rebinding).
 """
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from keyhole.errors import KeyholeError
@@ -15,6 +15,18 @@ from keyhole.errors import KeyholeError
 #: The last 32 bits of an address in this network are an IPv4 address, to which a gateway forwards the
 #: packets. Source: RFC 6052.
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+#: Every global address of IPv6 is in this network. Source: RFC 4291, 2.4. Outside of it are, for example, the
+#: addresses of local gateways to IPv4 (RFC 8215) and forms of IPv4 addresses that nothing uses today.
+_UNICAST: Final = IPv6Network("2000::/3")
+#: Networks that are not public, although `ipaddress` of some versions of Python counts all or a part of them
+#: as global. Source: IANA's registries of special-purpose addresses.
+_SPECIAL: Final = (
+    IPv4Network("192.0.0.0/24"),  # protocols; a cloud has its metadata service here
+    IPv4Network("192.88.99.0/24"),  # gateways for 6to4, out of use
+    IPv4Network("168.63.129.16/32"),  # the host of a virtual machine in Azure, which answers only inside it
+    IPv6Network("2001::/23"),  # protocols, such as Teredo
+    IPv6Network("3fff::/20"),  # documentation
+)
 
 
 class NoAddressError(KeyholeError):
@@ -36,9 +48,10 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             contained = IPv4Address(int(address) & 0xFFFFFFFF)
         if contained is not None:
             return is_public(contained)
-        if address.is_site_local:
+        if address not in _UNICAST:
             return False
-    return address.is_global and not address.is_multicast
+    special = any(address.version == network.version and address in network for network in _SPECIAL)
+    return address.is_global and not address.is_multicast and not special
 
 
 def resolve(host: str, port: int, *, private: bool) -> list[str]:
