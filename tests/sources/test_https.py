@@ -131,6 +131,28 @@ def test_without_an_etag_the_time_of_the_modification_is_the_version(
     assert report.last_modified.second == 1
 
 
+def test_an_answer_to_if_range_need_not_repeat_the_time(origin: Origin, access: HttpsAccess) -> None:
+    def later(handler: Handler) -> None:
+        origin.headers = {"ETag": ""}
+        assert handler.headers["If-Range"] == "Fri, 01 May 2026 10:00:00 GMT"
+        handler.headers.replace_header("If-Range", origin.etag)
+        handler.usual()
+
+    origin.reset(VDI, Handler.usual, *[later] * 20)
+    origin.headers = {"ETag": "", "Last-Modified": "Fri, 01 May 2026 10:00:00 GMT"}
+
+    assert scanned(access, origin.url()).status is Status.SAFE
+
+
+@pytest.mark.parametrize("stated", ["v\x1b[2J", "v" * 2000])
+def test_a_version_that_a_server_made_up_is_in_no_report(
+    origin: Origin, access: HttpsAccess, stated: str
+) -> None:
+    origin.headers = {"x-amz-version-id": stated}
+
+    assert scanned(access, origin.url()).version_id is None
+
+
 def test_an_object_without_a_version_is_read_in_one_piece(origin: Origin, access: HttpsAccess) -> None:
     origin.reset(VDI)
     origin.headers = {"ETag": ""}

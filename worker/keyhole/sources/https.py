@@ -90,8 +90,11 @@ class _Pin:
         """Raise `ObjectChangedError` if an answer is about another version."""
         own = self.identity
         # The servers behind a load balancer can have different times for the same object, but not different
-        # ETags.
-        same = own.etag is not None or own.last_modified == identity.last_modified
+        # ETags. An answer to `If-Range` need not repeat the time (RFC 9110, 15.3.7).
+        time = identity.last_modified
+        same = (
+            own.etag is not None or own.last_modified == time or (time is None and self.if_range is not None)
+        )
         if (own.size, own.etag) != (identity.size, identity.etag) or not same:
             raise ObjectChangedError
 

@@ -23,7 +23,8 @@ from keyhole.sources.errors import SourceError, TransientError, UnreadableError
 from keyhole.sources.s3_answer import Span
 from keyhole.sources.source import Identity
 
-#: The most characters of an ETag. Real ETags have less than a hundred.
+#: The most characters of an ETag, or of the id of a version. S3's ids have up to 1,024, and ETags less than a
+#: hundred.
 MOST_ETAG: Final = 1024
 #: S3 stores an object's metadata in headers with this prefix, also in answers to presigned URLs.
 _METADATA: Final = "x-amz-meta-"
@@ -38,11 +39,10 @@ _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,
 
 def identity_of(headers: HTTPHeaderDict, size: int) -> Identity:
     """Return the identity that an answer's headers state. `size` is the size of the object in bytes."""
-    etag = headers.get("ETag")
     return Identity(
         size=size,
-        etag=etag if etag and len(etag) <= MOST_ETAG and etag.isprintable() else None,
-        version_id=headers.get("x-amz-version-id"),
+        etag=_short(headers.get("ETag")),
+        version_id=_short(headers.get("x-amz-version-id")),
         last_modified=_time(headers.get("Last-Modified")),
         content_type=headers.get("Content-Type"),
         content_encoding=headers.get("Content-Encoding"),
@@ -52,6 +52,11 @@ def identity_of(headers: HTTPHeaderDict, size: int) -> Identity:
             if name.lower().startswith(_METADATA)
         ),
     )
+
+
+def _short(stated: str | None) -> str | None:
+    """Return the name of a version, which reports repeat; `None` if a server made it up."""
+    return stated if stated and len(stated) <= MOST_ETAG and stated.isprintable() else None
 
 
 def _time(stated: str | None) -> datetime | None:
