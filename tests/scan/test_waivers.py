@@ -212,6 +212,43 @@ def test_no_set_of_waivers_makes_an_unfinished_inspection_safe(tmp_path: Path) -
     assert safe > len(EXAMPLES) // 2
 
 
+def encrypted_member() -> Image:
+    """A ZIP with two images, whose second is encrypted."""
+    archive = zip_archive([("a.raw", vhd_fixed(MIB)), ("b.raw", vhd_fixed(MIB))])
+    stored = archive.to_bytes()
+    flags = [stored.rindex(b"PK\3\4") + 6, stored.rindex(b"PK\1\2") + 8]
+    return archive.patched(flags[0], b"\1").patched(flags[1], b"\1")
+
+
+@pytest.mark.parametrize(
+    ("image", "check"),
+    [
+        (qcow2(MIB).appended(zip_archive([("b.qcow2", OVERLAY)]).to_bytes()), "ambiguous_format"),
+        (vhd_fixed(MIB).patched(0, qcow2(MIB).to_bytes()), "ambiguous_format"),
+        (
+            tar([("a.raw", vhd_fixed(MIB))]).appended(b"\0" * 512).appended(tar([("b", OVERLAY)]).to_bytes()),
+            "trailing_data",
+        ),
+        (encrypted_member(), "encrypted"),
+    ],
+    ids=["image and archive", "two images", "two archives", "encrypted member"],
+)
+def test_no_waiver_makes_an_object_safe_whose_images_were_not_all_inspected(
+    tmp_path: Path, image: Image, check: str
+) -> None:
+    waiver = {**WAIVED, "key": "a*", "check": check, "severity": "critical"}
+
+    report = judged(tmp_path, image, waiver, key="a")
+
+    assert [one.check for one in report.waivers] == [check]
+    assert (report.status, report.reasons) == (Status.INCONCLUSIVE, ("wholeness_unchecked",))
+
+
+def test_the_name_of_a_policy_file_is_no_date() -> None:
+    """The policy file `default+until:9999.toml` has this name."""
+    assert not is_current("5:default+until:9999-0123abcd", "5:default", TODAY)
+
+
 def test_a_verdict_is_current_until_its_first_waiver_has_ended(tmp_path: Path) -> None:
     report = judged(tmp_path, OVERLAY, {**WAIVED, "until": date(2999, 1, 1)})
     rules = ruleset(load_policy(str(tmp_path / "policy.toml")))
@@ -254,6 +291,8 @@ def test_another_policy_makes_all_verdicts_old(tmp_path: Path) -> None:
         ({"check": "zeros"}, "is not a check"),
         ({"key": None}, "must name a key, an etag or a version_id"),
         ({"key": "**"}, "must name a key, an etag or a version_id"),
+        ({"key": "?*"}, "must name a key, an etag or a version_id"),
+        ({"key": None, "etag": " "}, "names no ETag"),
         ({"version_id": "null"}, "the version null can be replaced"),
         ({"owner": "x"}, "waivers[0].owner: is not a setting here"),
         ({"reason": "a\\u001b[2Jb"}, "must be one line without control characters"),

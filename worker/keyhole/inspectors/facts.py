@@ -41,6 +41,8 @@ class Facts:
             zeros, and later captured bytes are not, this is `b""`.
         other_sizes: The virtual sizes that some readers use instead of `virtual_size`. The keys are the
             readers' names from the module `readers`; a size of zero means unknown.
+        also_valid_as: The other formats in which the object is valid. All facts except `findings` are about
+            `format` only.
     """
 
     format: str | None
@@ -56,6 +58,7 @@ class Facts:
     first_bytes: bytes = b""
     unseen: str | None = None
     other_sizes: Mapping[str, int] = field(default_factory=dict)
+    also_valid_as: tuple[str, ...] = ()
 
     def virtual_size_by(self, reader: str) -> int | None:
         """Return the virtual size in bytes that a reader uses; `None` if the size is unknown."""

@@ -193,6 +193,7 @@ class Inspection:
             complete=self.complete,
             members=() if broken else first.members(),
             other_sizes={} if broken else dict(first.other_sizes()),
+            also_valid_as=tuple(name for name, _ in self._valid_as(matches)[1:]),
         )
 
     @property
@@ -213,13 +214,17 @@ class Inspection:
             return None
         return first.virtual_size or None
 
-    def _findings(self, matches: list[FileInspector]) -> list[Finding]:
-        findings: list[Finding] = []
+    def _valid_as(self, matches: list[FileInspector]) -> list[tuple[str, str]]:
+        """Return the formats in which the object is valid, also unsupported ones: their names and marks."""
         names = {str(inspector) for inspector in matches}
         others = [(name, mark) for name, mark in self._unsupported.marks.items() if name not in names]
-        if len(matches) + len(others) > 1:
-            marks = [*((str(inspector), inspector.mark) for inspector in matches), *others]
-            formats = " and ".join(f"{name} ({mark})" for name, mark in marks)
+        return [*((str(inspector), inspector.mark) for inspector in matches), *others]
+
+    def _findings(self, matches: list[FileInspector]) -> list[Finding]:
+        findings: list[Finding] = []
+        valid_as = self._valid_as(matches)
+        if len(valid_as) > 1:
+            formats = " and ".join(f"{name} ({mark})" for name, mark in valid_as)
             findings.append(found("ambiguous_format", f"the object is valid as {formats} at once"))
         for inspector in matches:
             spend()

@@ -49,7 +49,12 @@ def is_current(made_by: str, rules: str, today: date | None = None) -> bool:
     if made_by == rules:
         return True
     name, mark, until = made_by.rpartition(_UNTIL)
-    return bool(mark) and name == rules and (today or datetime.now(UTC).date()).isoformat() <= until
+    if not mark or name != rules:
+        return False
+    try:
+        return (today or datetime.now(UTC).date()) <= date.fromisoformat(until)
+    except ValueError:  # a part of the name of another policy file
+        return False
 
 
 #: Stands in a ruleset before the last day on which the verdict's waivers are in force. A policy's name ends
@@ -247,6 +252,8 @@ def _members_in_doubt(facts: Facts) -> bool:
 def _whole_enough(facts: Facts, rule: Rule, waivers: Sequence[Applied]) -> bool:
     if facts.wholeness is Wholeness.UNCHECKED and _needs_evidence(facts, waivers):
         return False
+    if _hides_content(facts, waivers):
+        return False
     if rule.wholeness == "proven":
         return facts.wholeness is Wholeness.PROVEN
     if rule.wholeness == "unchecked" or (rule.wholeness == "provable" and facts.format in UNPROVABLE):
@@ -266,4 +273,20 @@ def _needs_evidence(facts: Facts, waivers: Sequence[Applied]) -> bool:
         or STATUS_OF_CHECK[check] is Status.DAMAGED
         or check == "ambiguous_format"
         for check in waived
+    )
+
+
+def _hides_content(facts: Facts, waivers: Sequence[Applied]) -> bool:
+    """Return whether a waived finding means that Keyhole has not inspected all images in the object.
+
+    Keyhole inspects an object that is valid in two formats by the rules of only one. It does not see the
+    encrypted members of an archive, and no archive after the end of an archive.
+    """
+    is_container = facts.format in CONTAINER_FORMATS
+    return any(
+        (finding.check == "ambiguous_format" and bool(facts.also_valid_as))
+        or (is_container and finding.check == "encrypted")
+        or (is_container and finding.check == "trailing_data" and finding.severity is Severity.CRITICAL)
+        for finding in facts.findings
+        if waiver_of(finding, waivers) is not None
     )

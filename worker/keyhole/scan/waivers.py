@@ -16,9 +16,11 @@ incomplete, or whose size is unknown, does not become `safe`.
 What a waiver does not do:
 
 - It never applies to local files and streams, because they are in no bucket.
-- It waives findings up to the usual severity of the check. For example, data after the end of an archive are
-  usually a warning. If they are another archive, the finding is critical, and only a waiver with
+- It waives findings up to the usual severity of the check. For example, a wrong declared format is usually a
+  warning. If the object is declared raw, the finding is critical, and only a waiver with
   `severity = "critical"` waives it.
+- It does not make an object `safe` whose images Keyhole has not all inspected: one that is valid in two
+  formats, an archive with an encrypted member, or an archive that follows another.
 - Checks in `NEVER` cannot be waived: their findings mean that Keyhole has not seen or understood the object.
 - A waiver for every key must name an ETag or a version, because a rule's `severity` is the way to change a
   check for all objects.
@@ -121,6 +123,13 @@ class Waiver(BaseModel):
             raise ValueError("must be one line without control characters")
         return value
 
+    @field_validator("etag")
+    @classmethod
+    def _identifies_content(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip(' "'):
+            raise ValueError("names no ETag")
+        return value
+
     @field_validator("version_id")
     @classmethod
     def _identifies_a_version(cls, value: str | None) -> str | None:
@@ -130,7 +139,7 @@ class Waiver(BaseModel):
 
     @model_validator(mode="after")
     def _names_objects(self) -> Self:
-        if self.etag is None and self.version_id is None and not (self.key or "").strip("*"):
+        if self.etag is None and self.version_id is None and not (self.key or "").strip("*?"):
             raise ValueError(
                 "a waiver must name a key, an etag or a version_id; "
                 "to change a check for all objects, use a rule's severity"
