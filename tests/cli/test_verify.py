@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +11,14 @@ import redis
 
 from keyhole.fleet.services import Services
 from keyhole.fleet.tagging import TagWork
+from keyhole.inspectors.findings import Severity
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.reasons import Status
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.tag_writer import TagWriter
 from keyhole.results.tags import TagDebt, own_tags
 from keyhole.scan.report import Report
+from keyhole.scan.waivers import Applied
 from keyhole.settings import Settings
 from tests.cli.conftest import Keyhole, Printed
 
@@ -90,6 +92,29 @@ def scanned(verified: Verified) -> Report:
     verified.record(report)
     verified.tag(report)
     return report
+
+
+def test_a_waiver_that_has_ended_is_told_and_counted(
+    verified: Verified, keyhole: Keyhole, redis_url: str
+) -> None:
+    waiver = Applied(check="backing_file", severity=Severity.CRITICAL, reason="-", until=date(2020, 1, 31))
+    report = verified.upload().model_copy(update={"waivers": (waiver,)})
+    verified.record(report)
+    verified.tag(report)
+
+    assert verified() == (0, [])
+    printed = verified.told(verified.uri, verified.uri)
+    as_json = keyhole("verify", "--json", verified.uri, KEYHOLE_REDIS_URL=redis_url)
+
+    line = f"agree   {verified.uri}: safe; the waiver of backing_file has ended"
+    assert printed.startswith(f"0 {line}, and the next audit scans the object again\n")
+    assert printed.endswith("\n2 objects: 2 agree; the verdicts on 2 depend on waivers that have ended\n")
+    assert json.loads(as_json.out)["ended_waivers"] == ["backing_file"]
+    page = keyhole("show", verified.uri, KEYHOLE_REDIS_URL=redis_url).out
+    assert "safe (waiver_ended:backing_file)" in page
+    assert "the waiver of backing_file ended on 2020-01-31" in " ".join(page.split())
+    table = keyhole("results", "--wide", KEYHOLE_REDIS_URL=redis_url).out
+    assert " waiver_ended:backing_file " in table
 
 
 def test_an_object_its_verdict_and_its_tags_agree(verified: Verified, scanned: Report) -> None:

@@ -90,6 +90,18 @@ class TestTheOverview:
         assert sorted(links(table, "/object")) == sorted(map(object_path, [*listed, Status.UNRECOGNIZED]))
 
 
+def test_a_waiver_that_has_ended_is_shown(start: Callable[..., Site], valkey: redis.Redis) -> None:
+    waiver = {"check": "backing_file", "severity": "critical", "reason": "-", "until": "2020-01-31"}
+    RedisStore(valkey, expiry_seconds=None, stream_length=100).write(
+        report("a", waivers=(waiver,)), job_id="a", sequencer=None
+    )
+    site = start()
+
+    assert "waiver_ended:backing_file" in site.get("/verdicts").text
+    page = site.get(object_path("a")).text
+    assert "The waiver of <code>backing_file</code> ended on 2020-01-31." in page
+
+
 class TestVerdicts:
     def test_pages_reach_every_verdict_once(self, start: Callable[..., Site], valkey: redis.Redis) -> None:
         store = RedisStore(valkey, expiry_seconds=None, stream_length=100)

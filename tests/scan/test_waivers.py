@@ -89,6 +89,28 @@ def test_a_waived_finding_stays_with_its_severity_and_a_mark(tmp_path: Path) -> 
     assert Report.model_validate_json(report.model_dump_json()) == report
 
 
+def test_a_recorded_verdict_shows_that_its_waiver_has_ended(tmp_path: Path) -> None:
+    """The tags stay as they were written, so that a comparison with them finds no difference."""
+    report = judged(tmp_path, OVERLAY, WAIVED)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    waivers = tuple(one.model_copy(update={"until": yesterday}) for one in report.waivers)
+
+    ended = report.model_copy(update={"waivers": waivers})
+
+    assert (report.shown_marks, report.ended_waivers) == (("waived:backing_file",), {})
+    assert ended.shown_marks == ("waiver_ended:backing_file",)
+    assert ended.ended_waivers == {"backing_file": yesterday}
+    assert ended.waivers[0].sentence() == f"waived until {yesterday} (ended): ticket 4711"
+    assert own_tags(ended) == own_tags(report)
+
+
+@pytest.mark.parametrize(("after", "ended"), [(0, False), (1, True)])
+def test_a_waiver_ends_after_its_last_day(tmp_path: Path, after: int, *, ended: bool) -> None:
+    (waiver,) = judged(tmp_path, OVERLAY, {**WAIVED, "until": date(2999, 12, 31)}).waivers
+
+    assert waiver.has_ended(date(2999, 12, 31) + timedelta(days=after)) == ended
+
+
 def test_a_report_without_waivers_does_not_mention_them(tmp_path: Path) -> None:
     report = judged(tmp_path, qcow2(MIB), WAIVED)
 

@@ -36,10 +36,13 @@ def report_page(report: Report, owed: "Owed | None" = None) -> Table:
     page.add_column(no_wrap=True, style="bold")
     page.add_column(overflow="fold")
     status = Text(report.status.value, style=STYLES[report.status])
-    if report.marks:
-        status.append(f" ({', '.join(report.marks)})")
+    if report.shown_marks:
+        status.append(f" ({', '.join(report.shown_marks)})")
     page.add_row("object", Text(shown(report.target)))
     page.add_row("status", status)
+    for check, until in report.ended_waivers.items():
+        text = f"the waiver of {check} ended on {until}; the next audit scans the object again"
+        page.add_row("waiver", Text(text, style="yellow"))
     _add_findings(page, report)
     image = " ".join((report.image_format or "none", *report.content))
     page.add_row("format", Text(escaped(image)))

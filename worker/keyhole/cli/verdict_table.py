@@ -94,11 +94,11 @@ class VerdictTable:
         cells: list[Text | str] = [Text(status.value, style=STYLES[status])]
         below = ""
         if self._below:
-            below = codes_below([_with_variant(code, report) for code in report.marks], self._width)
+            below = codes_below([_with_variant(code, report) for code in report.shown_marks], self._width)
         elif self._whole:
-            cells.append(", ".join(report.marks))
+            cells.append(", ".join(report.shown_marks))
         else:
-            cells.append(codes_within(report.marks, _REASONS))
+            cells.append(codes_within(report.shown_marks, _REASONS))
         for field in self._fields:
             text = field.text(report)
             cells.append(text if self._whole or field is not _VARIANT else _cut(text, field.column.width))

@@ -94,7 +94,7 @@ def verify_command(
         use_settings(ready)
         verifier = _Verifier(ready, fix_tags=fix_tags)
         found = _compared(_below(places, ready) if recursive else iter(places), verifier, version_id, ready)
-        states = _print(found, output)
+        states, ended = _print(found, output)
         if verifier.corrects:
             if is_embedded(settings):
                 write_owed_tags()
@@ -103,7 +103,7 @@ def verify_command(
     if not states:
         raise CommandError("there are no objects; check the prefix")
     if output.is_table and not output.quiet and states.total() > 1:
-        click.echo(_told(states))
+        click.echo(_told(states, ended))
     sys.exit(_exit_code(states))
 
 
@@ -126,12 +126,14 @@ def _compared(
             yield from found
 
 
-def _print(found: Iterator[Verification], output: Output) -> Counter[Agreement]:
-    """Print the results, and return the number of objects in each state."""
+def _print(found: Iterator[Verification], output: Output) -> tuple[Counter[Agreement], int]:
+    """Print the results, and return the number of objects in each state, and of those with ended waivers."""
     console = SafeConsole(soft_wrap=True)
     states: Counter[Agreement] = Counter()
+    ended = 0
     for number, one in enumerate(found):
         states[one.state] += 1
+        ended += bool(one.ended_waivers)
         if output.is_table:
             console.print(_line(one))
         elif output.form == "jsonl":
@@ -140,7 +142,7 @@ def _print(found: Iterator[Verification], output: Output) -> Counter[Agreement]:
             click.echo(("," if number else "[") + "\n" + one.model_dump_json(ensure_ascii=True), nl=False)
     if output.form == "json":
         click.echo("\n]" if states else "[]")
-    return states
+    return states, ended
 
 
 class _Verifier:
@@ -198,13 +200,18 @@ def _line(found: Verification) -> Text:
         told = "; ".join(difference.message for difference in found.differences)
     else:
         told = found.status.value if found.status else f"{found.tags[STATUS]}, according to its tags"
-    return text.append(shown(told), style="default")
+    text.append(shown(told), style="default")
+    if found.ended_waivers:
+        waivers = f"; the waiver of {' and of '.join(found.ended_waivers)} has ended"
+        text.append(f"{waivers}, and the next audit scans the object again", style="yellow")
+    return text
 
 
-def _told(states: Counter[Agreement]) -> str:
-    """Return one line with the number of objects in each state."""
+def _told(states: Counter[Agreement], ended: int) -> str:
+    """Return one line with the number of objects in each state, and of objects whose waivers have ended."""
     counts = [f"{states[state]:,} {state.value}" for state in STYLES if states[state]]
-    return f"{counted(states.total(), 'object')}: {', '.join(counts)}"
+    line = f"{counted(states.total(), 'object')}: {', '.join(counts)}"
+    return line + (f"; the verdicts on {ended:,} depend on waivers that have ended" if ended else "")
 
 
 def _exit_code(states: Counter[Agreement]) -> int:

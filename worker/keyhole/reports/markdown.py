@@ -72,7 +72,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes
 def _cells(report: Report) -> Sequence[str]:
     return (
         report.status.value,
-        ", ".join(code_span(code) for code in report.marks),
+        ", ".join(code_span(code) for code in report.shown_marks),
         code_span(report.image_format),
         size(report.virtual_size),
         size(report.size),

@@ -81,7 +81,8 @@ class Seen(NamedTuple):
 class Verification(BaseModel):
     """The result for one object.
 
-    `status` is the status of the recorded verdict. `tags` contains only Keyhole's tags. `size` is in bytes.
+    `status` is the status of the recorded verdict. `ended_waivers` names the checks whose waivers ended
+    after that verdict. `tags` contains only Keyhole's tags. `size` is in bytes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -93,6 +94,7 @@ class Verification(BaseModel):
     size: int | None = None
     version_id: str | None = None
     status: Status | None = None
+    ended_waivers: tuple[str, ...] = ()
     tags: dict[str, str] = {}
 
     @classmethod
@@ -112,6 +114,7 @@ class Verification(BaseModel):
             size=None if seen is None else seen.size,
             version_id=None if seen is None else seen.version_id,
             status=None if report is None else report.status,
+            ended_waivers=() if report is None else tuple(report.ended_waivers),
             tags={} if seen is None else seen.own_tags,
         )
 

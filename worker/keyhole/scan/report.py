@@ -3,7 +3,7 @@
 `keyhole inspect --json`, the records in Redis, the stream of verdicts and the Python API all use it.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -103,5 +103,23 @@ class Report(BaseModel):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Return the reasons, and `waived:CHECK` for each waived check, for tables and tags."""
+        """Return the reasons, and `waived:CHECK` for each waived check, for tags. See also `shown_marks`."""
         return (*self.reasons, *dict.fromkeys(f"waived:{waiver.check}" for waiver in self.waivers))
+
+    @property
+    def shown_marks(self) -> tuple[str, ...]:
+        """Return the marks for tables: for a waiver that has ended, `waiver_ended:CHECK`."""
+        ended = self.ended_waivers
+        waived = dict.fromkeys(
+            f"{'waiver_ended' if waiver.check in ended else 'waived'}:{waiver.check}"
+            for waiver in self.waivers
+        )
+        return (*self.reasons, *waived)
+
+    @property
+    def ended_waivers(self) -> dict[str, date]:
+        """Return the checks on whose waivers the verdict depends although they have ended, with their end.
+
+        The next audit scans such an object again.
+        """
+        return {waiver.check: waiver.until for waiver in self.waivers if waiver.has_ended()}

@@ -87,9 +87,14 @@ class Applied(BaseModel):
             and _SEVERITIES.index(finding.severity) <= _SEVERITIES.index(self.severity)
         )
 
+    def has_ended(self, today: date | None = None) -> bool:
+        """Return whether the waiver is no longer in force, although the recorded verdict still states it."""
+        return (today or datetime.now(UTC).date()) > self.until
+
     def sentence(self) -> str:
-        """Return who waives the check, why and until when."""
-        return f"waived{f' by {self.by}' if self.by else ''} until {self.until}: {self.reason}"
+        """Return who waives the check, why and until when, and whether that day has passed."""
+        ended = " (ended)" if self.has_ended() else ""
+        return f"waived{f' by {self.by}' if self.by else ''} until {self.until}{ended}: {self.reason}"
 
 
 class Waiver(BaseModel):
