@@ -103,9 +103,10 @@ def plan_command(*, as_json: bool, **options: object) -> None:
     KEYHOLE_AUDIT_OUTSTANDING=60 keyhole plan --objects 1e9 --workers 50 --rate 0
 
     The plan is for a first audit, in which no object has a verdict yet. If the audit scans every version of
-    the objects, count every version in --objects. The command also uses the settings that limit audits, the
-    settings for what Redis stores, and the price table. `keyhole docs cost` explains the calculation, and
-    what limits the speed of an audit.
+    the objects, count every version in --objects. If the audit selects objects, for example with --suffix or
+    --sample, `keyhole audit --dry-run` estimates that audit. The command also uses the settings that limit
+    audits, the settings for what Redis stores, and the price table. `keyhole docs cost` explains the
+    calculation, and what limits the speed of an audit.
     """
     settings = load_settings()
     found = _plan(settings, options)
