@@ -11,6 +11,7 @@ from keyhole.sources.errors import TransientError
 from keyhole.sources.foreign_answer import ForeignAnswerError
 from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.s3 import S3Source
+from keyhole.sources.s3_refusal import explain
 from tests.servers.access import s3_access
 from tests.servers.portal import PAGE, portal
 
@@ -38,7 +39,7 @@ def test_a_page_is_neither_an_empty_result_nor_a_written_tag(operation: str, pag
         with pytest.raises(ForeignAnswerError) as caught:
             CALLS[operation](access.client)
 
-        assert str(caught.value) == (
+        assert str(explain(caught.value)) == (
             f"{url} answers {operation} with an HTML page, not like S3; check this URL, and whether a proxy "
             "or a login page answers instead of the server"
         )

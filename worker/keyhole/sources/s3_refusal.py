@@ -37,6 +37,7 @@ from keyhole.sources.errors import (
     TransientError,
     UnreadableError,
 )
+from keyhole.sources.foreign_answer import ForeignAnswerError
 from keyhole.sources.s3_metadata import http_status
 
 #: The errors that boto3 raises if S3 or the network fails, or if S3 refuses a request. `explain` accepts all
@@ -153,7 +154,8 @@ def explain(error: Exception) -> SourceError:
         return TransientError(Reason.NETWORK, f"the connection failed: {error}; {_WAY}")
     if isinstance(error, ResponseParserError | ValueError):
         # botocore's parsers raise these errors for a malformed header or body.
-        return TransientError(Reason.SERVER_ERROR, f"the server's answer is malformed: {error}")
+        kind = "" if isinstance(error, ForeignAnswerError) else "the server's answer is malformed: "
+        return TransientError(Reason.SERVER_ERROR, f"{kind}{error}")
     return ConfigurationError(
         Reason.REQUEST,
         f"the request cannot be made: {error}; check the endpoint and the region (KEYHOLE_S3_ENDPOINT_URL, "
