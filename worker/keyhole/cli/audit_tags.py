@@ -50,7 +50,12 @@ def tell_of_tags(audit: Audit, output: Output, *, embedded: bool) -> None:
             output.tell(f"{told}. Workers write them; `keyhole status` shows how many are owed.")
         else:
             output.tell(f"{told}. They are corrected.")
-    elif totals.unchanged and not audit.spec.compares_tags and "tags" in services().settings.sinks:
+    elif (
+        totals.unchanged
+        and audit.state.ended
+        and not audit.spec.compares_tags
+        and "tags" in services().settings.sinks
+    ):
         output.tell(
             f"The tags of {counted(totals.unchanged, 'unchanged object')} were not compared with the "
             "verdicts; --fix-tags compares them, and writes missing tags."

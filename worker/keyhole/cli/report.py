@@ -89,10 +89,10 @@ def report_command(*, audit_id: str, form: str | None, file: str | None, wide: b
     keyhole report 3f0c9a1b2c4d -o jsonl | jq 'select(.status == "unsafe")'
 
     JSON and JSON Lines contain the audit, every object, and the findings about the bucket. SARIF contains
-    what is not safe, and the findings about the bucket. The HTML page
-    shows up to 250,000 objects, which can be sorted and searched, and what changed since the last audit. A
-    table and Markdown show up to 1,000 objects, the most urgent first. In CSV, an apostrophe precedes text
-    that a spreadsheet would treat as a formula.
+    what is not safe, and the findings about the bucket. The HTML page shows up to 250,000 objects, which can
+    be sorted and searched, and what changed since the last audit. A table and Markdown show up to 1,000
+    objects, the most urgent first, and then the findings about the bucket. In CSV, an apostrophe precedes
+    text that a spreadsheet would treat as a formula.
     """
     settings = load_settings()
     output = Output(form or _form_of(file), wide=wide, quiet=quiet)

@@ -79,7 +79,7 @@ def verify_command(
     \b
     keyhole verify s3://images/debian.qcow2
     keyhole verify --json s3://images/a.vmdk s3://images/b.vmdk | jq .differences
-    keyhole verify -r --fix-tags s3://images/uploads/
+    keyhole verify -r s3://images/uploads/
 
     Exit code: 0 all agree, 1 some differ, 2 wrong usage, 3 some could not be compared, because there is no
     verdict or a server did not answer. With --fix-tags, tags that are still to be corrected differ.
