@@ -1,6 +1,7 @@
 """The audit's page in a browser: it loads, sorts, searches, and is legible on every screen and in print."""
 
 import io
+from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyhole.inspectors.findings import Severity, found
-from keyhole.intake.audits.audit import AuditedObject, How
+from keyhole.intake.audits.audit import AuditedObject, AuditSpec, How
 from keyhole.reasons import Status
 from keyhole.remedies import what_to_do
 from keyhole.reports import figures, packed_rows
@@ -46,11 +47,13 @@ def changes() -> Changes:
     )
 
 
-def written(folder: Path, objects: tuple[AuditedObject, ...], since: Changes | None = None) -> Path:
+def written(
+    folder: Path, objects: tuple[AuditedObject, ...], since: Changes | None = None, **audit: object
+) -> Path:
     path = folder / "report.html"
     out = io.BytesIO()
     now = sample.NOON + timedelta(minutes=5)
-    write_html(sample.audit(objects), objects, sample.findings(), out, now=now, changes=since)
+    write_html(sample.audit(objects, **audit), objects, sample.findings(), out, now=now, changes=since)
     path.write_bytes(out.getvalue())
     return path
 
@@ -189,6 +192,58 @@ def test_waived_objects_are_shown_alone_or_left_out(opened: Opened, tmp_path: Pa
 
 def test_without_waivers_there_is_no_such_filter(opened: Opened) -> None:
     assert opened().page.get_by_label("Waived").count() == 0
+
+
+def test_objects_are_shown_by_owner(opened: Opened, tmp_path: Path, look: Look) -> None:
+    spec = AuditSpec(bucket=sample.BUCKET, owner_tag="team")
+    tab = opened(written(tmp_path, sample.owned(), changes(), spec=spec), look)
+    of = Counter(one.owner for one in sample.owned() if one.report and one.owner_unknown is None)
+    unknown = sum(one.owner_unknown is not None for one in sample.owned() if one.report)
+    owner = tab.page.locator("#owner")
+
+    tab.page.locator("#owners ~ .scroll a").filter(has_text="identity & access").click()
+    assert f"of {of['identity & access']} objects" in found_rows(tab)
+    assert owner.input_value() == "=identity & access"
+    for code, count in {"=": of[""], "-": of[None], "!": unknown, "=payments": of["payments"]}.items():
+        owner.select_option(code)
+        assert f"of {count} objects" in found_rows(tab)
+    tab.page.locator("#table tbody a").first.click()
+    tab.page.wait_for_selector(".details")
+    facts = tab.page.locator(".details dl").inner_text()
+    assert "payments" in facts
+    assert tab.axe() == []
+    assert tab.too_wide() == []
+
+
+def test_it_sorts_by_owner_and_finds_by_owner(opened: Opened, tmp_path: Path) -> None:
+    spec = AuditSpec(bucket=sample.BUCKET, owner_tag="team")
+    tab = opened(written(tmp_path, sample.owned(), spec=spec))
+
+    tab.page.locator("#table thead button").filter(has_text="Owner").click()
+    assert set(column(tab, 7)[:5]) == {"identity & access"}
+    tab.page.locator("#table thead button").filter(has_text="Owner").click()
+    assert set(column(tab, 7)[:5]) == {"payments"}
+    tab.page.get_by_label("Find").fill("IDENTITY &")
+    assert set(column(tab, 7)) == {"identity & access"}
+
+
+def test_a_link_names_an_owner_whom_the_filter_lacks(opened: Opened, tmp_path: Path) -> None:
+    """The filter has the 200 owners with the most objects, and a link can be to any other."""
+    spec = AuditSpec(bucket=sample.BUCKET, owner_tag="team")
+    many = [f"{team:04}" for team in range(300) for _ in range(2)]
+    objects = tuple(
+        sample.audited(sample.verdict(f"{number:04}.img")).model_copy(update={"owner": owner})
+        for number, owner in enumerate(many)
+    )
+    worst = sample.audited(sample.verdict("worst.img", Status.UNSAFE)).model_copy(update={"owner": "<b>x"})
+    tab = opened(written(tmp_path, (*objects, worst), spec=spec))
+    options = tab.page.locator("#owner option")
+    assert options.count() == 1 + 200
+
+    tab.page.locator("#owners ~ .scroll a").filter(has_text="<b>x").click()
+
+    assert column(tab, 2) == ["worst.img"]
+    assert options.count() == 1 + 200 + 1
 
 
 def test_links_lead_to_the_objects_that_they_count(opened: Opened) -> None:

@@ -21,7 +21,7 @@ from keyhole.inspectors.text import printable
 from keyhole.intake.audits.audit import AuditedObject, AuditSpec, BucketFinding, How
 from keyhole.reasons import STATUSES, Status
 from keyhole.remedies import what_to_do
-from keyhole.reports import page
+from keyhole.reports import contents, page
 from keyhole.reports.changes import Changes
 from keyhole.reports.page import write_html
 from tests.reports import sample
@@ -30,9 +30,9 @@ NOW = sample.NOON + timedelta(minutes=5)
 VOID = {"meta"}
 #: Every attribute in the page. None of them loads, runs or styles anything.
 ALLOWED = """
-aria-hidden aria-label aria-labelledby charset class content d data-find data-format data-status dir
-height hidden href http-equiv id lang name role scope tabindex text-anchor title transform type viewbox width
-x y
+aria-hidden aria-label aria-labelledby charset class content d data-find data-format data-owner data-status
+dir height hidden href http-equiv id lang name role scope tabindex text-anchor title transform type viewbox
+width x y
 """
 ATTRIBUTES = set(ALLOWED.split())
 HOSTILE = (
@@ -138,9 +138,14 @@ def hostile(text: str) -> str:
     )
     finding = BucketFinding(kind="gone", bucket=text, key=key, version_id=text, message=text)
     denied = sample.verdict(key, Status.UNREADABLE, reasons=("access_denied",), details={"error": text})
-    spec = AuditSpec(bucket=text or "b", prefix=text, inventory=text, schedule=text)
+    spec = AuditSpec(
+        bucket=text or "b", prefix=text, inventory=text, schedule=text, owner_tag=text[:100] or "team"
+    )
     return html(
-        [sample.audited(report), sample.audited(denied)],
+        [
+            sample.audited(report).model_copy(update={"owner": text}),
+            sample.audited(denied).model_copy(update={"owner_unknown": text}),
+        ],
         [finding],
         spec=spec,
         state="failed",
@@ -366,3 +371,46 @@ def test_an_audit_of_nothing_has_a_page() -> None:
     browser = parsed(html([]))
     assert "There are no verdicts." in browser.one("main").text
     assert browser.all("table", "objects") == []
+
+
+OWNER_TAG = AuditSpec(bucket=sample.BUCKET, owner_tag="team")
+
+
+def test_objects_are_counted_by_owner() -> None:
+    browser = parsed(html(sample.owned(), spec=OWNER_TAG))
+
+    (section,) = [one for one in browser.all("section") if words(one.text).startswith("Owners")]
+    links = {
+        one.attributes["data-owner"]: words(one.text)
+        for one in browser.all("a")
+        if "data-owner" in one.attributes
+    }
+    assert links == {
+        "=payments": "payments",
+        "=identity & access": "identity & access",
+        "=": "an empty tag",
+        "-": "no owner tag",
+        "!": "unknown owner",
+    }
+    assert "by the tag team" in words(section.text)
+    unknown = sum(one.owner_unknown is not None and one.report is not None for one in sample.owned())
+    assert f"The owner of {unknown} objects is unknown: reading the tags is denied." in words(section.text)
+    heads = [words(one.text) for one in browser.all("th")]
+    assert heads[-1] == "Owner"
+    assert ("Owner tag", "team") in list(contents.asked(sample.audit(spec=OWNER_TAG)))
+
+
+def test_without_an_owner_tag_nothing_is_said_of_owners() -> None:
+    text = html()
+
+    assert "data-owner=" not in text
+    assert "#owners" not in text
+    assert "Owner" not in [words(one.text) for one in parsed(text).all("th")]
+
+
+def test_the_rows_of_the_script_have_owners() -> None:
+    codes = Counter(row[-1] for row in packed(parsed(html(sample.owned(), spec=OWNER_TAG))))
+
+    assert codes.keys() == {"=payments", "=identity & access", "=", "-", "!reading the tags is denied"}
+    named = Counter(one.owner for one in sample.owned() if one.report and one.owner)
+    assert codes["=payments"] == named["payments"]

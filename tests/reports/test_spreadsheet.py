@@ -176,13 +176,25 @@ def test_a_spreadsheet_is_told_that_it_is_utf8() -> None:
 
 def test_an_object_whose_verdict_is_no_longer_kept_has_a_row_too() -> None:
     text = written(AuditedObject(how=How.UNCHANGED, status=Status.UNSAFE, report=None))
-    assert read(text)[1] == ["unsafe", *[""] * 18, "unchanged", ""]
+    assert read(text)[1] == ["unsafe", *[""] * 18, "unchanged", "", "", ""]
 
 
 def test_an_object_that_was_scanned_again_since_has_both_statuses() -> None:
     report = sample.verdict("a.raw", Status.SAFE)
     text = written(AuditedObject(how=How.SCANNED, status=Status.UNSAFE, report=report))
-    assert (read(text)[1][0], read(text)[1][-1]) == ("unsafe", "safe")
+    assert (read(text)[1][0], read(text)[1][-3]) == ("unsafe", "safe")
+
+
+def test_an_object_has_its_owner_or_why_it_is_unknown() -> None:
+    report = sample.verdict("a.raw", Status.SAFE)
+    audited = AuditedObject(how=How.SCANNED, status=Status.SAFE, report=report)
+    owned = audited.model_copy(update={"owner": "=1+1\u202e"})
+    unknown = audited.model_copy(update={"owner_unknown": "denied"})
+
+    titles, *rows = read(written(owned, unknown))
+
+    assert titles[-2:] == ["owner", "owner_unknown"]
+    assert [row[-2:] for row in rows] == [["'=1+1\\u202e", ""], ["", "denied"]]
 
 
 def test_why_an_object_could_not_be_read_is_among_the_findings() -> None:

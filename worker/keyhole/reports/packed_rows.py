@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from keyhole.inspectors.text import shown
 from keyhole.reasons import STATUSES, Status
+from keyhole.reports.owners import owner_code
 from keyhole.reports.rows import Row
 
 #: The number of rows in a block. Larger blocks hardly compress better, but take more memory here.
@@ -131,6 +132,7 @@ def _values(numbered: NumberedRow) -> list[object]:
         row.how,
         row.status_now if row.status_now != row.status else None,
         len(row.waived),
+        shown(owner_code(row)),
     ]
 
 

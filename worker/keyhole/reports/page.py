@@ -33,6 +33,7 @@ from keyhole.reports import charts, contents, figures
 from keyhole.reports.changes import Changes, Move
 from keyhole.reports.groups import Group, Tally
 from keyhole.reports.html import environment
+from keyhole.reports.owners import EMPTY, NO_TAG, UNKNOWN
 from keyhole.reports.summary import ReasonTally, Summary, no_change, summarize
 
 #: The maximum number of objects on a page. With this many objects, the page has about twenty megabytes, and a
@@ -81,6 +82,7 @@ def write_html(
     style, script = _block("page.css"), Markup("\n").join(map(_block, _SCRIPTS))
     formats = sorted(summary.formats.items(), key=lambda item: -item[1].objects)
     prefixes = summary.prefixes.groups().shown()
+    owners = summary.owners.shown() if audit.spec.owner_tag else []
     stream = (
         _environment()
         .get_template("page.html.jinja")
@@ -99,8 +101,13 @@ def write_html(
             changes=changes,
             moves=sorted(changes.moves.items(), key=_graver) if changes else [],
             prefixes=prefixes,
-            prefix_statuses=[of for of in STATUSES if any(group.tally.statuses[of] for group in prefixes)],
+            prefix_statuses=_found_statuses([group.tally for group in prefixes]),
             prefix_chart=_prefix_chart(prefixes),
+            owners=owners,
+            owner_statuses=_found_statuses([group.tally for group in owners]),
+            owner_chart=_status_chart([(group.label, group.tally) for group in owners]),
+            owners_unknown=summary.owners.why(),
+            no_owner=lambda row: EMPTY if row.owner == "" else UNKNOWN if row.owner_unknown else NO_TAG,
             formats=formats,
             format_chart=_format_chart(formats),
             costs=list(contents.costs(audit, now)),
@@ -110,7 +117,7 @@ def write_html(
             summary=summary,
             hidden=contents.by_urgency(summary.hidden),
             sentences=SHOWN_SENTENCES,
-            words=_words(summary, changes),
+            words=_words(summary, changes, audit.spec.owner_tag),
             now=now,
             style=style,
             script=script,
@@ -125,11 +132,22 @@ def write_html(
 
 
 def _prefix_chart(groups: Sequence[Group]) -> Markup:
-    labels = ["all other" if name is None else name or "no folder" for name, _ in groups]
-    found = [of for of in STATUSES if any(tally.statuses[of] for _, tally in groups)]
-    return charts.counts(
-        labels, [charts.Series(of, [tally.statuses[of] for _, tally in groups]) for of in found]
+    return _status_chart(
+        [("all other" if name is None else name or "no folder", tally) for name, tally in groups]
     )
+
+
+def _status_chart(groups: Sequence[tuple[str, Tally]]) -> Markup:
+    found = _found_statuses([tally for _, tally in groups])
+    return charts.counts(
+        [label for label, _ in groups],
+        [charts.Series(of, [tally.statuses[of] for _, tally in groups]) for of in found],
+    )
+
+
+def _found_statuses(tallies: Sequence[Tally]) -> list[Status]:
+    """Return the statuses that occur, the most urgent first."""
+    return [of for of in STATUSES if any(tally.statuses[of] for tally in tallies)]
 
 
 def _format_chart(formats: Sequence[tuple[str | None, Tally]]) -> Markup:
@@ -143,12 +161,13 @@ def _format_chart(formats: Sequence[tuple[str | None, Tally]]) -> Markup:
     )
 
 
-def _words(summary: Summary, changes: Changes | None) -> Markup:
+def _words(summary: Summary, changes: Changes | None, owner_tag: str | None) -> Markup:
     """Return what the script needs to know besides the rows, as JSON that cannot end its element."""
     known = {
         "statuses": list(STATUSES),
         "rows": summary.packed.total(),
         "changes": changes is not None,
+        "owners": owner_tag is not None,
         "reasons": {
             shown(code): [shown(sentence), shown(to_do)]
             for code, sentence, to_do in contents.advice(sorted(summary.codes))

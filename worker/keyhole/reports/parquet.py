@@ -84,6 +84,8 @@ def _schema(pa: ModuleType) -> "pa.Schema":
         "waived": texts,
         "how": text,
         "status_now": text,
+        "owner": text,
+        "owner_unknown": text,
     }
     return pa.schema(list(types.items()))
 

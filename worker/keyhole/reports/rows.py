@@ -12,11 +12,12 @@ from keyhole.scan.report import Report
 class Row(NamedTuple):
     """The row of one object, with a field for each column. Sizes are in bytes, times in UTC.
 
-    `status` is the object's status in the audit, and `how` states how the audit got this status. All other
-    columns come from the object's recorded verdict, which may be newer than the audit; `status_now` is the
-    status of that verdict. If the verdict has expired, these columns are `None` or empty. `findings` contains
-    the sentences of all findings, and the error message if the object could not be read. `waived` states for
-    each waived check by whom, until when and why.
+    `status` is the object's status in the audit, and `how` states how the audit got this status. `owner` is
+    the value of the audit's owner tag, and `owner_unknown` states why the object's tags could not be read.
+    All other columns come from the object's recorded verdict, which may be newer than the audit; `status_now`
+    is the status of that verdict. If the verdict has expired, these columns are `None` or empty. `findings`
+    contains the sentences of all findings, and the error message if the object could not be read. `waived`
+    states for each waived check by whom, until when and why.
     """
 
     status: Status
@@ -40,10 +41,12 @@ class Row(NamedTuple):
     waived: tuple[str, ...]
     how: How
     status_now: Status | None
+    owner: str | None = None
+    owner_unknown: str | None = None
 
 
 #: The last fields of a row, which are about an audit.
-ABOUT_AUDIT: Final = ("how", "status_now")
+ABOUT_AUDIT: Final = ("how", "status_now", "owner", "owner_unknown")
 
 
 def row_of(audited: AuditedObject) -> Row:
@@ -72,8 +75,15 @@ def row_of(audited: AuditedObject) -> Row:
             waived=(),
             how=audited.how,
             status_now=None,
+            owner=audited.owner,
+            owner_unknown=audited.owner_unknown,
         )
-    return verdict_row(report)._replace(status=audited.status, how=audited.how)
+    return verdict_row(report)._replace(
+        status=audited.status,
+        how=audited.how,
+        owner=audited.owner,
+        owner_unknown=audited.owner_unknown,
+    )
 
 
 def verdict_row(report: Report) -> Row:

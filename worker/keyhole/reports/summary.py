@@ -1,9 +1,9 @@
 """Summarizes the objects of an audit for the HTML page, in one pass and with bounded memory.
 
-The summary contains the most urgent rows, all rows in a packed form, and counts for each format, reason and
-folder. Keyhole itself defines all formats and reasons, so the number of counts is limited. `groups` limits
-the number of folders. There are no counts for subformats, because an image can state any text as its
-subformat, so the number of different subformats is not limited.
+The summary contains the most urgent rows, all rows in a packed form, and counts for each format, reason,
+folder and owner. Keyhole itself defines all formats and reasons, so the number of counts is limited. `groups`
+limits the number of folders and owners. There are no counts for subformats, because an image can state any
+text as its subformat, so the number of different subformats is not limited.
 """
 
 import heapq
@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from keyhole.intake.audits.audit import AuditedObject
 from keyhole.reasons import URGENCY, Status
 from keyhole.reports.groups import Prefixes, Tally
+from keyhole.reports.owners import Owners
 from keyhole.reports.packed_rows import NumberedRow, PackedRows
 from keyhole.reports.rows import row_of
 from keyhole.scan.report import Report
@@ -59,6 +60,7 @@ class Summary:
     #: All reasons that an object has.
     codes: set[str] = field(default_factory=set)
     prefixes: Prefixes = field(default_factory=lambda: Prefixes(""))
+    owners: Owners = field(default_factory=Owners)
     #: Examples of each change: of objects with the same former and present status.
     changes: defaultdict[tuple[str, Status], list[Example]] = field(default_factory=lambda: defaultdict(list))
     #: For each status, the number of objects whose verdict has expired. The key of an object is stored only
@@ -112,6 +114,7 @@ def _counted(
         numbered = NumberedRow(number, row, change(report))
         summary.formats[report.format].add(row)
         summary.prefixes.add(row)
+        summary.owners.add(row)
         summary.codes.update(row.reasons)
         packed.add(numbered)
         if numbered.change:

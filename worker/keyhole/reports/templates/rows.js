@@ -16,11 +16,11 @@ async function unpacked(block) {
 /** A row as an object. */
 function rowOf([
   number, status, key, version, format, subformat, size, virtual, whole, reasons, sentences,
-  untold, change, etag, modified, content, requests, read, scanned, rules, how, now, waived,
+  untold, change, etag, modified, content, requests, read, scanned, rules, how, now, waived, owner,
 ]) {
   return {
     number, status, key, version, format, subformat, size, virtual, whole, reasons, sentences,
-    untold, change, etag, modified, content, requests, read, scanned, rules, how, now, waived, text: null,
+    untold, change, etag, modified, content, requests, read, scanned, rules, how, now, waived, owner, text: null,
   };
 }
 
@@ -30,9 +30,20 @@ async function allRows(blocks) {
   return found.flatMap((values) => values.map(rowOf));
 }
 
+/** The name of a row's owner; null if there is none. keyhole/reports/owners.py describes the codes. */
+function ownerName(row) {
+  return row.owner[0] === "=" && row.owner !== "=" ? row.owner.slice(1) : null;
+}
+
+/** The owner of a code in words. */
+function ownerText(code) {
+  if (code[0] === "=") return code.slice(1) || "an empty tag";
+  return code === "-" ? "no owner tag" : "unknown owner";
+}
+
 /** The text of a row in which the table searches. */
 function text(row) {
-  row.text ??= [row.key, row.version, row.format, row.subformat, ...row.reasons, ...row.sentences].join("\n").toLowerCase();
+  row.text ??= [row.key, row.version, row.format, row.subformat, ownerName(row), ...row.reasons, ...row.sentences].join("\n").toLowerCase();
   return row.text;
 }
 

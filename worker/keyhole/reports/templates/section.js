@@ -6,7 +6,7 @@ function withCode(sentence) {
 }
 
 /** The facts of an object that are known, as names and values. */
-function facts(row) {
+function facts(row, words) {
   const listed = [
     ["Version", row.version],
     ["Format", [row.format || "none known", row.subformat].filter(Boolean).join(", ")],
@@ -14,6 +14,7 @@ function facts(row) {
     ["Stored", row.size === null ? "" : `${size(row.size)} (${exact(row.size)})`],
     ["Virtual", row.virtual === null ? "" : `${size(row.virtual)} (${exact(row.virtual)})`],
     ["Whole", row.whole],
+    ["Owner", words.owners ? ownerFact(row) : ""],
     ["Last modified", row.modified === null ? "" : moment(row.modified)],
     ["ETag", row.etag],
     ["Scanned", `${moment(row.scanned)}, rules ${row.rules}`],
@@ -24,10 +25,14 @@ function facts(row) {
   return listed.filter(([, value]) => value);
 }
 
+function ownerFact(row) {
+  return row.owner[0] === "!" ? `unknown: ${row.owner.slice(1)}` : ownerText(row.owner);
+}
+
 /** The section of an object, as the row below the object's row. */
 function section(row, words, columns) {
   const list = element("dl", { class: "facts" });
-  for (const [name, value] of facts(row)) {
+  for (const [name, value] of facts(row, words)) {
     list.append(element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", { dir: "ltr" }, value))));
   }
   const found = element("div", { class: "found" });

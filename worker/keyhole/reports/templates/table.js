@@ -2,7 +2,9 @@
 
 const PAGE = 100;
 const NO_FORMAT = "none known";
-const FILTERS = ["find", "status", "format", "change", "waived"];
+const FILTERS = ["find", "status", "format", "change", "waived", "owner"];
+/** The number of owners in the filter, those with the most objects. */
+const MOST_OWNERS = 200;
 const WHOLE = { proven: 0, sampled: 1, unchecked: 2 };
 const words = JSON.parse(document.getElementById("words")?.textContent ?? "null");
 const table = document.getElementById("table");
@@ -17,7 +19,8 @@ const COLUMNS = [
   { name: "Stored", value: (row) => (row.size === null ? null : Number(row.size)) },
   { name: "Virtual", value: (row) => (row.virtual === null ? null : Number(row.virtual)) },
   { name: "Whole", value: (row) => WHOLE[row.whole] },
-  { name: "Change", value: (row) => row.change || null },
+  ...(words?.changes ? [{ name: "Change", value: (row) => row.change || null }] : []),
+  ...(words?.owners ? [{ name: "Owner", value: ownerName }] : []),
 ];
 
 const state = { rows: [], sorted: [], shown: [], column: 0, down: false, page: 0, open: null };
@@ -37,17 +40,19 @@ function sort() {
   state.sorted = known.concat(keyed.filter(({ by }) => by === null)).map(({ row }) => row);
 }
 
-/** Whether a row has the status, the format, the change and the waivers that are chosen. */
+/** Whether a row has the status, the format, the change, the waivers and the owner that are chosen. */
 function chosen() {
   const status = fields.status.value && words.statuses.indexOf(fields.status.value);
   const format = fields.format.value;
   const change = fields.change?.value;
   const waived = fields.waived?.value;
+  const owner = fields.owner?.value;
   return (row) =>
     (status === "" || row.status === status) &&
     (!format || (row.format ?? NO_FORMAT) === format) &&
     (!change || (change === "new" ? row.change === "new" : row.change !== "" && row.change !== "new")) &&
-    (!waived || row.waived > 0 === (waived === "yes"));
+    (!waived || row.waived > 0 === (waived === "yes")) &&
+    (!owner || (owner === "!" ? row.owner[0] === "!" : row.owner === owner));
 }
 
 function filter() {
@@ -89,6 +94,11 @@ function drawnRow(row) {
   );
   if (words.changes) {
     drawn.append(element("td", {}, ["", "new"].includes(row.change) ? row.change : `was ${row.change}`));
+  }
+  if (words.owners) {
+    const name = ownerName(row);
+    const owner = name ? element("bdi", { dir: "ltr" }, name) : element("span", { class: "soft" }, ownerText(row.owner));
+    drawn.append(element("td", {}, owner));
   }
   return drawn;
 }
@@ -167,6 +177,24 @@ function choice(name, label, options) {
   return element("label", {}, `${label} `, select);
 }
 
+function ownerOption(code) {
+  return element("option", { value: code }, ownerText(code));
+}
+
+/** The filter by owner: the owners with the most objects by name, then the objects without an owner. */
+function ownerChoice() {
+  const counts = new Map();
+  for (const row of state.rows) {
+    const code = row.owner[0] === "!" ? "!" : row.owner;
+    counts.set(code, (counts.get(code) ?? 0) + 1);
+  }
+  const unnamed = ["-", "!"].filter((code) => counts.delete(code));
+  const most = Array.from(counts).sort(([, one], [, other]) => other - one).slice(0, MOST_OWNERS);
+  const label = choice("owner", "Owner", []);
+  fields.owner.append(...most.map(([code]) => code).sort().concat(unnamed).map(ownerOption));
+  return label;
+}
+
 function button(to, name, label, go) {
   const made = element("button", { type: "button", "data-to": to, "aria-label": label }, name);
   made.addEventListener("click", () => made.getAttribute("aria-disabled") === "true" || go());
@@ -185,6 +213,7 @@ function addTools() {
     choice("format", "Format", Array.from(formats).sort()),
     words.changes ? choice("change", "Change", ["new", "changed"]) : "",
     state.rows.some((row) => row.waived) ? choice("waived", "Waived", ["yes", "no"]) : "",
+    words.owners ? ownerChoice() : "",
     fields.found,
   );
   fields.found.setAttribute("for", FILTERS.filter((name) => fields[name]).join(" "));
@@ -212,10 +241,13 @@ function addTools() {
 
 /** Sets the filters to these values, and all others to "all". */
 function limit(values) {
+  // A link can name an owner whom the filter does not have.
+  const owner = values.owner;
+  if (owner && !Array.from(fields.owner.options).some((one) => one.value === owner)) fields.owner.append(ownerOption(owner));
   for (const name of FILTERS) if (fields[name]) fields[name].value = values[name] ?? "";
 }
 
-/** A link to the table can say what the table shows: a status, a format, or a text. */
+/** A link to the table can say what the table shows: a status, a format, an owner, or a text. */
 function aim(link) {
   limit(link.dataset);
   again();
