@@ -84,6 +84,12 @@ class TestWithAToken:
     def test_a_long_form_is_refused(self, start: Callable[..., Site]) -> None:
         assert start(TOKEN).get("/login", "POST", b"token=" + b"x" * 10_000).status == 413
 
+    def test_a_form_with_many_fields_is_refused(self, start: Callable[..., Site]) -> None:
+        answer = start(TOKEN).get("/login", "POST", b"&".join([b"a=1"] * 30))
+
+        assert answer.status == 400
+        assert "the form has too many fields" in answer.text
+
     def test_two_cookies_are_none(self, start: Callable[..., Site]) -> None:
         """A neighbouring site can set a second cookie with the same name."""
         site = start(TOKEN)
@@ -200,6 +206,13 @@ class TestStreams:
         assert parts.keys() == {"state", "attention", "running", "counts", "latest", "queues", "processes"}
         assert b"content-type: text/event-stream" in found.lower()
         assert "<script" not in json.dumps(parts)
+
+    def test_head_opens_none(self, site: Site) -> None:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=20) as made:
+            for request in ("HEAD /live", "GET /health"):
+                made.sendall(f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
+            # The second answer only comes when the first one is complete.
+            assert b"text/event-stream" in self.read(made, b'"ok"')
 
     def test_their_number_is_limited_and_places_become_free(self, site: Site) -> None:
         streams = [self.opened(site) for _ in range(MOST_STREAMS)]

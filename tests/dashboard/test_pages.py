@@ -132,6 +132,10 @@ class TestVerdicts:
             ("stauts=safe", "no parameter stauts; did you mean status?"),
             ("%1b%e2%80%ae<b>=", "no parameter \\x1b\\u202e&lt;b&gt;"),
             ("status=safe&status=unsafe", "give the parameter status once"),
+            ("q=s3://", "name the bucket: s3://BUCKET/KEY"),
+            ("q=s3:///key", "name the bucket: s3://BUCKET/KEY"),
+            ("q=s3://images/a&bucket=other", "leave the bucket and the prefix empty"),
+            ("q=s3://images/a&prefix=b", "leave the bucket and the prefix empty"),
             ("since=2026-01-31T12:00%2B99:00", "write the time as"),
         ],
     )

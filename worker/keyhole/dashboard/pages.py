@@ -33,12 +33,21 @@ log = logging.getLogger(__name__)
 
 #: The number of verdicts on a page.
 PAGE: Final = 50
-#: The longest body of the login form, in bytes.
+#: The longest body of the login form, in bytes, and its most fields. It has two.
 _LONGEST_FORM: Final = 4096
+_MOST_FIELDS: Final = 10
 
 
 class MissingError(KeyholeError):
     """What the page is about does not exist."""
+
+
+class FormError(KeyholeError):
+    """The login form cannot be read. `code` is the status of the answer."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Pages:
@@ -132,8 +141,10 @@ class Pages:
         """Return the page of queues and workers."""
         return await self._page(request, "work.html.jinja", lambda _: {"fleet": self._reader.fleet()})
 
-    async def events(self, _request: Request) -> Response:
+    async def events(self, request: Request) -> Response:
         """Return the stream of the parts that change."""
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if self.live.is_full:
             return PlainTextResponse(
                 "too many open pages; reload this page to see changes\n", 503, {"retry-after": "60"}
@@ -159,12 +170,10 @@ class Pages:
             return HTMLResponse(render("login.html.jinja", target=target, wrong=False))
         if self._access.is_locked():
             return self._error(request, 429, "too many wrong tokens; wait a minute")
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _LONGEST_FORM:
-                return self._error(request, 413, "the form is too long")
-        given = parse_qs(body.decode(errors="replace"), max_num_fields=10).get("token", [""])[0]
+        try:
+            given = await _token_of(request)
+        except FormError as error:
+            return self._error(request, error.code, str(error))
         if not self._access.is_token(given.strip()):
             log.warning("a wrong token was refused", extra={"client": request.client and request.client.host})
             return HTMLResponse(render("login.html.jinja", target=target, wrong=True), 403)
@@ -231,6 +240,24 @@ class Pages:
         names = ("attention", "running", "counts", "latest", "queues", "processes")
         parts = {name: render(f"parts/{name}.html.jinja", view=view, fleet=view.fleet) for name in names}
         return {"state": render("parts/state.html.jinja", trouble=None), **parts}
+
+
+async def _token_of(request: Request) -> str:
+    """Return the token in the login form; an empty text if there is none.
+
+    Raises:
+        FormError: The form is too long, or has too many fields.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_FORM:
+            raise FormError(413, "the form is too long")
+    try:
+        fields = parse_qs(body.decode(errors="replace"), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise FormError(400, "the form has too many fields") from None
+    return fields.get("token", [""])[0]
 
 
 def _own_path(target: str) -> str:

@@ -57,8 +57,12 @@ def read_filter(query: Mapping[str, str]) -> Filter:
     part, bucket, prefix = query["q"], query["bucket"], query["prefix"]
     if part.startswith("s3://"):
         # A pasted URI finds the object, and the objects below it.
+        if bucket or prefix:
+            raise ParameterError("to search for an s3:// address, leave the bucket and the prefix empty")
         bucket, _, prefix = part.removeprefix("s3://").partition("/")
         part = ""
+        if not bucket:
+            raise ParameterError("name the bucket: s3://BUCKET/KEY")
     status = query["status"]
     if status and status not in set(Status):
         raise ParameterError(f"{_short(status)} is not a status; use one of {', '.join(Status)}")

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keyhole.dashboard.access import Access
+from keyhole.dashboard.connection import UNREAD_SECONDS, Connection
 from keyhole.dashboard.guard import Guard
 from keyhole.dashboard.pages import Pages
 from keyhole.dashboard.reader import Reader
@@ -62,6 +63,8 @@ def bound(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # only on Linux
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
         listening.bind(address)
         listening.listen(128)
     except OSError:
@@ -88,6 +91,8 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 lifespan="off",
+                http=Connection,
+                ws="none",
                 limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
                 h11_max_incomplete_event_size=64 * 1024,
