@@ -5,6 +5,8 @@ moto ignores bucket policies and queue policies in a template. `test_aws.py` and
 
 import json
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,3 +224,30 @@ def test_the_commands_of_the_page_deploy_the_stack(account: Account, tmp_path: P
     (queue,) = [url for url in sqs.list_queues()["QueueUrls"] if "-Queue-" in url]
     (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
     assert '"Object Created"' in message["Body"]
+
+
+def test_the_commands_of_the_page_print_the_arn_of_a_role(account: Account) -> None:
+    """Also if only the session of a worker is known."""
+    need("aws")
+    text = REFERENCE["aws"].partition("## The ARN of a role")[2].partition("\n## ")[0]
+    *found, of_session = re.findall(r"`(aws [^`]+)`", text)
+    account.client("s3").create_bucket(Bucket="images")
+    parameters = {"Bucket": "images", "Trust": "ec2"}
+    account.client("cloudformation").create_stack(
+        StackName="keyhole",
+        TemplateBody=PATH.read_text(encoding="utf-8"),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    outputs = account.outputs("keyhole")
+    arn = outputs["TaggerRoleArn"]
+
+    def printed(command: str, session: "boto3.Session", **names: str) -> str:
+        words = [names.get(word, word) for word in shlex.split(command)]
+        env = account.env(session, AWS_ENDPOINT_URL=account.url, PATH=environment()["PATH"])
+        return subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+    kind, role, _ = printed(of_session, account.session(arn)).rpartition(":")[2].split("/")
+    known = {"PROFILE": outputs["TaggerProfileName"], "ROLE": role}
+    assert kind == "assumed-role"
+    assert [printed(command, account.admin, **known) for command in found] == [arn] * 3
