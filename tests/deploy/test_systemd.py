@@ -35,7 +35,18 @@ def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_every_role_that_runs_all_the_time_has_a_unit() -> None:
-    assert UNITS == ["keyhole-listener.service", "keyhole-scheduler.service", "keyhole-worker.service"]
+    roles = ("dashboard", "listener", "scheduler", "worker")
+    assert [f"keyhole-{role}.service" for role in roles] == UNITS
+
+
+def test_the_dashboard_gets_no_credentials_of_other_roles() -> None:
+    """All units read one file of settings."""
+    (line,) = re.findall(
+        "^UnsetEnvironment=(.*)$", (FOLDER / "keyhole-dashboard.service").read_text("utf-8"), re.MULTILINE
+    )
+    given = re.findall(r"^#?(\w+)=", (FOLDER / "keyhole.env").read_text(encoding="utf-8"), re.MULTILINE)
+    secret = {name for name in given if re.search("_KEY|SECRET|SESSION", name)}
+    assert secret | {"KEYHOLE_WEBHOOK_SECRET"} <= set(line.split())
 
 
 @pytest.mark.parametrize("unit", UNITS)
