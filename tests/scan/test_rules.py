@@ -219,6 +219,20 @@ def test_the_sentences_about_a_size_fit_if_it_is_unknown(tmp_path: Path, rule: s
     assert meaning("virtual_size_limit").endswith("or the policy limits its size, which is unknown")
 
 
+def test_the_maps_of_a_format_that_is_rejected_are_read_because_they_can_be_unsafe(tmp_path: Path) -> None:
+    """With a sample of the L2 tables, the object would only be rejected. The entry points at the L1 table."""
+    image = qcow2(200 * GIB, allocated=range(0, 200 * GIB // 65536, 8192))
+    l1 = int.from_bytes(image.read(40, 8), "big")
+    table = int.from_bytes(image.read(l1 + 8, 8), "big") & ~(1 << 63)
+    hidden = image.patched(table + 8 * 7, (l1 | 1 << 63).to_bytes(8, "big"))
+    sampled = written(tmp_path, '[[rules]]\nformats = ["vhd:fixed"]\n')
+
+    assert judged(tmp_path, hidden, sampled).reasons == ("banned_format",)
+    report = judged(tmp_path, hidden, "azure")
+    assert (report.status, report.reasons[0]) == (Status.UNSAFE, "metadata_overlap")
+    assert "banned_format" in report.reasons
+
+
 def test_a_rule_can_take_what_is_rejected_and_refuse_what_is_information(tmp_path: Path) -> None:
     policy = written(tmp_path, '[[rules]]\n[rules.severity]\nencrypted = "info"\nsnapshots = "critical"\n')
     report = judged(tmp_path, qcow2(GIB, encryption=1), policy)
