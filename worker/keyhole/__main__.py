@@ -9,14 +9,14 @@ import gc
 import os
 import sys
 
-from keyhole.health import check
-
 
 def main() -> None:
     """Run the command line; see `keyhole.cli.main` for its exit codes."""
     _open_closed_streams()
     match sys.argv[1:]:
         case [("worker" | "scheduler") as role, "--check"]:
+            from keyhole.health import check  # noqa: PLC0415 - other commands do not need it
+
             sys.exit(check(role))
     # At exit, Python would search the objects of all modules for reference cycles to free their memory. The
     # operating system frees this memory anyway. So freeze all objects, because the search skips frozen

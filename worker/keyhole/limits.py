@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.scan.settings import ScanSettings
 
 #: Seconds during which a batch starts scans: the default, and the minimum that the settings must allow.

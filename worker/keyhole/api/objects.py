@@ -14,11 +14,11 @@ from keyhole.scan.scanner import scan
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local
 from keyhole.sources.meter import Meter
-from keyhole.tracing.tracer import OnGet
 
 if TYPE_CHECKING:
     from keyhole.sources.https_access import HttpsAccess
     from keyhole.sources.s3_access import S3Access
+    from keyhole.tracing.tracer import OnGet
 
 
 def import_all() -> None:
@@ -29,7 +29,7 @@ def import_all() -> None:
     confined process may not be able to open the modules' files.
     """
     all_inspectors()
-    for module in ("puremagic", "keyhole.sources.s3", "keyhole.sources.s3_access"):
+    for module in ("puremagic", "defusedxml.ElementTree", "keyhole.sources.s3", "keyhole.sources.s3_access"):
         import_module(module)
 
 
@@ -47,7 +47,7 @@ def scan_s3(  # noqa: PLR0913, PLR0917 - the last four are optional
     rate_limiter: Callable[[], None] | None = None,
     memory: MemoryPool | None = None,
     on_end: Callable[[Meter], object] | None = None,
-    on_get: OnGet | None = None,
+    on_get: "OnGet | None" = None,
 ) -> Report:
     """Scan one object in S3.
 

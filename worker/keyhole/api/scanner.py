@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from keyhole.api.connections import Connections, OwnConnections, SharedConnections
 from keyhole.api.content import BeforeRead, Content, is_content, name_of, named, scan_content
@@ -19,6 +18,9 @@ from keyhole.scan.settings import ScanSettings
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.sources.uri_hints import exists, uri_trouble
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: What can be scanned: the name of an object (`s3://bucket/key`, `https://host/path`), the path of a file, or
 #: content.
@@ -193,6 +195,12 @@ class Scanner:
         return self._reports(iter(targets), count)
 
     def _reports(self, targets: Iterator[Target | tuple[str, Target]], threads: int) -> Iterator[Report]:
+        from concurrent.futures import (  # noqa: PLC0415 - the scan of one target does not need it
+            FIRST_COMPLETED,
+            ThreadPoolExecutor,
+            wait,
+        )
+
         pool = ThreadPoolExecutor(threads, thread_name_prefix="scan")
         under_way: set[Future[Report]] = set()
         try:

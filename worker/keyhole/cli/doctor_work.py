@@ -9,7 +9,7 @@ from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.fleet.services import Services
 from keyhole.inspectors.text import shown
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.jobs.presence import Presence
 from keyhole.jobs.signatures import read_keys
 from keyhole.jobs.work_status import MINUTES, WorkStatus

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,6 +20,8 @@ from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.sources.uri_hints import exists, uri_trouble
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from keyhole.scan.report import Report
     from keyhole.settings import Settings
 
@@ -82,8 +83,9 @@ def inspect_command(
         raise click.UsageError("--version-id can only be used with one s3:// object")
     with one_line_errors():
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
-        reports = _at_once(scans, settings.scan_threads)
-        if output.is_table and not recursive and len(targets) == 1:
+        is_one = len(targets) == 1 and not recursive
+        reports = (scan() for scan in scans) if is_one else _at_once(scans, settings.scan_threads)
+        if output.is_table and is_one:
             tally = _page(reports, statuses)
         else:
             tally = _print_all(reports, output, None if recursive else len(targets), statuses)
@@ -185,6 +187,8 @@ def _parsed(target: str) -> S3Uri:
 
 def _at_once(scans: Iterator[Callable[[], "Report"]], threads: int) -> Iterator["Report"]:
     """Run the scans in threads, and yield the reports in the order of the scans."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(threads) as pool:
         under_way: list[Future[Report]] = [pool.submit(scan) for scan in islice(scans, threads * WAITING)]
         try:

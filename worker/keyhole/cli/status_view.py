@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keyhole.inspectors.text import shown
-from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.jobs.queues import QUEUES
 from keyhole.jobs.work_now import EntryNow, ProcessNow
 from keyhole.metrics.snapshot import Rates, Snapshot

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
 from keyhole.intake.audits.audit import AuditState
-from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.masking import masked
 from keyhole.metrics.snapshot import Snapshot
 from keyhole.metrics.store_reader import oldest_seconds

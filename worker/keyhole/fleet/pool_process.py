@@ -39,7 +39,7 @@ from keyhole.fleet import traces
 from keyhole.fleet.delivering import Deliverer
 from keyhole.fleet.inventory_folder import INVENTORIES, SharedFolder
 from keyhole.fleet.services import Services, services
-from keyhole.jobs.entry import LEASE_SECONDS
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.metrics.recorder import Recorder, recorder, use_recorder
 
 log = logging.getLogger(__name__)

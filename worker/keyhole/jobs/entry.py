@@ -10,13 +10,8 @@ from keyhole import versions
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import JOBS
 
-#: The lease of an entry expires after this many seconds without a heartbeat: six times the interval between
-#: heartbeats.
-LEASE_SECONDS: Final = 30.0
 
-
-# `defer_build` builds the validator on first use. Some commands import this module only because they need
-# `LEASE_SECONDS`, and never use the validator.
+# `defer_build` builds the validator on first use. Some commands import this module and never use it.
 @with_config(ConfigDict(extra="forbid", defer_build=True))
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -14,7 +14,8 @@ from typing import NamedTuple, cast
 import redis
 
 from keyhole.jobs import ledger_scripts
-from keyhole.jobs.entry import LEASE_SECONDS, Entry, OpenEntry
+from keyhole.jobs.entry import Entry, OpenEntry
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.jobs.ledger_format import ids_by_activity, read_records
 from keyhole.store import keys
 

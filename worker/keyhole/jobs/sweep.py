@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from keyhole.jobs.entry import LEASE_SECONDS, Entry
+from keyhole.jobs.entry import Entry
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import Publisher
 from keyhole.jobs.queues import QUEUES

@@ -1,10 +1,14 @@
 """The settings of the listener: which queue of events it reads, and to which events it listens."""
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, Field, field_validator
 
-from keyhole.intake.selection import Selection
 from keyhole.scan.sizes import Size
 from keyhole.settings.lists import Names, split_list
+
+if TYPE_CHECKING:
+    from keyhole.intake.selection import Selection
 
 
 class EventSettings(BaseModel):
@@ -46,8 +50,10 @@ class EventSettings(BaseModel):
         return split_list(value)
 
     @property
-    def event_selection(self) -> Selection:
+    def event_selection(self) -> "Selection":
         """Which objects Keyhole scans when events report them."""
+        from keyhole.intake.selection import Selection  # noqa: PLC0415 - only listeners need it
+
         return Selection(
             buckets=self.events_buckets,
             include=self.events_include,

@@ -8,8 +8,6 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 
 from keyhole.masking import split_url
 from keyhole.reasons import Status
-from keyhole.results.sinks.delivery import EVENT_SINKS
-from keyhole.results.sinks.signature import HOW, parse_secrets
 from keyhole.settings.lists import split_list
 
 Sink = Literal["redis", "tags", "sns", "eventbridge", "sqs", "webhook"]
@@ -112,6 +110,8 @@ class SinkSettings(BaseModel):
     @classmethod
     def _valid_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
+            from keyhole.results.sinks.signature import parse_secrets  # noqa: PLC0415 - only webhooks need it
+
             parse_secrets(value.get_secret_value())
         return value
 
@@ -122,6 +122,8 @@ class SinkSettings(BaseModel):
                 raise ValueError(f"KEYHOLE_SINKS contains {sink}, so set KEYHOLE_{_PLACES[sink].upper()}")
         if "webhook" in self.sinks:
             if self.webhook_secret is None:
+                from keyhole.results.sinks.signature import HOW  # noqa: PLC0415 - as above
+
                 raise ValueError(f"KEYHOLE_SINKS contains webhook, so set KEYHOLE_WEBHOOK_SECRET; {HOW}")
             if urlsplit(str(self.webhook_url)).scheme == "http" and not self.webhook_private:
                 raise ValueError(
@@ -133,4 +135,4 @@ class SinkSettings(BaseModel):
     @property
     def event_sinks(self) -> tuple[str, ...]:
         """The sinks that receive events about verdicts."""
-        return tuple(sink for sink in EVENT_SINKS if sink in self.sinks)
+        return tuple(sink for sink in _PLACES if sink in self.sinks)

@@ -9,7 +9,6 @@ an error, an operator could not go back to the previous version without changing
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 #: How much two names must resemble each other (`difflib`). A missing letter in a name of six gives 0.9.
@@ -34,6 +33,8 @@ def check_arguments(names: Iterable[str], known: Iterable[str]) -> None:
     known = set(known)
     for name in names:
         if name not in known:
+            from difflib import get_close_matches  # noqa: PLC0415 - most users make no mistake
+
             similar = get_close_matches(name, known, 1, 0.6)
             hint = f"did you mean {similar[0]}?" if similar else "`keyhole docs settings` lists all settings"
             raise ValueError(f"there is no setting {name!r}; {hint}")
@@ -54,6 +55,8 @@ def check_environment(variables: Mapping[str, str], known: Iterable[str]) -> Non
         name = variable.removeprefix("keyhole_")
         if name == variable or name in known or is_other(variable, value):
             continue
+        from difflib import get_close_matches  # noqa: PLC0415 - as above
+
         similar = get_close_matches(name, known, 1, RESEMBLANCE)
         shown = variable.upper()
         if similar:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +90,8 @@ def _advice(scheme: str, slashes: str, rest: str, known: Sequence[str]) -> str:
         return "is not in S3; `keyhole inspect` scans objects on web servers"
     if scheme in _OTHERS:
         return f"has a scheme that Keyhole does not know; {_OTHERS[scheme].format(rest=rest)}"
+    from difflib import get_close_matches  # noqa: PLC0415 - most users make no mistake
+
     similar = get_close_matches(scheme, known)
     if similar:
         return f"has an unknown scheme; did you mean {similar[0]}://{rest}?"

@@ -39,10 +39,6 @@ from itertools import islice
 from operator import gt
 from struct import Struct
 from typing import Final, NamedTuple
-from xml.etree.ElementTree import ParseError
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import DefusedXMLParser
 
 from keyhole.inspectors.effort import spend
 from keyhole.inspectors.fields import SECTOR
@@ -245,7 +241,7 @@ class _Tables:
         """Handle the start of an element."""
         spend()
         if len(self._open) >= MAX_DEPTH:
-            raise ParseError(f"elements are nested more than {MAX_DEPTH} levels deep")
+            raise ValueError(f"elements are nested more than {MAX_DEPTH} levels deep")
         self._open.append(tag)
         if tag in {"dict", "array"}:
             self._path.append("*" if tag == "array" else "")
@@ -277,7 +273,7 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
     target = _Tables()
     try:
         _parse(plist.rstrip(PADDING), target)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+    except (ValueError, LookupError) as error:
         findings.add(
             found("structure", f"the property list cannot be parsed: {printable(str(error).encode())}")
         )
@@ -301,11 +297,19 @@ def _tables(plist: bytes, findings: BoundedFindings) -> list[bytes]:
 
 
 def _parse(plist: bytes, target: _Tables) -> None:
+    # Imported here, because few objects are a DMG. `keyhole.api.import_all` imports the parser in advance.
+    from xml.etree.ElementTree import ParseError  # noqa: PLC0415 - see above
+
+    from defusedxml.ElementTree import DefusedXMLParser  # noqa: PLC0415 - see above
+
     if plist.count(b"=") > MAX_SIGNS:
-        raise ParseError(f"it has more than {MAX_SIGNS} characters `=`")
+        raise ValueError(f"it has more than {MAX_SIGNS} characters `=`")
     parser = DefusedXMLParser(target=target, forbid_dtd=False)
-    parser.feed(plist)
-    parser.close()
+    try:
+        parser.feed(plist)
+        parser.close()
+    except ParseError as error:
+        raise ValueError(str(error)) from error
 
 
 def _by_qemu(plist: bytes) -> Iterator[bytes]:

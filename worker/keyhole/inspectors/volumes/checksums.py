@@ -1,10 +1,8 @@
-"""Computes checksums of superblocks for which neither Python's library nor google-crc32c has a function."""
+"""Computes the checksums of superblocks."""
 
 from itertools import accumulate
 from struct import unpack_from
 from zlib import crc32
-
-from google_crc32c import value as crc32c
 
 ALL_ONES = 0xFFFFFFFF
 #: The polynomial of CRC-64 (ECMA-182), most significant bit first.
@@ -16,9 +14,16 @@ def raw_crc32(seed: int, data: bytes) -> int:
     return crc32(data, seed ^ ALL_ONES) ^ ALL_ONES
 
 
+def crc32c(data: bytes) -> int:
+    """Return the CRC-32C."""
+    from google_crc32c import value  # noqa: PLC0415 - few images need it
+
+    return int(value(data))
+
+
 def inverted_crc32c(data: bytes) -> int:
     """Return the CRC-32C without the inversion at its end, like the Linux kernel's `crc32c(~0, …)`."""
-    return int(crc32c(data)) ^ ALL_ONES
+    return crc32c(data) ^ ALL_ONES
 
 
 def crc64(data: bytes) -> int:

@@ -61,9 +61,7 @@ up to 2.39 does the same, and later versions do not recognise it.
 from collections.abc import Callable
 from hashlib import blake2b, sha256
 
-from google_crc32c import value as crc32c
-
-from keyhole.inspectors.volumes.checksums import ALL_ONES, inverted_crc32c, raw_crc32
+from keyhole.inspectors.volumes.checksums import ALL_ONES, crc32c, inverted_crc32c, raw_crc32
 from keyhole.inspectors.volumes.superblock import Place, Signature, Superblock
 from keyhole.inspectors.volumes.view import View
 

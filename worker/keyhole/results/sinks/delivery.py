@@ -1,9 +1,11 @@
 """The interface of all sinks, and the error that a sink raises if an event cannot be sent."""
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from keyhole.errors import KeyholeError
-from keyhole.results.sinks.event import Event
+
+if TYPE_CHECKING:
+    from keyhole.results.sinks.event import Event
 
 #: The names of the sinks that receive events.
 EVENT_SINKS: Final = ("sns", "eventbridge", "sqs", "webhook")
@@ -29,7 +31,7 @@ class DeliveryError(KeyholeError):
 class Sink(Protocol):
     """A receiver of events. Several threads can call its methods at the same time."""
 
-    def send(self, event: Event) -> None:
+    def send(self, event: "Event") -> None:
         """Send an event, and return when the receiver has confirmed it.
 
         Raises:
