@@ -73,27 +73,15 @@ def test_a_range_is_read(put: Callable[[bytes], None], source: Open, offset: int
     assert source().read(offset, length) == BODY[offset : offset + length]
 
 
-@pytest.mark.parametrize("length", [1, 512, len(BODY)])
-def test_a_tail_is_read(put: Callable[[bytes], None], source: Open, length: int) -> None:
-    put(BODY)
-    assert source().tail(length) == BODY[-length:]
-
-
-def test_a_tail_longer_than_the_object_is_all_of_it(put: Callable[[bytes], None], source: Open) -> None:
-    put(BODY)
-    assert source().tail(len(BODY) + 1) == BODY
-
-
 def test_a_range_that_ends_behind_the_object_ends_with_it(put: Callable[[bytes], None], source: Open) -> None:
     put(BODY)
     assert source().read(100, 1 << 20) == BODY[100:]
 
 
-@pytest.mark.parametrize("first", ["read", "tail"])
-def test_an_empty_object_is_read_as_nothing(put: Callable[[bytes], None], source: Open, first: str) -> None:
+def test_an_empty_object_is_read_as_nothing(put: Callable[[bytes], None], source: Open) -> None:
     put(b"")
     empty = source()
-    assert (empty.tail(512) if first == "tail" else empty.read(0, 512)) == b""
+    assert empty.read(0, 512) == b""
     assert empty.identity
     assert empty.identity.size == 0
 
@@ -132,7 +120,7 @@ def test_every_request_is_a_get_and_every_later_one_pinned(
     recorded.requests.clear()
     for offset in (0, 1024, 2048):
         image.read(offset, 512)
-    image.tail(512)
+    image.read(len(BODY) - 512, 512)
     assert image.identity
     assert {request.method for request in recorded.requests} == {"GET"}
     assert [request.if_match for request in recorded.requests] == [None, *[image.identity.etag] * 3]
@@ -147,7 +135,7 @@ def test_in_a_bucket_with_versions_later_requests_state_the_version(
     image = source()
     recorded.requests.clear()
     image.read(0, 512)
-    image.tail(512)
+    image.read(len(BODY) - 512, 512)
     assert image.identity
     assert image.identity.version_id == version_id
     assert [request.version_id for request in recorded.requests] == [None, version_id]

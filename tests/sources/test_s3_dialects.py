@@ -149,15 +149,6 @@ def test_a_replaced_object_is_noticed_without_if_match(
         source.read(512, 512)
 
 
-@pytest.mark.parametrize("dialect", [no_suffix, suffix_ignored], ids=["refused", "ignored"])
-def test_the_end_can_be_read_first_though_ranges_from_the_end_are_unknown(
-    scripted: ScriptedS3, source: S3Source, bucket: str, dialect: Fault
-) -> None:
-    scripted.put(KEY, DISK, bucket=bucket)
-    scripted.script(then=dialect)
-    assert source.tail(512) == DISK.read(GIB - 512, 512)
-
-
 def test_a_size_that_must_be_asked_for_is_that_of_the_same_object(
     scripted: ScriptedS3, source: S3Source, bucket: str
 ) -> None:

@@ -130,13 +130,6 @@ class HttpsSource:
         for part in parts:
             yield self.read(part.offset, part.length)
 
-    def tail(self, length: int) -> bytes:
-        """Return the last bytes of the object; see `Source.tail`."""
-        if self._pin is None:
-            return self._get(Span(None, length))
-        offset, available = Span(None, length).placed(self._pin.identity.size)
-        return self._get(Span(offset, available))
-
     def _get(self, span: Span) -> bytes:
         if self._pin is not None and (self._whole is not None or not span.placed(self._pin.identity.size)[1]):
             return self._from_whole(span)

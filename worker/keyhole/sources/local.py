@@ -67,10 +67,6 @@ class FileSource:
         for part in parts:
             yield self.read(part.offset, part.length)
 
-    def tail(self, length: int) -> bytes:
-        """Return the last bytes of the file; see `Source.tail`."""
-        return self.read(max(0, self._identity.size - length), length)
-
 
 def _why(error: OSError) -> str:
     """Return the cause of an error. Errors of other libraries often have no `strerror`."""

@@ -92,17 +92,6 @@ class S3Source:
             for part, answer in zip(some, fetched, strict=True):
                 yield self.read(part.offset, part.length) if answer is None else self._accepted(answer)
 
-    def tail(self, length: int) -> bytes:
-        """Return the last bytes of the object; see `Source.tail`.
-
-        If the size is known, the request states the offset, because not all servers support ranges from the
-        end.
-        """
-        if self._identity is None:
-            return self._get(Span(None, length))
-        offset, available = Span(None, length).placed(self._identity.size)
-        return self._get(Span(offset, max(1, available)))
-
     def _get(self, span: Span) -> bytes:
         attempts = count()
 

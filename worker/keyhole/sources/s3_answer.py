@@ -8,24 +8,19 @@ from keyhole.sources.source import Identity
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The byte range of a GET.
+    """The byte range of a GET: the `length` bytes from `offset` on."""
 
-    It has the `length` bytes from `offset` on, or the object's last `length` bytes if `offset` is `None`.
-    """
-
-    offset: int | None
+    offset: int
     length: int
 
     @property
     def header(self) -> str:
         """Return the value of the HTTP header `Range` for this span."""
-        if self.offset is None:
-            return f"bytes=-{self.length}"
         return f"bytes={self.offset}-{self.offset + self.length - 1}"
 
     def placed(self, size: int) -> tuple[int, int]:
         """Return the offset and the length of the span's bytes in an object of `size` bytes."""
-        offset = max(0, size - self.length) if self.offset is None else min(self.offset, size)
+        offset = min(self.offset, size)
         return offset, min(self.length, size - offset)
 
 

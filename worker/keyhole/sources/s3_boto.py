@@ -65,18 +65,12 @@ def _get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         if http_status(error.response) == 416 and pin.size:
             # The range is inside the pinned object, so the server now has a shorter object.
             raise ObjectChangedError from error
-        if http_status(error.response) == 416 and span.offset in {0, None}:
-            return _get_without_range(client, pin, span, meter)
+        if http_status(error.response) == 416 and span.offset == 0:
+            return _get_without_range(client, pin, meter)
         raise explain(error) from error
     except BOTO_ERRORS as error:
         raise explain(error) from error
     meter.repeated(redirects(response))
-    size = response.get("ContentLength")
-    if span.offset is None and http_status(response) == 200 and size and _lies_far(span, size):
-        # Some servers ignore ranges that are counted from the object's end, and support all other ranges. So
-        # request the same bytes by their offset.
-        response["Body"].close()
-        return get(client, pin, Span(*span.placed(size)), meter)
     return _read(client, response, pin, span, meter)
 
 
@@ -86,11 +80,11 @@ def _request(pin: Pin) -> dict[str, Any]:  # boto3's values have many types
     return {name: value for name, value in request.items() if value is not None}
 
 
-def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
-    """Get an object without a range, because the server refused the range.
+def _get_without_range(client: "S3Client", pin: Pin, meter: Meter) -> Answer:
+    """Get an object without a range. Servers refuse every range of an empty object.
 
-    An empty object has no bytes, so servers refuse every range of it. If the object is not empty, the server
-    may refuse only ranges from the end, so request the span by its offset.
+    Raises:
+        SourceError: The GET failed, or the object is not empty now.
     """
     meter.request(0)
     try:
@@ -98,12 +92,9 @@ def _get_without_range(client: "S3Client", pin: Pin, span: Span, meter: Meter) -
     except BOTO_ERRORS as error:
         raise explain(error) from error
     response["Body"].close()
-    size = response.get("ContentLength")
-    if size == 0:
-        return Answer(0, b"", _identity(response, 0))
-    if span.offset is None and size is not None:
-        return get(client, pin, Span(*span.placed(size)), meter)
-    raise ObjectChangedError
+    if response.get("ContentLength") != 0:
+        raise ObjectChangedError
+    return Answer(0, b"", _identity(response, 0))
 
 
 def _read(client: "S3Client", response: Any, pin: Pin, span: Span, meter: Meter) -> Answer:  # noqa: ANN401 - boto3's response is a dict of everything
@@ -153,25 +144,19 @@ def _place(
             "instead of the server",
         )
     size = response.get("ContentLength")
-    # If the server has supported ranges before, this response is wrong. Ranges from the end are an exception,
-    # because some servers ignore only these ranges.
+    # If the server has supported ranges before, this response is wrong.
     if pin.heeds_ranges and span.offset and (size is None or span.placed(size)[0]):
         raise TransientError(Reason.WRONG_RANGE, f"the server answered {span.header} with the whole object")
     if size is None:
         raise UnreadableError(
             Reason.RANGE_IGNORED, "the server ignores ranges, and does not state the size of the object"
         )
-    if _lies_far(span, size):
+    if span.placed(size)[0] > MAX_SKIPPED_BYTES:
         raise UnreadableError(
             Reason.RANGE_IGNORED,
             "the server ignores ranges, and Keyhole would have to read the object from its front",
         )
     return int(size), span.placed(size)[0]
-
-
-def _lies_far(span: Span, size: int) -> bool:
-    """Return whether a span is so far from the front that Keyhole does not read all bytes before it."""
-    return span.placed(size)[0] > MAX_SKIPPED_BYTES
 
 
 def _size(client: "S3Client", response: Any, pin: Pin, meter: Meter) -> int:  # noqa: ANN401 - as above

@@ -101,7 +101,7 @@ def get(store: S3Store, pin: Pin, span: Span, received: Callable[[int], None]) -
         ObstoreRefusedError: The request failed. The error does not show the cause.
     """
     options: GetOptions = {
-        "range": {"suffix": span.length} if span.offset is None else (span.offset, span.offset + span.length),
+        "range": (span.offset, span.offset + span.length),
     }
     if pin.if_match is not None:
         options["if_match"] = pin.if_match

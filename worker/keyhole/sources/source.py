@@ -24,7 +24,7 @@ class Identity:
 class Source(Protocol):
     """Reads ranges of one object.
 
-    `identity` is known after the first read and does not change. `read` and `tail` raise only `SourceError`.
+    `identity` is known after the first read and does not change. `read` raises only `SourceError`.
     """
 
     @property
@@ -36,6 +36,3 @@ class Source(Protocol):
 
     def read_all(self, parts: Iterable[ByteRange]) -> Iterator[bytes]:
         """Yield the bytes of each range, in order; several ranges may be fetched at once."""
-
-    def tail(self, length: int) -> bytes:
-        """Return the last `length` bytes of the object, or all its bytes if the object is shorter."""
