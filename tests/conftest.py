@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import boto3
 import hypothesis
 import pytest
 import redis
@@ -26,7 +25,8 @@ from keyhole.store import durability
 from keyhole.store.connection import connect
 from tests.e2e.held_s3 import HeldS3, held_s3
 from tests.ports import free_port
-from tests.servers.access import s3_access
+from tests.servers.access import aws_client, s3_access
+from tests.servers.certificates import Authority, make_authority
 from tests.servers.rabbitmq import RabbitMQ, rabbitmq_server
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 from tests.servers.scripted_s3 import ScriptedS3, scripted_s3
@@ -120,13 +120,7 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture
 def s3(moto_url: str) -> "Iterator[S3Client]":
     """A client of that S3. A test can register event hooks on it without affecting other tests."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=moto_url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    client = aws_client("s3", moto_url)
     yield client
     client.close()
 
@@ -266,6 +260,12 @@ def s3_server() -> Iterator[HeldS3]:
     """A local S3 that records writes of tags and can delay its answers to GETs."""
     with held_s3() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of this module, which can sign certificates of servers."""
+    return make_authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="session")

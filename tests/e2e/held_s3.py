@@ -5,34 +5,30 @@ sent it is in the middle of a scan, and the test can kill, stop or inspect that 
 before and after each write of tags, or refuse the write.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from queue import Queue
 from typing import Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
-
 from tests.e2e.commands import PATIENCE
+from tests.servers.serving import MotoApplication, serving_moto
 
 #: A GET that no test releases gets its answer after this many seconds, so that no thread outlives its test
 #: for long.
 LONGEST_HOLD = PATIENCE
 
 
-class HeldS3:
+class HeldS3(MotoApplication):
     """A WSGI application that records and delays requests. moto answers them."""
 
     def __init__(self) -> None:
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        super().__init__()
         self._released = threading.Event()
         self._asked: Queue[str] = Queue()
         self.reads: list[str] = []
         self.tag_writes: list[str] = []
         self.reset()
-        self.url = ""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["RAW_URI"]
@@ -43,8 +39,7 @@ class HeldS3:
         if method == "GET" and "/held/" in path and "?" not in path:
             self._asked.put(path)
             self._released.wait(LONGEST_HOLD)
-        answer: Iterable[bytes] = self._moto(environ, start_response)
-        return answer
+        return super().__call__(environ, start_response)
 
     def _write_tags(
         self, path: str, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -54,7 +49,7 @@ class HeldS3:
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>no</Message></Error>"]
         self.before_tag_write(path)
-        answer: Iterable[bytes] = self._moto(environ, start_response)
+        answer = super().__call__(environ, start_response)
         self.after_tag_write(path)
         return answer
 
@@ -82,17 +77,9 @@ class HeldS3:
 @contextmanager
 def held_s3() -> Iterator[HeldS3]:
     """Run the server in a thread, on a free port of the loopback interface."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise it logs every request
     application = HeldS3()
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
-    server.daemon_threads = True  # type: ignore[attr-defined]  # a threaded one has it
-    application.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield application
-    finally:
-        application.release()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving_moto(application):
+        try:
+            yield application
+        finally:
+            application.release()

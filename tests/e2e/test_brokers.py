@@ -17,7 +17,6 @@ from ssl import SSLError
 from typing import Any, Protocol
 from uuid import uuid4
 
-import boto3
 import pytest
 import redis
 from celery import Celery
@@ -34,6 +33,7 @@ from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
 from tests.e2e.held_s3 import HeldS3
 from tests.ports import free_port
+from tests.servers.access import aws_client
 from tests.servers.amqp_relay import AmqpRelay
 from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import PASSWORD, QUORUM_VHOST, RabbitMQ
@@ -121,13 +121,7 @@ class ByValkey(Broker):
 
 class BySqs(Broker):
     def __init__(self, moto_url: str) -> None:
-        self._sqs: Any = boto3.client(
-            "sqs",
-            endpoint_url=moto_url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        self._sqs: Any = aws_client("sqs", moto_url)
         self.url = moto_url.replace("http://", "sqs://test:test@")
 
     def waiting(self) -> int:
@@ -230,13 +224,7 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
             KEYHOLE_S3_ENDPOINT_URL=s3_server.url,
             **commands.S3_CREDENTIALS,
         )
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=s3_server.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        s3 = aws_client("s3", s3_server.url)
         stack.callback(s3.close)
         yield Site(broker, env, client, s3_server, s3, tmp_path)
 

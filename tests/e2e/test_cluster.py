@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 import amqp  # type: ignore[import-untyped] # it has no types
-import boto3
 import pytest
 
 from keyhole.builders import qcow2
@@ -19,6 +18,7 @@ from keyhole.store import keys
 from keyhole.store.connection import connect
 from tests.e2e import commands
 from tests.e2e.held_s3 import HeldS3
+from tests.servers.access import aws_client
 from tests.servers.cluster import Cluster, valkey_cluster
 from tests.servers.rabbitmq import RabbitMQ
 
@@ -60,13 +60,7 @@ def site(s3_server: HeldS3, rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Site
     with ExitStack() as stack:
         cluster = stack.enter_context(valkey_cluster())
         stack.callback(_delete_queues, rabbitmq)
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=s3_server.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        s3 = aws_client("s3", s3_server.url)
         stack.callback(s3.close)
         env = commands.environment(
             KEYHOLE_BROKER_URL=rabbitmq.url(VHOST),

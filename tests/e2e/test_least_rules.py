@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import boto3
 import pytest
 import redis
 
@@ -36,6 +35,7 @@ from tests.intake.events.aws_messages import POISON, record
 from tests.intake.events.aws_messages import message as event
 from tests.intake.inventory.inventories import Inventories, Row
 from tests.jobs.clock import pass_seconds
+from tests.servers.access import aws_client
 from tests.servers.redis_server import QUOTED, RedisServer, redis_server, valkey_server
 
 if TYPE_CHECKING:
@@ -95,13 +95,7 @@ def running_site(
     key.write_text(bytes(range(32)).hex())
     with ExitStack() as stack:
         server: RedisServer = stack.enter_context(request.param("--appendonly", "yes"))
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=s3_server.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        s3 = aws_client("s3", s3_server.url)
         stack.callback(s3.close)
         env = commands.environment(
             KEYHOLE_REDIS_URL=server.add_user(f"~{EVENTS}"),

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 import redis
 
@@ -36,6 +35,7 @@ from tests.e2e import commands
 from tests.e2e.conftest import UNACKNOWLEDGED, UNACKNOWLEDGED_SINCE
 from tests.e2e.held_s3 import HeldS3
 from tests.jobs.clock import pass_seconds
+from tests.servers.access import aws_client
 from tests.servers.ceph_rgw import CephRgw, ceph_rgw
 from tests.servers.gate import Gate, gate
 from tests.servers.rabbitmq import QUORUM_VHOST, RabbitMQ
@@ -144,13 +144,7 @@ def row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
             direct = url = moto.url
         way = stack.enter_context(gate(int(urlsplit(url).port or 0)))
         settings["KEYHOLE_S3_ENDPOINT_URL"] = f"{urlsplit(url).scheme}://127.0.0.1:{way.port}"
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=direct,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        s3 = aws_client("s3", direct)
         stack.callback(s3.close)
         env = commands.environment(
             KEYHOLE_SINKS="redis,tags", KEYHOLE_BATCH_SIZE=BATCH, **commands.S3_CREDENTIALS, **settings

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from threading import Event as Flag
 
 import pytest
@@ -18,7 +17,7 @@ from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.e2e.deeds import submit
 from tests.jobs.clock import pass_seconds
-from tests.servers.certificates import Authority, make_authority
+from tests.servers.certificates import Authority
 from tests.servers.webhook_server import Handler, WebhookServer, status, webhook_server
 
 pytestmark = pytest.mark.slow
@@ -26,11 +25,6 @@ pytestmark = pytest.mark.slow
 SAFE = qcow2(1024**3).to_bytes()
 UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return make_authority(tmp_path)
 
 
 @pytest.fixture

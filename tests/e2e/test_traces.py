@@ -14,7 +14,7 @@ from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.e2e.event_queue import Queue, listening
 from tests.intake.events.aws_messages import message, record
-from tests.servers.certificates import Authority, make_authority
+from tests.servers.certificates import Authority
 from tests.servers.collector import Collector, Received, collector
 from tests.servers.webhook_server import Handler
 
@@ -26,11 +26,6 @@ CAUSE = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 TRACEPARENT = f"00-{CAUSE[0]}-{CAUSE[1]}-01"
 #: The longest time in seconds for which the SDK waits for a collector when it ends.
 SDK_SECONDS = 30
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return make_authority(tmp_path)
 
 
 @pytest.fixture

@@ -12,14 +12,12 @@ import asyncio
 import json
 import socket
 import struct
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from random import Random
-from threading import Lock
 from typing import Any
 
 from tests.faults.objects import number_of, stocks
@@ -35,6 +33,7 @@ from tests.faults.s3_answers import (
     whole,
 )
 from tests.faults.s3_faults import REFUSALS, Fault, Kind, Rule, drawn
+from tests.servers.commanded import Commanded, commanded
 from tests.servers.request import Request
 
 #: A forged tag that is sent with an upload.
@@ -47,13 +46,8 @@ MOST_SWAPS = 2
 LONGEST_TRICKLE = 3600
 
 
-class FaultyS3:
+class FaultyS3(Commanded):
     """The test's side of the server. Each method sends a command and waits until it is done."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-        self._lock = Lock()
-        self.url = f"http://127.0.0.1:{self._answer()}"
 
     def upload(self, first: int, stock: Sequence[int], seed: int) -> None:
         """Upload objects with the numbers from `first`, some of them with forged tags."""
@@ -80,34 +74,12 @@ class FaultyS3:
         """Delete objects."""
         self._command("delete", first=first, count=count)
 
-    def _command(self, name: str, **arguments: object) -> Any:
-        with self._lock:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
-            self._process.stdin.flush()
-            return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the faulty S3 has ended; its error output says why"
-        return json.loads(line)
-
 
 @contextmanager
 def faulty_s3() -> Iterator[FaultyS3]:
     """Run the server on a free port of the loopback interface."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.s3_server"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield FaultyS3(process)
-        finally:
-            process.kill()
+    with commanded("tests.faults.s3_server") as process:
+        yield FaultyS3(process)
 
 
 # The server's process

@@ -1,7 +1,6 @@
 """A job that Keyhole gives up becomes a dead letter: it has no retries left, or it kills its processes."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -19,27 +18,14 @@ from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.queues import AUDITS, EVENTS
 from keyhole.scan.report import Report
-from keyhole.settings import Settings
 from keyhole.store import keys
 from keyhole.store.round_trips import Step
 from keyhole.tasks import scan_batch
-from tests.servers.access import CREDENTIALS, isolate
+
+pytestmark = pytest.mark.usefixtures("works_here")
 
 JOBS = tuple(ScanJob(id=key, bucket="images", key=key) for key in ("a", "b"))
 ENTRY_OF_TWO = Entry("batch", JOBS, EVENTS)
-
-
-@pytest.fixture(autouse=True)
-def _here(
-    valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """Let this process work, with an empty Redis, and an S3 without the bucket."""
-    valkey.ping()
-    isolate(monkeypatch, **CREDENTIALS)
-    settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
-    monkeypatch.setattr(serving, "_services", Services(settings, os.getpid()))
-    yield
-    services().redis.close()
 
 
 @pytest.fixture

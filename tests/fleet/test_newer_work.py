@@ -1,15 +1,12 @@
 """A worker leaves messages of a later version to newer workers, and never loses or misreads them."""
 
 import json
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 
 from keyhole import versions
-from keyhole.fleet import services as serving
 from keyhole.fleet.services import Services, services
 from keyhole.intake.dead_letters import DeadLetters, LetterKind
 from keyhole.jobs.entry import ENTRY, Entry
@@ -17,11 +14,11 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.newer import LATER_SECONDS, NewerWork
 from keyhole.jobs.queues import JOBS
 from keyhole.jobs.sweep import Sweeper
-from keyhole.settings import Settings
 from keyhole.store import keys
 from keyhole.tasks import audit_due, scan
 from tests.jobs.clock import pass_seconds
-from tests.servers.access import CREDENTIALS, isolate
+
+pytestmark = pytest.mark.usefixtures("works_here")
 
 ENTRY_ID = "newer"
 #: A version that neither entries nor specifications of audits have yet.
@@ -35,22 +32,10 @@ NEWER = ENTRY.dump_python(KNOWN, mode="json", exclude_none=True) | {
 }
 
 
-@pytest.fixture(autouse=True)
-def used(
-    valkey: redis.Redis, valkey_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    valkey.ping()
-    isolate(monkeypatch, **CREDENTIALS)
-    settings = Settings(redis_url=valkey_url, s3_endpoint_url=moto_url)
-    monkeypatch.setattr(serving, "_services", Services(settings, os.getpid()))
-    yield
-    services().redis.close()
-
-
 @pytest.fixture
-def recorded(valkey: redis.Redis) -> None:
+def recorded(works_here: Services, valkey: redis.Redis) -> None:
     """A newer publisher has recorded the entry in the ledger."""
-    services().ledger.record(KNOWN)
+    works_here.ledger.record(KNOWN)
     valkey.hset(keys.LEDGER_ENTRIES, ENTRY_ID, b"1764340000.0 " + json.dumps(NEWER).encode())
 
 

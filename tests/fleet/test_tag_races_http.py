@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import boto3
 import pytest
 import redis
 import stamina
@@ -21,7 +20,7 @@ from keyhole.results.tags import STATUS, is_own
 from keyhole.scan.undecided import is_undecided
 from keyhole.settings import Settings
 from tests.jobs.clock import pass_seconds
-from tests.servers.access import CREDENTIALS, isolate
+from tests.servers.access import CREDENTIALS, aws_client, isolate
 from tests.servers.model_s3 import Fault
 from tests.servers.racing_moto import OTHERS, RacingMoto, racing_moto
 
@@ -47,13 +46,7 @@ def server() -> Iterator[RacingMoto]:
 @pytest.fixture
 def others(server: RacingMoto) -> "Iterator[S3Client]":
     """Another client, before whose requests nothing happens."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    client = aws_client("s3", server.url)
 
     def mark(params: Any, **_: Any) -> None:
         params["headers"][OTHERS] = "1"

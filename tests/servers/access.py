@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
+import boto3
 import pytest
 
 from keyhole.sources.s3_access import S3Access
@@ -25,6 +27,17 @@ def isolate(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     nowhere = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
     for name, value in {"AWS_EC2_METADATA_DISABLED": "true", **nowhere, **variables}.items():
         monkeypatch.setenv(name, value)
+
+
+def aws_client(service: Literal["s3", "sqs"], url: str) -> Any:
+    """Return a boto3 client for the test's own requests to a server, with credentials that it accepts."""
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
 
 
 @contextmanager

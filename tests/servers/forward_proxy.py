@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from http.client import parse_headers
 from urllib.parse import urlsplit
 
+from tests.servers.serving import serving
+
 PIECE_BYTES = 64 * 1024
 
 
@@ -104,11 +106,5 @@ def forward_proxy(upstream: str | None, *, bucket_in: str | None = None) -> Iter
     proxy = ForwardProxy(upstream, bucket_in)
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield proxy
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

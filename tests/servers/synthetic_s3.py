@@ -12,7 +12,6 @@ requests that are not named above. Tests that depend on a server's own behaviour
 
 import asyncio
 import json
-import subprocess
 import sys
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
@@ -26,13 +25,12 @@ from hashlib import md5
 from heapq import merge
 from http import HTTPStatus
 from itertools import islice, takewhile
-from threading import Lock
 from time import process_time
-from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
 from keyhole.builders import vdi
+from tests.servers.commanded import Commanded, commanded
 
 #: The content of every object: a whole image that one GET decides.
 IMAGE = vdi(1024**3).to_bytes()
@@ -46,16 +44,11 @@ def key_name(number: int) -> str:
     return f"images/{number:09}.vdi"
 
 
-class SyntheticS3:
+class SyntheticS3(Commanded):
     """The test's side of the server. Each method sends a command to the process and waits until it is done.
 
     A kind of request is `LIST`, `GET`, `HEAD` or `other`.
     """
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-        self._lock = Lock()
-        self.url = f"http://127.0.0.1:{self._answer()}"
 
     def fill(self, bucket: str, count: int) -> None:
         """Make a bucket with this many objects, replacing an earlier one with this name."""
@@ -109,19 +102,6 @@ class SyntheticS3:
         """The CPU time of the server's process."""
         return float(self._command("cpu_seconds"))
 
-    def _command(self, name: str, **arguments: object) -> Any:
-        with self._lock:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
-            self._process.stdin.flush()
-            return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the synthetic S3 has ended; its error output says why"
-        return json.loads(line)
-
 
 @contextmanager
 def synthetic_s3() -> Iterator[SyntheticS3]:
@@ -129,17 +109,8 @@ def synthetic_s3() -> Iterator[SyntheticS3]:
 
     The input also closes when the tests' process ends.
     """
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.servers.synthetic_s3"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield SyntheticS3(process)
-        finally:
-            process.kill()
+    with commanded("tests.servers.synthetic_s3") as process:
+        yield SyntheticS3(process)
 
 
 # The server's process

@@ -1,6 +1,5 @@
 """A real HTTP server that receives webhooks, and answers as a test specifies."""
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.commands import PATIENCE
+from tests.servers.serving import serving
 
 
 @dataclass
@@ -90,18 +90,10 @@ def webhook_server(certificate: Path | None = None, host: str = "127.0.0.1") -> 
     """Run a server on a free port. With a certificate (and its key in the same file), it uses TLS."""
     site = WebhookServer()
     server = _Server((host, 0), type("_Handler", (Handler,), {"site": site}))
-    if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     scheme = "http" if certificate is None else "https"
     site.url = f"{scheme}://{host}:{server.server_port}/hook?team=a"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield site
-    finally:
-        site.stopping.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(server, certificate):
+        try:
+            yield site
+        finally:
+            site.stopping.set()

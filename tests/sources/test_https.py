@@ -32,11 +32,6 @@ PRESIGNED = f"/image.qcow2?X-Amz-Credential=AKIAX&X-Amz-Signature={SECRET}"
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def _origin(authority: Authority) -> Iterator[Origin]:
     with origin_server(authority.sign("origin.example", "127.0.0.1")) as origin:
         yield origin

@@ -52,12 +52,6 @@ def way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The CA of a company."""
-    return make_authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def _secure(authority: Authority) -> Iterator[ScriptedS3]:
     with scripted_s3(authority.sign("127.0.0.1", "localhost")) as server:
         yield server

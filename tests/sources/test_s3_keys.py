@@ -15,6 +15,7 @@ from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.s3 import S3Source
 from keyhole.sources.s3_access import S3Access
 from keyhole.sources.s3_obstore import can_name
+from tests.servers.access import aws_client
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3
 
 if TYPE_CHECKING:
@@ -80,15 +81,7 @@ ANY_KEY = (ODD_TEXT | st.text(min_size=1)).filter(lambda key: len(key.encode()) 
 @pytest.fixture(scope="module")
 def look_alikes(moto_url: str) -> Iterator[str]:
     """A bucket with a different image under each of these keys."""
-    import boto3
-
-    client: S3Client = boto3.client(
-        "s3",
-        endpoint_url=moto_url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    client: S3Client = aws_client("s3", moto_url)
     bucket = f"test-{uuid4().hex}"
     client.create_bucket(Bucket=bucket)
     for key, size in SIZES.items():

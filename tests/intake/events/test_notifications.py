@@ -4,7 +4,6 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, unquote_plus
 
-import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from tests.intake.events.messages import (
     record,
     records,
 )
+from tests.servers.access import aws_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -331,13 +331,7 @@ class TestWhatIsNotUnderstood:
 def test_what_is_put_into_motos_s3_is_what_its_queue_tells_of(
     s3: "S3Client", bucket: str, moto_url: str, key: str
 ) -> None:
-    sqs = boto3.client(
-        "sqs",
-        endpoint_url=moto_url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    sqs = aws_client("sqs", moto_url)
     url = sqs.create_queue(QueueName=bucket)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     s3.put_bucket_notification_configuration(

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import amqp
-import boto3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from keyhole.intake.events.source import Message, MessageSource
 from keyhole.store import keys
 from keyhole.store.connection import connect
 from tests.e2e.commands import PATIENCE, S3_CREDENTIALS
-from tests.servers.access import isolate
+from tests.servers.access import aws_client, isolate
 from tests.servers.moto_sqs import let_visibility_lapse
 from tests.servers.rabbitmq import RabbitMQ
 from tests.slow import slow
@@ -64,13 +63,7 @@ class Sqs(Queue):
     bodies = SQS_TEXT.map(str.encode)
 
     def __init__(self, moto_url: str) -> None:
-        self._client: Any = boto3.client(
-            "sqs",
-            endpoint_url=moto_url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        self._client: Any = aws_client("sqs", moto_url)
         self.url = self._client.create_queue(QueueName=uuid4().hex)["QueueUrl"]
 
     def put(self, *bodies: bytes) -> None:

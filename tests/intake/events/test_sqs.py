@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 import stamina
 
 from keyhole.intake.events.source import Message, SourceUnavailableError
 from keyhole.intake.events.sqs import SqsQueue, SqsSource
 from tests.e2e.commands import S3_CREDENTIALS
-from tests.servers.access import isolate
+from tests.servers.access import aws_client, isolate
 from tests.servers.portal import PAGE, portal
 from tests.servers.recorded_moto import RecordedMoto
 
@@ -25,13 +24,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sqs(recorded: RecordedMoto) -> Iterator[Any]:
     """A client for another program's actions on SQS."""
-    client = boto3.client(
-        "sqs",
-        endpoint_url=recorded.url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
+    client = aws_client("sqs", recorded.url)
     yield client
     client.close()
 

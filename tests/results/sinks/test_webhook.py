@@ -22,11 +22,6 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def _server(authority: Authority) -> Iterator[WebhookServer]:
     with webhook_server(authority.sign("hooks.example", "127.0.0.1")) as server:
         yield server
