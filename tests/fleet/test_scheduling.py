@@ -330,7 +330,7 @@ def _raise(error: Exception) -> Callable[..., object]:
     [
         ("redis://:p%40ss@localhost:6379/1", "SlotConnection"),
         ("rediss://localhost:6379/1", "TlsSlotConnection"),
-        ("unix:///run/valkey.sock?db=2", "UnixDomainSocketConnection"),
+        ("unix:///run/valkey.sock?db=2", "UnixConnection"),
     ],
 )
 def test_every_url_that_verdicts_take_is_one_that_schedules_take(url: str, kind: str) -> None:
