@@ -159,6 +159,24 @@ class TestPages:
         with pytest.raises(CursorError, match="begin with the first page"):
             Search(valkey).page(Filter(), after=cursor)
 
+    def test_a_long_list_reads_the_rows_only_a_few_times(self, valkey: redis.Redis) -> None:
+        """If it read them for each page, the time would grow with the square of the length."""
+        reports = in_order(fill(valkey, (report(f"{n}", seconds=n) for n in range(300))))
+        valkey.config_resetstat()
+
+        assert list(Search(valkey).all(Filter(bucket="images"), 10)) == reports
+        assert valkey.info("commandstats")["cmdstat_hvals"]["calls"] == 256 * 4
+
+    @pytest.mark.parametrize("limit", [0, -1])
+    def test_a_page_has_at_least_one_verdict(self, valkey: redis.Redis, limit: int) -> None:
+        reports = in_order(fill(valkey, (report(f"{n}", seconds=n) for n in range(2))))
+        search = Search(valkey)
+
+        page = search.page(Filter(), limit=limit)
+
+        assert list(page.reports) == reports[:1]
+        assert list(search.page(Filter(), after=page.cursor).reports) == reports[1:]
+
     def test_a_corrupt_row_hides_no_other_verdict(self, valkey: redis.Redis) -> None:
         reports = fill(valkey, (report(f"{n}", seconds=n) for n in range(3)))
         valkey.hset(

@@ -32,6 +32,8 @@ from keyhole.store import keys
 
 #: The maximum number of verdicts on a page. A report has a few kilobytes.
 MOST: Final = 1000
+#: The maximum number of places that are kept while all rows are read. A row has about 100 bytes.
+_PLACES: Final = 50_000
 #: The number of hashes of rows in one request. With a million verdicts, an answer has about 5 MB.
 _HASHES: Final = 16
 #: The number of members of an index in one request.
@@ -126,13 +128,13 @@ class Search:
         Args:
             wanted: The filter.
             after: The cursor of the previous page; `None` for the first page.
-            limit: The maximum number of verdicts, up to `MOST`.
+            limit: The maximum number of verdicts, from 1 to `MOST`.
 
         Raises:
             CursorError: `after` is not a cursor.
             redis.RedisError: Redis failed.
         """
-        limit = min(limit, MOST)
+        limit = max(1, min(limit, MOST))
         place = _START if after is None else _Place.parse(after)
         reports: list[Report] = []
         for found, report in self._found(wanted, place, limit + 1):
@@ -197,7 +199,11 @@ class Search:
             after = min(after, places[-1])
 
     def _by_rows(self, wanted: Filter, after: _Place, size: int) -> Iterator[_Place]:
-        """Yield the places after a place whose rows match. Read all rows once for each `size` places."""
+        """Yield the places after a place whose rows match.
+
+        All rows are read for the first `size` places, and again for four times as many, and so on. Otherwise
+        the time for a long list would grow with the square of its length.
+        """
         while True:
             verdicts = sum(self._client.zcard(keys.status_index(status)) for status in Status)
             read, places = self._latest(_comparison(wanted, after), after, size)
@@ -207,7 +213,7 @@ class Search:
             yield from places
             if len(places) < size:
                 return
-            after = places[-1]
+            after, size = places[-1], min(size * 4, _PLACES)
 
     def _latest(
         self, matches: Callable[[list[bytes], bytes], list[bytes]], after: _Place, size: int
