@@ -90,3 +90,10 @@ def test_a_safe_object_needs_no_advice(keyhole: Keyhole, tmp_path: Path) -> None
     assert done.code == 0
     assert "what to do" not in done.out
     assert Status.SAFE in done.out
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "4", "9"])
+def test_a_terminal_can_be_narrower_than_the_indentation(keyhole: Keyhole, columns: str) -> None:
+    printed = keyhole("explain", "damaged", "backing_file", COLUMNS=columns)
+
+    assert printed.code == 0

@@ -26,6 +26,8 @@ _GROUPS: Final[dict[str, tuple[str, ...]]] = {
 CODES: Final = tuple(code for group in _GROUPS.values() for code in group)
 #: Lines are at most this long, because longer lines are hard to read. Commands are never broken.
 _WIDEST: Final = 100
+#: Lines are at least this long, because `textwrap` refuses lines that are shorter than their indentation.
+_NARROWEST: Final = 20
 
 
 def _completed(_context: click.Context, _parameter: click.Parameter, text: str) -> "list[CompletionItem]":
@@ -167,4 +169,4 @@ def _wrapped(text: str) -> Iterator[str]:
 
 
 def _width() -> int:
-    return min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
+    return max(_NARROWEST, min(shutil.get_terminal_size((80, 24)).columns, _WIDEST))
