@@ -158,6 +158,32 @@ def test_the_reports_and_errors_of_scans_that_ended_together_are_not_lost() -> N
     assert logged == []
 
 
+def test_scans_that_have_not_begun_when_the_scanner_is_closed_say_so() -> None:
+    """A `CancelledError` would look as if somebody had cancelled the tasks."""
+
+    async def scan() -> list[Report | BaseException]:
+        begun = asyncio.Event()
+
+        async def held() -> AsyncIterator[bytes]:
+            begun.set()
+            await asyncio.sleep(0.05)
+            yield SAFE
+
+        scanner = Scanner(settings=Settings(scan_threads=1))
+        tasks = [asyncio.create_task(scanner.scan(target)) for target in (held(), SAFE, SAFE)]
+        await begun.wait()
+        await scanner.close()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        with pytest.raises(RuntimeError, match="the scanner is closed"):
+            await scanner.scan(SAFE)
+        return results
+
+    first, *others = asyncio.run(scan())
+
+    assert isinstance(first, Report)
+    assert [str(error) for error in others] == ["the scanner is closed; create another one"] * 2
+
+
 def test_a_chunk_that_is_none_is_not_the_end() -> None:
     async def stream() -> AsyncIterator[bytes]:
         yield SAFE[:1000]

@@ -106,6 +106,7 @@ class Scanner:
         self._scanner = blocking.Scanner(policy=policy, settings=settings)
         self._threads = settings.scan_threads
         self._pool = ThreadPoolExecutor(settings.scan_threads, thread_name_prefix="scan")
+        self._closed = False
 
     async def scan(self, target: Target, *, name: str | None = None, version_id: str | None = None) -> Report:
         """Return the report on one target; see `keyhole.Scanner.scan`.
@@ -116,7 +117,15 @@ class Scanner:
             RuntimeError: The scanner is closed.
         """
         scan = partial(self._scanner.scan, name=name, version_id=version_id)
-        return await _in_thread(self._pool, scan, target)
+        self._check_open()
+        try:
+            return await _in_thread(self._pool, scan, target)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                # Nobody cancelled this task, so the scan can have waited for a thread at the `close`.
+                self._check_open()
+            raise
 
     async def scan_many(
         self,
@@ -166,8 +175,16 @@ class Scanner:
                 task.cancel()
             await asyncio.gather(*not_yielded, return_exceptions=True)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the scanner is closed; create another one") from None
+
     async def close(self) -> None:
-        """Close the connections, when the requests that are under way have ended."""
+        """Close the connections, when the requests that are under way have ended.
+
+        Scans that have not begun end with `RuntimeError`.
+        """
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._close)
 
