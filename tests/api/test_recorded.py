@@ -61,6 +61,20 @@ def test_verdicts_are_filtered_and_the_latest_comes_first(store: RedisStore, set
     assert keys(format="vmdk") == keys(limit=0) == []
     with pytest.raises(ValueError, match="'sfae' is not a valid Status"):
         verdicts(status="sfae", settings=settings)
+    with pytest.raises(ValueError, match="limit must be at least 0"):
+        verdicts(limit=-1, settings=settings)
+
+
+def test_a_filter_reads_only_the_records_that_match(
+    valkey: redis.Redis, store: RedisStore, settings: Settings
+) -> None:
+    for number in range(200):
+        write(store, f"{number}", Status.SAFE, bucket="many", at=number)
+    write(store, "one", Status.SAFE, bucket="few")
+    valkey.config_resetstat()
+
+    assert [report.key for report in verdicts(bucket="few", settings=settings)] == ["one"]
+    assert valkey.info("commandstats")["cmdstat_mget"]["calls"] == 1
 
 
 def test_the_verdict_on_an_object_is_found(store: RedisStore, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keyhole.reasons import Status
@@ -35,8 +36,8 @@ def verdicts(
 ) -> Iterator[Report]:
     """Yield the recorded verdicts, the latest scan first.
 
-    Verdicts are read from Redis in pages while you iterate, so the memory is bounded. All arguments only
-    filter; with a status, Redis reads only the verdicts with this status.
+    Verdicts are read from Redis in pages while you iterate, so the memory is bounded. A record that cannot be
+    parsed is left out.
 
     >>> from keyhole import verdicts
     >>> for report in verdicts(status="unsafe", limit=10):  # doctest: +SKIP
@@ -51,32 +52,17 @@ def verdicts(
         settings: The settings; by default those of the environment. `redis_url` must be set.
 
     Raises:
-        ValueError: There is no such status, or `redis_url` is not set.
+        ValueError: There is no such status, the limit is negative, or `redis_url` is not set.
         redis.RedisError: Redis cannot be reached.
     """
-    wanted = None if status is None else Status(status)
-    return _found(_store(settings or Settings()), wanted, format, bucket, prefix, limit)
+    if limit is not None and limit < 0:
+        raise ValueError("limit must be at least 0")
+    from keyhole.results.search import Filter, Search  # noqa: PLC0415 - most programs do not search
 
-
-def _found(
-    store: "RedisStore",
-    status: Status | None,
-    image_format: str | None,
-    bucket: str | None,
-    prefix: str,
-    limit: int | None,
-) -> Iterator[Report]:
-    left = limit
-    for report in store.find(status):
-        if left == 0:
-            return
-        if (
-            (image_format is None or report.format == image_format)
-            and (bucket is None or report.bucket == bucket)
-            and (report.key or "").startswith(prefix)
-        ):
-            yield report
-            left = None if left is None else left - 1
+    client = _client(settings or Settings())
+    statuses = () if status is None else (Status(status),)
+    wanted = Filter(statuses, bucket=bucket or "", prefix=prefix, format=format or "")
+    return islice(Search(client).all(wanted, 100 if limit is None else max(1, limit)), limit)
 
 
 def verdict(uri: str, *, version_id: str | None = None, settings: Settings | None = None) -> Report | None:
@@ -110,7 +96,8 @@ def wait(
     """Yield the report on each queued object when its job is done, until all jobs are done.
 
     If a job is done and Redis has no verdict on its object, nothing is yielded for it. This happens if
-    somebody deleted the verdict.
+    somebody deleted the verdict. Redis remembers a finished job for `KEYHOLE_DONE_SECONDS`, so wait for a
+    job within this time, or set a timeout.
 
     >>> from keyhole import wait
     >>> from keyhole.tasks import scan  # doctest: +SKIP
