@@ -194,7 +194,7 @@ def test_an_argument_that_is_no_setting_is_an_error(name: str, hint: str) -> Non
 
 def test_the_defaults_are_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a default cannot be a value that Keyhole would refuse in a variable."""
-    monkeypatch.setattr("keyhole.settings.load_policy", lambda _name: 1 / 0)
+    monkeypatch.setattr("keyhole.settings.settled_policy", lambda _name: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         Settings()

@@ -142,6 +142,19 @@ def test_a_policy_is_a_profile_a_file_or_an_object(tmp_path: Path) -> None:
         Scanner(policy="azur")
 
 
+def test_a_changed_policy_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for formats in ("vhd", "qcow2"):
+        Path("policy.toml").write_text(f'[[rules]]\nformats = ["{formats}"]\n')
+        names.append(load_policy(Path("policy.toml")).name)
+        with Scanner(policy="policy.toml") as scanner:
+            statuses = {scan_object(SAFE, policy=Path("policy.toml")).status, scanner.scan(SAFE).status}
+        assert statuses == {Status.SAFE if formats == "qcow2" else Status.REJECTED}
+
+    assert len(set(names)) == 2
+
+
 def test_threads_share_a_scanner() -> None:
     with Scanner() as scanner, ThreadPoolExecutor(8) as pool:
         statuses = list(

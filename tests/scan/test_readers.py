@@ -126,10 +126,8 @@ def test_a_rule_names_its_readers(tmp_path: Path) -> None:
     policy.write_text('[[rules]]\nreaders = ["qemu-9"]\n')
     assert judged(tmp_path, vhd_dynamic(SIZE, creator=b"dutl"), str(policy)).virtual_size == GEOMETRY
     policy.write_text('[[rules]]\nreaders = ["qemu"]\n')
-    load_policy.cache_clear()
     with pytest.raises(FileError, match=r"rules\[0\].readers\[0\]: 'qemu' is not a reader"):
         load_policy(str(policy))
     policy.write_text("[[rules]]\nreaders = []\n")
-    load_policy.cache_clear()
     with pytest.raises(FileError, match=r"rules\[0\].readers"):
         load_policy(str(policy))

@@ -186,7 +186,6 @@ def test_what_is_no_policy_is_told_with_what_there_is(name: str) -> None:
 
 def test_a_changed_file_is_another_ruleset(tmp_path: Path) -> None:
     one = load_policy(written(tmp_path, "[[rules]]\nmax_virtual_size = 1\n")).name
-    load_policy.cache_clear()
     assert load_policy(written(tmp_path, "[[rules]]\nmax_virtual_size = 2\n")).name != one
 
 
@@ -283,7 +282,6 @@ def test_a_rule_can_ask_for_proof(tmp_path: Path) -> None:
 def test_what_cannot_be_proven_needs_no_proof_unless_a_rule_says_so(tmp_path: Path) -> None:
     encrypted = '[[rules]]\n[rules.severity]\nencrypted = "info"\n'
     assert judged(tmp_path, luks(GIB), written(tmp_path, encrypted)).status is Status.SAFE
-    load_policy.cache_clear()
     strict = encrypted.replace("[[rules]]", '[[rules]]\nwholeness = "sampled"')
     assert judged(tmp_path, luks(GIB), written(tmp_path, strict)).status is Status.INCONCLUSIVE
 

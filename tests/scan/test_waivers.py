@@ -48,7 +48,6 @@ def written(folder: Path, *waivers: dict[str, object], head: str = "") -> str:
         ]
     path = folder / "policy.toml"
     path.write_text("\n".join(lines) + "\n")
-    load_policy.cache_clear()
     return str(path)
 
 

@@ -256,7 +256,7 @@ def rules_of(policy: PolicyName | None, settings: Settings) -> ScanSettings:
     """Return the settings of a scan with a policy."""
     if policy is None:
         return settings.scan
-    loaded = policy if isinstance(policy, Policy) else load_policy(os.fspath(policy))
+    loaded = policy if isinstance(policy, Policy) else load_policy(policy)
     return replace(settings.scan, policy=loaded)
 
 

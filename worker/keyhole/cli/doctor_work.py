@@ -180,9 +180,9 @@ def of_policy(settings: Settings) -> Iterator[Finding]:
     if settings.policy == "default":
         return
     from keyhole.scan.policy_text import warnings
-    from keyhole.scan.rules import load_policy
+    from keyhole.scan.rules import settled_policy
 
-    policy = load_policy(settings.policy)
+    policy = settled_policy(settings.policy)
     yield Finding("policy", GOOD, f"{policy.name}; `keyhole policy show` prints it")
     for warning in warnings(policy, datetime.now(UTC).date()):
         yield Finding("policy", ADVICE, warning)

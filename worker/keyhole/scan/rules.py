@@ -23,6 +23,7 @@ In a glob, `*` matches any text, including `/` and line breaks, as in S3's bucke
 character, `[…]` one of the listed characters, and `[[]` the character `[`. Globs are case-sensitive.
 """
 
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -181,22 +182,37 @@ class Policy(BaseModel):
         return next(rule for rule in self.rules if rule.is_for(bucket, key))
 
 
-@lru_cache
-def load_policy(name: str) -> Policy:
-    """Return a policy. `name` is the name of a profile, or the path of a policy file.
+def load_policy(policy: str | os.PathLike[str]) -> Policy:
+    """Return a policy: a profile by its name, or the policy in a file, which is read each time.
 
     Raises:
         FileError: The file cannot be read, or the policy in it is not valid.
     """
+    name = os.fspath(policy)
     if name in PROFILES:
-        return Policy(name=name, rules=(parse_as(Rule, profile_text(name), f"profile {name}"),))
+        return _profile(name)
     profiles = f"({', '.join(PROFILES)}{did_you_mean(name, PROFILES)})"
     text = read_text(name, f"is neither a profile {profiles} nor a readable file")
     written = parse_as(PolicyFile, text, name)
-    base = load_policy(written.profile).rules[0]
+    base = _profile(written.profile).rules[0]
     rules = tuple(_completed(rule, base) for rule in written.rules)
     digest = sha256(text.encode()).hexdigest()[:8]
     return Policy(name=f"{Path(name).stem}-{digest}", rules=(*rules, base), waivers=written.waivers)
+
+
+@lru_cache
+def settled_policy(name: str) -> Policy:
+    """Return the same as `load_policy`, but read each file only once.
+
+    So the policy of a worker stays the same while the worker runs. A worker can also not read its file again
+    after it has confined itself.
+    """
+    return load_policy(name)
+
+
+@lru_cache
+def _profile(name: str) -> Policy:
+    return Policy(name=name, rules=(parse_as(Rule, profile_text(name), f"profile {name}"),))
 
 
 def profile_text(name: str) -> str:

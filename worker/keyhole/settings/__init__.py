@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 
 from keyhole.limits import Limits
 from keyhole.masking import masked_url
-from keyhole.scan.rules import load_policy
+from keyhole.scan.rules import settled_policy
 from keyhole.scan.settings import ScanSettings
 from keyhole.settings.events import EventSettings
 from keyhole.settings.metrics import MetricsSettings
@@ -164,7 +164,7 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
     @field_validator("policy")
     @classmethod
     def _valid_policy(cls, value: str) -> str:
-        load_policy(value)
+        settled_policy(value)
         return value
 
     @field_validator("prices")
@@ -213,4 +213,4 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
     def scan(self) -> ScanSettings:
         """The settings for the scan of one object: the sizes of reads, the budgets and the policy."""
         budget = Budget(self.budget_requests, self.budget_bytes, self.budget_seconds, self.budget_cpu_seconds)
-        return ScanSettings(self.head_bytes, self.gap_bytes, budget, load_policy(self.policy))
+        return ScanSettings(self.head_bytes, self.gap_bytes, budget, settled_policy(self.policy))
