@@ -40,6 +40,9 @@ def main() -> int | None:
     with Scanner(policy="azure") as scanner:
         reports += scanner.scan_many(["a", Path("b"), ("c", b"content")], threads=3)
         reports.append(scanner.scan(memoryview(b"")))
+    views: list[memoryview] = []
+    mixed: list[bytes | bytearray] = []
+    reports += [scan_object(views), scan_object(mixed), scan_object("a", policy=load_policy(Path("a")))]
     found: Report | None = verdict("s3://b/k")
     reports += [*verdicts(status=Status.SAFE, limit=3), *wait([], timeout=1.5)]
     size: int | None = report.virtual_size
@@ -59,6 +62,7 @@ scan_object(3)  # mistake
 scan_object("a", polcy="azure")  # mistake
 inspect_stream("a path")  # mistake
 Settings(polcy="azure")  # mistake
+load_policy(3)  # mistake
 wrong: int = scan_object("a").status  # mistake
 """
 

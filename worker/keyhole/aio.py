@@ -20,14 +20,14 @@ from typing import Final, Protocol, Self, TypeAlias, cast
 
 from keyhole.api import scanner as blocking
 from keyhole.api.connections import SharedConnections
-from keyhole.api.content import BeforeRead, Content
+from keyhole.api.content import BeforeRead, Chunk, Content
 from keyhole.api.scanner import PolicyName
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.deadline import Abort, abortable
 
 #: What can be scanned: all that `keyhole.scan_object` takes, and asynchronous iterables of bytes.
-Target: TypeAlias = blocking.Target | AsyncIterable[bytes]
+Target: TypeAlias = blocking.Target | AsyncIterable[Chunk]
 
 
 async def scan_object(
@@ -59,7 +59,7 @@ async def scan_object(
 
 
 async def inspect_stream(
-    content: Content | AsyncIterable[bytes],
+    content: Content | AsyncIterable[Chunk],
     *,
     name: str = "-",
     policy: PolicyName | None = None,
@@ -219,16 +219,16 @@ _END: Final = object()
 class _Chunks:
     """The chunks of an asynchronous iterable, for a thread. Each is requested when the scan needs it."""
 
-    def __init__(self, chunks: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, chunks: AsyncIterable[Chunk], loop: asyncio.AbstractEventLoop) -> None:
         self._chunks = aiter(chunks)
         self._loop = loop
         self._abandoned = False
         self._next: Future[object] | None = None
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Chunk]:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Chunk:
         self._next = asyncio.run_coroutine_threadsafe(self._taken(), self._loop)
         if self._abandoned:  # `abandon` can have run before there was something to cancel
             self._next.cancel()
@@ -238,7 +238,7 @@ class _Chunks:
             raise _AbandonedError from None
         if chunk is _END:
             raise StopIteration
-        return cast("bytes", chunk)  # the scan checks it
+        return cast("Chunk", chunk)  # the scan checks it
 
     async def _taken(self) -> object:
         # A future cannot have `StopIteration` as its error.

@@ -25,8 +25,10 @@ class Readable(Protocol):
         """Read up to `size` bytes. Return `b""` at the end."""
 
 
+#: A piece of content.
+Chunk: TypeAlias = bytes | bytearray | memoryview
 #: Content: the bytes themselves, a file object, or an iterable of chunks of any length.
-Content: TypeAlias = bytes | bytearray | memoryview | Readable | Iterable[bytes]
+Content: TypeAlias = Chunk | Readable | Iterable[Chunk]
 
 #: A function that a scan calls before every request or read. If it raises an error, the scan ends with it.
 BeforeRead: TypeAlias = Callable[[], None]
@@ -119,7 +121,7 @@ def _chunks(file: Readable) -> Iterator[bytes]:
         raise BlockingIOError(errno.EAGAIN, "the file object does not block and has no data yet")
 
 
-def _checked(chunks: Iterable[bytes], before_read: BeforeRead | None) -> Iterator[bytes]:
+def _checked(chunks: Iterable[Chunk], before_read: BeforeRead | None) -> Iterator[bytes]:
     """Yield the chunks of a stream.
 
     Raises:
@@ -139,7 +141,7 @@ def _checked(chunks: Iterable[bytes], before_read: BeforeRead | None) -> Iterato
         if before_read is not None:
             before_read()
         try:
-            chunk = next(iterator)
+            chunk: object = next(iterator)
         except StopIteration:
             return
         if not isinstance(chunk, bytes | bytearray | memoryview):
