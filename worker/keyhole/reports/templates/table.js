@@ -32,6 +32,10 @@ function compare(one, other) {
 
 /** Sorts by a column, then by status and key, which are the order of `state.rows`. */
 function sort() {
+  if (state.column === 0 && !state.down) {
+    state.sorted = state.rows;
+    return;
+  }
   const value = COLUMNS[state.column].value;
   const sign = state.down ? -1 : 1;
   const keyed = state.rows.map((row) => ({ by: value(row), row }));
