@@ -58,6 +58,18 @@ def test_json_has_the_figures_and_the_walls(keyhole: Keyhole) -> None:
     }
 
 
+def test_finding_owners_takes_a_request_unless_tags_are_written(keyhole: Keyhole) -> None:
+    def spending(*options: str) -> tuple[int, int, int]:
+        found = json.loads(keyhole(*BILLION, "--json", *options).out)
+        return found["spending"]["tag_reads"], found["spending"]["heads"], found["memory"]["audit_rows"]
+
+    objects = 1_000_000_000
+    assert spending("--no-tags") == (0, 0, 18 * objects)
+    assert spending("--no-tags", "--owners") == (objects, 0, 20 * objects)
+    assert spending("--tags") == (2 * objects, 2 * objects, 18 * objects)
+    assert spending("--tags", "--owners") == (2 * objects, 2 * objects, 20 * objects)
+
+
 def test_settings_are_the_defaults_of_options(keyhole: Keyhole) -> None:
     settings = {"KEYHOLE_SCAN_THREADS": 32, "KEYHOLE_AUDIT_RATE": 90, "KEYHOLE_SINKS": "tags"}
 

@@ -18,6 +18,7 @@ from keyhole.intake.audits.records import PageResult, Row
 from keyhole.intake.audits.store import AuditStore
 from keyhole.reasons import STATUSES, Status
 from keyhole.reports import page
+from keyhole.results.owner import Owner
 from keyhole.results.redis_store import RedisStore
 from keyhole.store import keys
 from tests.cli.conftest import Keyhole
@@ -40,13 +41,16 @@ def audits(valkey: redis.Redis) -> AuditStore:
     verdicts = RedisStore(valkey, expiry_seconds=None, stream_length=1000)
     store = AuditStore(valkey, expiry_seconds=None)
     rows = []
-    for audited in sample.objects():
+    owners = []
+    for audited in sample.owned():
         report = audited.report
         if report is not None:
+            owners.append(Owner(audited.owner, audited.owner_unknown))
             verdicts.write(report, job_id=str(report.key), sequencer=None)
             object_id = keys.object_id(sample.BUCKET, str(report.key), report.version_id)
             rows.append(Row(object_id, audited.status, audited.how))
-    assert store.create(AUDIT, AuditSpec(bucket=sample.BUCKET), ruleset="3:default", scanner="keyhole/test")
+    spec = AuditSpec(bucket=sample.BUCKET, owner_tag="team")
+    assert store.create(AUDIT, spec, ruleset="3:default", scanner="keyhole/test")
     claim = store.claim(AUDIT, "test")
     assert claim is not None
     counts = {f"status:{status}": count for status, count in Counter(row.status for row in rows).items()}
@@ -56,6 +60,7 @@ def audits(valkey: redis.Redis) -> AuditStore:
             counts=counts | {"listed": len(rows), "gone": 1, "tag_mismatches": 1},
             rows=tuple(rows),
             findings=sample.findings(),
+            owners=tuple(owners),
         ),
     )
     return store
@@ -306,7 +311,7 @@ class TestWhat:
         rows = rows_of(keyhole("report", AUDIT, "-o", "csv", KEYHOLE_REDIS_URL=url).out)
 
         assert len(rows) == count()
-        assert rows[0] == ["safe", *[""] * 18, "scanned", ""]
+        assert rows[0] == ["safe", *[""] * 18, "scanned", "", "payments", ""]
 
     def test_of_an_audit_that_runs_it_says_so(
         self, keyhole: Keyhole, audits: AuditStore, redis_url: str
@@ -370,3 +375,50 @@ class TestErrors:
             process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == b""
+
+
+class TestOwners:
+    """The audit of the sample has an owner tag."""
+
+    NAMED = tuple(one for one in sample.owned() if one.report and one.owner == "payments")
+
+    def test_each_row_has_its_owner(self, keyhole: Keyhole, url: str) -> None:
+        lines = keyhole("report", AUDIT, "-o", "jsonl", KEYHOLE_REDIS_URL=url).out.splitlines()
+
+        objects = [json.loads(line) for line in lines if json.loads(line)["type"] == "object"]
+        found = {one["report"]["key"]: (one["owner"], one["owner_unknown"]) for one in objects}
+        assert found == {
+            str(one.report.key): (one.owner, one.owner_unknown) for one in sample.owned() if one.report
+        }
+
+    def test_a_report_can_be_of_one_owner(self, keyhole: Keyhole, url: str) -> None:
+        done = keyhole("report", AUDIT, "--owner", "payments", "-o", "json", KEYHOLE_REDIS_URL=url)
+
+        document = json.loads(done.out)
+        assert {one["report"]["key"] for one in document["objects"]} == {
+            str(one.report.key) for one in self.NAMED if one.report
+        }
+        assert document["findings"] == []
+        assert "Not included: 2 findings about the bucket" in done.err
+
+    def test_a_table_can_be_of_one_owner(self, keyhole: Keyhole, url: str) -> None:
+        done = keyhole("report", AUDIT, "--owner", "payments", "-o", "table", KEYHOLE_REDIS_URL=url)
+
+        assert f"{len(self.NAMED)} objects" in done.out
+
+    def test_a_page_is_of_all_owners(self, keyhole: Keyhole, url: str) -> None:
+        done = keyhole("report", AUDIT, "--owner", "payments", KEYHOLE_REDIS_URL=url)
+
+        assert done.code == 2
+        assert "the HTML page has all owners and a filter" in done.err
+
+    def test_an_audit_without_an_owner_tag_has_no_owners(
+        self, keyhole: Keyhole, valkey: redis.Redis, redis_url: str
+    ) -> None:
+        store = AuditStore(valkey, expiry_seconds=None)
+        store.create(AUDIT, AuditSpec(bucket=sample.BUCKET), ruleset="3:default", scanner="keyhole/test")
+
+        done = keyhole("report", AUDIT, "--owner", "payments", "-o", "csv", KEYHOLE_REDIS_URL=redis_url)
+
+        assert done.code == 2
+        assert "--owner-tag NAME" in done.err

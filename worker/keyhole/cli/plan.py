@@ -92,6 +92,7 @@ RESOURCES = {
 @click.option(
     "--tags/--no-tags", default=None, help="Whether verdicts are written as tags; by default KEYHOLE_SINKS."
 )
+@click.option("--owners", is_flag=True, help="The audit finds the owners of objects (--owner-tag).")
 @click.option("--storage-class", default="STANDARD", show_default=True, help="Storage class of the objects.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan_command(*, as_json: bool, **options: object) -> None:
@@ -124,7 +125,7 @@ def _plan(settings: Settings, options: dict[str, object]) -> Plan:
     threads, rate, tags = options["threads"], options["rate"], options["tags"]
     work = Work.model_validate(
         {
-            **{name: options[name] for name in ("objects", "gets", "storage_class")},
+            **{name: options[name] for name in ("objects", "gets", "owners", "storage_class")},
             "bytes": options["bytes_"],
             "cpu_seconds": options["cpu"],
             "ttfb_seconds": options["ttfb"],

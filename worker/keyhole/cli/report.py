@@ -22,7 +22,7 @@ from keyhole.cli.output import Output
 from keyhole.cli.terminal import busy
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
-from keyhole.intake.audits.audit import Audit, AuditState, BucketFinding
+from keyhole.intake.audits.audit import Audit, AuditedObject, AuditState, BucketFinding
 from keyhole.reports.figures import counted, size
 from keyhole.reports.forms import write_reports
 from keyhole.scan.report import Report
@@ -74,9 +74,16 @@ class _Form(click.Choice[str]):
     help="The file to write; - is standard output. On a terminal, html and parquet are written to "
     "keyhole-audit-ID.html (.parquet) in the current folder by default.",
 )
+@click.option(
+    "--owner",
+    metavar="NAME",
+    help="Only the objects of this owner: those with this value of the audit's owner tag.",
+)
 @click.option("--wide", is_flag=True, help="In a table, show all columns and whole names.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no hints.")
-def report_command(*, audit_id: str, form: str | None, file: str | None, wide: bool, quiet: bool) -> None:
+def report_command(
+    *, audit_id: str, form: str | None, file: str | None, owner: str | None, wide: bool, quiet: bool
+) -> None:
     """Write a report of an audit, which may still be running. `keyhole audits` lists audits.
 
     You can shorten the id of an audit, as long as no other id begins with the shortened id.
@@ -96,6 +103,11 @@ def report_command(*, audit_id: str, form: str | None, file: str | None, wide: b
     """
     settings = load_settings()
     output = Output(form or _form_of(file), wide=wide, quiet=quiet)
+    if owner is not None and output.form == "html":
+        message = (
+            "the HTML page has all owners and a filter; with --owner, name another form, such as -o table"
+        )
+        raise CommandError(message, USAGE)
     if file is None:
         to_file = output.form in FILES and sys.stdout.isatty()
         file = f"keyhole-audit-{audit_id}.{output.form}" if to_file else STDOUT
@@ -106,11 +118,14 @@ def report_command(*, audit_id: str, form: str | None, file: str | None, wide: b
         audit = services().audits.get(full_audit_id(audit_id, ready))
         if audit is None:
             raise CommandError(f"there is no audit {shown(audit_id)}; `keyhole audits` lists them", USAGE)
+        if owner is not None and audit.spec.owner_tag is None:
+            message = f"audit {audit.id} has no owners; start one with keyhole audit --owner-tag NAME"
+            raise CommandError(message, USAGE)
         # A table or text on the terminal itself would be mixed with the line of progress.
         working = nullcontext() if file == STDOUT and sys.stdout.isatty() else busy("writing the report")
         with working, _opened(file) as out:
-            _write(audit, output, out)
-        _tell(audit, output, file)
+            _write(audit, output, out, owner)
+        _tell(audit, output, file, owner)
 
 
 def _form_of(file: str | None) -> str:
@@ -126,17 +141,17 @@ def _form_of(file: str | None) -> str:
     )
 
 
-def _write(audit: Audit, output: Output, out: BinaryIO) -> None:
+def _write(audit: Audit, output: Output, out: BinaryIO, owner: str | None) -> None:
     from keyhole.reports.changes import changes_since_last
     from keyhole.reports.json_lines import write_json, write_jsonl
-    from keyhole.reports.objects import audited_objects, known_reports, most_urgent
+    from keyhole.reports.objects import known_reports, most_urgent
     from keyhole.reports.page import write_html
     from keyhole.reports.parquet import write_parquet
     from keyhole.reports.sarif import Run, write_runs
     from keyhole.reports.spreadsheet import write_csv
 
     audits = services().audits
-    objects, findings = audited_objects(audits, services().lookup, audit.id), audits.findings(audit.id)
+    objects, findings = _contents(audit, owner)
     match output.form:
         case "html":
             changes = changes_since_last(audits, services().lookup, audit)
@@ -162,6 +177,18 @@ def _write(audit: Audit, output: Output, out: BinaryIO) -> None:
                 out.writelines(chain(write_reports("markdown", urgent), write_findings(found)))
             if left_out:
                 output.tell(f"Not included: {counted(left_out, 'object')}; use -o csv or jsonl for all.")
+
+
+def _contents(audit: Audit, owner: str | None) -> tuple[Iterator[AuditedObject], Iterator[BucketFinding]]:
+    """Return the objects and the findings of an audit; with an owner, only the objects of this owner."""
+    from keyhole.reports.objects import audited_objects
+
+    audits = services().audits
+    objects = audited_objects(audits, services().lookup, audit.id)
+    if owner is None:
+        return objects, audits.findings(audit.id)
+    # Nothing states the owners of the objects in findings.
+    return (one for one in objects if one.owner == owner), iter(())
 
 
 def _write_table(reports: list[Report], findings: list[BucketFinding], output: Output, out: BinaryIO) -> None:
@@ -217,15 +244,16 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         raise CommandError(f"{shown(file)} cannot be written: {error.strerror or error}") from error
 
 
-def _tell(audit: Audit, output: Output, file: str) -> None:
+def _tell(audit: Audit, output: Output, file: str, owner: str | None) -> None:
     """Print the size of the report, and whether it is incomplete or lacks findings about the bucket."""
     if file != STDOUT:
         output.tell(f"{shown(file)} ({size(Path(file).stat().st_size)})")
     if audit.state is not AuditState.DONE:
         output.tell(f"The audit is {audit.state.value}; the report is incomplete.")
     findings = audit.totals.gone + audit.totals.tag_mismatches
-    if output.form in {"markdown", "table"}:
+    if owner is None and output.form in {"markdown", "table"}:
         findings = max(0, findings - READABLE)
-    if findings and output.form in TABLES:
+    if findings and (owner is not None or output.form in TABLES):
         missing = counted(findings, "finding")
-        output.tell(f"Not included: {missing} about the bucket; use -o html, json, jsonl or sarif.")
+        forms = "html, json, jsonl or sarif" + (", without --owner" if owner is not None else "")
+        output.tell(f"Not included: {missing} about the bucket; use -o {forms}.")

@@ -23,6 +23,8 @@ from typing import Final
 
 from keyhole.results.owner import Owner
 
+#: The bytes of each row, apart from the owners themselves.
+OWNER_BYTES: Final = 2
 _NO_TAG, _NAMED, _UNKNOWN = b"-", b"=", b"!"
 
 #: Lua functions for the script that finishes a batch.

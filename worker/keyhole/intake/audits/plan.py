@@ -9,8 +9,8 @@ objects.
 from datetime import date
 from typing import Final
 
-from keyhole.intake.audits.costs import NO_TAGS, USUAL_TAGS
 from keyhole.intake.audits.estimate import Spending
+from keyhole.intake.audits.owners import OWNER_BYTES
 from keyhole.intake.audits.prices import Prices
 from keyhole.intake.audits.records import ROW_BYTES
 from keyhole.intake.audits.speed import Ceiling, Resource, ceilings, fleet_speed
@@ -118,7 +118,7 @@ def plan(work: Work, fleet: Fleet, kept: Kept, prices: Prices) -> Plan:
 
 
 def _spending(work: Work, prices: Prices) -> Spending:
-    tags = USUAL_TAGS if work.tags else NO_TAGS
+    tags = work.tagging
     objects = work.objects
     lists, gets = -(-objects // PAGE_KEYS), round(objects * work.gets)
     heads, reads, writes = objects * tags.looks, objects * tags.reads, objects * tags.writes
@@ -146,6 +146,6 @@ def _memory(work: Work, fleet: Fleet, kept: Kept, speed: float) -> Memory:
         records=round(alive * RECORD_BYTES),
         indexes=recorded * INDEX_BYTES,
         stream=min(recorded, kept.stream_length) * STREAM_BYTES,
-        audit_rows=objects * ROW_BYTES,
+        audit_rows=objects * (ROW_BYTES + (OWNER_BYTES if work.owners else 0)),
         jobs=round(queued * JOB_BYTES + done * DONE_BYTES),
     )

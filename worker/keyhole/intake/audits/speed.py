@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-from keyhole.intake.audits.costs import NO_TAGS, USUAL_TAGS
 from keyhole.intake.audits.workload import Fleet, Frozen, Work
 from keyhole.intake.listing import PAGE_KEYS
 
@@ -75,7 +74,7 @@ def ceilings(work: Work, fleet: Fleet) -> tuple[Ceiling, ...]:
 
 
 def _ceilings(work: Work, fleet: Fleet) -> Iterator[Ceiling]:
-    tags = USUAL_TAGS if work.tags else NO_TAGS
+    tags = work.tagging
     reads = work.gets + tags.looks + tags.reads + 1 / PAGE_KEYS
     asked = reads + tags.writes
     if fleet.rate:
@@ -107,7 +106,7 @@ def object_seconds(work: Work) -> float:
     later_rounds = work.rounds - 1
     at_once = (work.gets - 1) / later_rounds if later_rounds else 1
     waits = 1 + later_rounds * (1 + SPREAD * (at_once - 1) / (at_once + 1))
-    waits += sum(USUAL_TAGS) if work.tags else 0
+    waits += sum(work.tagging)
     # The answers of a round arrive over several connections, each with the full rate.
     transfer = work.rounds * work.bytes / work.gets / CONNECTION_BYTES
     return waits * work.ttfb_seconds + transfer

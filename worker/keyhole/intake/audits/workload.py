@@ -5,6 +5,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from keyhole.intake.audits.batches import jobs_in_batch
+from keyhole.intake.audits.costs import TagRequests, usual_tags
 
 #: The numbers of GETs and bytes of an average scan. These are the averages of the table in `keyhole docs
 #: cost`.
@@ -38,6 +39,13 @@ class Work(Frozen):
     storage_class: str = "STANDARD"
     #: Whether workers also write the verdict as tags.
     tags: bool = False
+    #: Whether the audit finds the owners of objects.
+    owners: bool = False
+
+    @property
+    def tagging(self) -> TagRequests:
+        """The requests for the tags of one object."""
+        return usual_tags(tags=self.tags, owner=self.owners)
 
     @property
     def rounds(self) -> float:
