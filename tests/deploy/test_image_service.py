@@ -105,6 +105,14 @@ def test_an_upload_that_breaks_off_leaves_nothing(port: int, tmp_path: Path) -> 
     assert stored(tmp_path) == []
 
 
+def test_an_upload_that_states_an_endless_length_is_refused(port: int, tmp_path: Path) -> None:
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        client.sendall(b"PUT /images/a HTTP/1.1\r\nHost: h\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+        assert b" 413 " in client.recv(100)
+
+    assert stored(tmp_path) == []
+
+
 def uploaded(port: int) -> int | None:
     """The code of the answer to an upload; `None` if the service is not there yet."""
     try:
