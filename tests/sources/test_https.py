@@ -411,6 +411,24 @@ def test_a_slow_server_cannot_exceed_the_seconds(origin: Origin, access: HttpsAc
     assert report.elapsed_ms < 5000
 
 
+def test_a_server_that_accepts_no_connection_cannot_exceed_the_seconds(
+    origin: Origin, access: HttpsAccess
+) -> None:
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for waiting in (first, second):  # they fill the queue, and the system drops further requests
+            waiting.settimeout(0)
+            waiting.connect_ex(server.getsockname())
+
+        report = scanned(access, f"http://127.0.0.1:{server.getsockname()[1]}/a.qcow2", seconds=0.3)
+
+    assert origin.requests == []
+    assert report.reasons == (Reason.NETWORK,)
+    assert "within the seconds of the scan's budget" in reasons(report)[1]
+    assert report.elapsed_ms < 5000
+
+
 def test_content_encoding_is_not_decoded_but_compared(origin: Origin, access: HttpsAccess) -> None:
     origin.headers = {"Content-Encoding": "gzip"}
 

@@ -77,16 +77,34 @@ class _CheckedAddress(_WholeSocket):
             if left <= 0:
                 break
             try:
-                connected = socket.create_connection((address, self.port), left)
+                connected = _connected(address, self.port, left)
             except OSError as error:
                 failure = error
             else:
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sys.audit("http.client.connect", self, self.host, self.port)
                 return connected
         if failure is None or isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, f"no connection within {CONNECT_SECONDS:g} s")
         raise NewConnectionError(self, str(failure)) from failure
+
+
+def _connected(address: str, port: int, seconds: float) -> socket.socket:
+    """Return a socket that is connected to an address. The deadline of the thread can end the wait for it."""
+    family, kind, protocol, _, place = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    connecting = socket.socket(family, kind, protocol)
+    bound = current()
+    if bound is not None:
+        bound.note(SimpleNamespace(sock=connecting))
+    try:
+        connecting.settimeout(seconds)
+        connecting.connect(place)
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
 
 
 class _Private(_CheckedAddress):
