@@ -22,7 +22,6 @@ from uuid import UUID
 
 from keyhole.inspectors.findings import Finding, found
 from keyhole.inspectors.formats.header import HeaderInspector
-from keyhole.inspectors.region import CaptureRegion
 
 SIGNATURE = b"VMA\0"
 VERSION = 1
@@ -36,15 +35,8 @@ class VMAInspector(HeaderInspector):
     """Inspects the header of a VMA backup."""
 
     NAME = "vma"
-
-    def __init__(self, tracing: bool = False) -> None:
-        super().__init__(tracing)
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Whether the object begins with the signature."""
-        return prefix.startswith(SIGNATURE)
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (SIGNATURE,)
 
     @property
     def virtual_size(self) -> int:

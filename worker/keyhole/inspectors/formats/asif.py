@@ -52,16 +52,9 @@ class ASIFInspector(HeaderInspector):
     """ASIF: reads the header and the beginning of each directory."""
 
     NAME = "asif"
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (SIGNATURE,)
     BYTE_ORDER = "big"
-
-    def __init__(self, tracing: bool = False) -> None:
-        super().__init__(tracing)
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has the ASIF signature."""
-        return prefix.startswith(SIGNATURE)
 
     @property
     def virtual_size(self) -> int:

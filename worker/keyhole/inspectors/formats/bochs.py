@@ -58,6 +58,8 @@ class BochsInspector(HeaderInspector):
     """Bochs redolog: the header states the virtual size, and the catalog shows whether the image is whole."""
 
     NAME = "bochs"
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (MAGIC_TEXT,)
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -65,12 +67,6 @@ class BochsInspector(HeaderInspector):
         self._extents: int | None = None
         #: Whether two entries of the catalog point to the same extent.
         self._doubled = False
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has Bochs' magic."""
-        return prefix.startswith(MAGIC_TEXT)
 
     @property
     def virtual_size(self) -> int:

@@ -56,11 +56,8 @@ class CloopInspector(HeaderInspector):
     """
 
     NAME = "cloop"
+    HEADER_LENGTH = HEADER_BYTES
     BYTE_ORDER = "big"
-
-    def __init__(self, tracing: bool = False) -> None:
-        super().__init__(tracing)
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:

@@ -104,15 +104,8 @@ class EWFInspector(HeaderInspector):
     """EWF: reads the first sections and the last section of a segment file."""
 
     NAME = "ewf"
-
-    def __init__(self, tracing: bool = False) -> None:
-        super().__init__(tracing)
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES_2))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has the signature of version 1 or 2."""
-        return prefix.startswith((SIGNATURE_1, SIGNATURE_2))
+    HEADER_LENGTH = HEADER_BYTES_2
+    SIGNATURES = (SIGNATURE_1, SIGNATURE_2)
 
     @property
     def virtual_size(self) -> int:

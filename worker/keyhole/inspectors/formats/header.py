@@ -5,16 +5,31 @@ from typing import ClassVar, Literal
 
 from keyhole.inspectors.base import FileInspector
 from keyhole.inspectors.findings import Finding, found
+from keyhole.inspectors.region import CaptureRegion
 
 
 class HeaderInspector(FileInspector):
     """The base class of inspectors for formats whose header begins at the object's first byte.
 
-    Each subclass declares the region `header`.
+    Each subclass states the length of the header, which is the region `header`, and the format's signatures.
     """
+
+    #: The length of the region `header` in bytes.
+    HEADER_LENGTH: ClassVar[int]
+    #: Every object of this format begins with one of these.
+    SIGNATURES: ClassVar[tuple[bytes, ...]] = ()
 
     #: The byte order of the header's integers.
     BYTE_ORDER: ClassVar[Literal["little", "big"]] = "little"
+
+    def __init__(self, tracing: bool = False) -> None:
+        super().__init__(tracing)
+        self.new_region("header", CaptureRegion(0, self.HEADER_LENGTH))
+
+    @classmethod
+    def matches_prefix(cls, prefix: bytes) -> bool:
+        """Whether an object that begins with `prefix` has one of the format's signatures."""
+        return prefix.startswith(cls.SIGNATURES)
 
     @property
     def format_match(self) -> bool:

@@ -59,17 +59,13 @@ class ParallelsInspector(HeaderInspector):
     """Parallels: the header states the virtual size, and the BAT shows whether the image is whole."""
 
     NAME = "parallels"
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (MAGIC, EXTENDED_MAGIC)
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         #: The BAT entries that are not 0; `None` until the BAT has been read.
         self._clusters: list[int] | None = None
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has one of the format's two magics."""
-        return prefix.startswith((MAGIC, EXTENDED_MAGIC))
 
     @property
     def virtual_size(self) -> int:

@@ -67,6 +67,8 @@ class QcowV1Inspector(HeaderInspector):
     """
 
     NAME = "qcow"
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (MAGIC,)
     BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
@@ -75,12 +77,6 @@ class QcowV1Inspector(HeaderInspector):
         #: The offset and length in bytes of each cluster that the L2 table points to; `None` until this table
         #: has been read.
         self._clusters: list[tuple[int, int]] | None = None
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has qcow's magic and version 1."""
-        return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:

@@ -69,6 +69,8 @@ class QEDInspector(HeaderInspector):
     """
 
     NAME = "qed"
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (MAGIC,)
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
@@ -76,12 +78,6 @@ class QEDInspector(HeaderInspector):
         self._l2_tables: list[tuple[int, int]] = []
         #: The offsets of the clusters that the highest L2 table points to; `None` until the table is read.
         self._clusters: array[int] | None = None
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has QED's magic."""
-        return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:

@@ -116,10 +116,7 @@ class VDIInspector(HeaderInspector):
     """Inspects VirtualBox VDI images. The header in the first 512 bytes states all sizes and offsets."""
 
     NAME = "vdi"
-
-    def __init__(self, tracing: bool = False) -> None:
-        super().__init__(tracing)
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
+    HEADER_LENGTH = HEADER_BYTES
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:

@@ -65,18 +65,14 @@ class LUKSInspector(HeaderInspector):
     """Inspects LUKS volumes. It reads the header and the metadata, but not the encrypted content."""
 
     NAME = "luks"
+    HEADER_LENGTH = HEADER_BYTES_2
+    SIGNATURES = (SIGNATURE,)
     BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._parsed: Metadata | None = None
         self._checksum_right = False
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES_2))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has the signature of LUKS."""
-        return prefix.startswith(SIGNATURE)
 
     @property
     def virtual_size(self) -> int:

@@ -76,6 +76,8 @@ class QcowInspector(HeaderInspector):
     """QEMU qcow2: the header states the virtual size, and the refcounts show whether the image is whole."""
 
     NAME = "qcow2"
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = VERSIONS
     BYTE_ORDER = "big"
 
     def __init__(self, tracing: bool = False) -> None:
@@ -84,12 +86,6 @@ class QcowInspector(HeaderInspector):
         # bounds.
         self._header: Header | None = None
         self._maps: QcowMaps | None = None
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has qcow2's magic and version 2 or 3."""
-        return prefix.startswith(VERSIONS)
 
     @property
     def virtual_size(self) -> int:

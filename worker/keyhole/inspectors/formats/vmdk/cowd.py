@@ -84,15 +84,8 @@ class COWDInspector(HeaderInspector):
     """Inspects COWD extents: the header states the size and the parent, and a map points to the grains."""
 
     NAME = "vmdk"
-
-    def __init__(self, tracing: bool = False) -> None:
-        super().__init__(tracing)
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has the magic of COWD."""
-        return prefix.startswith(MAGIC)
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (MAGIC,)
 
     @property
     def virtual_size(self) -> int:

@@ -117,15 +117,8 @@ class SESparseInspector(HeaderInspector):
     """
 
     NAME = "vmdk"
-
-    def __init__(self, tracing: bool = False) -> None:
-        super().__init__(tracing)
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether an object that begins with `prefix` has the magic of SESparse."""
-        return prefix.startswith(MAGIC)
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (MAGIC,)
 
     @property
     def virtual_size(self) -> int:

@@ -69,16 +69,12 @@ class VMDKInspector(GrainMapInspector):
     """Inspects sparse VMDKs: the header, the descriptor after the header, and the map of the grains."""
 
     NAME = "vmdk"
+    HEADER_LENGTH = HEADER_BYTES
+    SIGNATURES = (MAGIC,)
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._parsed: Descriptor | None = None
-        self.new_region("header", CaptureRegion(0, HEADER_BYTES))
-
-    @classmethod
-    def matches_prefix(cls, prefix: bytes) -> bool:
-        """Return whether `prefix`, the object's first bytes, begins with `KDMV`."""
-        return prefix.startswith(MAGIC)
 
     @property
     def virtual_size(self) -> int:

@@ -113,12 +113,12 @@ class VMDKTextInspector(HeaderInspector):
     """Inspects VMDK text descriptors: the files that a descriptor names, and the sum of their sizes."""
 
     NAME = "vmdk"
+    HEADER_LENGTH = FRONT_BYTES
 
     def __init__(self, tracing: bool = False) -> None:
         super().__init__(tracing)
         self._parsed: Descriptor | None = None
         self._is_none = False
-        self.new_region("header", CaptureRegion(0, FRONT_BYTES))
 
     @classmethod
     def matches_prefix(cls, prefix: bytes) -> bool:
