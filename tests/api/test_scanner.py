@@ -164,6 +164,43 @@ def test_threads_share_a_scanner() -> None:
     assert statuses == [Status.SAFE, Status.UNSAFE] * 20
 
 
+#: Prints what a forked process sees: the report, and whether it uses connections of its parent.
+FORKING = """
+import os, sys
+from keyhole import Scanner, Settings, scan_object
+from keyhole.api import https_access, s3_access
+settings = Settings(https_private=True, s3_endpoint_url="http://127.0.0.1:1", s3_region="us-east-1")
+scanner = Scanner(settings=settings)
+scans = (lambda: scan_object(sys.argv[1], settings=settings), lambda: scanner.scan(sys.argv[1]))
+def connections():
+    own = scanner._connections
+    return [https_access(settings), s3_access(settings), own.https, own.s3]
+before = [*(scan().status.value for scan in scans), connections()][-1]
+if not os.fork():
+    print([scan().status.value for scan in scans], [one in before for one in connections()], flush=True)
+    os._exit(0)
+os.wait()
+print([scan().status.value for scan in scans], [one in before for one in connections()])
+"""
+
+
+def test_a_forked_process_uses_no_connection_of_its_parent() -> None:
+    """With one socket for both, each could receive an answer about the other's object."""
+    with origin_server() as origin:
+        origin.reset(SAFE)
+        done = subprocess.run(
+            [sys.executable, "-c", FORKING, origin.url()],
+            env={**os.environ, **CREDENTIALS, "NO_PROXY": "*"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+
+    both = ["safe", "safe"]
+    assert done.stdout.splitlines() == [f"{both} {[False] * 4}", f"{both} {[True] * 4}"]
+
+
 def test_many_are_taken_as_they_are_needed() -> None:
     taken = []
 

@@ -1,5 +1,10 @@
-"""Connections to S3 and to web servers: those that a process shares, and those that one scanner owns."""
+"""Connections to S3 and to web servers: those that a process shares, and those that one scanner owns.
 
+A forked process never uses a connection of its parent: if both sent requests through one socket, each could
+receive the answer to a request of the other, and judge the wrong object.
+"""
+
+import os
 from functools import cache, cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,19 +57,21 @@ def _open_https(*, private: bool, connections: int) -> "HttpsAccess":
 _shared_s3, _shared_https = cache(_open_s3), cache(_open_https)
 
 
-def s3_access(settings: Settings) -> "S3Access":
-    """Return this process's access to S3.
+def _forget_shared() -> None:
+    _shared_s3.cache_clear()
+    _shared_https.cache_clear()
 
-    The first call creates it. Do not call this in a process that forks later.
-    """
+
+os.register_at_fork(after_in_child=_forget_shared)
+
+
+def s3_access(settings: Settings) -> "S3Access":
+    """Return this process's access to S3. The first call creates it."""
     return _shared_s3(**_s3_options(settings))
 
 
 def https_access(settings: Settings) -> "HttpsAccess":
-    """Return this process's connections to web servers.
-
-    The first call creates them. Do not call this in a process that forks later.
-    """
+    """Return this process's connections to web servers. The first call creates them."""
     return _shared_https(private=settings.https_private, connections=settings.scan_threads)
 
 
@@ -74,18 +81,29 @@ class OwnConnections:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = RLock()
+        self._process = os.getpid()
 
     @property
     def s3(self) -> "S3Access":
         """Return the access to S3."""
+        self._forget_parents()
         with self._lock:
             return self._s3
 
     @property
     def https(self) -> "HttpsAccess":
         """Return the connections to web servers."""
+        self._forget_parents()
         with self._lock:
             return self._https
+
+    def _forget_parents(self) -> None:
+        """Forget the connections of the parent, if this is a forked process."""
+        if self._process != os.getpid():
+            # Another thread of the parent can have held the lock.
+            self._process, self._lock = os.getpid(), RLock()
+            for name in ("_s3", "_https"):
+                self.__dict__.pop(name, None)
 
     @cached_property
     def _s3(self) -> "S3Access":
@@ -97,6 +115,7 @@ class OwnConnections:
 
     def close(self) -> None:
         """Close the connections that were made."""
+        self._forget_parents()
         with self._lock:
             for name in ("_s3", "_https"):
                 opened = self.__dict__.pop(name, None)
