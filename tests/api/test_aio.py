@@ -81,14 +81,23 @@ def test_a_cancelled_scan_sends_no_further_request(origin: Origin, settings: Set
 
 def test_a_timeout_frees_the_thread_of_a_slow_web_server(origin: Origin, settings: Settings) -> None:
     """The server would hold the only thread for the 60 seconds of the budget."""
-    origin.answers = [lambda _: origin.stopping.wait(60)]
     settings = settings.model_copy(update={"scan_threads": 1})
+
+    async def hung(scanner: Scanner) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as limit:
+
+            def silent(_: Handler) -> None:
+                loop.call_soon_threadsafe(limit.reschedule, loop.time())
+                origin.stopping.wait(60)
+
+            origin.answers = [silent]
+            await scanner.scan(origin.url())
 
     async def scan() -> Report:
         async with Scanner(settings=settings) as scanner:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await scanner.scan(origin.url())
+                await hung(scanner)
             return await asyncio.wait_for(scanner.scan(origin.url()), 15)
 
     assert asyncio.run(scan()).status is Status.SAFE
