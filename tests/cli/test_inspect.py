@@ -232,7 +232,7 @@ class TestWhatIsPrinted:
 
         head, *rows, summary = printed.lines
         assert head.split() == [
-            *("status", "reasons", "format", "size", "virtual", "GETs", "read", "share", "object")
+            *("status", "format", "size", "virtual", "GETs", "read", "share", "reasons", "object")
         ]
         names = {escaped(f"s3://{bucket}/{key}") for key in HOSTILE_KEYS}
         assert {row[row.index("s3://") :] for row in rows} == names

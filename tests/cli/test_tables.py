@@ -82,6 +82,34 @@ def test_the_columns_are_where_their_titles_are() -> None:
         assert head.index("format") == row.index("parallels")
 
 
+#: The most usual long cells: variants of VMDK, and two long reasons.
+LONG = [
+    ("vmdk", "monolithicSparse", ("extent_path", "unsupported_subformat")),
+    ("vmdk", "twoGbMaxExtentSparse", ("decompression_bomb", "decompression_limit")),
+    ("raw", None, ()),
+]
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+@pytest.mark.parametrize("reasons", [None, CODES * 3])
+def test_in_a_pipe_long_reasons_move_no_other_column(
+    reasons: tuple[str, ...] | None, *, scanned: bool
+) -> None:
+    reports = [
+        sample.verdict("a", Status.UNSAFE, format=name, subformat=variant, reasons=reasons or usual, size=7)
+        for name, variant, usual in LONG
+    ]
+
+    head, *lines = printed(*reports, width=80, terminal=False, scanned=scanned)
+
+    for line, report in zip(lines, reports, strict=True):
+        place = head.index("reasons")
+        assert line[:place].endswith(" ")
+        assert line[place:].startswith(", ".join(report.reasons))
+        assert line.index(" 7 B ") + len(" 7 B") == head.index("size") + len("size")
+        assert (line.index("s3://") == head.index("object")) == (not reasons)
+
+
 VHD = {"format": "vhd", "virtual_size": 5}
 FIXED = sample.verdict("fixed.vhd", subformat="fixed", **VHD)
 DYNAMIC = sample.verdict(

@@ -42,8 +42,7 @@ class Table:
         self._columns = columns
         self._title = name
         self._begun = False
-        used = sum(column.width + 1 for column in columns)
-        self._room = None if whole else max(LEAST, console.width - used)
+        self._room = None if whole else max(LEAST, console.width - used(columns))
 
     def row(self, cells: Sequence[Text | str], name: str, below: str = "") -> None:
         """Print a row, after the titles if it is the first one. `below` is printed in lines of its own."""
@@ -63,6 +62,11 @@ class Table:
             line += Text(space) + text if column.right else text + Text(space)
             line.append(" ")
         self._console.print(line + name, soft_wrap=True)
+
+
+def used(columns: Sequence[Column]) -> int:
+    """Return how many characters columns need, with the spaces after them."""
+    return sum(column.width + 1 for column in columns)
 
 
 def shortened(name: str, room: int | None) -> str:

@@ -1,6 +1,10 @@
-"""Prints verdicts as a table, one row per object, while they arrive."""
+"""Prints verdicts as a table, one row per object, while they arrive.
 
-from collections.abc import Callable
+The reasons have the last column before the name. They are never cut in a pipe or a file, so a row with many
+reasons can be wider than the others; then only its name moves right.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -8,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from keyhole.cli.render import STYLES
-from keyhole.cli.table import GAP, Column, Table, codes_below, codes_within
+from keyhole.cli.table import GAP, Column, Table, codes_below, codes_within, used
 from keyhole.inspectors.text import escaped
 from keyhole.reasons import Status
 from keyhole.reports.figures import share, size
@@ -26,7 +30,10 @@ ABOUT_VARIANTS: Final = frozenset({"banned_format", "unsupported_subformat"})
 #: Below a row, a format with its variant has at most this many characters.
 LONGEST_FORMAT: Final = 40
 _REASONS: Final = 24
-_WHOLE_REASONS: Final = 30
+#: In a pipe or a file, the column of reasons has room for two long codes, and the column of formats for the
+#: usual variants of VMDK.
+_WHOLE_REASONS: Final = 40
+_WHOLE_FORMAT: Final = 28
 
 
 def share_read(report: Report) -> str:
@@ -45,6 +52,7 @@ class _Field(NamedTuple):
 _SIZE = _Field(Column("size", 8, right=True), lambda report: size(report.size))
 _FORMAT = _Field(Column("format", 9), lambda report: report.format or "-")
 _VARIANT = _Field(Column("format", 22), lambda report: escaped(report.image_format) or "-")
+_WHOLE_VARIANT = _VARIANT._replace(column=Column("format", _WHOLE_FORMAT))
 _VIRTUAL = _Field(Column("virtual", 8, right=True), lambda report: size(report.virtual_size))
 _SCANNED = _Field(Column("scanned, UTC", 16), lambda report: f"{report.scanned_at:%Y-%m-%d %H:%M}")
 _SCANNED_SHORT = _Field(Column("UTC", 11), lambda report: f"{report.scanned_at:%m-%d %H:%M}")
@@ -77,21 +85,20 @@ class VerdictTable:
         if costs and (whole or width >= COSTS_FROM):
             fields += _COSTS
         self._whole = whole
-        before = [Column("status", 12)]
-        if not self._below:
-            before.append(Column("reasons", _WHOLE_REASONS if whole else _REASONS))
-        with_variants = [_VARIANT if field is _FORMAT else field for field in fields]
-        used = sum(column.width + 1 for column in (*before, *(field.column for field in with_variants)))
-        if not self._below and (whole or width - used >= NAMES_FROM):
+        variant = _WHOLE_VARIANT if whole else _VARIANT
+        with_variants = [variant if field is _FORMAT else field for field in fields]
+        if not self._below and (whole or width - used(self._columns(with_variants)) >= NAMES_FROM):
             fields = with_variants
         self._fields = fields
-        columns = [*before, *(field.column for field in fields)]
-        self._table = Table(console, columns, "object", whole=whole)
+        self._table = Table(console, self._columns(fields), "object", whole=whole)
 
     def row(self, report: Report, status: Status | None = None) -> None:
         """Print the row of a report. `status` replaces the status of the report."""
         status = status or report.status
         cells: list[Text | str] = [Text(status.value, style=STYLES[status])]
+        for field in self._fields:
+            text = field.text(report)
+            cells.append(_cut(text, field.column.width) if field is _VARIANT else text)
         below = ""
         if self._below:
             below = codes_below([_with_variant(code, report) for code in report.shown_marks], self._width)
@@ -99,10 +106,14 @@ class VerdictTable:
             cells.append(", ".join(report.shown_marks))
         else:
             cells.append(codes_within(report.shown_marks, _REASONS))
-        for field in self._fields:
-            text = field.text(report)
-            cells.append(text if self._whole or field is not _VARIANT else _cut(text, field.column.width))
         self._table.row(cells, report.target, below)
+
+    def _columns(self, fields: Sequence[_Field]) -> list[Column]:
+        """Return the columns of a table with these fields."""
+        columns = [Column("status", 12), *(field.column for field in fields)]
+        if not self._below:
+            columns.append(Column("reasons", _WHOLE_REASONS if self._whole else _REASONS))
+        return columns
 
 
 def _with_variant(code: str, report: Report) -> str:
