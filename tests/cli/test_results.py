@@ -1,5 +1,6 @@
 """`keyhole results` and `keyhole show`: the stored verdicts, and errors if they cannot be read."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -192,6 +193,21 @@ class TestShow:
 
         assert printed.code == 3
         assert printed.error == "no verdict on s3://images/never; try `keyhole submit`"
+
+    def test_earlier_verdicts_are_on_the_page_and_not_in_json(
+        self, keyhole: Keyhole, store: RedisStore, redis_url: str
+    ) -> None:
+        for minutes, status in enumerate((Status.SAFE, Status.UNSAFE, Status.SAFE)):
+            store.write(report("a", "qcow2", status, minutes), job_id=str(minutes), sequencer=None)
+
+        page = keyhole("show", "s3://images/a", KEYHOLE_REDIS_URL=redis_url)
+        document = keyhole("show", "-o", "json", "s3://images/a", KEYHOLE_REDIS_URL=redis_url)
+
+        assert [line.split(maxsplit=1)[1] for line in page.lines if line.startswith("before ")] == [
+            "2026-05-01T12:01:00+00:00: unsafe (backing_file, unsupported_subformat)",
+            "2026-05-01T12:00:00+00:00: safe",
+        ]
+        assert [Report.model_validate(one).status for one in json.loads(document.out)] == ["safe"]
 
     def test_what_is_no_object(self, keyhole: Keyhole, kept: str) -> None:
         printed = keyhole("show", "images/never", KEYHOLE_REDIS_URL=kept)

@@ -96,7 +96,7 @@ def inspect_command(
 
 def _page(reports: "Iterator[Report]", statuses: frozenset[Status] | None) -> Tally:
     """Print all facts about the only object, if it has one of these statuses."""
-    from keyhole.cli.render import report_page
+    from keyhole.cli.render import print_page
     from keyhole.cli.terminal import SafeConsole
 
     tally = Tally()
@@ -105,7 +105,7 @@ def _page(reports: "Iterator[Report]", statuses: frozenset[Status] | None) -> Ta
     console = SafeConsole(soft_wrap=False, emoji=False)
     for report in tally.counting(reports):
         if statuses is None or report.status in statuses:
-            console.print(report_page(report))
+            print_page(console, report)
     return tally
 
 

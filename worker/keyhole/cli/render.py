@@ -1,8 +1,10 @@
-"""Shows one report in full on a terminal."""
+"""Prints one report in full for people."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +15,13 @@ from keyhole.scan.report import Report
 from keyhole.scan.waivers import waiver_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from keyhole.jobs.tag_debts import Owed
+    from keyhole.results.history import Past
+
+#: The lines of a page: labels and texts. A line without a label belongs to the one above.
+_Facts = list[tuple[str, Text]]
 
 STYLES = {
     Status.SAFE: "green",
@@ -27,68 +35,96 @@ STYLES = {
 }
 
 
-def report_page(report: Report, owed: "Owed | None" = None) -> Table:
-    """Return one report in full, one line for each fact.
+def print_page(
+    console: "Console", report: Report, owed: "Owed | None" = None, past: "Sequence[Past]" = ()
+) -> None:
+    """Print one report in full. In a pipe or a file, each fact is one line, however long it is.
 
-    `owed` describes the object's tags if they are not written yet.
+    `owed` describes the object's tags if they are not written yet. `past` are earlier verdicts on the object.
     """
-    page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    page.add_column(no_wrap=True, style="bold")
-    page.add_column(overflow="fold")
+    facts = _facts(report, owed, past)
+    if console.is_terminal:
+        page = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        page.add_column(no_wrap=True, style="bold")
+        page.add_column(overflow="fold")
+        for label, text in facts:
+            page.add_row(label, text)
+        console.print(page)
+        return
+    width = max(cell_len(label) for label, _ in facts)
+    for label, text in facts:
+        line = Text(label + " " * (width - cell_len(label) + 2)) + text
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _facts(report: Report, owed: "Owed | None", past: "Sequence[Past]") -> _Facts:
+    """Return the lines of the page of a report."""
     status = Text(report.status.value, style=STYLES[report.status])
     if report.shown_marks:
         status.append(f" ({', '.join(report.shown_marks)})")
-    page.add_row("object", Text(shown(report.target)))
-    page.add_row("status", status)
+    facts: _Facts = [("object", Text(shown(report.target))), ("status", status)]
     for check, until in report.ended_waivers.items():
         text = f"the waiver of {check} ended on {until}; the next audit scans the object again"
-        page.add_row("waiver", Text(text, style="yellow"))
-    _add_findings(page, report)
+        facts.append(("waiver", Text(text, style="yellow")))
+    _add_findings(facts, report)
     image = " ".join((report.image_format or "none", *report.content))
-    page.add_row("format", Text(escaped(image)))
-    page.add_row("virtual size", Text(_exactly(report.virtual_size)))
-    page.add_row("size", Text(_exactly(report.size)))
-    page.add_row("wholeness", Text(report.wholeness.value))
+    facts.append(("format", Text(escaped(image))))
+    facts.append(("virtual size", Text(_exactly(report.virtual_size))))
+    facts.append(("size", Text(_exactly(report.size))))
+    facts.append(("wholeness", Text(report.wholeness.value)))
     for name, value in report.details.items():
-        page.add_row(shown(name.replace("_", " ")), Text(escaped(_told(value))))
+        facts.append((shown(name.replace("_", " ")), Text(escaped(_told(value)))))
     for member in report.members:
         what = Text(
             f"{shown(member.target)}: {shown(member.image_format or 'none')}, {size(member.virtual_size)}, "
         )
         what.append(member.status.value, style=STYLES[member.status])
-        page.add_row("member", what.append(f" {' '.join(member.reasons)}".rstrip()))
+        facts.append(("member", what.append(f" {' '.join(member.reasons)}".rstrip())))
     for label, identity in (("etag", report.etag), ("version", report.version_id)):
         if identity:
-            page.add_row(label, Text(shown(identity)))
+            facts.append((label, Text(shown(identity))))
     if report.last_modified:
-        page.add_row("last modified", Text(report.last_modified.isoformat()))
-    page.add_row(
-        "scanned", Text(f"{report.scanned_at.isoformat()} by {report.scanner}, rules {report.ruleset}")
+        facts.append(("last modified", Text(report.last_modified.isoformat())))
+    facts.append(
+        ("scanned", Text(f"{report.scanned_at.isoformat()} by {report.scanner}, rules {report.ruleset}"))
     )
     if report.last_attempt is not None:
         attempt = report.last_attempt
         text = f"{attempt.scanned_at.isoformat()}: {attempt.status.value}, {' '.join(attempt.reasons)}"
-        page.add_row("last attempt", Text(text + (f" ({shown(attempt.error)})" if attempt.error else "")))
+        facts.append(("last attempt", Text(text + (f" ({shown(attempt.error)})" if attempt.error else ""))))
     if owed is not None and owed.since is not None:
         since = owed.since.isoformat(timespec="seconds")
-        page.add_row("tags", Text(f"not written since {since}: {shown(str(owed.history))}"))
-    page.add_row("cost", Text(_cost(report)))
-    return page
+        facts.append(("tags", Text(f"not written since {since}: {shown(str(owed.history))}")))
+    facts += [("before", _earlier(one, report)) for one in past]
+    facts.append(("cost", Text(_cost(report))))
+    return facts
 
 
-def _add_findings(page: Table, report: Report) -> None:
+def _earlier(past: "Past", report: Report) -> Text:
+    """Return an earlier verdict, and whether the object had the same ETag as now."""
+    text = Text(f"{past.scanned_at.isoformat(timespec='seconds')}: ")
+    text.append(past.status.value, style=STYLES[past.status])
+    if past.reasons:
+        text.append(f" ({shown(', '.join(past.reasons))})")
+    if past.etag and report.etag:
+        text.append("; same ETag" if past.etag == report.etag.strip('"') else "; other ETag")
+    return text
+
+
+def _add_findings(facts: _Facts, report: Report) -> None:
     """Add the findings with their waivers, and one line for each reason that tells what to do."""
     for finding in report.findings:
-        page.add_row("", Text(escaped(f"{finding.check} [{finding.severity}]: {finding.message}")))
+        facts.append(("", Text(escaped(f"{finding.check} [{finding.severity}]: {finding.message}"))))
         if waiver := waiver_of(finding, report.waivers):
-            page.add_row("", Text(escaped(f"  {waiver.sentence()}"), style="yellow"))
+            facts.append(("", Text(escaped(f"  {waiver.sentence()}"), style="yellow")))
     if not report.reasons:
         return
     from keyhole.remedies import what_to_do
 
     for number, code in enumerate(report.reasons):
-        page.add_row("" if number else "what to do", Text(escaped(f"{code}: {what_to_do(code)}")))
-    page.add_row("", Text(escaped(f"more: keyhole explain {' '.join(report.reasons)}"), style="dim"))
+        facts.append(("" if number else "what to do", Text(escaped(f"{code}: {what_to_do(code)}"))))
+    facts.append(("", Text(escaped(f"more: keyhole explain {' '.join(report.reasons)}"), style="dim")))
 
 
 def _told(value: JsonValue) -> str:

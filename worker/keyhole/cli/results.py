@@ -11,12 +11,13 @@ from keyhole.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, on
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options, status_option
 from keyhole.cli.parsed import parsed
-from keyhole.cli.render import report_page
+from keyhole.cli.render import print_page
 from keyhole.cli.terminal import SafeConsole
 from keyhole.cli.verdicts import print_verdicts
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.reasons import Status
+from keyhole.results.history import history
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.search import Filter, Search
 from keyhole.results.since import parse_since
@@ -79,7 +80,7 @@ def results_command(
 @click.option("--version-id", help="The version; by default the newest scanned version.")
 @output_options(fail_on=True)
 def show_command(*, uri: str, version_id: str | None, output: Output) -> None:
-    """Show the verdict on one object, with all findings.
+    """Show the verdict on one object, with all findings and the last ten earlier verdicts.
 
     Exit code: 0 the object is safe, 1 it is not safe, 2 wrong usage, 3 there is no verdict, or Keyhole could
     not read the object or decide about it.
@@ -97,9 +98,10 @@ def show_command(*, uri: str, version_id: str | None, output: Output) -> None:
         if report is None:
             raise CommandError(f"no verdict on {shown(uri)}; try `keyhole submit`", UNDECIDED)
         if output.is_table:
-            debts = TagDebts(connect(str(settings.redis_url)))
+            client = connect(str(settings.redis_url))
+            debts = TagDebts(client)
             owed = debts.owed(bucket, key, report.version_id) or debts.owed(bucket, key, version_id)
-            SafeConsole().print(report_page(report, owed))
+            print_page(SafeConsole(), report, owed, history(client, bucket, key, version_id))
         else:
             print_verdicts([report], output)
     sys.exit(exit_code({report.status: 1}, fail_on=output.fail_on))
