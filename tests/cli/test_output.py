@@ -105,6 +105,16 @@ class TestForms:
         assert loud.lines[:-1] == quiet.lines
         assert loud.lines[-1].startswith("3 objects: 1 unsafe, 1 safe, 1 not an image; 3 requests, ")
 
+    def test_quiet_leaves_the_summary_and_hints_out_of_markdown(self, keyhole: Keyhole, folder: Path) -> None:
+        arguments = ("inspect", "-o", "markdown")
+        loud = keyhole(*arguments, "-r", folder).lines
+        quiet = keyhole(*arguments, "-r", "-q", folder).lines
+        one = keyhole(*arguments, "-q", folder / "b.qcow2").lines
+
+        assert loud[:5] == quiet
+        assert "What the reasons mean, and what to do:" in loud
+        assert [line[:16] for line in one[3:]] == ["", "- `backing_file`"]
+
 
 class TestExitCodes:
     @pytest.mark.parametrize(

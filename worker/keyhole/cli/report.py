@@ -80,7 +80,7 @@ class _Form(click.Choice[str]):
     help="Only the objects of this owner: those with this value of the audit's owner tag.",
 )
 @click.option("--wide", is_flag=True, help="In a table, show all columns and whole names.")
-@click.option("-q", "--quiet", is_flag=True, help="Print no hints.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no summary or hints.")
 def report_command(
     *, audit_id: str, form: str | None, file: str | None, owner: str | None, wide: bool, quiet: bool
 ) -> None:
@@ -174,7 +174,9 @@ def _write(audit: Audit, output: Output, out: BinaryIO, owner: str | None) -> No
             else:
                 from keyhole.reports.markdown import write_findings
 
-                out.writelines(chain(write_reports("markdown", urgent), write_findings(found)))
+                out.writelines(
+                    chain(write_reports("markdown", urgent, quiet=output.quiet), write_findings(found))
+                )
             if left_out:
                 output.tell(f"Not included: {counted(left_out, 'object')}; use -o csv or jsonl for all.")
 

@@ -37,7 +37,7 @@ def print_verdicts(
     tally = Tally()
     listed = (one for one in tally.counting(reports) if statuses is None or one.status in statuses)
     if not output.is_table:
-        for part in write_reports(output.form, listed):
+        for part in write_reports(output.form, listed, quiet=output.quiet):
             click.echo(part, nl=False)
         return tally
     # Imported here, because scripts often want JSON, which does not need these imports.

@@ -15,10 +15,15 @@ WRITERS: Final = {
     "sarif": ("keyhole.reports.sarif", "write_sarif"),
     "markdown": ("keyhole.reports.markdown", "write_markdown"),
 }
+#: The forms that can also contain a summary and hints for people.
+FOR_PEOPLE: Final = frozenset({"markdown"})
 
 
-def write_reports(form: str, reports: Iterable[Report]) -> Iterator[bytes]:
-    """Yield the parts of a text in this form (a key of `WRITERS`), while the reports arrive."""
+def write_reports(form: str, reports: Iterable[Report], *, quiet: bool = False) -> Iterator[bytes]:
+    """Yield the parts of a text in this form (a key of `WRITERS`), while the reports arrive.
+
+    If `quiet` is true, the text has no summary and no hints.
+    """
     module, name = WRITERS[form]
-    write = cast("Callable[[Iterable[Report]], Iterator[bytes]]", getattr(import_module(module), name))
-    return write(reports)
+    write = cast("Callable[..., Iterator[bytes]]", getattr(import_module(module), name))
+    return write(reports, quiet=quiet) if form in FOR_PEOPLE else write(reports)

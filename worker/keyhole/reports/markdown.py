@@ -22,8 +22,11 @@ _HEADS: Final = ("status", "reasons", "format", "virtual", "size", "object")
 _RIGHT: Final = {"virtual", "size", "listed", "done", "not safe", "not images", "read"}
 
 
-def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
-    """Yield the parts of a Markdown text: a table of reports, the counts, and what each reason means."""
+def write_markdown(reports: Iterable[Report], *, quiet: bool = False) -> Iterator[bytes]:
+    """Yield the parts of a Markdown text: a table of reports, the counts, and what each reason means.
+
+    If `quiet` is true, the text has only the table, and of a single object its findings.
+    """
     tally = Tally()
     seen: dict[str, Status] = {}
     alone: Report | None = None
@@ -38,14 +41,15 @@ def write_markdown(reports: Iterable[Report]) -> Iterator[bytes]:
             yield _cells(report)
 
     yield from table(_HEADS, rows())
-    yield f"\n{told(tally)}\n".encode()
+    if not quiet:
+        yield f"\n{told(tally)}\n".encode()
     if alone is not None and alone.findings:
         yield b"\n"
         for finding in alone.findings:
             waiver = waiver_of(finding, alone.waivers)
             waived = f", {plain(waiver.sentence())}" if waiver else ""
             yield f"- `{finding.check}` ({finding.severity}): {code_span(finding.message)}{waived}\n".encode()
-    if seen:
+    if seen and not quiet:
         yield b"\nWhat the reasons mean, and what to do:\n\n"
         for code, _ in sorted(seen.items(), key=lambda item: (URGENCY[item[1]], item[0])):
             yield f"- {code_span(code)}: {own(meaning(code))}. To do: {own(what_to_do(code))}.\n".encode()
