@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,11 @@ import redis
 
 from keyhole.builders import qcow2
 from keyhole.inspectors.text import escaped
-from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
+from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, How
+from keyhole.intake.audits.records import PageResult, Row
 from keyhole.intake.audits.store import AuditStore
+from keyhole.reasons import Status
+from keyhole.results.owner import Owner
 from tests.cli.conftest import Keyhole
 from tests.e2e import commands
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from tests.e2e.held_s3 import HeldS3
 
 GIB = 1024**3
+UNREAD = Owner(unknown="access is denied")
+CASE = "Names of tags are case-sensitive; check --owner-tag."
 
 
 @pytest.fixture
@@ -47,6 +53,19 @@ def begin(store: AuditStore, audit_id: str = "a1", **spec: object) -> str:
     store.create(
         audit_id, AuditSpec.model_validate({"bucket": "images", **spec}), ruleset="3:default", scanner="x"
     )
+    return audit_id
+
+
+def ended(
+    store: AuditStore, counts: dict[str, int], owners: tuple[Owner, ...] | None = None, **spec: object
+) -> str:
+    """Begin an audit that ends with its first page, whose objects need no scan."""
+    audit_id = begin(store, **spec)
+    claim = store.claim(audit_id, "me")
+    assert claim is not None
+    rows = tuple(Row(f"{number:032x}", Status.SAFE, How.UNCHANGED) for number in range(len(owners or ())))
+    assert store.commit(claim, PageResult({"pages": 1, **counts}, rows=rows, owners=owners))
+    assert store.state(audit_id) is AuditState.DONE
     return audit_id
 
 
@@ -149,6 +168,138 @@ class TestLettingGo:
         assert (audit.state, audit.totals.scanned) == (AuditState.DONE, 4)
 
 
+class TestWithoutObjects:
+    """An audit that found nothing to scan does not say that all objects are safe."""
+
+    @pytest.mark.parametrize("form", ["table", "json", "jsonl"])
+    @pytest.mark.parametrize("chosen", [(), ("--fail-on", "never")])
+    def test_nothing_is_there(
+        self, keyhole: Keyhole, store: AuditStore, form: str, chosen: tuple[str, ...]
+    ) -> None:
+        audit_id = ended(store, {"requests": 1, "lists": 1}, prefix="typo/")
+
+        printed = keyhole("audit", "--follow", audit_id, "-o", form, *chosen)
+
+        assert (printed.code, printed.error) == (3, "there are no objects; check the prefix")
+        if form == "table":
+            assert re.search(r"^verdicts +none *$", printed.out, re.MULTILINE)
+        else:
+            assert Audit.model_validate_json(printed.out).totals.listed == 0
+
+    def test_an_inventory_lists_nothing(self, keyhole: Keyhole, store: AuditStore) -> None:
+        audit_id = ended(store, {}, inventory="s3://inv/manifest.json")
+
+        printed = keyhole("audit", "--follow", audit_id)
+
+        assert (printed.code, printed.error) == (
+            3,
+            "there are no objects; check the prefix, and that the inventory is up to date",
+        )
+
+    def test_the_selection_leaves_out_all(self, keyhole: Keyhole, store: AuditStore) -> None:
+        selection = {"include": ["*.img"], "sample": 0.5}
+        audit_id = ended(store, {"listed": 1204, "left_out": 1204}, selection=selection)
+
+        printed = keyhole("audit", "--follow", audit_id)
+
+        assert printed.code == 3
+        assert printed.err.splitlines()[-1] == (
+            "Error: none of the 1,204 objects is selected; check --include and --sample"
+        )
+
+    def test_only_a_running_audit_has_none_yet(self, keyhole: Keyhole, store: AuditStore) -> None:
+        begin(store)
+        store.set_state("a1", AuditState.PAUSED, "by me")
+        assert "none yet" in keyhole("audit", "--follow", "a1").out
+        store.set_state("a1", AuditState.CANCELLED, "by me")
+
+        cancelled = keyhole("audit", "--follow", "a1")
+
+        assert re.search(r"^verdicts +none *$", cancelled.out, re.MULTILINE)
+        assert (cancelled.code, cancelled.err) == (3, "")
+
+    @pytest.mark.slow
+    def test_a_mistyped_prefix_is_told(self, env: dict[str, str], images: str) -> None:
+        done = commands.keyhole("audit", f"s3://{images}/typo/", env=env)
+
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-1] == b"Error: there are no objects; check the prefix"
+
+
+class TestOwners:
+    """The command states how many objects have the tag, because a mistyped tag finds no owner."""
+
+    @pytest.mark.parametrize(
+        ("owners", "line"),
+        [
+            ([Owner()] * 3, f"No object has the tag Taem. {CASE}"),
+            ([Owner(), UNREAD], f"No object whose tags could be read has the tag Taem. {CASE}"),
+            ([Owner("a"), Owner("b"), Owner("b"), Owner()], "Taem has 2 values; 1 object has no such tag."),
+            ([Owner("a")], "Taem has 1 value; all objects have this tag."),
+            ([Owner("a"), UNREAD], "Taem has 1 value; all objects whose tags could be read have this tag."),
+        ],
+    )
+    def test_a_line_states_how_many_objects_have_the_tag(
+        self, keyhole: Keyhole, store: AuditStore, owners: list[Owner], line: str
+    ) -> None:
+        unknown = sum(owner.unknown is not None for owner in owners)
+        counts = {"listed": len(owners), "unchanged": len(owners), "owners_unknown": unknown}
+        audit_id = ended(store, counts, tuple(owners), owner_tag="Taem")
+
+        for form in ("table", "jsonl"):
+            printed = keyhole("audit", "--follow", audit_id, "-o", form)
+
+            assert printed.code == 0
+            assert printed.err.splitlines()[form == "table"] == line
+
+    @pytest.mark.parametrize("owners", [(), (UNREAD,)])
+    def test_nothing_is_said_if_no_tags_were_read(
+        self, keyhole: Keyhole, store: AuditStore, owners: tuple[Owner, ...]
+    ) -> None:
+        audit_id = ended(store, {"listed": 1, "archived": 1}, owners, owner_tag="team")
+
+        assert "team" not in keyhole("audit", "--follow", audit_id).err
+
+    def test_tags_that_were_read_for_owners_only_are_not_compared(
+        self, keyhole: Keyhole, store: AuditStore
+    ) -> None:
+        audit_id = ended(store, {"listed": 1, "unchanged": 1}, (Owner("a"),), owner_tag="team")
+
+        printed = keyhole("audit", "--follow", audit_id, KEYHOLE_SINKS="redis,tags")
+
+        assert printed.err.splitlines()[-1] == (
+            "The tags of 1 unchanged object were read for the owners, but not compared with the verdicts. "
+            "--check-tags compares them without further requests; --fix-tags also writes missing tags."
+        )
+
+
+class TestTable:
+    """Figures that are zero are left out, and nouns are in the singular or plural."""
+
+    def test_what_is_zero_is_left_out(self, keyhole: Keyhole, store: AuditStore) -> None:
+        counts = {"listed": 1, "unchanged": 1, "gone": 1, "requests": 1, "lists": 1}
+        audit_id = ended(store, counts | {"status:safe": 1})
+
+        out = keyhole("audit", "--follow", audit_id).out
+
+        assert re.search(r"^listed +1, 0 B *$", out, re.MULTILINE)
+        assert re.search(r"^bucket +1 verdict without an object *$", out, re.MULTILINE)
+        assert re.search(r"^cost +1 request \(1 for the list\), \$0\.00 *$", out, re.MULTILINE)
+        assert "scanned" not in out
+        assert "archived" not in out
+
+    def test_what_is_not_zero_is_shown(self, keyhole: Keyhole, store: AuditStore) -> None:
+        counts = {"listed": 3, "left_out": 1, "archived": 2, "tag_mismatches": 2, "tag_fixes": 1}
+        audit_id = ended(store, counts | {"status:inconclusive": 2})
+
+        out = keyhole("audit", "--follow", audit_id).out
+
+        assert re.search(r"^listed +3 \(1 not selected\), 0 B *$", out, re.MULTILINE)
+        assert re.search(r"^bucket +2 tags that disagree *$", out, re.MULTILINE)
+        assert "1 of these tags will be corrected" in out
+        assert "unchanged" not in out
+
+
 class TestTurning:
     def test_an_audit_is_paused_resumed_and_cancelled(self, keyhole: Keyhole, store: AuditStore) -> None:
         begin(store)
@@ -207,6 +358,14 @@ class TestUsage:
         self, keyhole: Keyhole, store: AuditStore, arguments: list[str]
     ) -> None:
         assert keyhole("audit", *arguments).code == 2
+        assert store.latest(1) == []
+
+    def test_a_bucket_without_a_scheme_gets_the_form_of_a_bucket(
+        self, keyhole: Keyhole, store: AuditStore
+    ) -> None:
+        assert keyhole("audit", "images").error == (
+            "'images' is not an S3 bucket or prefix; write s3://bucket/ or s3://bucket/prefix/"
+        )
         assert store.latest(1) == []
 
     def test_tags_are_not_corrected_if_keyhole_writes_none(self, keyhole: Keyhole, store: AuditStore) -> None:

@@ -49,7 +49,11 @@ STAND_INS = {
     "0f3c9a1b2d4e": '"$(keyhole dead list --json | head -n 1 | jq -r .id)"',
     "keyhole dead drop --all": "yes | keyhole dead drop --all",
 }
-OBJECTS = ("debian.qcow2", "uploads/a.qcow2", "a.vmdk", "b.vmdk", "image.qcow2", "images/a.qcow2")
+#: `uploads/4.qcow2` belongs to the sample of 1%.
+OBJECTS = (
+    *("debian.qcow2", "uploads/a.qcow2", "uploads/4.qcow2", "a.vmdk", "b.vmdk", "image.qcow2"),
+    "images/a.qcow2",
+)
 #: Makes a dead letter, which the next example can show, retry or drop.
 LETTER = """import os
 from keyhole.intake.dead_letters import Dead, DeadLetters

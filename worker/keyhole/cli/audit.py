@@ -6,6 +6,7 @@ import time
 import click
 
 from keyhole.cli import audit_view
+from keyhole.cli.audit_end import refuse_without_objects, selected_of, tell_of_owners
 from keyhole.cli.audit_id import full_audit_id
 from keyhole.cli.audit_table import print_audits, print_runs
 from keyhole.cli.audit_tags import refuse_without_tags, tell_of_tags
@@ -128,10 +129,10 @@ def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: boo
     since then: its ETag, its size, its time of last modification, the version of Keyhole's rules, or the
     policy.
 
-    Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 the audit did not reach its end,
-    or Keyhole could not read an object or decide about it. Objects that are certainly not images, such as
-    PDFs, do not count, unless there is nothing else. -o json and -o jsonl print the audit; `keyhole report`
-    prints its objects.
+    Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 the audit did not reach its end
+    or had no objects, or Keyhole could not read an object or decide about it. Objects that are certainly not
+    images, such as PDFs, do not count, unless there is nothing else. -o json and -o jsonl print the audit;
+    `keyhole report` prints its objects.
     """
     settings = load_settings()
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
@@ -173,7 +174,7 @@ def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: boo
 
 def _spec(uri: str, settings: Settings, options: dict[str, object]) -> AuditSpec:
     try:
-        bucket, prefix = parse_s3_uri(uri)
+        bucket, prefix = parse_s3_uri(uri, is_prefix=True)
         if options["inventory"]:
             parse_s3_uri(str(options["inventory"]))
     except ValueError as error:
@@ -273,8 +274,10 @@ def _follow(audit_id: str, output: Output, *, embedded: bool) -> int:
         click.echo(audit.model_dump_json(ensure_ascii=True))
     else:
         SafeConsole().print(audit_view.page(audit))
-        if audit.totals.listed:
+        if selected_of(audit.totals):
             output.tell(f"The report: keyhole report {audit_id}")
+    refuse_without_objects(audit)
+    tell_of_owners(audit, output)
     tell_of_tags(audit, output, embedded=embedded)
     return _exit_code(audit, output)
 

@@ -56,10 +56,17 @@ def tell_of_tags(audit: Audit, output: Output, *, embedded: bool) -> None:
         and not audit.spec.compares_tags
         and "tags" in services().settings.sinks
     ):
-        output.tell(
-            f"The tags of {counted(totals.unchanged, 'unchanged object')} were not compared with the "
-            "verdicts; --fix-tags compares them, and writes missing tags."
-        )
+        objects = counted(totals.unchanged, "unchanged object")
+        if audit.spec.owner_tag is None:
+            output.tell(
+                f"The tags of {objects} were not compared with the verdicts; --fix-tags compares them, and "
+                "writes missing tags."
+            )
+        else:
+            output.tell(
+                f"The tags of {objects} were read for the owners, but not compared with the verdicts. "
+                "--check-tags compares them without further requests; --fix-tags also writes missing tags."
+            )
 
 
 def write_owed_tags() -> None:

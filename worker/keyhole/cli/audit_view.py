@@ -100,7 +100,7 @@ def one_line(audit: Audit, speed: Speed | None = None) -> str:
         f"{totals.scanned:,} of {totals.queued:,} scanned",
         f"{totals.unchanged:,} unchanged",
         *counts_of(totals),
-        f"{totals.requests:,} requests",
+        counted(totals.requests, "request"),
         f"{size(totals.bytes_read)} read",
         dollars(totals.dollars),
     ]
@@ -125,12 +125,7 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
     table.add_column(overflow="fold")
     if audit.reason:
         table.add_row("because" if audit.state.ended else "trouble", Text(shown(audit.reason)))
-    listed = f"{totals.listed:,}" + ("" if audit.listed_all else " so far")
-    table.add_row("listed", f"{listed} ({totals.left_out:,} not selected), {size(totals.listed_bytes)}")
-    table.add_row("unchanged", f"{totals.unchanged:,}")
-    if totals.archived:
-        table.add_row("archived", f"{totals.archived:,}")
-    table.add_row("scanned", f"{totals.scanned:,} of {totals.queued:,}")
+    _add_objects(table, audit)
     if audit.listed_all and totals.queued:
         table.add_row("", ProgressBar(totals.queued, totals.scanned, width=40))
     statuses = Text("  ").join(
@@ -138,19 +133,14 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
     )
     if totals.not_images:
         statuses.append(("  " if statuses else "") + counted(totals.not_images, "not an image", "not images"))
-    table.add_row("verdicts", statuses or "none yet")
-    if totals.gone or totals.tag_mismatches:
-        found = f"{totals.gone:,} verdicts without an object, {totals.tag_mismatches:,} tags that disagree"
-        table.add_row("bucket", Text(found, style="yellow"))
-        if totals.tag_fixes:
-            table.add_row("", f"{totals.tag_fixes:,} of these tags will be corrected")
+    table.add_row("verdicts", statuses or ("none" if audit.state.ended else "none yet"))
+    _add_findings(table, totals)
     if totals.owners_unknown:
         found = f"{counted(totals.owners_unknown, 'object')} with unknown owner: the tags could not be read"
         table.add_row("owners", Text(found, style="yellow"))
     table.add_row("read", f"{size(totals.bytes_read)} of {size(totals.listed_bytes)}")
-    table.add_row(
-        "cost", f"{totals.requests:,} requests ({totals.lists:,} for the list), {dollars(totals.dollars)}"
-    )
+    lists = f" ({totals.lists:,} for the list)" if totals.lists else ""
+    table.add_row("cost", f"{counted(totals.requests, 'request')}{lists}, {dollars(totals.dollars)}")
     took = duration(lasted(audit))
     if audit.state.ended or speed is None:
         table.add_row("took" if audit.state.ended else "for", took)
@@ -159,6 +149,33 @@ def page(audit: Audit, speed: Speed | None = None) -> RenderableType:
         about = "" if left is None else f", about {duration(timedelta(seconds=left))} left"
         table.add_row("speed", f"{speed.objects_per_second:,.0f} objects/s, {took} so far{about}")
     return Group(head, table)
+
+
+def _add_objects(table: Table, audit: Audit) -> None:
+    """Add the numbers of objects, without those that are zero."""
+    totals = audit.totals
+    listed = f"{totals.listed:,}" + ("" if audit.listed_all else " so far")
+    left_out = f" ({totals.left_out:,} not selected)" if totals.left_out else ""
+    table.add_row("listed", f"{listed}{left_out}, {size(totals.listed_bytes)}")
+    if totals.unchanged:
+        table.add_row("unchanged", f"{totals.unchanged:,}")
+    if totals.archived:
+        table.add_row("archived", f"{totals.archived:,}")
+    if totals.queued:
+        table.add_row("scanned", f"{totals.scanned:,} of {totals.queued:,}")
+
+
+def _add_findings(table: Table, totals: Totals) -> None:
+    """Add the findings about the bucket, if there are any."""
+    found = []
+    if totals.gone:
+        found.append(counted(totals.gone, "verdict without an object", "verdicts without an object"))
+    if totals.tag_mismatches:
+        found.append(counted(totals.tag_mismatches, "tag that disagrees", "tags that disagree"))
+    if found:
+        table.add_row("bucket", Text(", ".join(found), style="yellow"))
+    if totals.tag_fixes:
+        table.add_row("", f"{totals.tag_fixes:,} of these tags will be corrected")
 
 
 @contextmanager

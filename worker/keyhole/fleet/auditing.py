@@ -154,7 +154,8 @@ class AuditWork:
             self._fail(claim, str(BucketNotAllowedError(audit.spec.bucket)))
             return None
         if audit.spec.fix_tags and "tags" not in services.settings.sinks:
-            self._fail(claim, "it must correct tags, but KEYHOLE_SINKS of the workers does not include tags")
+            reason = "the audit must correct tags, but KEYHOLE_SINKS of the workers does not include tags"
+            self._fail(claim, reason)
             return None
         rate_limiter = RateLimiter(
             services.redis, audit.spec.bucket, audit.spec.rate, heartbeat=lambda: services.audits.hold(claim)

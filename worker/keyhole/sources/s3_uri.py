@@ -27,21 +27,27 @@ class S3Uri(NamedTuple):
         return f"s3://{self.bucket}/{self.key}"
 
 
-def parse_s3_uri(text: str) -> S3Uri:
+def parse_s3_uri(text: str, *, is_prefix: bool = False) -> S3Uri:
     """Parse a URI.
+
+    Args:
+        text: The URI.
+        is_prefix: Whether the URI should name a bucket or a prefix, which changes only the messages.
 
     Raises:
         ValueError: The text is not the URI of an object or of a prefix. The message shows the correct form.
     """
+    form = "s3://bucket/ or s3://bucket/prefix/" if is_prefix else "s3://bucket/key"
     rest = text.removeprefix("s3://")
     if rest == text:
+        kind = "an S3 bucket or prefix" if is_prefix else "an S3 object"
         trouble = uri_trouble(text, ("s3",))
-        raise ValueError(trouble or f"{text!r} is not an S3 object; write s3://bucket/key")
+        raise ValueError(trouble or f"{text!r} is not {kind}; write {form}")
     if SURROGATE.search(rest):
-        raise ValueError(f"{text!r} is not UTF-8; write s3://bucket/key in UTF-8")
+        raise ValueError(f"{text!r} is not UTF-8; write {form} in UTF-8")
     if arn := ARN.fullmatch(rest):
         return S3Uri(arn[1], arn[2] or "")
     bucket, _, key = rest.partition("/")
     if not bucket:
-        raise ValueError(f"{text!r} does not name a bucket; write s3://bucket/key")
+        raise ValueError(f"{text!r} does not name a bucket; write {form}")
     return S3Uri(bucket, key)
