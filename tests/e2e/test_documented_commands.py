@@ -63,9 +63,10 @@ JUDGING = r"keyhole (inspect|submit|show|audit)\b"
 SET_POLICY = "aws s3api put-bucket-policy"
 #: The URL of a Redis in the README.
 REDIS = "redis://redis.example:6379/0"
-#: The id of an audit in the pages.
-AUDIT = "3f0c9a1b2c4d"
+#: The report of an audit in the pages, and that of the latest audit.
+REPORT = "keyhole report ID"
 LATEST_AUDIT = '"$(keyhole audits --json | python -c \'import json; print(json.loads(input())["id"])\')"'
+LATEST_REPORT = f"keyhole report {LATEST_AUDIT}"
 #: The commands that start the local S3.
 SET_UP = """. .venv/bin/activate
 python -m keyhole.demo.local_s3 &
@@ -191,7 +192,7 @@ def test_the_commands_of_a_page_run_as_they_stand(
         " s3://images/": " s3://demo-images/",
         ":9000": f":{port}",
         "keyhole.demo.local_s3": f"keyhole.demo.local_s3 --port {port}",
-        AUDIT: LATEST_AUDIT,
+        REPORT: LATEST_REPORT,
         REDIS: valkey_url,
     }
     (clone / "script").write_text(script(found, stand_ins))
