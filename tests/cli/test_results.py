@@ -67,7 +67,7 @@ class TestFilters:
             (("--bucket", "image"), []),
             (("--contains", "QCOW2"), ["b.qcow2", "a.qcow2"]),
             (("--reason", "backing_file"), ["d", "c.vmdk", "b.qcow2"]),
-            (("--reason", "backing"), []),
+            (("--reason", "truncated"), []),
             (("--since", "2026-05-01T12:02"), ["d", "c.vmdk"]),
             (("--since", "99999w"), ["d", "c.vmdk", "b.qcow2", "a.qcow2"]),
             (("--since", "1m"), []),
@@ -85,6 +85,42 @@ class TestFilters:
 
         assert (printed.code, printed.out) == (2, "")
         assert "write the time as 90m, 24h, 7d" in printed.err
+
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--reason", "truncatd"), "'truncatd' is not a reason; did you mean truncated?"),
+            (("--reason", "x"), "'x' is not a reason; `keyhole explain` lists all reasons"),
+            (("--format", "vmkd"), "'vmkd' is not a format; did you mean vmdk?"),
+            (("--format", "?", "--json"), "'?' is not a format; the formats are"),
+        ],
+    )
+    def test_a_misspelt_one_is_refused(
+        self, keyhole: Keyhole, kept: str, options: tuple[str, ...], message: str
+    ) -> None:
+        printed = keyhole("results", *options, KEYHOLE_REDIS_URL=kept)
+
+        assert (printed.code, printed.out) == (2, "")
+        assert printed.error.startswith(message)
+
+    def test_a_value_that_only_a_record_has_is_accepted(
+        self, keyhole: Keyhole, store: RedisStore, kept: str
+    ) -> None:
+        """A later version can have recorded a verdict."""
+        later = report("later", "newdisk", Status.DAMAGED).model_copy(update={"reasons": ("new_check",)})
+        store.write(later, job_id="later", sequencer=None)
+
+        assert listed(keyhole, kept, "--reason", "new_check") == ["later"]
+        assert listed(keyhole, kept, "--format", "newdisk") == ["later"]
+        assert listed(keyhole, kept, "--format", "newdisk", "--status", "safe") == []
+
+    def test_a_bucket_without_verdicts_is_named(self, keyhole: Keyhole, kept: str) -> None:
+        def told(*options: str) -> str:
+            return keyhole("results", *options, KEYHOLE_REDIS_URL=kept).out
+
+        assert told("--bucket", "image") == "there is no verdict on an object in bucket image\n"
+        assert told("--bucket", "images", "--prefix", "x") == "no verdicts match\n"
 
 
 class TestResults:

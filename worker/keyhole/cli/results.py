@@ -21,6 +21,7 @@ from keyhole.results.history import history
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.search import Filter, Search
 from keyhole.results.since import parse_since
+from keyhole.results.spelling import misspelling
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import connect
@@ -57,12 +58,15 @@ def results_command(
     wanted = Filter(statuses=tuple(sorted(statuses or ())), since=since, **texts)
     with one_line_errors(), backend(settings, work=False) as settings:
         store = _store(settings)
-        found = Search(connect(str(settings.redis_url))).all(wanted, limit + 1)
+        search = Search(connect(str(settings.redis_url)))
+        if wrong := misspelling(wanted, search):
+            raise CommandError(wrong, USAGE)
+        found = search.all(wanted, limit + 1)
         tally = print_verdicts(islice(found, limit), output, costs=False, scanned=True)
         if not output.is_table:
             return
         if not tally.objects:
-            click.echo("no verdicts" + (" match" if wanted != Filter() else " yet; try `keyhole submit`"))
+            click.echo(_nothing(wanted, search))
             return
         if next(found, None) is not None:
             output.tell(f"These are the latest {limit:,}; there are more (--limit).")
@@ -105,6 +109,15 @@ def show_command(*, uri: str, version_id: str | None, output: Output) -> None:
         else:
             print_verdicts([report], output)
     sys.exit(exit_code({report.status: 1}, fail_on=output.fail_on))
+
+
+def _nothing(wanted: Filter, search: Search) -> str:
+    """Return one line for a list without verdicts."""
+    if wanted == Filter():
+        return "no verdicts yet; try `keyhole submit`"
+    if wanted.bucket and next(search.all(Filter(bucket=wanted.bucket), 1), None) is None:
+        return f"there is no verdict on an object in bucket {shown(wanted.bucket)}"
+    return "no verdicts match"
 
 
 def _store(settings: Settings) -> RedisStore:

@@ -68,7 +68,10 @@ class Pages:
         def read(given: Mapping[str, str]) -> dict[str, Any]:
             query = {name: given[name].strip() for name in FILTERS}
             after = given["after"] or None
-            page = self._reader.verdicts(read_filter(query), after, PAGE)
+            wanted = read_filter(query)
+            if wrong := self._reader.misspelling(wanted):
+                raise ParameterError(wrong)
+            page = self._reader.verdicts(wanted, after, PAGE)
             following = page.cursor and url("/verdicts", **query, after=page.cursor)
             return {
                 "page": page,

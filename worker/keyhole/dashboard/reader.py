@@ -18,6 +18,7 @@ from keyhole.results.history import Past, history
 from keyhole.results.record import CorruptRecordError
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.search import Filter, Page, Search
+from keyhole.results.spelling import misspelling
 from keyhole.scan.report import Report
 from keyhole.store import keys
 
@@ -114,6 +115,10 @@ class Reader:
         images = [report for report in unrecognized if not not_an_image(report.status, report.reasons)]
         latest = sorted((*found, *images), key=lambda report: report.scanned_at, reverse=True)
         return tuple(latest[:LATEST])
+
+    def misspelling(self, wanted: Filter) -> str | None:
+        """Return one line about a reason or a format that does not exist; otherwise `None`."""
+        return misspelling(wanted, self._search)
 
     def verdicts(self, wanted: Filter, after: str | None, limit: int) -> Page:
         """Return a page of verdicts."""
