@@ -86,11 +86,10 @@ class TestFilters:
         assert (printed.code, printed.out) == (2, "")
         assert "write the time as 90m, 24h, 7d" in printed.err
 
-
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (("--reason", "truncatd"), "'truncatd' is not a reason; did you mean truncated?"),
+            (("--reason", "truncatd"), "'truncatd' is not a reason; did you mean truncated"),
             (("--reason", "x"), "'x' is not a reason; `keyhole explain` lists all reasons"),
             (("--format", "vmkd"), "'vmkd' is not a format; did you mean vmdk?"),
             (("--format", "?", "--json"), "'?' is not a format; the formats are"),

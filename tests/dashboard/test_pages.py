@@ -130,7 +130,7 @@ class TestVerdicts:
             ("status=" + "%1b%e2%80%ae<b>", "is not a status"),
             ("contains=x", "no parameter contains; its parameters are q, bucket, prefix, status"),
             ("stauts=safe", "no parameter stauts; did you mean status?"),
-            ("reason=truncatd", "&#39;truncatd&#39; is not a reason; did you mean truncated?"),
+            ("reason=truncatd", "&#39;truncatd&#39; is not a reason; did you mean truncated"),
             ("format=vmkd", "&#39;vmkd&#39; is not a format; did you mean vmdk?"),
             ("format=" + "%1b%e2%80%ae<b>", "is not a format; the formats are"),
             ("%1b%e2%80%ae<b>=", "no parameter \\x1b\\u202e&lt;b&gt;"),
