@@ -59,7 +59,7 @@ def test_verdicts_are_filtered_and_the_latest_comes_first(store: RedisStore, set
     assert keys(status="safe", bucket="b") == [HOSTILE, "x/1"]
     assert keys(prefix="x/", limit=2) == ["x/3", "x/2"]
     assert keys(format="vmdk") == keys(limit=0) == []
-    with pytest.raises(ValueError, match="'sfae' is not a valid Status"):
+    with pytest.raises(ValueError, match="'sfae' is not a valid Status; use one of safe, unsafe, damaged"):
         verdicts(status="sfae", settings=settings)
     with pytest.raises(ValueError, match="limit must be at least 0"):
         verdicts(limit=-1, settings=settings)

@@ -52,6 +52,7 @@ def test_upper_case_and_hyphens_are_understood(keyhole: Keyhole) -> None:
     [
         ("backingfile", "did you mean backing_file?"),
         ("unsave", "did you mean unsafe or safe?"),
+        ("s3://images/debian.qcow2", "`keyhole show` explains a verdict, `keyhole inspect` scans an object"),
         ("\x1b[31m", "`keyhole explain` lists all codes"),
     ],
 )

@@ -60,6 +60,8 @@ def verdicts(
     from keyhole.results.search import Filter, Search  # noqa: PLC0415 - most programs do not search
 
     client = _client(settings or Settings())
+    if status is not None and status not in set(Status):
+        raise ValueError(f"{status!r} is not a valid Status; use one of {', '.join(Status)}")
     statuses = () if status is None else (Status(status),)
     wanted = Filter(statuses, bucket=bucket or "", prefix=prefix, format=format or "")
     return islice(Search(client).all(wanted, 100 if limit is None else max(1, limit)), limit)

@@ -13,6 +13,7 @@ from keyhole.cli.errors import USAGE, CommandError
 from keyhole.inspectors.findings import CHECKS
 from keyhole.reasons import STATUSES, Reason, Status, meaning
 from keyhole.remedies import ISOLATION, REMEDIES, Remedy, what_to_do
+from keyhole.sources.uri_hints import exists, looks_like_uri
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -70,6 +71,11 @@ def _known(text: str) -> str:
     code = _plain(text)
     if code in CODES:
         return code
+    if looks_like_uri(text) or exists(text):
+        message = (
+            f"{text!r} is not a code; `keyhole show` explains a verdict, `keyhole inspect` scans an object"
+        )
+        raise CommandError(message, USAGE)
     similar = difflib.get_close_matches(code, CODES)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "`keyhole explain` lists all codes"
     raise CommandError(f"{text!r} is neither a status nor a reason; {hint}", USAGE)
