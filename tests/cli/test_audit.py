@@ -320,7 +320,8 @@ class TestTurning:
         refused = keyhole("audit", "--resume", "a1")
         assert refused.error == "audit a1 is cancelled, so --resume is not possible"
         assert keyhole("audit", "--follow", "other").error == (
-            "there is no audit other; `keyhole audits` lists them"
+            "there is no audit other; `keyhole audits` lists them, and KEYHOLE_AUDIT_SECONDS is how long "
+            "they are kept after their end"
         )
 
     def test_an_audit_that_is_paused_is_not_followed_for_ever(

@@ -336,11 +336,27 @@ class TestErrors:
         assert printed.code == 2
         assert printed.error.startswith(f"several audits begin with {AUDIT[:3]}: ")
 
+    def test_latest_is_the_audit_that_started_last(
+        self, keyhole: Keyhole, url: str, audits: AuditStore
+    ) -> None:
+        whole = keyhole("report", AUDIT, "-o", "jsonl", KEYHOLE_REDIS_URL=url)
+        assert keyhole("report", "latest", "-o", "jsonl", KEYHOLE_REDIS_URL=url).out == whole.out
+
+        audits.create("0later", AuditSpec(bucket="b"), ruleset="3:default", scanner="keyhole/test")
+        assert '"id":"0later"' in keyhole("report", "latest", "-o", "jsonl", KEYHOLE_REDIS_URL=url).out
+
+    def test_latest_needs_an_audit(self, keyhole: Keyhole, redis_url: str) -> None:
+        printed = keyhole("report", "latest", KEYHOLE_REDIS_URL=redis_url)
+
+        assert (printed.code, printed.error[:24]) == (2, "there is no audit latest")
+
     def test_an_audit_that_is_not_there(self, keyhole: Keyhole, url: str, folder: Path) -> None:
         printed = keyhole("report", "x\x1b[31m", "--to", "a.csv", KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 2
-        assert printed.error == r"there is no audit x\x1b[31m; `keyhole audits` lists them"
+        assert printed.error.startswith(
+            r"there is no audit x\x1b[31m; `keyhole audits` lists them, and KEYHOLE_"
+        )
         assert list(folder.iterdir()) == []
 
     def test_parquet_without_pyarrow(
@@ -351,7 +367,7 @@ class TestErrors:
         printed = keyhole("report", AUDIT, "--to", "a.parquet", KEYHOLE_REDIS_URL=url)
 
         assert printed.code == 2
-        assert "pip install 'keyhole[inventory]'" in printed.error
+        assert "run `pip install -c deploy/constraints.txt '.[inventory]'` in a clone" in printed.error
         assert list(folder.iterdir()) == []
 
     @pytest.mark.slow

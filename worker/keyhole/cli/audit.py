@@ -7,7 +7,7 @@ import click
 
 from keyhole.cli import audit_view
 from keyhole.cli.audit_end import refuse_without_objects, selected_of, tell_of_owners
-from keyhole.cli.audit_id import full_audit_id
+from keyhole.cli.audit_id import full_audit_id, no_audit
 from keyhole.cli.audit_table import print_audits, print_runs
 from keyhole.cli.audit_tags import refuse_without_tags, tell_of_tags
 from keyhole.cli.aws_options import aws_options
@@ -101,7 +101,9 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
     is_flag=True,
     help="Start the audit, and do not show its progress; only with KEYHOLE_REDIS_URL.",
 )
-@click.option("--follow", metavar="ID", help="Show the progress of an audit; you can shorten its id.")
+@click.option(
+    "--follow", metavar="ID", help="Show the progress of an audit; you can shorten its id, or write latest."
+)
 @click.option(
     "--pause", metavar="ID", help="Pause an audit; workers still scan the objects that are already queued."
 )
@@ -228,7 +230,7 @@ def _turn(audit_id: str, how: str) -> None:
 def _audit(audit_id: str) -> Audit:
     audit = services().audits.get(audit_id)
     if audit is None:
-        raise CommandError(f"there is no audit {audit_id}; `keyhole audits` lists them", USAGE)
+        raise no_audit(audit_id)
     return audit
 
 

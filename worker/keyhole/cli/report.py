@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from keyhole.cli.audit_id import full_audit_id
+from keyhole.cli.audit_id import full_audit_id, no_audit
 from keyhole.cli.backend import backend
 from keyhole.cli.completion import complete_files
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
@@ -86,7 +86,8 @@ def report_command(
 ) -> None:
     """Write a report of an audit, which may still be running. `keyhole audits` lists audits.
 
-    You can shorten the id of an audit, as long as no other id begins with the shortened id.
+    You can shorten the id of an audit, as long as no other id begins with the shortened id. The id `latest`
+    means the audit that started last.
 
     \b
     keyhole report 3f0c9a1b2c4d                    # an HTML page
@@ -117,7 +118,7 @@ def report_command(
         use_settings(ready)
         audit = services().audits.get(full_audit_id(audit_id, ready))
         if audit is None:
-            raise CommandError(f"there is no audit {shown(audit_id)}; `keyhole audits` lists them", USAGE)
+            raise no_audit(audit_id)
         if owner is not None and audit.spec.owner_tag is None:
             message = f"audit {audit.id} has no owners; start one with keyhole audit --owner-tag NAME"
             raise CommandError(message, USAGE)
