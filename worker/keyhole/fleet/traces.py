@@ -15,6 +15,7 @@ from keyhole.errors import KeyholeError
 from keyhole.fleet.broker import is_amqp
 from keyhole.jobs.message_age import SENT_AT
 from keyhole.settings import Settings
+from keyhole.suggestions import how_to_install
 from keyhole.tracing.tracer import TRACED, Tracer, tracer, use_tracer
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def export() -> ModuleType:
         return import_module("keyhole.tracing.export")
     except ModuleNotFoundError as error:
         raise OpenTelemetryMissingError(
-            "KEYHOLE_TRACES is set, but OpenTelemetry is not installed; install keyhole[otel]"
+            f"KEYHOLE_TRACES is set, but OpenTelemetry is not installed; run {how_to_install('otel')}"
         ) from error
 
 

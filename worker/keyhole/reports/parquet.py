@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from keyhole.errors import KeyholeError
 from keyhole.intake.audits.audit import Audit, AuditedObject
 from keyhole.reports.rows import Row, row_of
+from keyhole.suggestions import how_to_install
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +33,7 @@ class PyarrowMissingError(KeyholeError):
     is_usage = True
 
     def __init__(self) -> None:
-        super().__init__("Parquet needs pyarrow; install it with `pip install 'keyhole[inventory]'`")
+        super().__init__(f"Parquet needs pyarrow; run {how_to_install('inventory')}")
 
 
 def write_parquet(audit: Audit, objects: Iterable[AuditedObject], out: BinaryIO) -> None:

@@ -12,6 +12,7 @@ from keyhole.intake.inventory.manifest import Manifest, read_manifest
 from keyhole.intake.listing import PAGE_KEYS, Page
 from keyhole.sources.meter import Meter
 from keyhole.sources.s3_uri import S3Uri
+from keyhole.suggestions import how_to_install
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -100,7 +101,7 @@ class InventoryLister:
             if not str(error.name).startswith("pyarrow"):
                 raise
             raise ListingError(
-                "reading an S3 Inventory requires pyarrow: pip install 'keyhole[inventory]'"
+                f"reading an S3 Inventory requires pyarrow; run {how_to_install('inventory')}"
             ) from error
         manifest = read_manifest(self._client, self._uri, self._bucket, meter)
         parts = Parts(
