@@ -11,49 +11,49 @@ _RETRY: Final = "Then `keyhole dead retry` scans the objects again that became d
 
 FAILURES: Final[dict[str, Remedy]] = {
     Reason.CREDENTIALS: Remedy(
-        "give Keyhole valid credentials for S3, and retry the dead letters",
+        "give Keyhole valid credentials for S3, and scan again",
         why=_UNDECIDED,
         cause="There are no credentials, they expired, or they belong to another S3 server.",
         check="`keyhole doctor` shows where the credentials come from and what S3 answers.",
         repair=f"Keyhole finds credentials where the AWS command finds them: see `keyhole docs s3`. {_RETRY}",
     ),
     Reason.CLOCK: Remedy(
-        "set this machine's clock, for example by NTP, and retry the dead letters",
+        "set this machine's clock, for example by NTP, and scan again",
         why=_UNDECIDED,
         cause="S3 refuses requests whose signature is more than 15 minutes old or early.",
         check="`date -u` and the `Date` that S3 answers differ; `keyhole doctor` reports it.",
         repair=f"Set the clock of the machine, not of the container. {_RETRY}",
     ),
     Reason.REQUEST: Remedy(
-        "correct the configuration that the error names, and retry the dead letters",
+        "correct the configuration that the error names, and scan again",
         why=_UNDECIDED,
         cause="A wrong endpoint, region, addressing style, proxy or certificate, or an unsupported server.",
         check="The report's `error` states what S3 answered. `keyhole doctor` tries each step.",
         repair=f"`keyhole docs s3` and `keyhole docs settings` describe the settings. {_RETRY}",
     ),
     Reason.NETWORK: Remedy(
-        "repair the network between this machine and S3, and retry the dead letters",
+        "repair the network between this machine and S3, and scan again",
         why=_UNDECIDED,
         cause="The name of the host is unknown, a firewall blocks it, or connections break off.",
         check="`keyhole doctor` connects to S3. `keyhole docs s3` lists the hosts for a firewall.",
         repair=f"Open the firewall, or set a proxy. {_RETRY}",
     ),
     Reason.SERVER_ERROR: Remedy(
-        "wait until S3 works again, and retry the dead letters",
+        "wait until S3 works again, and scan again",
         why=_UNDECIDED,
         cause="S3 has a disturbance, or a proxy in front of it answers with errors.",
         check="Look at the provider's status page, and try one object with `keyhole inspect`.",
         repair=f"Keyhole retries by itself until `KEYHOLE_UNDECIDED_SECONDS` have passed. {_RETRY}",
     ),
     Reason.SLOW_DOWN: Remedy(
-        "lower `KEYHOLE_AUDIT_RATE` or the number of workers, and retry the dead letters",
+        "lower `KEYHOLE_AUDIT_RATE` or the number of workers, and scan again",
         why=_UNDECIDED,
         cause="S3 limits the requests per second of a prefix, and all clients of the bucket share them.",
         check="The report's `error` contains S3's answer, such as `SlowDown`.",
         repair=f"Lower the rate, and scan large buckets at quiet hours. {_RETRY}",
     ),
     Reason.TRUNCATED_BODY: Remedy(
-        "look for a proxy or a network that cuts answers off, and retry the dead letters",
+        "look for a proxy or a network that cuts answers off, and scan again",
         why=f"{_UNDECIDED} The object itself need not be cut off.",
         cause="A proxy, a broken connection or a faulty server ended the answers early.",
         check=(
@@ -62,7 +62,7 @@ FAILURES: Final[dict[str, Remedy]] = {
         repair=f"Bypass the proxy, or repair the server. {_RETRY}",
     ),
     Reason.WRONG_RANGE: Remedy(
-        "look for a proxy or a cache that answers with wrong ranges, and retry the dead letters",
+        "look for a proxy or a cache that answers with wrong ranges, and scan again",
         why=f"{_UNDECIDED} A wrong range would make Keyhole judge the wrong bytes, so it refuses it.",
         cause="A cache ignores the header `Range` or the version, or the server has a bug.",
         check="`curl -r 100-109 -D - -o /dev/null URL` must show `Content-Range: bytes 100-109/…`.",
@@ -85,7 +85,7 @@ FAILURES: Final[dict[str, Remedy]] = {
         ),
     ),
     Reason.MEMORY: Remedy(
-        "raise `KEYHOLE_MEMORY_BYTES`, or lower `KEYHOLE_SCAN_THREADS`, and retry the dead letters",
+        "raise `KEYHOLE_MEMORY_BYTES`, or lower `KEYHOLE_SCAN_THREADS`, and scan again",
         why=_UNDECIDED,
         cause="Several scans at once needed large buffers, for example for compressed images.",
         check="`keyhole docs settings` states what a process needs.",
