@@ -91,6 +91,20 @@ class TestExitCode:
         assert keyhole("inspect", folder / "safe.qcow2", missing).code == 3
         assert keyhole("inspect", folder / "missing").code == 3
 
+    def test_3_with_a_hint_what_a_missing_name_could_mean(
+        self, keyhole: Keyhole, folder: Path, images: str
+    ) -> None:
+        prefix, path = f"s3://{images}/below/", folder / "missing"
+
+        below = f"There is no object {prefix}; to scan everything below it, add -r.\n"
+        assert keyhole("inspect", prefix).err == below
+        assert keyhole("inspect", folder / "safe.qcow2", prefix).err == below
+        assert keyhole("inspect", "-q", prefix).err == ""
+        assert keyhole("inspect", f"s3://{images}/missing").err == ""
+        assert keyhole("inspect", path).err == (
+            f"There is no file {path}; for an object in S3, write s3://bucket/key.\n"
+        )
+
     def test_1_rather_than_3(self, keyhole: Keyhole, folder: Path, images: str) -> None:
         """A decided verdict is more important than an undecided one."""
         assert keyhole("inspect", folder / "below" / "unsafe.qcow2", f"s3://{images}/missing").code == 1

@@ -15,6 +15,7 @@ from keyhole.jobs.ledger import Ledger
 from keyhole.reasons import Status
 from keyhole.scan.report import Report
 from keyhole.store.connection import connect
+from tests.cli.conftest import Keyhole
 from tests.e2e import commands
 from tests.slow import slow
 
@@ -65,6 +66,33 @@ class TestToWorkersThatAreThere:
         assert [job.key for job in jobs] == ["safe.qcow2", "unsafe.qcow2"]
         (note,) = commands.lines(done.stderr)
         assert (done.returncode, "No worker takes work" in note) == (0, True)
+
+    def test_a_prefix_without_r_is_refused_unless_it_is_an_object(
+        self, keyhole: Keyhole, s3: "S3Client", images: str, valkey_url: str
+    ) -> None:
+        prefix = f"s3://{images}/uploads/"
+        s3.put_object(Bucket=images, Key="uploads/a", Body=b"a")
+
+        refused = keyhole("submit", "--json", prefix, KEYHOLE_REDIS_URL=valkey_url)
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.error == f"there is no object {prefix}; to submit everything below it, add -r"
+
+        s3.put_object(Bucket=images, Key="uploads/", Body=b"")
+        (line,) = keyhole("submit", "--json", prefix, KEYHOLE_REDIS_URL=valkey_url).lines
+        assert ScanJob.model_validate_json(line).key == "uploads/"
+
+    def test_a_key_like_a_prefix_is_submitted_if_s3_does_not_answer(
+        self, keyhole: Keyhole, valkey_url: str
+    ) -> None:
+        """The machine that submits need not have access to S3."""
+        printed = keyhole(
+            "submit",
+            "--json",
+            "s3://images/uploads/",
+            KEYHOLE_REDIS_URL=valkey_url,
+            KEYHOLE_S3_ENDPOINT_URL="http://127.0.0.1:1",
+        )
+        assert (printed.code, len(printed.lines)) == (0, 1)
 
     @pytest.mark.slow
     def test_it_says_how_to_hear_of_the_verdicts(self, env: dict[str, str], images: str) -> None:

@@ -259,3 +259,10 @@ def test_what_names_no_object_is_a_usage_error(keyhole: Keyhole, redis_url: str,
     printed = keyhole("verify", uri, KEYHOLE_REDIS_URL=redis_url)
 
     assert (printed.code, printed.out) == (2, "")
+
+
+def test_a_prefix_that_is_no_object_needs_r(verified: Verified) -> None:
+    prefix = f"s3://{verified.bucket}/uploads/"
+
+    assert "there is no such object; to compare everything below it, add -r" in verified.told(prefix)
+    assert "add -r" not in verified.told(f"s3://{verified.bucket}/missing")

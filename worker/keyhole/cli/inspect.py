@@ -14,7 +14,8 @@ from keyhole.cli.completion import complete_files
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options, status_option
-from keyhole.reasons import Status
+from keyhole.inspectors.text import shown
+from keyhole.reasons import Reason, Status
 from keyhole.reports.tally import Tally
 from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 from keyhole.sources.uri_hints import exists, uri_trouble
@@ -84,13 +85,17 @@ def inspect_command(
     with one_line_errors():
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
         is_one = len(targets) == 1 and not recursive
-        reports = (scan() for scan in scans) if is_one else _at_once(scans, settings.scan_threads)
+        hints: list[str] = []
+        scanned = (scan() for scan in scans) if is_one else _at_once(scans, settings.scan_threads)
+        reports = _noting_hints(scanned, hints)
         if output.is_table and is_one:
             tally = _page(reports, statuses)
         else:
             tally = _print_all(reports, output, None if recursive else len(targets), statuses)
     if not tally.objects:
         raise CommandError("there are no objects; check the prefix")
+    for hint in hints:
+        output.tell(hint)
     sys.exit(exit_code(tally.statuses, tally.not_images if recursive else 0, output.fail_on))
 
 
@@ -128,6 +133,27 @@ def _each(reports: "Iterator[Report]", advance: Callable[[], None]) -> "Iterator
     for report in reports:
         yield report
         advance()
+
+
+def _noting_hints(reports: "Iterator[Report]", hints: list[str]) -> "Iterator[Report]":
+    """Yield reports, and add a hint for the first object or file that does not exist."""
+    for report in reports:
+        yield report
+        if not hints and report.reasons == (Reason.NOT_FOUND,):
+            hint = _hint(report)
+            hints.extend([hint] if hint else [])
+
+
+def _hint(report: "Report") -> str | None:
+    """Return what the user probably meant by the name of an object or a file that does not exist."""
+    name = shown(report.target)
+    if report.bucket is None:
+        return (
+            None if "://" in name else f"There is no file {name}; for an object in S3, write s3://bucket/key."
+        )
+    if report.target.endswith("/"):
+        return f"There is no object {name}; to scan everything below it, add -r."
+    return None
 
 
 def _scans(

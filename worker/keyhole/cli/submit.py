@@ -23,9 +23,11 @@ from keyhole.jobs.job import ScanJob
 from keyhole.jobs.wait import Arrived
 from keyhole.reports.figures import counted
 from keyhole.reports.tally import Tally
+from keyhole.results.verification import look
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
-from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.sources.errors import SourceError
+from keyhole.sources.s3_uri import S3Uri, parse_s3_uri
 
 #: The number of jobs that are recorded and published together.
 CHUNK = 10_000
@@ -116,9 +118,26 @@ def _jobs(
             for listed in list_objects(s3_access(settings).client, bucket, key):
                 yield ScanJob(bucket=bucket, key=listed.key)
         elif key:
+            _refuse_prefix(uri, S3Uri(bucket, key), version_id, settings)
             yield ScanJob(bucket=bucket, key=key, version_id=version_id)
         else:
             raise CommandError(f"{uri} is a bucket; add -r to submit everything in it", USAGE)
+
+
+def _refuse_prefix(uri: str, place: S3Uri, version_id: str | None, settings: Settings) -> None:
+    """End the command if a URI ends with `/` and names no object, because the user probably forgot `-r`.
+
+    Such an object can exist: some programs store an empty object for each folder. If S3 does not tell whether
+    it exists, the object is submitted, because this machine need not have access to S3.
+    """
+    if not place.key.endswith("/"):
+        return
+    try:
+        seen = look(s3_access(settings).client, place.bucket, place.key, version_id)
+    except SourceError:
+        return
+    if seen is None:
+        raise CommandError(f"there is no object {uri}; to submit everything below it, add -r", USAGE)
 
 
 def _print_jobs(entries: Sequence[Entry], output: Output) -> None:

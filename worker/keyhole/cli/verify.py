@@ -198,6 +198,8 @@ def _line(found: Verification) -> Text:
     text.append(f"{shown(found.target)}: ", style="default")
     if found.differences:
         told = "; ".join(difference.message for difference in found.differences)
+        if found.target.endswith("/") and found.differences[0].code is Code.NO_OBJECT:
+            told += "; to compare everything below it, add -r"
     else:
         told = found.status.value if found.status else f"{found.tags[STATUS]}, according to its tags"
     text.append(shown(told), style="default")
