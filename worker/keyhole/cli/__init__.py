@@ -66,7 +66,9 @@ COMMANDS = {
         "schedules",
         "List the schedules of KEYHOLE_SCHEDULES, with their next run and their last audit.",
     ),
-    "show": _Command("results", "Show the verdict on one object, with all findings."),
+    "show": _Command(
+        "results", "Show the verdict on one object, with all findings and the last ten earlier verdicts."
+    ),
     "status": _Command(
         "status", "Show the queues, the workers and their work, audits, dead letters, and what is owed."
     ),
