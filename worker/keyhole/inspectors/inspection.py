@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from keyhole.inspectors.container import ContainerInspector
 
 #: If one of these checks has a finding, the inspection reports `UNCHECKED`, even if the format's inspector
-#: has proven that the image is whole.
-NOT_WHOLE = frozenset({"truncated", "checksum_mismatch", "structure", "size_mismatch"})
+#: has proven that the image is whole. With `unsupported_subformat`, the inspector's proof covers only the
+#: part that it understands, and the image can have other parts.
+NOT_WHOLE = frozenset(
+    {"truncated", "checksum_mismatch", "structure", "size_mismatch", "unsupported_subformat"}
+)
 #: The inspectors that every inspection uses to search the object's end.
 AT_END = tuple(one.inspector for one in BY_END)
 #: The inspectors in `AT_END` that also recognise an object by its first bytes.
