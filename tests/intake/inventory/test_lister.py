@@ -259,4 +259,7 @@ try:
 except ListingError as error:
     print(error)
 """
-    assert run(script) == "reading an S3 Inventory requires pyarrow: pip install 'keyhole[inventory]'"
+    assert run(script) == (
+        "reading an S3 Inventory requires pyarrow; run "
+        "`pip install -c deploy/constraints.txt '.[inventory]'` in a clone of Keyhole"
+    )
