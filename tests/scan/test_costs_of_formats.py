@@ -18,8 +18,8 @@ NAMES = [
     *("sparseimage", "asif", "ewf", "luks1", "luks2", "iso", "udf", "iso and udf"),
     *("vmdk text", "cowd", "sesparse"),
 ]
-#: Formats whose end nothing marks.
-UNCHECKED = {"asif", "luks1", "luks2", "vmdk text"}
+#: Formats whose end nothing marks, and extents of ESX, which are only a part of a disk.
+UNCHECKED = {"asif", "luks1", "luks2", "vmdk text", "cowd", "sesparse"}
 MOST_GETS = 4
 #: A DMG's property list for 10,240 chunks has 560 KiB.
 MOST_BYTES = 1024 * 1024
