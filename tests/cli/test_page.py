@@ -55,3 +55,30 @@ def test_a_hostile_reason_is_escaped() -> None:
     )
 
     assert line.endswith(r"safe (\x1b[2J\n)")
+
+
+def test_an_object_that_cannot_be_read_first_shows_why_and_nothing_unknown() -> None:
+    unread = sample.verdict(
+        "a",
+        Status.UNREADABLE,
+        reasons=("not_found",),
+        size=None,
+        details={"bucket_region": "eu-west-1", "error": "the bucket does not exist"},
+    )
+
+    lines = printed(unread)
+
+    assert [" ".join(line.split()) for line in lines[:3]] == [
+        "object s3://images/a",
+        "status unreadable (not_found)",
+        "error the bucket does not exist",
+    ]
+    labels = [line[:14].strip() for line in lines]
+    assert labels.count("error") == 1
+    assert not {"format", "virtual size", "size", "wholeness"} & set(labels)
+
+
+def test_an_object_that_was_read_shows_what_is_unknown() -> None:
+    labels = {line[:14].strip() for line in printed(sample.verdict("a", Status.UNRECOGNIZED))}
+
+    assert {"format", "virtual size", "size", "wholeness"} <= labels

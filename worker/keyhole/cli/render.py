@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from keyhole.inspectors.facts import Wholeness
 from keyhole.inspectors.text import escaped, shown
 from keyhole.reasons import Status
 from keyhole.reports.figures import counted, size
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 #: The lines of a page: labels and texts. A line without a label belongs to the one above.
 _Facts = list[tuple[str, Text]]
+
+#: The name of the fact that states why an object could not be read.
+ERROR = "error"
 
 STYLES = {
     Status.SAFE: "green",
@@ -60,21 +64,11 @@ def print_page(
 
 def _facts(report: Report, owed: "Owed | None", past: "Sequence[Past]") -> _Facts:
     """Return the lines of the page of a report."""
-    status = Text(report.status.value, style=STYLES[report.status])
-    if report.shown_marks:
-        status.append(f" ({', '.join(report.shown_marks)})")
-    facts: _Facts = [("object", Text(shown(report.target))), ("status", status)]
-    for check, until in report.ended_waivers.items():
-        text = f"the waiver of {check} ended on {until}; the next audit scans the object again"
-        facts.append(("waiver", Text(text, style="yellow")))
-    _add_findings(facts, report)
-    image = " ".join((report.image_format or "none", *report.content))
-    facts.append(("format", Text(escaped(image))))
-    facts.append(("virtual size", Text(_exactly(report.virtual_size))))
-    facts.append(("size", Text(_exactly(report.size))))
-    facts.append(("wholeness", Text(report.wholeness.value)))
+    facts = _verdict(report)
+    _add_image(facts, report)
     for name, value in report.details.items():
-        facts.append((shown(name.replace("_", " ")), Text(escaped(_told(value)))))
+        if name != ERROR:
+            facts.append((shown(name.replace("_", " ")), Text(escaped(_told(value)))))
     for member in report.members:
         what = Text(
             f"{shown(member.target)}: {shown(member.image_format or 'none')}, {size(member.virtual_size)}, "
@@ -99,6 +93,35 @@ def _facts(report: Report, owed: "Owed | None", past: "Sequence[Past]") -> _Fact
     facts += [("before", _earlier(one, report)) for one in past]
     facts.append(("cost", Text(_cost(report))))
     return facts
+
+
+def _verdict(report: Report) -> _Facts:
+    """Return the first lines: the object, its status, and why it has this status."""
+    status = Text(report.status.value, style=STYLES[report.status])
+    if report.shown_marks:
+        status.append(f" ({', '.join(report.shown_marks)})")
+    facts: _Facts = [("object", Text(shown(report.target))), ("status", status)]
+    if ERROR in report.details:
+        facts.append((ERROR, Text(escaped(_told(report.details[ERROR])))))
+    for check, until in report.ended_waivers.items():
+        text = f"the waiver of {check} ended on {until}; the next audit scans the object again"
+        facts.append(("waiver", Text(text, style="yellow")))
+    _add_findings(facts, report)
+    return facts
+
+
+def _add_image(facts: _Facts, report: Report) -> None:
+    """Add the format, the sizes and the wholeness. If the object was not read, add only what is known."""
+    read = report.status not in {Status.UNREADABLE, Status.FAILED}
+    if read or report.image_format:
+        image = " ".join((report.image_format or "none", *report.content))
+        facts.append(("format", Text(escaped(image))))
+    if read or report.virtual_size is not None:
+        facts.append(("virtual size", Text(_exactly(report.virtual_size))))
+    if read or report.size is not None:
+        facts.append(("size", Text(_exactly(report.size))))
+    if read or report.wholeness is not Wholeness.UNCHECKED:
+        facts.append(("wholeness", Text(report.wholeness.value)))
 
 
 def _earlier(past: "Past", report: Report) -> Text:
