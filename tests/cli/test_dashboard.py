@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import Keyhole
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "keyhole.example"])  # noqa: S104 - refused
@@ -37,6 +38,17 @@ def test_without_its_packages_it_says_what_to_install(
 
     assert printed.code == 2
     assert "run `pip install -c deploy/constraints.txt '.[dashboard]'` in a clone" in printed.error
+
+
+def test_it_does_not_start_without_redis(keyhole: Keyhole) -> None:
+    printed = keyhole(
+        "dashboard", "--port", "0", KEYHOLE_REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}/0"
+    )
+
+    assert printed.code == 3
+    assert "127.0.0.1" in printed.err
+    assert "the dashboard is at" not in printed.err
+    assert "secret" not in printed.err
 
 
 def test_an_address_that_is_in_use_is_named(env: dict[str, str], redis_url: str) -> None:

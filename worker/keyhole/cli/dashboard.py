@@ -81,6 +81,8 @@ def _serve(settings: "Settings", host: str, port: int, names: tuple[str, ...]) -
     from keyhole.store.connection import connect
 
     client = connect(str(settings.redis_url), answer_seconds=ANSWER_SECONDS, retries=0)
+    # Fail now if Redis does not answer. A running dashboard shows later failures on its pages.
+    client.ping()
     token = settings.dashboard_token
     access = Access(None if token is None else token.get_secret_value(), known_hosts(host, names))
     dashboard = Dashboard(Reader(client, status_reader(settings)), access)
