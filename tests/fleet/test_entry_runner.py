@@ -18,9 +18,10 @@ from keyhole.fleet.attempt_pool import HungError
 from keyhole.fleet.entry_runner import MAX_INTERNAL_ERRORS, MAX_LOST, EntryRunner
 from keyhole.jobs.breaker import MIN_SCANS, Breaker
 from keyhole.jobs.delays import LONGEST_DELAY
-from keyhole.jobs.entry import LEASE_SECONDS, Entry
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.heartbeat import Heartbeat
 from keyhole.jobs.job import ScanJob
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.liveness import Liveness
 from keyhole.reasons import Status

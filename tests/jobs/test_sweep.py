@@ -6,8 +6,9 @@ import pytest
 import redis
 
 from keyhole.jobs import queues
-from keyhole.jobs.entry import LEASE_SECONDS, Entry
+from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.jobs.lease_length import LEASE_SECONDS
 from keyhole.jobs.leases import Holder
 from keyhole.jobs.ledger import Ledger
 from keyhole.jobs.publisher import DeliveryUncertainError

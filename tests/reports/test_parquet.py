@@ -94,7 +94,7 @@ def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     out = io.BytesIO()
 
-    with pytest.raises(PyarrowMissingError, match=r"pip install 'keyhole\[inventory\]'"):
+    with pytest.raises(PyarrowMissingError, match=r"pip install -c deploy/constraints.txt '\.\[inventory\]'"):
         write_parquet(sample.audit(), sample.objects(), out)
 
     assert out.getvalue() == b""
