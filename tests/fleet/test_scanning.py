@@ -141,8 +141,9 @@ class TestOwners:
 
     @pytest.mark.usefixtures("valkey")
     def test_if_another_worker_writes_the_tags_they_are_read_all_the_same(
-        self, valkey_url: str, s3: ModelS3
+        self, valkey_url: str, s3: ModelS3, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("keyhole.jobs.tag_debts._WAIT_SECONDS", 0)
         holder = work(valkey_url, "tags")._services
         assert holder.tag_debts.hold(TagDebt("images", "a")) is not None
 

@@ -5,6 +5,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import pytest
+import stamina
 
 from keyhole.reasons import Status
 from keyhole.results.owner import Owner
@@ -135,7 +136,8 @@ def test_an_answer_that_makes_no_sense_is_told() -> None:
     )
 
     check = TagCheck(s3, expected=True, threads=1)  # type: ignore[arg-type] # a model of its client
-    (finding,) = check([TagQuestion.about(verdict)])
+    with stamina.set_testing(True, attempts=2):
+        (finding,) = check([TagQuestion.about(verdict)])
 
     assert finding.message is not None
     assert "is malformed" in finding.message
@@ -195,7 +197,8 @@ def test_after_many_failures_no_more_tags_are_read() -> None:
     s3.before = lambda _: Fault.SLOW_DOWN
     check = TagCheck(s3, expected=True, threads=1, owner_tag="team")  # type: ignore[arg-type] # as above
 
-    found = check([TagQuestion("images", "a")] * 1000)
+    with stamina.set_testing(True, attempts=2):
+        found = check([TagQuestion("images", "a")] * 1000)
 
     assert len(found) == 1000
     assert [finding.requests == 0 for finding in found] == [False] * MOST_FAILURES + [True] * 980
