@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from keyhole.builders import qcow2
 from keyhole.embedded.valkey import embedded_valkey
@@ -59,7 +60,12 @@ class TestToWorkersThatAreThere:
         env["KEYHOLE_REDIS_URL"] = valkey_url
 
     @pytest.mark.slow
-    def test_it_prints_each_job_and_does_not_wait(self, env: dict[str, str], images: str) -> None:
+    def test_it_prints_each_job_and_does_not_wait(
+        self, env: dict[str, str], images: str, valkey: redis.Redis
+    ) -> None:
+        # Another test may have killed a worker, which is listed until its entry expires.
+        assert valkey.keys("*") == []
+
         done = commands.keyhole("submit", "--json", "-r", f"s3://{images}/", env=env)
 
         jobs = [ScanJob.model_validate_json(line) for line in commands.lines(done.stdout)]
