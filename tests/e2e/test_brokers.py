@@ -203,12 +203,10 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
         broker: Broker
         if request.param == "amqp":
             server: RabbitMQ = request.getfixturevalue("rabbitmq")
-            stack.callback(_delete_queues, server)
             broker = ByRabbitMQ(server, VHOST)
         elif request.param == "quorum":
             server = request.getfixturevalue("rabbitmq")
             server.add_quorum_vhost()
-            stack.callback(_delete_queues, server, QUORUM_VHOST)
             broker = ByRabbitMQ(server, QUORUM_VHOST)
         elif request.param == "sqs":
             pytest.importorskip("pycurl", reason="Celery takes messages of SQS by pycurl alone")
@@ -227,12 +225,6 @@ def site(request: pytest.FixtureRequest, s3_server: HeldS3, tmp_path: Path) -> I
         s3 = aws_client("s3", s3_server.url)
         stack.callback(s3.close)
         yield Site(broker, env, client, s3_server, s3, tmp_path)
-
-
-def _delete_queues(server: RabbitMQ, vhost: str = VHOST) -> None:
-    with server.channel(vhost) as channel:
-        for queue in QUEUES:
-            channel.queue_delete(queue)
 
 
 class TestVerdicts:
@@ -334,7 +326,6 @@ class TestRabbitMQ:
 
         with rabbitmq.channel(VHOST) as channel:
             left = channel.queue_declare(JOBS, passive=True).message_count
-        _delete_queues(rabbitmq)
         assert left == count
 
     def test_a_worker_survives_its_restart(
@@ -348,7 +339,6 @@ class TestRabbitMQ:
 
             assert json.loads(done.stdout)["key"] == "key", done.stderr
             assert process.poll() is None
-        _delete_queues(rabbitmq)
 
     def test_a_worker_that_connects_again_is_not_refused(
         self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
@@ -368,7 +358,6 @@ class TestRabbitMQ:
                 commands.keyhole("submit", *jobs, env=env | {"KEYHOLE_BATCH_SIZE": "1"})
 
                 commands.until(lambda: client.xlen(keys.VERDICTS) > before)
-        _delete_queues(rabbitmq)
 
     def test_queues_for_commands_are_classic_where_others_are_quorum_queues(
         self, rabbitmq: RabbitMQ, env: dict[str, str], tmp_path: Path
@@ -379,7 +368,6 @@ class TestRabbitMQ:
         with commands.worker(env, tmp_path / "worker.log"):
             commands.keyhole("doctor", env=env)
             listed = rabbitmq.control("list_queues", "-p", QUORUM_VHOST, "--no-table-headers", "name", "type")
-        _delete_queues(rabbitmq, QUORUM_VHOST)
         types = dict(line.split() for line in listed.splitlines())
         assert {types.pop(queue) for queue in QUEUES} == {"quorum"}
         # The queues of the worker, and for answers to the doctor.

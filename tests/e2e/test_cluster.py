@@ -13,7 +13,7 @@ import amqp  # type: ignore[import-untyped] # it has no types
 import pytest
 
 from keyhole.builders import qcow2
-from keyhole.jobs.queues import JOBS, QUEUES
+from keyhole.jobs.queues import JOBS
 from keyhole.store import keys
 from keyhole.store.connection import connect
 from tests.e2e import commands
@@ -59,7 +59,6 @@ class Site:
 def site(s3_server: HeldS3, rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Site]:
     with ExitStack() as stack:
         cluster = stack.enter_context(valkey_cluster())
-        stack.callback(_delete_queues, rabbitmq)
         s3 = aws_client("s3", s3_server.url)
         stack.callback(s3.close)
         env = commands.environment(
@@ -71,12 +70,6 @@ def site(s3_server: HeldS3, rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Site
             **commands.S3_CREDENTIALS,
         )
         yield Site(cluster, rabbitmq, env, s3, tmp_path / "worker.log")
-
-
-def _delete_queues(server: RabbitMQ) -> None:
-    with server.channel(VHOST) as channel:
-        for queue in QUEUES:
-            channel.queue_delete(queue)
 
 
 def test_verdicts_audits_and_dead_letters_and_a_node_that_is_lost(site: Site) -> None:

