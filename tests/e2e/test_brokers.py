@@ -370,8 +370,9 @@ class TestRabbitMQ:
             listed = rabbitmq.control("list_queues", "-p", QUORUM_VHOST, "--no-table-headers", "name", "type")
         types = dict(line.split() for line in listed.splitlines())
         assert {types.pop(queue) for queue in QUEUES} == {"quorum"}
-        # The queues of the worker, and for answers to the doctor.
-        assert list(types.values()) == ["classic", "classic"]
+        # The queues of the worker, for answers to the doctor, and for a while those of tests before.
+        assert len(types) >= 2
+        assert set(types.values()) == {"classic"}
 
     def test_one_that_takes_no_messages_is_told_of(self, rabbitmq: RabbitMQ, env: dict[str, str]) -> None:
         """If it has too little memory or disk, it blocks publishers without a limit."""
