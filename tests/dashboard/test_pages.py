@@ -8,12 +8,14 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
+from keyhole.inspectors.findings import Finding, Severity
 from keyhole.intake.audits.audit import AuditState
 from keyhole.reasons import Status
+from keyhole.remedies import REMEDIES
 from keyhole.results.redis_store import RedisStore
 from keyhole.store import keys
 from tests.dashboard.conftest import Site
-from tests.dashboard.site import AUDIT, DEBIAN, HOSTILE, SCRIPT, report
+from tests.dashboard.site import AUDIT, DEBIAN, HOSTILE, SCRIPT, audit_of, report
 
 PAGES = ("/", "/verdicts", "/verdicts?q=e", "/audits", f"/audit?id={AUDIT}", "/work", "/dead", "/nowhere")
 
@@ -236,6 +238,40 @@ class TestOneAudit:
 
         assert answer.status == 404
         assert "there is no audit with this id" in answer.text
+
+
+class TestTextsWithCommands:
+    def test_commands_are_code_and_no_page_shows_backticks(
+        self, start: Callable[..., Site], valkey: redis.Redis
+    ) -> None:
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+        finding = Finding("dirty", Severity.WARNING, "not closed cleanly; run `qemu-img check -r all` on it")
+        bad = report("a", status=Status.DAMAGED, reasons=tuple(REMEDIES), findings=(finding,))
+        store.write(bad, job_id="a", sequencer=None)
+        audit_of(valkey, [])
+        valkey.hset(keys.audit(AUDIT), "state", AuditState.PAUSED)
+        valkey.hset(keys.audit(AUDIT), "reason", "Redis is full; see `keyhole doctor`")
+        site = start()
+        texts = {
+            path: site.get(path).text for path in ("/", "/audits", f"/audit?id={AUDIT}", object_path("a"))
+        }
+
+        assert {path for path, text in texts.items() if "`" in text} == set()
+        assert "<code>qemu-img check -r all</code>" in texts[object_path("a")]
+        assert "<code>max_virtual_size</code>" in texts[object_path("a")]
+        assert "<code>keyhole doctor</code>" in texts["/audits"]
+        assert f"<code>keyhole audit --resume {AUDIT}</code>" in texts["/"]
+        assert "start one with <code>keyhole worker</code>" in texts["/"]
+
+    def test_a_name_from_an_image_keeps_its_backticks(
+        self, start: Callable[..., Site], valkey: redis.Redis
+    ) -> None:
+        name = f"`{SCRIPT}`"
+        finding = Finding("backing_file", Severity.CRITICAL, f"opens its backing file {name!r}")
+        bad = report("a", status=Status.UNSAFE, reasons=("backing_file",), findings=(finding,))
+        RedisStore(valkey, expiry_seconds=None, stream_length=100).write(bad, job_id="a", sequencer=None)
+
+        assert "&#39;`&lt;script&gt;alert(1)&lt;/script&gt;`&#39;" in start().get(object_path("a")).text
 
 
 def test_nothing_is_written(site: Site, filled: redis.Redis) -> None:
