@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import audit, inspection, mix, queueing, start, throughput
+from tests.bench import audit, inspection, mix, queueing, search, start, throughput
 from tests.bench.contenders import PEERS
 from tests.bench.table import Table
 
@@ -57,6 +57,7 @@ def main() -> None:
                 folder, images, 512 if quick else 4096, peers(options.peers)
             ),
             "audit": lambda _, quick: audit.run(5_000 if quick else 50_000),
+            "search": lambda _, quick: search.run(10_000 if quick else search.VERDICTS),
         }
         parser.add_argument("names", nargs="*", choices=[[], *benchmarks], help="these only")
         parser.add_argument("--quick", action="store_true", help="fewer objects")

@@ -1,11 +1,10 @@
 """Searching verdicts: every filter, every page, and no verdict twice or hidden."""
 
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from functools import partial
 
 import pytest
 import redis
@@ -15,13 +14,13 @@ from hypothesis import strategies as st
 from keyhole.reasons import Status
 from keyhole.results.drop import Drops
 from keyhole.results.lookup import Name
-from keyhole.results.record import WRITE_SCRIPT
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.search import CursorError, Filter, Search
 from keyhole.scan.report import Report
 from keyhole.store import keys
+from tests.counted import calls_for
+from tests.results.filled import NOON, fill, nightly, report
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOSTILE = (
     "<script>alert(1)</script>",
     "a\0b",
@@ -31,13 +30,8 @@ HOSTILE = (
     "100%|x,y",
     "ÀÉ.qcow2",
 )
-
-
-def report(key: str = "a.qcow2", *, seconds: float = 0, status: Status = Status.SAFE, **more: Any) -> Report:
-    """A report on an object in the bucket `images`."""
-    fields = {"bucket": "images", "format": "qcow2", "scanned_at": NOON + timedelta(seconds=seconds), **more}
-    target = f"s3://{fields['bucket']}/{key}"
-    return Report(target=target, key=key, status=status, scanner="keyhole/1", ruleset="1", **fields)
+#: The most bytes that Redis may send for a row, for a record, and in addition to them.
+ROW_BYTES, RECORD_BYTES, OTHER_BYTES = 80, 500, 20_000
 
 
 def various(count: int) -> Iterator[Report]:
@@ -56,20 +50,6 @@ def various(count: int) -> Iterator[Report]:
             reasons=tuple(chance.sample(["truncated", "backing_file", "backing"], chance.randrange(3))),
             version_id=chance.choice([None, None, "v1"]),
         )
-
-
-def fill(client: redis.Redis, reports: Iterator[Report]) -> list[Report]:
-    """Store the reports in a pipeline."""
-    store = RedisStore(client, expiry_seconds=None, stream_length=100)
-    name = client.script_load(WRITE_SCRIPT)
-    filled = list(reports)
-    for start in range(0, len(filled), 1000):
-        with client.pipeline(transaction=False) as pipe:
-            for number, one in enumerate(filled[start : start + 1000]):
-                step = store.writing(one, job_id=f"job-{start + number}", sequencer=None)
-                pipe.evalsha(name, len(step.keys), *step.keys, *step.args)
-            pipe.execute()
-    return filled
 
 
 def in_order(reports: list[Report]) -> list[Report]:
@@ -235,38 +215,44 @@ class TestWhatARowFollows:
         assert self.rows(valkey) == 0
 
 
-@pytest.mark.slow
-def test_100_000_verdicts_are_searched_within_a_tenth_of_a_second_of_cpu_and_700_bytes_each(
-    valkey: redis.Redis,
-) -> None:
-    """The CPU time of Redis and of this process, because other tests delay the clock on the wall."""
+class TestTheCost:
+    """`python -m tests.bench.search` measures the time."""
 
-    def used() -> float:
-        info = valkey.info("cpu")
-        return float(info["used_cpu_user"]) + float(info["used_cpu_sys"]) + time.process_time()
-
-    memory = valkey.info("memory")["used_memory"]
-    count = 100_000
-    ranges = ((0, 65536), (1 << 30, 131072))
-    whole = report(version_id=None, ranges=ranges, etag='"0123456789abcdef0123456789abcdef"', size=1 << 31)
-    objects = (
-        whole.model_copy(
-            update={
-                "key": f"nightly/{n % 365:03}/debian-{n:06}.qcow2",
-                "bucket": ("images", "uploads")[n % 2],
-                "scanned_at": NOON + timedelta(seconds=n),
-            }
-        )
-        for n in range(count)
+    #: Filters, and how many bytes Redis may send for each verdict.
+    RARE = Filter(bucket="images", part="-0009", reason="none")
+    FILTERS = (
+        (Filter(), 0),
+        (RARE, ROW_BYTES),
+        (replace(RARE, reason=""), ROW_BYTES),
+        (Filter(prefix="nightly/003/"), ROW_BYTES),
     )
-    fill(valkey, objects)
-    assert (valkey.info("memory")["used_memory"] - memory) / count < 700
-    search = Search(valkey)
-    rare = Filter(bucket="images", part="-0999", reason="none")
-    for wanted in (Filter(), rare, replace(rare, reason=""), Filter(prefix="nightly/003/")):
-        took = []
-        for _ in range(5):
-            began = used()
-            search.page(wanted)
-            took.append(used() - began)
-        assert min(took) < 0.1, (wanted, took)
+
+    @pytest.mark.slow
+    def test_a_page_reads_a_short_row_of_each_verdict_and_only_its_own_records(
+        self, valkey: redis.Redis
+    ) -> None:
+        """If it read all records, it would take seconds for 100,000 verdicts."""
+        count, limit = 10_000, 50
+        memory = valkey.info("memory")["used_memory"]
+        fill(valkey, nightly(count))
+        assert (valkey.info("memory")["used_memory"] - memory) / count < 700
+
+        for wanted, row_bytes in self.FILTERS:
+            valkey.config_resetstat()
+            Search(valkey).page(wanted, limit=limit)
+
+            calls = {name: found["calls"] for name, found in valkey.info("commandstats").items()}
+            assert calls.get("cmdstat_hvals", 0) == (256 if row_bytes else 0)
+            assert calls.get("cmdstat_mget", 0) <= 1
+            sent = valkey.info("stats")["total_net_output_bytes"]
+            assert sent < count * row_bytes + (limit + 1) * RECORD_BYTES + OTHER_BYTES
+
+    def test_twice_as_many_verdicts_take_twice_the_work(self, valkey: redis.Redis) -> None:
+        """Counted in calls of functions."""
+        search, counted = Search(valkey), []
+        verdicts = list(nightly(2000))
+        for some in (verdicts[:1000], verdicts[1000:]):
+            fill(valkey, some)
+            counted.append([calls_for(partial(search.page, wanted)) for wanted, _ in self.FILTERS])
+
+        assert [many <= 2.4 * few for few, many in zip(*counted, strict=True)] == [True] * len(self.FILTERS)

