@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Keyhole
+from tests.e2e.commands import PATIENCE
 from tests.tools import need
 
 #: What a user has typed before Tab, and one of the words that the shell then offers.
@@ -43,7 +44,7 @@ def offered(shell: str, script: str, env: dict[str, str], folder: Path) -> list[
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import Keyhole
+from tests.e2e.commands import PATIENCE
 from tests.ports import free_port
 
 
@@ -59,7 +60,7 @@ def test_an_address_that_is_in_use_is_named(env: dict[str, str], redis_url: str)
             env=env | {"KEYHOLE_REDIS_URL": redis_url},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -81,7 +82,7 @@ def test_a_signal_ends_it_although_a_page_is_open(
         assert process.stderr is not None
         while (found := re.search(r"http://127\.0\.0\.1:(\d+)/", process.stderr.readline())) is None:
             assert process.poll() is None
-        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=PATIENCE)
         connection.request("GET", "/live")
         answer = connection.getresponse()
         assert answer.status == 200
@@ -89,6 +90,6 @@ def test_a_signal_ends_it_although_a_page_is_open(
 
         process.send_signal(number)
 
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         answer.close()
         connection.close()

@@ -11,6 +11,7 @@ import keyhole.inspectors
 from keyhole.builders import qcow2
 from keyhole.cli import COMMANDS
 from keyhole.cli import keyhole as group
+from tests.e2e.commands import PATIENCE
 
 #: Libraries whose import needs at least 0.1 s of CPU time.
 HEAVY = {
@@ -39,7 +40,7 @@ def imported_by(*args: str) -> set[str]:
 def run(*args: str) -> tuple[str, set[str]]:
     """The output of a command, and the modules that it has imported when it ends."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, *args], capture_output=True, check=True, text=True, timeout=60
+        [sys.executable, "-c", RUN, *args], capture_output=True, check=True, text=True, timeout=PATIENCE
     )
     output, _, imported = done.stdout.partition("\nIMPORTED ")
     return output, set(imported.split())

@@ -42,14 +42,15 @@ class Check:
         what: The subject of the check, for example "redis". If the check fails or takes too long, the finding
             about this has the same subject.
         check: A function that yields findings.
-        seconds: The seconds that the check may take.
+        seconds: The seconds that the check may take; `None` for `DEADLINE`.
     """
 
     def __init__(
-        self, what: str, check: Callable[[], Iterable[Finding]], *, seconds: float = DEADLINE
+        self, what: str, check: Callable[[], Iterable[Finding]], *, seconds: float | None = None
     ) -> None:
-        self._what, self._check, self._seconds = what, check, seconds
-        self._ends_at = time.monotonic() + seconds
+        self._what, self._check = what, check
+        self._seconds = DEADLINE if seconds is None else seconds
+        self._ends_at = time.monotonic() + self._seconds
         self._found: queue.Queue[Finding | BaseException | None] = queue.Queue()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -85,5 +86,5 @@ def checked(*checks: tuple[str, Callable[[], Iterable[Finding]]]) -> list[list[F
 
     Each check is a pair: its subject, and a function that yields findings.
     """
-    running = [Check(what, check, seconds=DEADLINE) for what, check in checks]
+    running = [Check(what, check) for what, check in checks]
     return [list(check.findings()) for check in running]
