@@ -12,6 +12,7 @@ import pytest
 from keyhole import Report, Settings, Status
 from keyhole.aio import Scanner, inspect_stream, scan_object
 from keyhole.builders import qcow2, vdi
+from tests.e2e.commands import PATIENCE
 from tests.servers.origin import Handler, Origin, origin_server
 
 SAFE = qcow2(1 << 30).to_bytes()
@@ -55,19 +56,6 @@ def test_it_scans_what_the_other_api_scans(origin: Origin, settings: Settings, t
     assert reports[2].target == "a.qcow2"
 
 
-def test_a_text_of_a_user_is_never_taken_for_a_path_or_a_url(
-    origin: Origin, settings: Settings, tmp_path: Path
-) -> None:
-    path = tmp_path / "secret.qcow2"
-    path.write_bytes(SAFE)
-
-    for text in (str(path), path, origin.url(), "s3://bucket/key"):
-        with pytest.raises(TypeError, match="is a name and not content; use scan_object"):
-            asyncio.run(inspect_stream(text, settings=settings))  # type: ignore[arg-type]
-
-    assert origin.requests == []
-
-
 def test_a_cancelled_scan_sends_no_further_request(origin: Origin, settings: Settings) -> None:
     async def scan() -> None:
         loop = asyncio.get_running_loop()
@@ -75,13 +63,13 @@ def test_a_cancelled_scan_sends_no_further_request(origin: Origin, settings: Set
 
         def held(handler: Handler) -> None:
             loop.call_soon_threadsafe(asked.set)
-            asyncio.run_coroutine_threadsafe(answer.wait(), loop).result(20)
+            asyncio.run_coroutine_threadsafe(answer.wait(), loop).result(PATIENCE)
             handler.usual()
 
         origin.answers = [held]
         async with Scanner(settings=settings) as scanner:
             task = asyncio.create_task(scanner.scan(origin.url()))
-            await asyncio.wait_for(asked.wait(), 20)
+            await asyncio.wait_for(asked.wait(), PATIENCE)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -102,7 +90,7 @@ def test_a_timeout_frees_the_thread_of_a_slow_web_server(origin: Origin, setting
 
             def silent(_: Handler) -> None:
                 loop.call_soon_threadsafe(limit.reschedule, loop.time())
-                origin.stopping.wait(60)
+                origin.stopping.wait(PATIENCE)
 
             origin.answers = [silent]
             await scanner.scan(origin.url())
@@ -111,7 +99,7 @@ def test_a_timeout_frees_the_thread_of_a_slow_web_server(origin: Origin, setting
         async with Scanner(settings=settings) as scanner:
             with pytest.raises(TimeoutError):
                 await hung(scanner)
-            return await asyncio.wait_for(scanner.scan(origin.url()), 15)
+            return await asyncio.wait_for(scanner.scan(origin.url()), 45)
 
     assert asyncio.run(scan()).status is Status.SAFE
     assert len(origin.requests) > 1
@@ -120,17 +108,17 @@ def test_a_timeout_frees_the_thread_of_a_slow_web_server(origin: Origin, setting
 def test_a_timeout_cancels_a_scan_that_waits_for_its_caller() -> None:
     closed = []
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def endless(limit: asyncio.Timeout) -> AsyncIterator[bytes]:
         try:
-            while True:
-                yield bytes(1000)
-                await asyncio.sleep(60)
+            yield bytes(1000)
+            limit.reschedule(asyncio.get_running_loop().time())
+            await asyncio.Event().wait()
         finally:
             closed.append(True)
 
     async def scan() -> None:
-        async with asyncio.timeout(0.2):
-            await inspect_stream(endless())
+        async with asyncio.timeout(None) as limit:
+            await inspect_stream(endless(limit))
 
     with pytest.raises(TimeoutError):
         asyncio.run(scan())

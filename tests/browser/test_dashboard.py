@@ -1,7 +1,6 @@
 """The dashboard in a browser: every page in every look, by keyboard, without scripts, live and on paper."""
 
 import re
-import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -13,6 +12,7 @@ from keyhole.results.redis_store import RedisStore
 from tests.browser.chromium import Chromium, Look, pages_of
 from tests.dashboard.conftest import TOKEN, Site, running
 from tests.dashboard.site import AUDIT, DEBIAN, HOSTILE, fill, report
+from tests.e2e.commands import until
 
 pytestmark = pytest.mark.slow
 
@@ -107,12 +107,13 @@ def test_an_object_is_printed_on_few_pages(browser: Chromium, site: Site) -> Non
     assert pages_of(tab.pdf()) <= 2
 
 
-def test_an_open_page_does_not_delay_the_end(browser: Chromium, valkey: redis.Redis) -> None:
+def test_an_open_page_does_not_delay_the_end(
+    browser: Chromium, valkey: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     with running(valkey) as site:
         tab = browser.open(f"{site.url}/work")
-        tab.page.wait_for_timeout(500)
-        began = time.monotonic()
-    assert time.monotonic() - began < 8
+        until(lambda: site.dashboard.pages.live.streams == 1)
+    assert "timeout graceful shutdown exceeded" not in caplog.text
     tab.page.close()
     tab.console.clear()  # the browser reports the stream that ended
     tab.failed.clear()

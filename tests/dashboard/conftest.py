@@ -82,7 +82,7 @@ def running(client: redis.Redis, token: str | None = None) -> Iterator[Site]:
         finally:
             dashboard.pages.live.stop()
             server.should_exit = True
-            thread.join(20)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
 

@@ -208,7 +208,7 @@ class TestStreams:
         assert "<script" not in json.dumps(parts)
 
     def test_head_opens_none(self, site: Site) -> None:
-        with socket.create_connection(("127.0.0.1", site.port), timeout=20) as made:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=60) as made:
             for request in ("HEAD /live", "GET /health"):
                 made.sendall(f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
             # The second answer only comes when the first one is complete.

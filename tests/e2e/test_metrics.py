@@ -69,7 +69,8 @@ def answer(prometheus: int, query: str) -> dict[tuple[tuple[str, str], ...], flo
     """The answer of Prometheus to a query: values by labels. Empty while Prometheus starts."""
     asked = urlencode({"query": query})
     try:
-        with urlopen(f"http://127.0.0.1:{prometheus}/api/v1/query?{asked}", timeout=10) as response:
+        url = f"http://127.0.0.1:{prometheus}/api/v1/query?{asked}"
+        with urlopen(url, timeout=commands.PATIENCE) as response:
             found = json.load(response)["data"]["result"]
     except OSError:
         return {}

@@ -29,9 +29,9 @@ OBJECTS = 60
 QUEUE = "keyhole:broker:keyhole.jobs"
 #: How long the trouble with Redis lasts, in seconds.
 TROUBLED = 20.0
-#: Seconds for which the event loop can be silent: it waits 3 s for an answer from Redis, and machines can be
-#: busy.
-LONGEST_SILENCE = 6.0
+#: Seconds for which the event loop can be silent. It waits 3 s for an answer from Redis, and machines can be
+#: busy. An event loop that is blocked would be silent until the trouble ends.
+LONGEST_SILENCE = 0.9 * TROUBLED
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Real processes send the trace of an object to a real OTLP receiver; a broken receiver delays no verdict."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,6 @@ UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
 KEY = "uploads/<script>\u202ea b+c.qcow2"
 CAUSE = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 TRACEPARENT = f"00-{CAUSE[0]}-{CAUSE[1]}-01"
-#: The longest time in seconds for which the SDK waits for a collector when it ends.
-SDK_SECONDS = 30
 
 
 @pytest.fixture
@@ -136,10 +133,7 @@ def test_a_collector_that_does_not_answer_delays_no_verdict(site: Site, receiver
         reports = [json.loads(line) for line in done.stdout.splitlines()]
         assert [report["status"] for report in reports] == [Status.UNSAFE] * len(keys), done.stderr
         receiver.server.wait_for(1)
-        # The worker does not wait for the collector when it stops, either.
-        began = time.monotonic()
         process.terminate()
         assert process.wait(commands.PATIENCE) == 0
-        assert time.monotonic() - began < SDK_SECONDS
     lines = [json.loads(line) for line in site.log.read_bytes().splitlines()]
     assert 1 <= sum(line["logger"].startswith("opentelemetry") for line in lines) <= 4

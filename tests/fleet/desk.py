@@ -8,7 +8,7 @@ from kombu.entity import Exchange, Queue
 from kombu.messaging import Consumer
 
 from keyhole.jobs.queues import JOBS
-from tests.e2e.commands import until
+from tests.e2e.commands import PATIENCE, until
 
 PREFIX = "keyhole:broker:"
 QUEUE, UNACKED, UNACKED_SINCE = PREFIX + JOBS, PREFIX + "unacked", PREFIX + "unacked_index"
@@ -21,7 +21,12 @@ class Desk:
         self.connection = Connection(
             url,
             transport="keyhole.fleet.redis_transport:Transport",
-            transport_options={"global_keyprefix": PREFIX, "visibility_timeout": 60, "socket_timeout": 3},
+            transport_options={
+                "global_keyprefix": PREFIX,
+                "visibility_timeout": 60,
+                # Much longer than any test takes, so that a wait for Redis is seen.
+                "socket_timeout": PATIENCE,
+            },
         )
         self.channel: Any = self.connection.channel()
         self.queue = Queue(JOBS, Exchange(JOBS), routing_key=JOBS)(self.channel)

@@ -22,6 +22,7 @@ from keyhole.metrics.recorder import Outcome, Phase, Recorder, recorder
 from keyhole.metrics.server import MOST_CLIENTS
 from keyhole.metrics.store_reader import Reading
 from keyhole.reasons import Reason
+from tests.e2e.commands import PATIENCE
 from tests.metrics.pages import fetched, samples, value
 from tests.metrics.readings import READING, gauges
 from tests.tools import need
@@ -124,16 +125,18 @@ class TestTheGauges:
 
     def test_do_not_keep_the_page_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("keyhole.metrics.gauges.WAIT_SECONDS", 0.05)
-        answered = threading.Event()
+        begun, answered = threading.Event(), threading.Event()
         readings: list[int] = []
 
         def read() -> Reading:
             readings.append(1)
-            answered.wait(10)
+            begun.set()
+            answered.wait(PATIENCE)
             return READING
 
         slow = StoreGauges(read, nullcontext)
         assert list(names(slow)) == ["keyhole_store_up"]
+        assert begun.wait(PATIENCE)
         assert list(names(slow)) == ["keyhole_store_up"]
         assert len(readings) == 1
         answered.set()

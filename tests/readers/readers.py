@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from tests.tools import environment
 
-SECONDS = 20
+#: The timeout of each reader in seconds.
+SECONDS = 240
 #: The external tools that are used. Python's own modules are used too.
 READERS = ("qemu-img", "blkid", "bsdtar", "tar", "7zz", "unzip", "zstd", "gzip", "xz", "lz4", "bzip2")
 #: How many bytes of a decompressor's output are compared.

@@ -1,6 +1,6 @@
 """The budget of one scan, at its limits."""
 
-from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,13 +31,19 @@ def test_what_is_over_the_budget_is_refused_uncounted_and_named(budget: Budget, 
     assert (meter.requests, meter.bytes_read) == (1, 100)
 
 
-def test_whoever_paces_is_asked_before_every_request_and_the_wait_is_not_in_the_budget() -> None:
-    turns = iter([0.2, 0.0])
-    pause = Event()
-    meter = Meter(Budget(seconds=0.2), rate_limiter=lambda: bool(pause.wait(next(turns))) or None)
+def test_whoever_paces_is_asked_before_every_request_and_the_wait_is_not_in_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    times = SimpleNamespace(monotonic=lambda: clock[0], thread_time=lambda: 0.0)
+    monkeypatch.setattr("keyhole.sources.meter.time", times)
+
+    def pace() -> None:
+        clock[0] += 60
+
+    meter = Meter(Budget(seconds=60), rate_limiter=pace)
 
     meter.request(1)
     meter.request(1)
 
-    assert meter.requests == 2
-    assert next(turns, None) is None
+    assert (meter.requests, clock[0], meter.elapsed_seconds) == (2, 120, 0)

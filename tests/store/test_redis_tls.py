@@ -42,7 +42,7 @@ def by_broker(url: str) -> None:
     celery = Celery(set_as_current=False)
     celery.conf.update(configuration(Settings(redis_url=url)))
     with celery.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=60)
         connection.default_channel.client.ping()
 
 

@@ -36,7 +36,7 @@ class Gate:
     def pipeline(self, **options: Any) -> Any:  # redis-py's options
         self.pipelines += 1
         self.reached.set()
-        assert self.open.wait(10)
+        assert self.open.wait(commands.PATIENCE)
         return self._client.pipeline(**options)
 
 
@@ -75,11 +75,11 @@ class TestThreads:
         trips = RoundTrips(cast("redis.Redis", gate))
         with ThreadPoolExecutor(16) as threads:
             first = threads.submit(trips.run, [put("0", "0")])
-            assert gate.reached.wait(10)
+            assert gate.reached.wait(commands.PATIENCE)
             others = [threads.submit(trips.run, [put(str(number), str(number))]) for number in range(1, 16)]
             commands.until(lambda: len(trips._waiting) == len(others))
             gate.open.set()
-            answers = [each.result(10) for each in (first, *others)]
+            answers = [each.result(commands.PATIENCE) for each in (first, *others)]
 
         assert answers == [[[str(number).encode()]] for number in range(16)]
         assert gate.pipelines == 2

@@ -94,9 +94,9 @@ def test_a_collector_that_hangs_or_is_down_costs_no_time(
 
         receiver.server.answers += [hang] * 9
         # More spans than the queue takes.
-        assert exported(monkeypatch, receiver.url, jobs=5000) < EXPORTER_SECONDS / 3
+        assert exported(monkeypatch, receiver.url, jobs=5000) < EXPORTER_SECONDS
     for _ in range(3):
-        assert exported(monkeypatch, f"http://127.0.0.1:{free_port()}") < EXPORTER_SECONDS / 3
+        assert exported(monkeypatch, f"http://127.0.0.1:{free_port()}") < EXPORTER_SECONDS
     assert {record.levelname for record in caplog.records} <= {"WARNING"}
     assert len(caplog.records) <= 2
 

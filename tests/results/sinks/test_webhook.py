@@ -13,6 +13,7 @@ import pytest
 from keyhole.results.sinks.delivery import DeliveryError
 from keyhole.results.sinks.webhook import LONGEST_RETRY_AFTER, MOST_OF_ANSWER, Webhook
 from keyhole.sources import addresses
+from tests.e2e.commands import PATIENCE
 from tests.ports import free_port
 from tests.results.sinks.reports import EVENT
 from tests.servers.certificates import Authority, make_authority
@@ -40,7 +41,7 @@ def webhook(server: WebhookServer, authority: Authority) -> Webhook:
 
 
 def open_webhook(url: str, certificates: Path, **options: Any) -> Webhook:
-    given = {"private": True, "certificates": str(certificates), "seconds": 1.0} | options
+    given = {"private": True, "certificates": str(certificates), "seconds": PATIENCE} | options
     return Webhook(url, SECRET, **given)
 
 
@@ -137,13 +138,11 @@ def test_an_endless_body_is_read_only_to_its_limit(server: WebhookServer, webhoo
             sent += handler.wfile.write(b"x" * 65536)
 
     server.answers.append(endless)
-    begin = time.monotonic()
 
     error = error_of(webhook)
 
     assert error.reason == "http_500"
     assert len(str(error)) < MOST_OF_ANSWER
-    assert time.monotonic() - begin < 1
     assert sent < 64 * 2**20  # what the buffers of the two sockets hold
 
 
@@ -161,18 +160,18 @@ def test_the_body_of_a_good_answer_is_not_read(server: WebhookServer, webhook: W
 
 @pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 500 No\r\n\r\n"])
 def test_a_slow_answer_ends_at_the_deadline(server: WebhookServer, authority: Authority, drip: bytes) -> None:
+    """It would never end otherwise."""
+
     def slow(handler: Handler) -> None:
         handler.wfile.write(drip)
         while not server.stopping.wait(0.05):
             handler.wfile.write(b"x")
 
     server.answers.append(slow)
-    begin = time.monotonic()
 
-    error = error_of(open_webhook(server.url, authority.file, seconds=0.4))
+    error = error_of(open_webhook(server.url, authority.file, seconds=2.0))
 
     assert not error.is_final
-    assert time.monotonic() - begin < 2
     assert server.received
 
 
@@ -183,9 +182,11 @@ def test_a_server_that_refuses_the_connection_is_tried_again(authority: Authorit
 
 
 def test_a_server_that_hangs_up_is_tried_again(server: WebhookServer, webhook: Webhook) -> None:
-    server.answers.append(lambda handler: handler.connection.close())
+    server.answers.append(lambda handler: handler.connection.shutdown(socket.SHUT_RDWR))
 
-    assert not error_of(webhook).is_final
+    error = error_of(webhook)
+
+    assert (error.reason, error.is_final) == ("connection", False)
 
 
 def test_the_certificate_must_be_trusted(server: WebhookServer, tmp_path: Path) -> None:
