@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tests.e2e.commands import until
 from tests.tools import give_up, need
 
 if TYPE_CHECKING:
@@ -106,6 +107,13 @@ class Tab:
     def focused(self) -> str:
         """The element with the focus: `button#next Next`."""
         return str(self.page.evaluate(_FOCUSED))
+
+    def wait_for_focus(self, beginning: str) -> None:
+        """Wait until an element has the focus whose description begins like this.
+
+        A page moves the focus some time after a navigation: also after one to another part of the page.
+        """
+        until(lambda: self.focused().startswith(beginning), PATIENCE_MS / 1000)
 
     def axe(self) -> list[str]:
         """What axe-core finds wrong, such as a contrast below AA, one line an element."""

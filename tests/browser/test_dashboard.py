@@ -47,12 +47,13 @@ def test_the_login_is_accessible_in_every_look(browser: Chromium, valkey: redis.
         assert tab.axe() == []
         assert tab.too_wide() == []
 
-        assert tab.focused().startswith("input")  # the field for the token
+        tab.wait_for_focus("input")  # the field for the token
         tab.page.keyboard.type("wrong-token")
         tab.page.keyboard.press("Enter")
         tab.page.get_by_role("alert").wait_for()
         tab.console.clear()  # the browser reports the answer 403
         tab.failed.clear()
+        tab.wait_for_focus("input")
         tab.page.keyboard.type(TOKEN)
         tab.page.keyboard.press("Enter")
 
