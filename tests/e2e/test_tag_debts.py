@@ -9,6 +9,8 @@ from keyhole.builders import qcow2
 from keyhole.intake.dead_letters import DeadLetters
 from keyhole.jobs.tag_debts import LOST_SECONDS, TagDebts
 from keyhole.reasons import Status
+from keyhole.results.tags import TagDebt
+from keyhole.store import keys
 from tests.e2e import commands
 from tests.e2e.conftest import Site
 from tests.e2e.deeds import kill_who_scans, submit
@@ -86,4 +88,27 @@ def test_tags_that_are_refused_for_a_while_are_written_later_without_another_sca
         )
         commands.until(lambda: debts.count() == 0 or not pass_seconds(site.redis, 60))
         assert len(site.held.reads) == reads
+        assert DeadLetters(site.redis).count() == 0
+
+
+def test_thousands_of_owed_tags_at_a_low_rate_do_not_hold_up_scans(site: Site) -> None:
+    """The tags of one object take 18 seconds. The worker has two processes, and more tasks than that."""
+    bucket = site.bucket()
+    for number in range(4):
+        site.s3.put_object(Bucket=bucket, Key=str(number), Body=SAFE)
+    debts, owed = TagDebts(site.redis), 3_000
+    with site.redis.pipeline(transaction=False) as pipeline:
+        for number in range(owed):
+            debts.record(TagDebt(bucket, f"owed/{number}", rate=0.22), pipeline)
+        pipeline.execute()
+    with commands.worker(site.env, site.log, concurrency=2):
+        # Given that a process writes owed tags
+        commands.until(lambda: site.redis.zcard(keys.debts("tags", "held")))
+
+        # When objects are submitted, one after the other
+        for number in range(4):
+            site.verdicts(submit(site, bucket, str(number)))
+
+        # Then they get their verdicts while nearly all tags are still owed
+        assert owed - 100 < debts.count() <= owed
         assert DeadLetters(site.redis).count() == 0

@@ -1,10 +1,12 @@
 """The work on tags: a verdict stays valid even if writing tags fails, and owed tags need no further scan."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +19,14 @@ from keyhole.fleet.tagging import PAGE, TagWork
 from keyhole.intake.dead_letters import LetterKind
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.jobs.rate_limit import RateLimiter
+from keyhole.jobs.tag_turn import TagTurn
 from keyhole.reasons import Status
 from keyhole.results.tag_writer import TagRequest, TagWriter
 from keyhole.results.tags import TAG_DEBT, TagDebt, own_tags
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
+from keyhole.store import keys
 from tests.jobs.clock import pass_seconds
 from tests.servers.model_s3 import Fault, Killed, ModelS3, Stored
 
@@ -63,6 +68,10 @@ class Site:
         """Record a verdict."""
         job = ScanJob(id=job_id, bucket="images", key="a")
         self.work.record(Entry(job_id, (job,)), job, report)
+
+    def record_alone(self, report: Report) -> bool:
+        """Record a verdict without its tags."""
+        return self.services.store.write(report, job_id="job", sequencer=None)
 
     def leave_undecided(self) -> None:
         """Let a worker work on an entry whose object cannot be read."""
@@ -269,6 +278,53 @@ class TestOwed:
         assert site.tags == own_tags(report)
         assert [key for key in site.valkey.scan_iter() if b":rate:" in key]
 
+    def test_a_rate_that_leaves_no_time_does_not_hold_up_a_verdict(self, site: Site) -> None:
+        """It is no failure, so the debt does not become a dead letter after some hours."""
+        report = site.upload()
+        RateLimiter(site.valkey, "images", 0.01).reserve(5, first_within=0)
+
+        until = time.monotonic() + 60
+        TagWork(site.services).tag(
+            report, lambda: site.record_alone(report), rate=0.01, asked=lambda _: None, until=until
+        )
+
+        assert site.recorded == report
+        assert site.s3.requests == []
+        owed = site.services.tag_debts.owed("images", "a", None)
+        assert owed is not None
+        assert (owed.times, owed.since) == (0, None)
+
+    def test_tags_without_a_slot_are_put_back_until_there_is_one(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A task does not wait while another task waits."""
+        _do_not_wait(monkeypatch)
+        report = site.upload()
+        site.services.tag_debts.record(TagDebt.of(report, rate=0.22))
+        TagTurn(site.valkey).reserve(RateLimiter(site.valkey, "other", 0.22))
+
+        site.pay()
+
+        assert site.s3.requests == []
+        assert site.services.tag_debts.count() == 1
+        site.valkey.delete(keys.debts("tags", "turn"))
+        pass_seconds(site.valkey, 600)
+        TagWork(site.services).write_due()
+        assert site.tags == own_tags(report)
+        assert site.services.tag_debts.count() == 0
+
+    def test_who_has_nothing_else_to_do_waits_for_every_slot(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _do_not_wait(monkeypatch)
+        report = site.upload()
+        site.services.tag_debts.record(TagDebt.of(report, rate=0.01))
+        TagTurn(site.valkey).reserve(RateLimiter(site.valkey, "images", 0.01))
+
+        TagWork(site.services).write_due(patient=True)
+
+        assert site.tags == own_tags(report)
+
     def test_every_request_is_told(self, site: Site) -> None:
         """An audit counts the cost of all requests."""
         asked: list[TagRequest] = []
@@ -283,7 +339,7 @@ class TestOwed:
     ) -> None:
         """The worker does not wait. The remaining tags are written later."""
         report = site.upload()
-        monkeypatch.setattr("keyhole.fleet.tagging.LONGEST_WRITE", 0)
+        monkeypatch.setattr("keyhole.fleet.tag_attempt.LONGEST_WRITE", 0)
 
         site.record(report)
 
@@ -291,6 +347,12 @@ class TestOwed:
         owed = site.services.tag_debts.owed("images", "a", None)
         assert owed is not None
         assert owed.history.reasons == {"network": 1}
+
+
+def _do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rate limits give slots without a wait."""
+    clock = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
+    monkeypatch.setattr("keyhole.jobs.rate_limit.time", clock)
 
 
 class TestGivenUp:

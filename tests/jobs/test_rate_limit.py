@@ -129,6 +129,60 @@ def test_a_slot_that_begins_too_late_is_not_taken(
     assert 0 < waited[0] <= 6
 
 
+@pytest.mark.parametrize("rate", [5e-324, 1e-300, 1e-9, 1e300])
+def test_the_smallest_and_the_largest_rates_are_no_errors(
+    valkey: redis.Redis, waits: list[float], rate: float
+) -> None:
+    RateLimiter(valkey, "images", rate)()
+    RateLimiter(valkey, "images", rate).reserve(2, first_within=float("inf"))
+
+    assert waits == []
+
+
+def test_reserved_slots_follow_each_other_and_others_come_later(
+    valkey: redis.Redis, waits: list[float]
+) -> None:
+    first, second = RateLimiter(valkey, "images", 0.1), RateLimiter(valkey, "images", 0.1)
+    first.reserve(3, first_within=0)
+    second.reserve(1, first_within=30)
+
+    for _ in range(3):
+        first()
+    took = sum(waits)
+    second()
+
+    assert 19 < took <= 20
+    assert 29 < sum(waits) <= 30
+
+
+def test_reserved_slots_that_take_long_are_used_at_once_and_others_come_later(
+    valkey: redis.Redis, waits: list[float]
+) -> None:
+    """A process must not wait for minutes in the middle of its work."""
+    first, second = RateLimiter(valkey, "images", 0.01), RateLimiter(valkey, "images", 0.01)
+    first.reserve(5, first_within=0, all_within=0)
+
+    for _ in range(5):
+        first()
+    assert waits == []
+    with pytest.raises(TransientError):
+        second.reserve(5, first_within=490)
+    second.reserve(5, first_within=500)
+
+
+def test_slots_that_begin_too_late_are_not_reserved(valkey: redis.Redis, waits: list[float]) -> None:
+    rate_limiter = RateLimiter(valkey, "images", 0.1)
+
+    with pytest.raises(TransientError):
+        rate_limiter.reserve(3, first_within=19, all_within=19)
+    rate_limiter.reserve(3, first_within=0)
+    with pytest.raises(TransientError):
+        rate_limiter.reserve(1, first_within=5)
+
+    rate_limiter()
+    assert waits == []
+
+
 def test_scans_of_many_threads_do_not_outlive_the_time_that_waits_have(
     valkey: redis.Redis,
 ) -> None:

@@ -78,7 +78,7 @@ def write_owed_tags() -> None:
     with busy("writing tags"):
         while debts.count() and time.monotonic() < until:
             if debts.count_due():
-                work.write_due()
+                work.write_due(patient=True)
                 until = time.monotonic() + SETTLING
             else:
                 time.sleep(PAUSE)

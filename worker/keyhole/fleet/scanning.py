@@ -23,6 +23,7 @@ from keyhole.intake.events.counters import OTHER_READING
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.rate_limit import RateLimiter
+from keyhole.limits import TAG_SECONDS
 from keyhole.metrics.recorder import recorder
 from keyhole.reasons import Reason, not_an_image
 from keyhole.results.owner import Owner
@@ -38,10 +39,14 @@ log = logging.getLogger(__name__)
 
 
 class ScanWork:
-    """Does the steps of jobs, with the services of this process."""
+    """Does the steps of jobs, with the services of this process.
+
+    Create it when the work on a message begins, because its time limit for tags begins then.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._began = time.monotonic()
         self._tags = TagWork(services)
 
     def runner(self) -> EntryRunner:
@@ -115,7 +120,14 @@ class ScanWork:
         if "tags" in services.settings.sinks:
             began = time.monotonic()
             learned = reading.learn if reading is not None else ignore
-            self._tags.tag(report, record, rate=self._rate(entry), asked=asked.append, learned=learned)
+            self._tags.tag(
+                report,
+                record,
+                rate=self._rate(entry),
+                asked=asked.append,
+                learned=learned,
+                until=self._began + services.settings.limits.soft - TAG_SECONDS,
+            )
             tracer().took(job.id, "write tags", time.monotonic() - began)
         elif to_redis:
             steps.append(services.store.writing(report, job_id=job.id, sequencer=job.sequencer))

@@ -13,36 +13,26 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import redis
-import stamina
-from botocore.exceptions import ClientError
 
 from keyhole.fleet.observing import tags_requested
 from keyhole.fleet.services import Services
+from keyhole.fleet.tag_attempt import Attempt, attempt_to_write, name_of
 from keyhole.intake.dead_letters import Dead
-from keyhole.jobs.rate_limit import RateLimiter
-from keyhole.jobs.tag_debts import RENEW_SECONDS, Hold
+from keyhole.jobs.tag_debts import Hold
+from keyhole.jobs.tag_turn import NoTurn, TagTurn, put_back_seconds
 from keyhole.metrics.recorder import Outcome, recorder
 from keyhole.reasons import Reason, Status
 from keyhole.results.lookup import Name
 from keyhole.results.tag_writer import Learned, TagOutcome, TagRequest, VerdictOn, ignore
 from keyhole.results.tags import TagDebt, own_tags, unquoted
 from keyhole.scan.report import Report
-from keyhole.sources.errors import SourceError, TransientError
-from keyhole.sources.s3_metadata import http_status
-from keyhole.sources.s3_refusal import BOTO_ERRORS, explain
 
 log = logging.getLogger(__name__)
 
-#: The maximum number of attempts in a row, the seconds within which these attempts must start, and the first
-#: pause in seconds. If S3 fails for longer, the tags are written later, because scans must not wait for them.
-ATTEMPTS, ATTEMPT_SECONDS, FIRST_WAIT = 3, 3.0, 0.1
-#: Seconds after which the worker sends no further requests for one object. Time spent waiting for the rate
-#: limit is not counted.
-LONGEST_WRITE: Final = 30.0
 #: The maximum number of debts on which one task `keyhole.owed_tags` works. When the task has run for
 #: `WRITE_SECONDS`, it begins no further debt.
 PAGE, WRITE_SECONDS = 100, 30.0
@@ -51,29 +41,6 @@ MOST_TASKS: Final = 100
 
 #: The statuses of scans that could not read the object.
 _UNREAD: Final = frozenset({Status.FAILED, Status.UNREADABLE})
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """The outcome of an attempt to write tags.
-
-    Args:
-        reason: A code for the outcome, or for the cause of the failure.
-        error: The error message if the attempt failed; otherwise `None`.
-        unanswered: Whether the tags must be checked once more, because S3 did not answer a write request,
-            which can therefore still take effect later.
-    """
-
-    reason: str
-    error: str | None
-    unanswered: bool
-
-
-class _TooSlowError(TransientError):
-    """The requests for one object took longer than `LONGEST_WRITE`, so its tags are written later."""
-
-    def __init__(self) -> None:
-        super().__init__(Reason.NETWORK, f"the requests took longer than {LONGEST_WRITE:.0f} s")
 
 
 class TagWork:
@@ -90,6 +57,7 @@ class TagWork:
         rate: float,
         asked: Callable[[TagRequest], object],
         learned: Learned = ignore,
+        until: float = math.inf,
     ) -> None:
         """Write the tags of a verdict, then record the verdict.
 
@@ -100,6 +68,8 @@ class TagWork:
             rate: The limit of requests per second to the bucket; 0 for no limit.
             asked: Called before every request to S3.
             learned: Called with the tags that a request returned, or with the error with which it failed.
+            until: The latest time, on the clock `time.monotonic`, at which the rate limit may allow a
+                request. If a request would be later, the tags are written later.
         """
         debts = self._services.tag_debts
         debt = self._debt(report, rate)
@@ -112,9 +82,12 @@ class TagWork:
             debts.record(debt)
             record()
             return
-        attempt = self._attempt(hold, debt, self._verdicts(debt, known=True), asked, learned)
+        services = self._services
+        verdicts = self._verdicts(debt, known=True)
+        attempt = attempt_to_write(services, hold, debt, verdicts, asked, learned=learned, until=until)
         if not record() and attempt.error is None:
-            later = self._attempt(hold, debt, self._verdicts(debt, known=False), asked)
+            verdicts = self._verdicts(debt, known=False)
+            later = attempt_to_write(services, hold, debt, verdicts, asked, until=until)
             attempt = replace(later, unanswered=attempt.unanswered or later.unanswered)
         self._let_go(hold, attempt)
 
@@ -147,16 +120,22 @@ class TagWork:
         needed = math.ceil(self._services.tag_debts.count_due() / PAGE)
         return max(0, min(needed, MOST_TASKS) - waiting()) if needed else 0
 
-    def write_due(self) -> None:
-        """Write the tags of up to `PAGE` debts that are due."""
+    def write_due(self, *, patient: bool = False) -> None:
+        """Write the tags of up to `PAGE` debts that are due.
+
+        Args:
+            patient: Whether to wait for rate limits as long as it takes, because this process has nothing
+                else to do.
+        """
         due = self._services.tag_debts.take_due(PAGE)
         until = time.monotonic() + WRITE_SECONDS
+        turn = NoTurn() if patient else TagTurn(self._services.redis)
 
         def pay(object_id: str) -> None:
             try:
                 # After `WRITE_SECONDS`, skip the remaining debts. They become due again later.
                 if time.monotonic() < until:
-                    self._pay(object_id)
+                    self._pay(object_id, turn)
             except redis.RedisError:
                 raise
             except Exception:
@@ -164,10 +143,13 @@ class TagWork:
                 # other debts.
                 log.exception("the tags of object %s could not be written", object_id)
 
-        with ThreadPoolExecutor(self._services.settings.scan_threads, thread_name_prefix="tags") as pool:
-            list(pool.map(pay, due))
+        try:
+            with ThreadPoolExecutor(self._services.settings.scan_threads, thread_name_prefix="tags") as pool:
+                list(pool.map(pay, due))
+        finally:
+            turn.end()
 
-    def _pay(self, object_id: str) -> None:
+    def _pay(self, object_id: str, turn: NoTurn) -> None:
         hold = self._services.tag_debts.hold_recorded(object_id)
         if hold is None:
             return
@@ -178,7 +160,8 @@ class TagWork:
             # the current version. With the verdict's version id, Keyhole could tag an older version instead.
             debt = replace(TagDebt.of(kept, rate=debt.rate), version_id=debt.version_id)
         asked: list[TagRequest] = []
-        attempt = self._attempt(hold, debt, self._verdicts(debt, known=False), asked.append)
+        verdicts = self._verdicts(debt, known=False)
+        attempt = attempt_to_write(self._services, hold, debt, verdicts, asked.append, turn=turn)
         tags_requested(self._services, None, asked)
         if not debt.etag and attempt.reason == TagOutcome.WRITTEN:
             # There is no recorded verdict from which the correct tags would follow, so this attempt removed
@@ -231,94 +214,27 @@ class TagWork:
 
         return verdict_on
 
-    def _attempt(
-        self,
-        hold: Hold[TagDebt],
-        debt: TagDebt,
-        verdict_on: VerdictOn,
-        asked: Callable[[TagRequest], object],
-        learned: Learned = ignore,
-    ) -> _Attempt:
-        """Try up to `ATTEMPTS` times to write the tags of a debt.
-
-        Return the outcome of the last attempt. `asked` is called before each request to S3, and `learned`
-        with each answer to a request that reads the tags.
-        """
-        debts = self._services.tag_debts
-        rate_limiter = RateLimiter(self._services.redis, debt.bucket, debt.rate, lambda: debts.renew(hold))
-        renewed = time.monotonic()
-        until = renewed + LONGEST_WRITE
-        last: TagRequest | None = None
-        unanswered = False
-
-        def ask(request: TagRequest) -> None:
-            nonlocal last, renewed, until
-            before = time.monotonic()
-            if before > until:
-                raise _TooSlowError
-            rate_limiter()
-            asked(request)
-            now = time.monotonic()
-            until += now - before
-            if now - renewed > RENEW_SECONDS:
-                debts.renew(hold)
-                renewed = now
-            last = request
-
-        def write() -> TagOutcome:
-            nonlocal unanswered
-            try:
-                return self._services.tags.write(debt, verdict_on, ask, learned)
-            except BOTO_ERRORS as error:
-                unanswered |= last is TagRequest.WRITE and not _is_refusal(error)
-                raise
-
-        retry = stamina.retry(
-            on=_may_pass, attempts=ATTEMPTS, timeout=ATTEMPT_SECONDS, wait_initial=FIRST_WAIT, wait_jitter=0.1
-        )
-        try:
-            outcome = retry(write)()
-        except BOTO_ERRORS as error:
-            found = explain(error)
-            return _Attempt(found.reason, str(found), unanswered)
-        except SourceError as error:
-            return _Attempt(error.reason, str(error), unanswered)
-        if outcome is TagOutcome.FAILED_CONTENDED:
-            message = "somebody else overwrites the tags or replaces the object again and again"
-            return _Attempt("contended", message, unanswered)
-        if outcome in {TagOutcome.SKIPPED_FULL, TagOutcome.SKIPPED_UNSUPPORTED}:
-            log.warning("the tags of %s: %s", _name(debt), outcome)
-        return _Attempt(outcome, None, unanswered)
-
-    def _let_go(self, hold: Hold[TagDebt], attempt: _Attempt) -> None:
+    def _let_go(self, hold: Hold[TagDebt], attempt: Attempt) -> None:
         debts, debt = self._services.tag_debts, hold.debt
         if attempt.error is None:
             debts.settle(hold, unanswered=attempt.unanswered)
             recorder().delivered("tags", Outcome.DELIVERED)
             return
+        if attempt.reason == Reason.RATE:
+            # This is no failure. So it is not counted, and a debt that waits for a slot is not given up.
+            log.debug("the tags of %s are written later: %s", name_of(debt), attempt.error)
+            seconds = put_back_seconds(debts.count(), debt.rate)
+            debts.put_back(hold, seconds, unanswered=attempt.unanswered)
+            return
         if hold.owed_for < self._services.settings.undecided_seconds:
-            log.info("the tags of %s could not be written yet: %s", _name(debt), attempt.error)
+            log.info("the tags of %s could not be written yet: %s", name_of(debt), attempt.error)
             debts.postpone(hold, attempt.reason, attempt.error, unanswered=attempt.unanswered)
             recorder().delivered("tags", Outcome.FAILED)
             return
         owed = debts.owed(debt.bucket, debt.key, debt.version_id)
         history = f" {owed.history}." if owed is not None and owed.times else ""
         reason = f"Keyhole cannot write the tags of this object: {attempt.error}.{history}"
-        log.error("Keyhole gives up writing the tags of %s: %s", _name(debt), attempt.error)
+        log.error("Keyhole gives up writing the tags of %s: %s", name_of(debt), attempt.error)
         self._services.dead_letters.add(Dead.tags(debt, reason))
         debts.give_up(hold)
         recorder().delivered("tags", Outcome.DEAD)
-
-
-def _name(debt: TagDebt) -> str:
-    return f"s3://{debt.bucket}/{debt.key}"
-
-
-def _may_pass(error: Exception) -> bool:
-    """Return whether the error may be temporary. If it may be, the worker tries again at once."""
-    return isinstance(error, BOTO_ERRORS) and isinstance(explain(error), TransientError)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Return whether an error means that S3 refused the request, so that the request had no effect."""
-    return isinstance(error, ClientError) and http_status(error.response) < 500

@@ -75,11 +75,11 @@ if before[2] then redis.call('HSET', KEYS[1], 'holder', before[2]) end
 redis.call('ZADD', KEYS[3], text(now(KEYS[5])), ARGV[1])
 """
 
-#: The first part of the scripts SETTLE, POSTPONE and GIVE_UP, with which a writer stops working on a debt. If
-#: a writer is too slow, it is considered lost, and a second writer takes the debt over. The slow writer can
-#: then overwrite the tags that the second writer has already verified. So if a slow writer calls one of these
-#: scripts, and the debt is no longer assigned to this writer, the script records the debt as owed again. The
-#: tags are then written once more.
+#: The first part of the scripts SETTLE, POSTPONE, PUT_BACK and GIVE_UP, with which a writer stops working on
+#: a debt. If a writer is too slow, it is considered lost, and a second writer takes the debt over. The slow
+#: writer can then overwrite the tags that the second writer has already verified. So if a slow writer calls
+#: one of these scripts, and the debt is no longer assigned to this writer, the script records the debt as
+#: owed again. The tags are then written once more.
 _RELEASE: Final = f"""
 -- KEYS     as for HOLD
 -- ARGV[1]  the debt's id
@@ -127,6 +127,12 @@ redis.call('HSETNX', KEYS[1], 'since', text(at))
 redis.call('HSET', KEYS[1], 'last', text(at), 'error', ARGV[9])
 redis.call('HINCRBY', KEYS[1], 'times', 1)
 redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[8], 1)
+"""
+
+PUT_BACK: Final = f"""
+{_RELEASE}
+-- ARGV[7]  seconds until the debt is due
+redis.call('ZADD', KEYS[3], text(at + ARGV[7]), ARGV[1])
 """
 
 GIVE_UP: Final = f"""

@@ -95,6 +95,7 @@ class Debts(Generic[DebtT]):
         self._record = client.register_script(debt_scripts.RECORD)
         self._settle = client.register_script(debt_scripts.SETTLE)
         self._postpone = client.register_script(debt_scripts.POSTPONE)
+        self._put_back = client.register_script(debt_scripts.PUT_BACK)
         self._give_up = client.register_script(debt_scripts.GIVE_UP)
         self._take_due = client.register_script(debt_scripts.TAKE_DUE)
         self._count_due = client.register_script(debt_scripts.COUNT_DUE)
@@ -147,6 +148,11 @@ class Debts(Generic[DebtT]):
             keys=self._keys_of(hold),
             args=[*self._args(hold, unanswered=unanswered), f"{seconds:.3f}", reason, text],
         )
+
+    def put_back(self, hold: Hold[DebtT], seconds: float, *, unanswered: bool = False) -> None:
+        """Postpone a debt by `seconds` although no attempt to pay it has failed."""
+        args = [*self._args(hold, unanswered=unanswered), f"{seconds:.3f}"]
+        self._put_back(keys=self._keys_of(hold), args=args)
 
     def give_up(self, hold: Hold[DebtT]) -> None:
         """Remove a debt although it was not paid."""

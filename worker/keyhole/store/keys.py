@@ -47,6 +47,8 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     write can still take effect and change them. Scored by the time of the next check.
 `<kind>:owed`
     zset. Ids of debts that are not paid yet, scored by the time of the next attempt.
+`tags:turn`
+    string. The token of the only task that may wait for rate limits to write owed tags. Expires.
 `ledger:open:<queue>`
     zset. Ids of open entries that are neither postponed nor split, scored by their last activity. Removed
     when the entry is complete.
