@@ -29,7 +29,9 @@ from keyhole.results.tags import TagDebt
 from keyhole.scan.policy import RULESET
 from keyhole.store import keys
 from tests.cli.conftest import CHECK_SECONDS, Keyhole
+from tests.e2e.commands import until
 from tests.ports import free_port
+from tests.servers.portal import portal
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
 
 
@@ -392,6 +394,18 @@ class TestAnyTrouble:
             ),
         )
 
+    def test_one_that_knows_why_it_is_late_tells_it(self) -> None:
+        ended = threading.Event()
+
+        def hangs() -> Iterator[Finding]:
+            ended.wait()
+            yield from ()
+
+        (late,) = Check("it", hangs, seconds=0.1, why_late=lambda: "a page came").findings()
+        ended.set()
+
+        assert late == ("it", "bad", "the check took longer than 0.1 s; a page came")
+
     def test_one_that_finds_something_now_and_then_has_no_longer(self) -> None:
         """It would find something for ever."""
         ended = threading.Event()
@@ -433,6 +447,20 @@ class TestBucket:
         (finding,) = [found for found in map(json.loads, printed.lines) if found["what"] == "list"]
         assert finding["state"] == state
         assert ("s3:ListBucket" in finding["message"]) is (state == "advice")
+
+    def test_a_page_in_place_of_an_object_is_told_with_its_url(self, keyhole: Keyhole) -> None:
+        """The check tries again and again, until its time is over."""
+
+        def found() -> str:
+            printed = keyhole("doctor", "--json", f"s3://{BUCKET}/a.qcow2", KEYHOLE_S3_ENDPOINT_URL=url)
+            findings = map(json.loads, printed.lines)
+            (read,) = [finding for finding in findings if finding["what"] == "read"]
+            assert read["state"] == "bad"
+            return str(read["message"])
+
+        with portal() as url:
+            # On a busy machine, the doctor's time can be over before an answer came.
+            until(lambda: f"{url} answers with a page that is not an object of S3" in found())
 
 
 class TestWhoGetsIn:

@@ -14,7 +14,7 @@ from keyhole.cli.backend import backend, is_embedded
 from keyhole.cli.doctor_check import Check, checked
 from keyhole.cli.doctor_events import of_events
 from keyhole.cli.doctor_redis import of_redis, of_user
-from keyhole.cli.doctor_s3 import of_listing, of_reading, of_s3, of_tags, why_not_tried
+from keyhole.cli.doctor_s3 import Reading, of_listing, of_s3, of_tags, why_not_tried
 from keyhole.cli.doctor_sinks import of_choice, of_sink
 from keyhole.cli.doctor_traces import of_traces
 from keyhole.cli.errors import (
@@ -147,10 +147,12 @@ def _servers(settings: Settings, *, embedded: bool) -> list[Finding]:
     doctor_broker.be_impatient()
     url, broker_url = str(settings.redis_url), str(settings.broker_url or settings.redis_url)
     one = broker_url == url
-    redis, broker = checked(
-        ("redis", lambda: of_redis(url, is_broker=one)),
-        ("broker", lambda: doctor_broker.of_broker(settings)),
+    answering = doctor_broker.Answering(settings)
+    first = (
+        Check("redis", lambda: of_redis(url, is_broker=one)),
+        Check("broker", answering.findings, why_late=answering.why_late),
     )
+    redis, broker = (list(check.findings()) for check in first)
     checks = []
     if _is_usable(redis):
         services = Services(settings, os.getpid(), short_timeouts=True)
@@ -195,7 +197,8 @@ def _bucket(settings: Settings, place: S3Uri) -> list[Finding]:
         key = next(iter(keys), "")
     if not key or key.endswith("/"):
         return [*findings, Finding("read", ADVICE, "not tried: there is no object; name one")]
-    (read,) = checked(("read", lambda: of_reading(settings, bucket, key)))
+    reading = Reading(settings, bucket, key)
+    read = list(Check("read", reading.findings, why_late=reading.why_late).findings())
     findings += read
     if all(finding.state == GOOD for finding in read):
         (tags,) = checked(("tags", lambda: of_tags(settings, bucket, key)))

@@ -10,7 +10,7 @@ import redis
 from kombu.exceptions import KombuError, OperationalError
 
 from keyhole.app import app
-from keyhole.cli.doctor_check import ANSWER_SECONDS, one_line
+from keyhole.cli.doctor_check import ANSWER_SECONDS, SLOW_SERVER, one_line
 from keyhole.cli.doctor_redis import ask, of_redis_broker
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.cli.other_end import other_end
@@ -22,6 +22,8 @@ from keyhole.settings import Settings
 
 #: Seconds to wait for the answers of workers.
 PING_SECONDS = 2.0
+#: Seconds between the two attempts to connect to a broker.
+PAUSE_SECONDS: Final = 0.5
 #: The URL schemes of Redis.
 REDIS: Final = frozenset({"redis", "rediss", "unix"})
 #: If the oldest message of a queue has waited for more than this many seconds, the doctor recommends more
@@ -39,23 +41,36 @@ def be_impatient() -> None:
     app.conf.broker_transport_options = with_timeout(app.conf.broker_transport_options, ANSWER_SECONDS)
 
 
-def of_broker(settings: Settings) -> Iterator[Finding]:
-    """Yield findings on whether the broker answers and Keyhole can use it.
+class Answering:
+    """The check whether the broker answers and Keyhole can use it."""
 
-    If the broker does not answer, the first finding is bad.
-    """
-    url = str(settings.broker_url or settings.redis_url)
-    if url.partition(":")[0] in REDIS and url != settings.redis_url:
-        yield from of_redis_broker(url, "KEYHOLE_BROKER_URL")
-        return
-    try:
-        with app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection:
-            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
-    except TROUBLE as error:
-        told = f"{masked_url(url)} does not answer: {one_line(error)}{other_end(url)}"
-        yield Finding("broker", BAD, f"{told}; check KEYHOLE_BROKER_URL")
-    else:
-        yield Finding("broker", GOOD, f"{masked_url(url)} answers")
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._trouble: Exception | None = None
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield findings on the broker. If the broker does not answer, the first finding is bad."""
+        url = str(self._settings.broker_url or self._settings.redis_url)
+        if url.partition(":")[0] in REDIS and url != self._settings.redis_url:
+            yield from of_redis_broker(url, "KEYHOLE_BROKER_URL")
+            return
+        try:
+            with app.connection_for_write(connect_timeout=ANSWER_SECONDS) as connection:
+                connection.ensure_connection(
+                    self._note, max_retries=1, interval_start=PAUSE_SECONDS, timeout=ANSWER_SECONDS
+                )
+        except TROUBLE as error:
+            told = f"{masked_url(url)} does not answer: {one_line(error)}{other_end(url)}"
+            yield Finding("broker", BAD, f"{told}; check KEYHOLE_BROKER_URL")
+        else:
+            yield Finding("broker", GOOD, f"{masked_url(url)} answers")
+
+    def why_late(self) -> str:
+        """Return the error after which the check tried again."""
+        return SLOW_SERVER if self._trouble is None else one_line(self._trouble)
+
+    def _note(self, error: Exception, _: float) -> None:
+        self._trouble = error
 
 
 def of_workers(*, embedded: bool) -> Iterator[Finding]:

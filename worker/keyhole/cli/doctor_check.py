@@ -43,12 +43,19 @@ class Check:
             about this has the same subject.
         check: A function that yields findings.
         seconds: The seconds that the check may take; `None` for `DEADLINE`.
+        why_late: Returns why the check takes too long. Without it, the doctor prints the advice in `SLOW`.
     """
 
     def __init__(
-        self, what: str, check: Callable[[], Iterable[Finding]], *, seconds: float | None = None
+        self,
+        what: str,
+        check: Callable[[], Iterable[Finding]],
+        *,
+        seconds: float | None = None,
+        why_late: Callable[[], str] | None = None,
     ) -> None:
         self._what, self._check = what, check
+        self._why_late = why_late or (lambda: SLOW.get(what, SLOW_SERVER))
         self._seconds = DEADLINE if seconds is None else seconds
         self._ends_at = time.monotonic() + self._seconds
         self._found: queue.Queue[Finding | BaseException | None] = queue.Queue()
@@ -70,7 +77,7 @@ class Check:
                 finding = self._found.get(timeout=max(0.0, self._ends_at - time.monotonic()))
             except queue.Empty:
                 told = f"the check took longer than {self._seconds:g} s"
-                yield Finding(self._what, BAD, f"{told}; {SLOW.get(self._what, SLOW_SERVER)}")
+                yield Finding(self._what, BAD, f"{told}; {self._why_late()}")
                 return
             if finding is None:
                 return

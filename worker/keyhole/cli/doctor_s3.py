@@ -7,7 +7,7 @@ repeats its request after a transient error.
 from collections.abc import Iterator
 
 from keyhole.api import s3_access
-from keyhole.cli.doctor_check import ANSWER_SECONDS
+from keyhole.cli.doctor_check import ANSWER_SECONDS, SLOW
 from keyhole.cli.findings import ADVICE, BAD, GOOD, Finding
 from keyhole.inspectors.text import shown
 from keyhole.reasons import Reason
@@ -76,24 +76,35 @@ def of_listing(settings: Settings, place: S3Uri, keys: list[str]) -> Iterator[Fi
         yield Finding("list", GOOD, f"s3://{place.bucket}/ can be listed")
 
 
-def of_reading(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
-    """Yield a finding on whether an object can be read.
+class Reading:
+    """The check whether an object can be read. It sends the GET request that a scan sends first."""
 
-    The check sends the GET request that a scan sends first.
-    """
-    meter = Meter(Budget(seconds=ANSWER_SECONDS))
-    try:
-        source = S3Source(s3_access(settings), bucket, key, version_id=None, meter=meter)
-        source.read(0, settings.head_bytes)
-    except BudgetExhaustedError:
-        why = "no answer" if meter.trouble is None else told(meter.trouble)
-        yield Finding("read", BAD, f"{shown(key)}: not read within {ANSWER_SECONDS:g} s: {why}")
-    except SourceError as error:
-        yield Finding("read", BAD, f"{shown(key)}: {told(error)}")
-    else:
-        size = source.identity.size if source.identity else 0
-        requests = f"{meter.requests} request{'' if meter.requests == 1 else 's'}"
-        yield Finding("read", GOOD, f"{shown(key)}: can be read, {size:,} bytes in all, {requests}")
+    def __init__(self, settings: Settings, bucket: str, key: str) -> None:
+        self._settings, self._bucket, self._key = settings, bucket, key
+        self._meter: Meter | None = None
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield a finding on whether the object can be read."""
+        self._meter = meter = Meter(Budget(seconds=ANSWER_SECONDS))
+        name = shown(self._key)
+        try:
+            access = s3_access(self._settings)
+            source = S3Source(access, self._bucket, self._key, version_id=None, meter=meter)
+            source.read(0, self._settings.head_bytes)
+        except BudgetExhaustedError:
+            why = self.why_late()
+            yield Finding("read", BAD, f"{name}: not read within {ANSWER_SECONDS:g} s: {why}")
+        except SourceError as error:
+            yield Finding("read", BAD, f"{name}: {told(error)}")
+        else:
+            size = source.identity.size if source.identity else 0
+            requests = f"{meter.requests} request{'' if meter.requests == 1 else 's'}"
+            yield Finding("read", GOOD, f"{name}: can be read, {size:,} bytes in all, {requests}")
+
+    def why_late(self) -> str:
+        """Return the last failure of the server or the network, after which the check tried again."""
+        trouble = None if self._meter is None else self._meter.trouble
+        return SLOW["read"] if trouble is None else told(trouble)
 
 
 def of_tags(settings: Settings, bucket: str, key: str) -> Iterator[Finding]:
