@@ -92,10 +92,12 @@ def configuration(settings: Settings) -> dict[str, Any]:  # Celery's settings ha
 
 
 # Keyhole's transports. The transport for Redis handles list items that are not messages. The transport for
-# RabbitMQ reports why RabbitMQ blocks a connection.
+# RabbitMQ reports why RabbitMQ blocks a connection. The transport for SQS refuses pages of other servers.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "keyhole.fleet.redis_transport:Transport"))
 TRANSPORT_ALIASES.update(
-    amqp="keyhole.fleet.amqp_transport:Transport", amqps="keyhole.fleet.amqp_transport:SSLTransport"
+    amqp="keyhole.fleet.amqp_transport:Transport",
+    amqps="keyhole.fleet.amqp_transport:SSLTransport",
+    sqs="keyhole.fleet.sqs_transport:Transport",
 )
 
 # Celery imports the modules in `include` when a worker starts, and the module in `control` when it needs this

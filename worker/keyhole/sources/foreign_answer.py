@@ -45,16 +45,23 @@ def refuse_foreign(client: BaseClient) -> None:
     def refuse(operation_model: OperationModel, response_dict: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - botocore's event has values of all types
         if response_dict["status_code"] != 200 or operation_model.has_streaming_output:
             return
-        body = bytes(response_dict["body"])
-        if not _is_result(body, operation_model):
-            kind = "an HTML page" if _root(body).lower() == "html" else "other content"
-            raise ForeignAnswerError(
-                f"{url} answers {operation_model.name} with {kind}, not like "
-                f"{operation_model.service_model.service_id}; check this URL, and whether a proxy or a login "
-                "page answers instead of the server"
-            )
+        check_answer(url, bytes(response_dict["body"]), operation_model)
 
     client.meta.events.register("before-parse.*.*", refuse)
+
+
+def check_answer(url: str, body: bytes, model: OperationModel) -> None:
+    """Check the body of a response with the status 200.
+
+    Raises:
+        ForeignAnswerError: The body cannot be the result of the operation.
+    """
+    if not _is_result(body, model):
+        kind = "an HTML page" if _root(body).lower() == "html" else "other content"
+        raise ForeignAnswerError(
+            f"{url} answers {model.name} with {kind}, not like {model.service_model.service_id}; check this "
+            "URL, and whether a proxy or a login page answers instead of the server"
+        )
 
 
 def _is_result(body: bytes, model: OperationModel) -> bool:
