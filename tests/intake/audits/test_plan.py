@@ -45,6 +45,12 @@ def names(plan: Plan) -> list[str]:
     return [wall.name for wall in walls(plan)]
 
 
+def advised_batches(work: Work, fleet: Fleet) -> int:
+    """The value of KEYHOLE_AUDIT_OUTSTANDING that a plan advises."""
+    (idle,) = [wall for wall in walls(plan(work, fleet)) if wall.name == "idle_processes"]
+    return int(idle.advice.removeprefix("set KEYHOLE_AUDIT_OUTSTANDING to ").removesuffix(" or more"))
+
+
 class TestAgainstASimulation:
     @pytest.mark.slow
     @pytest.mark.parametrize(
@@ -289,6 +295,31 @@ class TestWalls:
         ]
 
         assert f"to {advised} or more" in idle.advice
+
+    @pytest.mark.parametrize(
+        ("work", "fleet"),
+        [
+            (work(gets=1, bytes=4096), fleet(outstanding=4)),
+            (work(), fleet(outstanding=4, batch_size=20)),
+            (work(), fleet(outstanding=4, batch_size=10)),
+            slow(work(ttfb_seconds=0.1), fleet(outstanding=4, threads=64)),
+            slow(work(), fleet(outstanding=4, processes=14, prefixes=2, batch_size=10)),
+            slow(work(ttfb_seconds=0.1), fleet(outstanding=8, processes=40, prefixes=4)),
+        ],
+    )
+    def test_more_than_the_advised_number_of_batches_are_hardly_faster(
+        self, work: Work, fleet: Fleet
+    ) -> None:
+        """If batches are short, this takes more than a few batches more than processes."""
+        work = work.model_copy(update={"objects": 20_000})
+        advised = advised_batches(work, fleet)
+
+        took, best = (
+            simulate(work, fleet.model_copy(update={"outstanding": number}))
+            for number in (advised, MOST_OUTSTANDING)
+        )
+
+        assert took == pytest.approx(best, rel=0.05)
 
     def test_the_largest_number_of_batches_is_that_of_the_setting(self) -> None:
         (most,) = [

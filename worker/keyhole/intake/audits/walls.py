@@ -4,11 +4,12 @@ A wall is a problem to expect. The first wall of a plan is the resource that bou
 Each wall has a message that states the problem, and advice that states what the operator can do.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from keyhole.intake.audits.plan import INDEX_BYTES, Plan
-from keyhole.intake.audits.speed import Resource
+from keyhole.intake.audits.speed import Resource, fleet_speed
 
 #: If a Redis contains more bytes than this, it is hard to operate. When Redis rewrites its file on disk, it
 #: forks, and the forked process can need as much memory as Redis itself. After a restart, Redis must read the
@@ -18,6 +19,9 @@ LARGE_REDIS_BYTES: Final = 64 * 2**30
 HOST_BITS: Final = 10e9
 #: The largest value of KEYHOLE_AUDIT_OUTSTANDING.
 MOST_OUTSTANDING: Final = 1000
+#: The advised number of batches is at least this much greater than the number of processes, and with it an
+#: audit has at least this share of its highest speed.
+_MORE_BATCHES, _ENOUGH = 4, 0.99
 
 
 class Wall(NamedTuple):
@@ -66,15 +70,36 @@ def _bound(plan: Plan) -> Wall:
 def _idle_processes(plan: Plan) -> Iterator[Wall]:
     fleet = plan.fleet
     if fleet.busy < fleet.processes:
-        # If there are a few more batches than processes, all processes are busy while the audit lists its
-        # next page.
-        needed = -(-fleet.processes // fleet.prefixes) + 4
         yield Wall(
             "idle_processes",
             f"only {fleet.busy:,} of {fleet.processes:,} processes have work, because an audit has at most "
             f"{fleet.outstanding:,} batches in progress",
-            f"set KEYHOLE_AUDIT_OUTSTANDING to {min(MOST_OUTSTANDING, needed)} or more",
+            f"set KEYHOLE_AUDIT_OUTSTANDING to {_batches_needed(plan)} or more",
         )
+
+
+def _batches_needed(plan: Plan) -> int:
+    """Return the number of batches in progress with which an audit is about as fast as with any number.
+
+    Usually, a few more batches than processes are enough. If batches are short, more are needed, because
+    otherwise processes wait while the audit lists its next page.
+    """
+    # A rate limit makes batches smaller. This calculation keeps their size.
+    fleet = plan.fleet.model_copy(update={"rate": 0, "batch_size": plan.fleet.batch})
+    others = (
+        one.objects_per_second
+        for one in plan.ceilings
+        if one.resource not in {Resource.LATENCY, Resource.CPU}
+    )
+
+    def speed(outstanding: int) -> float:
+        return fleet_speed(
+            plan.work, fleet.model_copy(update={"outstanding": outstanding}), plan.work.cpu_seconds
+        )
+
+    enough = _ENOUGH * min(speed(MOST_OUTSTANDING), *others)
+    few = min(MOST_OUTSTANDING, -(-fleet.processes // fleet.prefixes) + _MORE_BATCHES)
+    return few + bisect_left(range(few, MOST_OUTSTANDING), enough, key=speed)
 
 
 def _refusals(plan: Plan) -> Iterator[Wall]:
