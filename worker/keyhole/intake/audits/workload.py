@@ -16,8 +16,10 @@ MEAN_ROUNDS: Final = 2
 #: The maximum number of GETs that a scan sends at the same time (`keyhole.sources.s3`).
 GETS_AT_ONCE: Final = 4
 #: The CPU time of a worker process for one object, in seconds. `python -m tests.bench throughput` measured
-#: about 3 ms for reading and inspecting. It takes about 1 ms more to record the verdict and to count it for
-#: the audit.
+#: about 3 ms for reading and inspecting the mix of images in `tests/bench/mix.py`, from a server on the same
+#: machine. It takes about 1 ms more to record the verdict and to count it for the audit. The machine had two
+#: cores and other work, so the time on a quiet or faster machine is probably shorter. Measure it there, and
+#: pass it to `keyhole plan --cpu`.
 MEAN_CPU_SECONDS: Final = 0.004
 
 
