@@ -40,6 +40,11 @@ VISIBILITY: Final = 1800
 #: Seconds after which RabbitMQ, by default, returns an unacknowledged message to its queue
 #: (`consumer_timeout`).
 CONSUMER_TIMEOUT: Final = 1800
+#: The largest value of a setting that is a time in seconds: about 31 years. Redis and Python's locks refuse
+#: times that are much longer.
+MOST_SECONDS: Final = 10**9
+#: The lowest and the highest rate limit, in requests per second.
+SLOWEST_RATE, FASTEST_RATE = 0.001, 1e6
 #: A scan does not obey its CPU budget if it uses more CPU time than `CPU_FACTOR` times the budget plus
 #: `CPU_SLACK` seconds. Such a scan is treated as hanging.
 CPU_FACTOR, CPU_SLACK = 2.0, 5.0

@@ -3,13 +3,13 @@
 import re
 from typing import Final
 
+from keyhole.limits import FASTEST_RATE, SLOWEST_RATE
+
 _COUNT: Final = re.compile(r"(\d{1,16}(?:\.\d{1,9})?)(?:[eE](\d{1,2}))? ?([kMG])?")
 _THOUSANDS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _TIME: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(us|ms|s|min)")
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?")
-_SLOWEST: Final = 0.001
-_FASTEST: Final = 1e6
 _MOST_GETS: Final = 1000
 #: The largest count that is accepted: more than the number of all objects in S3, which is hundreds of
 #: trillions.
@@ -51,7 +51,7 @@ def parse_rate(text: str) -> float:
         ValueError: The text is neither 0 nor a number from 0.001 to 1000000.
     """
     rate = float(text) if _NUMBER.fullmatch(text) else -1.0
-    if rate and not _SLOWEST <= rate <= _FASTEST:
+    if rate and not SLOWEST_RATE <= rate <= FASTEST_RATE:
         raise ValueError(f"{text!r} is not a rate; write 0, or requests per second from 0.001 to 1000000")
     return rate
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from keyhole.limits import Limits
+from keyhole.limits import FASTEST_RATE, MOST_SECONDS, SLOWEST_RATE, Limits
 from keyhole.masking import masked_url
 from keyhole.scan.rules import settled_policy
 from keyhole.scan.settings import ScanSettings
@@ -38,34 +38,40 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
     done_seconds: int = Field(
         default=86_400,
         ge=60,
+        le=MOST_SECONDS,
         description="How long Keyhole remembers a finished job, so that it does not do the job again",
     )
 
     resend_seconds: int = Field(
         default=60,
         ge=1,
+        le=MOST_SECONDS,
         description="How long a job may show no progress before Keyhole checks whether the broker lost it",
     )
 
     soft_seconds: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_SECONDS,
         description="The soft time limit for the work on a message; by default derived from the budgets",
     )
     hard_seconds: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_SECONDS,
         description="The time limit after which the process is killed; by default the soft limit plus 60",
     )
     visibility_seconds: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_SECONDS,
         description="Visibility timeout: seconds until an unacknowledged message is resent; by default 1800",
     )
 
     undecided_seconds: int = Field(
         default=6 * 3600,
         ge=0,
+        le=MOST_SECONDS,
         description="How long Keyhole retries a scan, tags or an event when S3, a sink or the network fails",
     )
 
@@ -82,7 +88,10 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
         description="The most batches of one audit that are queued or in progress at the same time",
     )
     audit_seconds: int = Field(
-        default=90 * 86_400, ge=0, description="How long Redis stores an audit after its end; 0: forever"
+        default=90 * 86_400,
+        ge=0,
+        le=MOST_SECONDS,
+        description="How long Redis stores an audit after its end; 0: forever",
     )
     prices: str | None = Field(
         default=None, description="A file with prices in dollars; by default the prices of S3 in us-east-1"
@@ -165,6 +174,13 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
     @classmethod
     def _valid_policy(cls, value: str) -> str:
         settled_policy(value)
+        return value
+
+    @field_validator("audit_rate")
+    @classmethod
+    def _valid_rate(cls, value: float) -> float:
+        if value and not SLOWEST_RATE <= value <= FASTEST_RATE:
+            raise ValueError(f"write 0, or requests per second from {SLOWEST_RATE:g} to {FASTEST_RATE:.0f}")
         return value
 
     @field_validator("prices")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, field_validator
 
+from keyhole.limits import MOST_SECONDS
 from keyhole.scan.sizes import Size
 from keyhole.settings.lists import Names, split_list
 
@@ -36,6 +37,7 @@ class EventSettings(BaseModel):
     event_window_seconds: int = Field(
         default=300,
         ge=1,
+        le=MOST_SECONDS,
         description="How long Keyhole remembers an event, so that a duplicate does not cause a second scan",
     )
     dead_after: int = Field(

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
+from keyhole.limits import MOST_SECONDS
 from keyhole.masking import split_url
 from keyhole.reasons import Status
 from keyhole.settings.lists import split_list
@@ -50,10 +51,13 @@ class SinkSettings(BaseModel):
         default=False,
         description="Whether the webhook may have an address that is not public, and a URL with http://",
     )
-    record_seconds: int = Field(default=0, ge=0, description="How long Redis stores a verdict; 0: forever")
+    record_seconds: int = Field(
+        default=0, ge=0, le=MOST_SECONDS, description="How long Redis stores a verdict; 0: forever"
+    )
     stream_length: int = Field(
         default=100_000,
         ge=1,
+        le=10**12,  # Redis refuses much larger numbers
         description="The approximate number of verdicts that the stream of verdicts stores",
     )
 
