@@ -119,6 +119,15 @@ class TestWithNothingConfigured:
 
         done = commands.keyhole("audit", f"s3://{images}/", "--dry-run", "--json", env=env)
 
+    @pytest.mark.slow
+    def test_the_commands_own_worker_applies_its_policy(self, env: dict[str, str], images: str) -> None:
+        """The message about `--policy` says so."""
+        audited = commands.keyhole("audit", f"s3://{images}/", env=env | {"KEYHOLE_POLICY": "azure"})
+        shown = commands.keyhole("show", f"s3://{images}/safe.qcow2", env=env)
+
+        assert audited.returncode == shown.returncode == 1
+        assert b"the policy does not accept qcow2 (v3); it accepts vhd (fixed)" in shown.stdout
+
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert said["totals"]["listed"] == 4

@@ -94,3 +94,30 @@ def test_without_redis_nothing_is_detached(env: dict[str, str]) -> None:
 
     note, *_ = commands.lines(done.stderr)
     assert note.startswith("--detach has no effect, because no Redis is configured")
+
+
+@pytest.mark.parametrize(
+    ("command", "inspect"),
+    [
+        (("audit", "s3://images/a b/"), "keyhole inspect -r --policy azure 's3://images/a b/'"),
+        (("audit", "s3://images/", "--dry-run"), "keyhole inspect -r --policy azure s3://images/"),
+        (("audit", "--follow", "latest"), "keyhole inspect -r --policy azure s3://BUCKET/"),
+        (("submit", "s3://images/k", "s3://images/l"), "keyhole inspect --policy azure s3://images/k"),
+        (("submit", "-r", "s3://images/"), "keyhole inspect -r --policy azure s3://images/"),
+    ],
+)
+@pytest.mark.parametrize("servers", [True, False], ids=["redis", "embedded"])
+def test_a_policy_for_workers_is_refused_with_the_place_to_set_it_and_the_command_to_check(
+    keyhole: Keyhole, command: tuple[str, ...], inspect: str, *, servers: bool
+) -> None:
+    """Nothing is queued. The Redis of this test does not exist."""
+    redis_url = {"KEYHOLE_REDIS_URL": "redis://127.0.0.1:9/0"} if servers else {}
+    where = "where the workers run" if servers else "for this command, which starts the worker"
+
+    printed = keyhole(*command, "--policy", "azure", **redis_url)
+
+    assert (printed.code, printed.out) == (2, "")
+    assert printed.error == (
+        f"there is no --policy here, because the policy of the workers decides; set KEYHOLE_POLICY {where}. "
+        f"To check against another policy, without recording verdicts: {inspect}"
+    )

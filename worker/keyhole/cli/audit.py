@@ -27,7 +27,12 @@ from keyhole.cli.output import Output, output_options
 from keyhole.cli.parsed import parsed
 from keyhole.cli.quantities import parse_rate
 from keyhole.cli.terminal import SafeConsole
-from keyhole.cli.worker_note import tell_if_no_worker, tell_if_policies_differ
+from keyhole.cli.worker_note import (
+    refuse_policy,
+    refused_policy_option,
+    tell_if_no_worker,
+    tell_if_policies_differ,
+)
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.selection import Selection, parse_share
@@ -109,6 +114,7 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
 )
 @click.option("--resume", metavar="ID", help="Resume an audit that is paused or has failed.")
 @click.option("--cancel", metavar="ID", help="Cancel an audit.")
+@refused_policy_option
 @output_options(
     without=("csv", "sarif", "markdown"),
     wide=False,
@@ -116,7 +122,15 @@ TURNS = {"pause": AuditState.PAUSED, "resume": AuditState.RUNNING, "cancel": Aud
     json_help="The same as -o jsonl: print the audit every 10 s and at the end.",
 )
 @aws_options
-def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: bool, **options: object) -> None:
+def audit_command(
+    uri: str | None,
+    *,
+    output: Output,
+    dry_run: bool,
+    detach: bool,
+    policy: str | None,
+    **options: object,
+) -> None:
     """Scan all objects of a bucket, or below a prefix, that have no valid verdict.
 
     \b
@@ -129,7 +143,8 @@ def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: boo
     If no Redis is configured, the workers end together with the command. Run it again with --follow to
     continue the audit. An object that has a verdict is scanned again only if one of the following has changed
     since then: its ETag, its size, its time of last modification, the version of Keyhole's rules, or the
-    policy.
+    policy. KEYHOLE_POLICY of the workers sets the policy. To check a bucket against another policy, without
+    recording verdicts, use `keyhole inspect -r --policy`.
 
     Exit code: 0 all objects are safe, 1 some are not safe, 2 wrong usage, 3 the audit did not reach its end
     or had no objects, or Keyhole could not read an object or decide about it. Objects that are certainly not
@@ -137,6 +152,7 @@ def audit_command(uri: str | None, *, output: Output, dry_run: bool, detach: boo
     `keyhole report` prints its objects.
     """
     settings = load_settings()
+    refuse_policy(policy, uri or "s3://BUCKET/", embedded=is_embedded(settings), recursive=True)
     on = {name: options.pop(name) for name in ("follow", *TURNS)}
     chosen = [name for name, audit_id in on.items() if audit_id is not None]
     if len(chosen) + (uri is not None) != 1:

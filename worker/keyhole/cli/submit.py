@@ -15,7 +15,12 @@ from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options
 from keyhole.cli.progress import progress
 from keyhole.cli.verdicts import print_verdicts
-from keyhole.cli.worker_note import tell_if_no_worker, tell_if_policies_differ
+from keyhole.cli.worker_note import (
+    refuse_policy,
+    refused_policy_option,
+    tell_if_no_worker,
+    tell_if_policies_differ,
+)
 from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects
 from keyhole.jobs.entry import Entry
@@ -49,10 +54,17 @@ Name = tuple[str, str, str | None]
 @click.option(
     "--wait", is_flag=True, help="Wait for the verdicts, print them, and exit like `keyhole inspect`."
 )
+@refused_policy_option
 @output_options(fail_on=True, json_help="The same as -o jsonl; without --wait, print one job per line.")
 @aws_options
 def submit_command(
-    uris: tuple[str, ...], *, recursive: bool, version_id: str | None, wait: bool, output: Output
+    uris: tuple[str, ...],
+    *,
+    recursive: bool,
+    version_id: str | None,
+    wait: bool,
+    policy: str | None,
+    output: Output,
 ) -> None:
     """Queue objects for the workers to scan. Submitting an object again creates a new job.
 
@@ -62,9 +74,10 @@ def submit_command(
 
     If no Redis is configured, the command starts a worker and waits for the verdicts. With --wait, if some
     tags could not be written yet, the command reports them and exits with 3 instead of 0. Verdicts are
-    printed in the order in which the objects were submitted.
+    printed in the order in which the objects were submitted. KEYHOLE_POLICY of the workers sets the policy.
     """
     settings = load_settings()
+    refuse_policy(policy, uris[0], embedded=is_embedded(settings), recursive=recursive)
     if version_id and (len(uris) > 1 or recursive):
         raise click.UsageError("--version-id can only be used with one object")
     embedded = is_embedded(settings)

@@ -1,9 +1,12 @@
 """Says at once that no worker takes work, or that workers apply another policy than the user expects."""
 
+import shlex
 from collections.abc import Callable
+from typing import Any
 
 import click
 
+from keyhole.cli.errors import USAGE, CommandError
 from keyhole.fleet.services import services
 from keyhole.inspectors.text import shown
 from keyhole.jobs.presence import Presence
@@ -50,3 +53,37 @@ def tell_if_policies_differ() -> None:
             ),
             err=True,
         )
+
+
+def refused_policy_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option `--policy`, which `refuse_policy` refuses, to a command whose objects workers scan."""
+    return click.option("--policy", metavar="NAME|FILE", hidden=True)(command)
+
+
+def refuse_policy(policy: str | None, target: str, *, embedded: bool, recursive: bool) -> None:
+    """End the command if the user chose a policy for it.
+
+    A job does not contain a policy. An object has one recorded verdict and one set of tags, which must follow
+    the operator's policy, and not the policy of the last user who queued the object.
+
+    Args:
+        policy: The policy that the user chose; `None` if there is none.
+        target: An object or a prefix that the user named.
+        embedded: Whether the command starts the worker itself.
+        recursive: Whether the target is a prefix.
+
+    Raises:
+        CommandError: The user chose a policy. The message says where the policy is set, and which command
+            checks objects against another policy.
+    """
+    if policy is None:
+        return
+    where = "for this command, which starts the worker" if embedded else "where the workers run"
+    inspect = shlex.join(["keyhole", "inspect", *(["-r"] if recursive else []), "--policy", policy, target])
+    raise CommandError(
+        shown(
+            "there is no --policy here, because the policy of the workers decides; set KEYHOLE_POLICY "
+            f"{where}. To check against another policy, without recording verdicts: {inspect}"
+        ),
+        USAGE,
+    )
