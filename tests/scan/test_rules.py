@@ -272,6 +272,68 @@ def test_of_what_was_not_seen_nothing_is_said(facts: Facts, findings: list[str])
     assert [finding.check for finding in apply(rule, facts, Declared()).findings] == findings
 
 
+def messages(rule: Rule, facts: Facts, around: tuple[str, ...] = ()) -> list[str]:
+    return [finding.message for finding in apply(rule, facts, Declared(), around).findings]
+
+
+RAW = Facts("raw", None, GIB, GIB, ())
+DYNAMIC = Facts("vhd", "dynamic", GIB, GIB, ())
+
+
+@pytest.mark.parametrize(
+    ("profile", "facts", "accepted"),
+    [
+        ("azure", RAW, "raw; it accepts vhd (fixed)"),
+        ("azure", DYNAMIC, "vhd (dynamic); it accepts vhd (fixed)"),
+        (
+            "aws-vm-import",
+            replace(DYNAMIC, subformat="differencing"),
+            (
+                "vhd (differencing); it accepts vhd (fixed, dynamic), ova, raw, vmdk (streamOptimized) "
+                "and vhdx (fixed, dynamic)"
+            ),
+        ),
+        (
+            "default",
+            replace(RAW, format="qed"),
+            "qed; it accepts raw, qcow2, vhd, vhdx, vmdk, vdi, parallels, luks and 16 others",
+        ),
+    ],
+)
+def test_a_refused_format_is_told_with_what_the_policy_accepts(
+    profile: str, facts: Facts, accepted: str
+) -> None:
+    assert f"the policy does not accept {accepted}" in messages(load_policy(profile).rules[0], facts)
+
+
+@pytest.mark.parametrize(
+    ("formats", "accepted"),
+    [((), "no format"), (("vhd:fixed", "vhd", "qcow2", "vhd"), "vhd and qcow2"), (("iso",), "iso")],
+)
+def test_what_a_rule_accepts_is_told_once_and_without_variants_that_do_not_matter(
+    formats: tuple[str, ...], accepted: str
+) -> None:
+    assert messages(Rule(formats=formats), RAW) == [f"the policy does not accept raw; it accepts {accepted}"]
+
+
+@pytest.mark.parametrize(
+    ("containers", "around", "told"),
+    [
+        (("gzip/tar",), (), "outside a container; it accepts disks inside gzip/tar"),
+        (
+            ("gzip/tar", "bare"),
+            ("zip",),
+            "inside zip; it accepts disks outside a container and inside gzip/tar",
+        ),
+        ((), (), "outside a container; it accepts disks nowhere"),
+    ],
+)
+def test_a_refused_place_is_told_with_the_places_that_the_policy_accepts(
+    containers: tuple[str, ...], around: tuple[str, ...], told: str
+) -> None:
+    assert messages(Rule(containers=containers), RAW, around) == [f"the policy does not accept a disk {told}"]
+
+
 def test_a_rule_can_ask_for_proof(tmp_path: Path) -> None:
     sampled = vmdk_sparse(200 * GIB)
     assert judged(tmp_path, sampled, "default").status is Status.SAFE

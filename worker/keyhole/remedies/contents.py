@@ -201,10 +201,13 @@ CONTENTS: Final[dict[str, Remedy]] = {
         ),
     ),
     "banned_format": Remedy(
-        "convert the image into a format that the policy accepts, or change the policy",
+        "convert the image into what the finding names as accepted, or change the policy",
         why="The importer for which the policy was written refuses the format, or reads it wrongly.",
         cause="The image was made for another cloud or another hypervisor.",
-        check="`keyhole policy show PROFILE` lists the accepted formats and names the sources.",
+        check=(
+            "The finding names the formats and variants that the policy accepts. "
+            "`keyhole policy show PROFILE` lists all of them and names the sources."
+        ),
         repair="Convert the image; name its present format with `-f`.",
         repairs=(
             Repair(

@@ -14,6 +14,7 @@ from keyhole.inspectors.facts import Facts, Wholeness
 from keyhole.inspectors.findings import Finding, Severity, found
 from keyhole.reasons import Reason, Status
 from keyhole.scan import media_type
+from keyhole.scan.accepted import accepted_formats, accepted_places
 from keyhole.scan.declared import Declared, compare
 from keyhole.scan.rules import Policy, Rule
 from keyhole.scan.waivers import Applied, used, waiver_of
@@ -146,7 +147,8 @@ def _forbidden(rule: Rule, facts: Facts) -> Iterator[Finding]:
     known = facts.complete or facts.subformat is not None or not rule.accepts_some(facts.format)
     if known and not rule.accepts(facts.format, facts.subformat):
         name = f"{facts.format} ({facts.subformat})" if facts.subformat else facts.format
-        yield found("banned_format", f"the policy does not accept {name}")
+        accepted = accepted_formats(rule, facts.format)
+        yield found("banned_format", f"the policy does not accept {name}; it accepts {accepted}")
     if facts.format in CONTAINER_FORMATS:
         # The rule's sizes apply to the disks in a container, not to the container.
         return
@@ -176,7 +178,8 @@ def _badly_placed(rule: Rule, name: str | None, around: Sequence[str]) -> Iterat
     """Yield a finding if the rule does not accept a disk in these containers, or with this member name."""
     if not rule.accepts_placement(around):
         place = f"inside {'/'.join(around)}" if around else "outside a container"
-        yield found("banned_format", f"the policy does not accept a disk {place}")
+        accepted = f"it accepts disks {accepted_places(rule)}"
+        yield found("banned_format", f"the policy does not accept a disk {place}; {accepted}")
     elif around and rule.member_name is not None and name != rule.member_name:
         yield found("banned_format", f"the policy requires the disk to have the name {rule.member_name!r}")
 
