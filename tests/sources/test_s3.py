@@ -18,6 +18,8 @@ from keyhole.sources.meter import Budget, Meter
 from keyhole.sources.retries import RETRY_ATTEMPTS, RETRY_SECONDS
 from keyhole.sources.s3 import S3Source
 from keyhole.sources.s3_access import S3Access
+from keyhole.sources.s3_obstore import ObstoreRefusedError
+from keyhole.sources.s3_route import STRIKES
 from tests.servers.access import CREDENTIALS, isolate, s3_access
 from tests.servers.recorded_moto import RecordedMoto
 from tests.servers.scripted_s3 import BUCKET, ScriptedS3, refuse
@@ -93,6 +95,56 @@ def test_an_empty_object_is_unrecognized_and_its_etag_known(
     report = scan_s3(recorded_access, bucket, key, None, ScanSettings())
     assert (report.status, report.reasons, report.size) == (Status.UNRECOGNIZED, ("empty",), 0)
     assert report.etag == s3.head_object(Bucket=bucket, Key=key)["ETag"]
+
+
+def test_an_empty_object_takes_two_requests(
+    put: Callable[[bytes], None], recorded_access: S3Access, recorded: RecordedMoto, bucket: str, key: str
+) -> None:
+    """S3 refuses the range, and its refusal states no ETag. The second request has no range."""
+    put(b"")
+    recorded.requests.clear()
+    report = scan_s3(recorded_access, bucket, key, None, ScanSettings())
+    assert [(request.method, request.range is None) for request in recorded.requests] == [
+        ("GET", False),
+        ("GET", True),
+    ]
+    assert (report.requests, report.bytes_read, report.reasons) == (2, 0, ("empty",))
+
+
+def test_empty_objects_do_not_make_keyhole_give_up_obstore(
+    recorded_access: S3Access, s3: "S3Client", bucket: str
+) -> None:
+    """Some programs store an empty object for each folder."""
+    for number in range(STRIKES):
+        s3.put_object(Bucket=bucket, Key=f"empty{number}", Body=b"")
+        assert scan_s3(recorded_access, bucket, f"empty{number}", None, ScanSettings()).size == 0
+    assert recorded_access.route(bucket).store is not None
+
+
+def test_a_range_that_is_refused_although_there_are_bytes_is_requested_again(
+    scripted: ScriptedS3, scripted_access: S3Access
+) -> None:
+    """The object was empty during the first request, or the server refused the range by mistake."""
+    scripted.put("image", BODY)
+    scripted.script(refuse(416, "InvalidRange"))
+    image = S3Source(scripted_access, BUCKET, "image", version_id=None, meter=Meter(Budget()))
+    assert image.read(0, 512) == BODY[:512]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_about_range"),
+    [
+        ("GET http://s3/b/k in 1ms - Server returned non-2xx status code: 416 Range Not Satisfiable: ", True),
+        (
+            "GET http://s3/b/k in 1ms - Server returned non-2xx status code: 503 : x-2xx status code: 416 ",
+            False,
+        ),
+        ("GET http://s3/b/non-2xx%20status%20code:%20416%20 in 1ms - timeout", False),
+        ("", False),
+    ],
+)
+def test_the_status_of_a_refusal_is_the_servers(text: str, *, is_about_range: bool) -> None:
+    assert ObstoreRefusedError(text).is_about_range is is_about_range
 
 
 def test_before_the_first_read_it_is_not_known_which_object_it_is(source: Open) -> None:

@@ -18,7 +18,7 @@ from obstore.store import S3Store
 from keyhole.inspectors.region import ByteRange
 from keyhole.reasons import Reason
 from keyhole.sources import s3_boto, s3_obstore
-from keyhole.sources.errors import SourceError, TransientError, UnreadableError
+from keyhole.sources.errors import ObjectChangedError, SourceError, TransientError, UnreadableError
 from keyhole.sources.meter import Meter
 from keyhole.sources.retries import retried
 from keyhole.sources.s3_access import S3Access
@@ -195,10 +195,24 @@ class S3Source:
                 with self._told(span, "obstore"):
                     answer = s3_obstore.get(store, self._pin, span, self._meter.received)
             except s3_obstore.ObstoreRefusedError as refusal:
-                return self._get_by_both(span, refusal)
+                return self._get_if_empty(span, refusal) or self._get_by_both(span, refusal)
             self._route.worked()
             self._route.reads_pinned = self._route.reads_pinned or self._identity is not None
             return answer
+
+    def _get_if_empty(self, span: Span, refusal: s3_obstore.ObstoreRefusedError) -> Answer | None:
+        """Return the answer for an empty object, after a first request with obstore whose range was refused.
+
+        A second ranged request would be refused, too. The refusal does not state the ETag, so one further
+        request is necessary. Return `None` if the object is not empty.
+        """
+        if self._identity is not None or span.offset or not refusal.is_about_range:
+            return None
+        with suppress(ObjectChangedError), self._told(span, "boto3"):
+            answer = s3_boto.get_empty(self._access.client, self._pin, self._meter)
+            self._route.worked()
+            return answer
+        return None
 
     def _get_by_both(self, span: Span, refusal: Exception) -> Answer:
         """Repeat a request with boto3, because obstore's error does not state why the request failed."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,29 @@ def get(client: "S3Client", pin: Pin, span: Span, meter: Meter) -> Answer:
         SourceError: The GET failed. The subclass states the cause.
     """
     meter.request(span.length)
+    with _within_budget(meter):
+        return _get(client, pin, span, meter)
+
+
+def get_empty(client: "S3Client", pin: Pin, meter: Meter) -> Answer:
+    """Make one GET without a range, within the seconds that are left of the budget.
+
+    Servers refuse every range of an empty object, so call this function if a server has refused a range that
+    begins at 0.
+
+    Raises:
+        SourceError: The GET failed, or the object is not empty now.
+    """
+    with _within_budget(meter):
+        return _get_without_range(client, pin, meter)
+
+
+@contextmanager
+def _within_budget(meter: Meter) -> Iterator[None]:
+    """End the requests in this block when no seconds are left of the budget."""
     with deadline(meter.seconds_left) as limit:
         try:
-            return _get(client, pin, span, meter)
+            yield
         except SourceError as error:
             if limit.expired:
                 message = "the server did not complete its response within the seconds of the scan's budget"

@@ -7,10 +7,11 @@ accepts only keys that obstore neither changes nor refuses.
 obstore does not work after a fork. Create the store in the child process.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from obstore import get as obstore_get
 from obstore.auth.boto3 import Boto3CredentialProvider
@@ -30,6 +31,8 @@ SIGNATURES = {("s3", "v4")}
 #: Options for a direct connection. Without a proxy in its options, obstore reads the environment's proxies.
 #: So name a proxy, and exclude all hosts from it.
 NO_PROXY: "ClientConfig" = {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": "*,0.0.0.0/0,::/0"}
+#: The HTTP status in an error of obstore.
+_STATUS: Final = re.compile(r" non-2xx status code: (\d{3}) ")
 
 
 class ObstoreRefusedError(Exception):
@@ -37,6 +40,17 @@ class ObstoreRefusedError(Exception):
 
     Repeat the request with boto3, whose errors explain the cause.
     """
+
+    @property
+    def is_about_range(self) -> bool:
+        """Whether the server answered that the object has no byte of the range (416).
+
+        Servers refuse every range of an empty object. obstore states the HTTP status only in the text of its
+        error. The object's key comes first in this text, as a part of a URL, but a URL contains no spaces, so
+        a key cannot imitate a status.
+        """
+        status = _STATUS.search(str(self))
+        return status is not None and status[1] == "416"
 
 
 def can_name(key: str) -> bool:
