@@ -182,6 +182,26 @@ class TestWork:
         assert state == "advice"
         assert f"{RULESET}:azure (one); {RULESET}:default (three, two); run the same version" in message
 
+    def test_workers_that_have_different_sinks_are_told(self, keyhole: Keyhole, valkey: redis.Redis) -> None:
+        presence = Presence(valkey)
+        first = told(keyhole, "sinks")
+        presence.beat("old", f"{RULESET}:default")
+        presence.beat("one", f"{RULESET}:default", ("tags", "redis"))
+        assert told(keyhole, "sinks", KEYHOLE_SINKS="redis,tags") == [("ok", "verdicts go to redis, tags")]
+
+        *rest, (state, message) = told(keyhole, "sinks")
+        assert (rest, state) == (first, "advice")
+        assert message == (
+            "verdicts of the workers go to redis,tags, but these settings state redis; set the same "
+            "KEYHOLE_SINKS for the workers and for commands"
+        )
+
+        presence.beat("two", f"{RULESET}:default", ("redis",))
+        presence.beat("three", f"{RULESET}:default", ("redis",))
+        *rest, (state, message) = told(keyhole, "sinks")
+        assert (rest, state) == (first, "advice")
+        assert "depends on the worker: redis (three, two); redis,tags (one); set the same" in message
+
 
 class TestRedis:
     @pytest.fixture(autouse=True)

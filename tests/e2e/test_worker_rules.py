@@ -1,4 +1,4 @@
-"""A running worker states its rules, so commands can tell a user who expects another policy."""
+"""A running worker states its rules and sinks, so commands can tell a user who expects others."""
 
 from keyhole.builders import qcow2
 from keyhole.fleet.services import services
@@ -11,6 +11,7 @@ def test_a_command_with_another_policy_than_the_workers_warns(site: Site) -> Non
     bucket = site.bucket()
     site.s3.put_object(Bucket=bucket, Key="a.qcow2", Body=qcow2(1024**3).to_bytes())
     commands.until(lambda: set(Presence(site.redis).rulesets().values()) == {services().ruleset})
+    assert set(Presence(site.redis).sinks().values()) == {frozenset(services().settings.sinks)}
 
     other = commands.keyhole(
         "submit", f"s3://{bucket}/a.qcow2", "--wait", env=site.env | {"KEYHOLE_POLICY": "azure"}

@@ -1,6 +1,6 @@
 """The doctor's checks of the work: open jobs, dead letters, audits, schedules."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,6 +30,7 @@ def of_work(services: Services, *, limit: float) -> Iterator[Finding]:
     status = WorkStatus(services.redis)
     yield _jobs(status)
     yield from _rulesets(services)
+    yield from _sinks(services)
     yield from _busy(status, limit)
     yield from _failures(status)
     owed = services.tag_debts.count()
@@ -79,6 +80,36 @@ def _rulesets(services: Services) -> Iterator[Finding]:
             f"workers apply {rules}, but these settings state {services.ruleset}; `keyhole submit` and "
             "`keyhole audit` use the policy of the workers, and `keyhole inspect` uses its own",
         )
+
+
+def _sinks(services: Services) -> Iterator[Finding]:
+    """Yield a finding if the workers have different sinks, or other sinks than these settings state."""
+    workers: dict[str, list[str]] = {}
+    for name, stated in Presence(services.redis).sinks().items():
+        if stated is not None:
+            workers.setdefault(_sinks_in_words(stated), []).append(name)
+    own = _sinks_in_words(services.settings.sinks)
+    if len(workers) > 1:
+        told = "; ".join(f"{sinks} ({', '.join(sorted(names))})" for sinks, names in sorted(workers.items()))
+        yield Finding(
+            "sinks",
+            ADVICE,
+            f"workers have different sinks, so where a verdict goes depends on the worker: {told}; set the "
+            "same KEYHOLE_SINKS everywhere, and restart the workers",
+        )
+    elif workers and own not in workers:
+        (sinks,) = workers
+        yield Finding(
+            "sinks",
+            ADVICE,
+            f"verdicts of the workers go to {sinks}, but these settings state {own}; set the same "
+            "KEYHOLE_SINKS for the workers and for commands",
+        )
+
+
+def _sinks_in_words(sinks: Iterable[str]) -> str:
+    """Return sinks in the form of the setting, always in the same order."""
+    return ",".join(sorted(sinks))
 
 
 def _jobs(status: WorkStatus) -> Finding:

@@ -55,6 +55,7 @@ class PresenceStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has 
     def _beat(self) -> None:
         try:
             with GATE.working():
-                Presence(services().redis).beat(self._consumer.hostname, services().ruleset)
+                ours = services()
+                Presence(ours.redis).beat(self._consumer.hostname, ours.ruleset, ours.settings.sinks)
         except redis.RedisError as error:
             log.debug("the presence of this worker could not be recorded: %s", error)

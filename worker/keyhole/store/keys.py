@@ -81,6 +81,8 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     takes work. A worker removes the names whose time is too old.
 `workers:rules`
     hash. For each of these names: the time of its last record, a space, and the ruleset of the worker.
+`workers:sinks`
+    hash. The same with the sinks of the worker, separated by commas.
 `ledger:split`
     set. Ids of open entries that were split: new entries, each with some of the jobs, replace the original
     entry.
@@ -197,6 +199,7 @@ AUDITS: Final = f"{_PREFIX}:audits"
 SWEEP: Final = f"{_PREFIX}:sweep"
 WORKERS: Final = f"{_PREFIX}:workers"
 WORKER_RULES: Final = f"{_PREFIX}:workers:rules"
+WORKER_SINKS: Final = f"{_PREFIX}:workers:sinks"
 
 #: The prefix of all keys that RedBeat writes.
 BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
