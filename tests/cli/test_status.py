@@ -61,7 +61,7 @@ def progress(audit_id: str, prefix: str, listed: int, handled: int, seconds: flo
 def busy(valkey: redis.Redis, redis_url: str) -> str:
     """The URL of a Redis in which everything happens that the status shows."""
     ledger = Ledger(valkey, done_seconds=1000)
-    Presence(valkey).beat("worker@host")
+    Presence(valkey).beat("worker@host", "5:default")
     batch = entry(1, "done", HOSTILE, "next", audit="abc")
     ledger.record_many([batch, entry(2, "waits", queue=EVENTS)])
     ledger.leases.acquire(batch, PROCESS)
@@ -95,7 +95,11 @@ def test_the_json_object_contains_everything(keyhole: Keyhole, busy: str) -> Non
     assert queues[AUDITS] == {"messages": 0, "unacknowledged": 1, "oldest_seconds": 0}
     assert (queues[EVENTS]["messages"], queues[EVENTS]["unacknowledged"]) == (1, 0)
     assert 90 <= queues[EVENTS]["oldest_seconds"] < 200
-    assert found["workers"] == {"count": 1, "names": ["worker@host"]}
+    assert found["workers"] == {
+        "count": 1,
+        "names": ["worker@host"],
+        "rulesets": {"worker@host": "5:default"},
+    }
     (process,) = found["busy_processes"]
     assert process["name"] == PROCESS
     assert process["entries"] == [
@@ -150,6 +154,29 @@ def test_a_pipe_gets_the_page_once_with_hostile_names_escaped(keyhole: Keyhole, 
     assert r"s3://images/a\x1b[31m\u202eb" in printed.out.partition("audit  ")[2]
     for part in ("worker@host", "1 (message 1)", "1 (tags 1)", "25%", "by hand", "1 min 30 s"):
         assert part in printed.out
+
+
+def test_the_rules_of_the_workers_are_shown_and_counted_if_they_differ(
+    keyhole: Keyhole, redis_url: str, valkey: redis.Redis
+) -> None:
+    presence = Presence(valkey)
+
+    def rules() -> list[str]:
+        printed = keyhole("status", "--once", KEYHOLE_REDIS_URL=redis_url, COLUMNS=200)
+        return [line.split(maxsplit=1)[1].rstrip() for line in printed.lines if line.startswith("rules ")]
+
+    assert rules() == []
+    presence.beat("one", "5:default")
+    presence.beat("two", "5:default")
+    assert rules() == ["5:default"]
+    presence.beat("old")
+    assert rules() == ["5:default (2 workers); not stated (1 worker)"]
+    presence.beat("three", f"5:{HOSTILE}")
+    assert rules() == [
+        r"5:default (2 workers); not stated (1 worker); 5:a\x1b[31m\u202eb (1 worker); see `keyhole doctor`"
+    ]
+    presence.beat("four", "4:default")
+    assert rules()[0].endswith(r"\u202eb (1 worker); 1 other; see `keyhole doctor`")
 
 
 def test_an_empty_redis_has_a_status(keyhole: Keyhole, redis_url: str) -> None:

@@ -42,7 +42,8 @@ def status_command(*, seconds: float | None, once: bool, as_json: bool) -> None:
     """Show the queues, the workers and their work, audits, dead letters, and what is owed.
 
     On a terminal, the display is refreshed until Ctrl-C. Otherwise, the command prints the status once. The
-    figures are the same as those of the metrics.
+    figures are the same as those of the metrics. `rules` states the version of Keyhole's rules and the policy
+    that the workers apply.
 
     \b
     keyhole status
@@ -80,6 +81,7 @@ def status_reader(settings: "Settings") -> Callable[[], Snapshot]:
 
     from keyhole.app import configure
     from keyhole.fleet.gauge_sources import gauge_sources
+    from keyhole.jobs.presence import Presence
     from keyhole.jobs.work_now import read_work
     from keyhole.metrics.store_reader import Backlog
     from keyhole.store.connection import connect
@@ -93,7 +95,9 @@ def status_reader(settings: "Settings") -> Callable[[], Snapshot]:
             backlog = reading.backlog if broker is None else broker()
         except (redis.RedisError, KombuError, OperationalError, AMQPError, OSError):
             backlog = None  # the page states that the lengths are unknown
-        return Snapshot(reading, backlog or Backlog({}, {}), tuple(read_work(client)))
+        return Snapshot(
+            reading, backlog or Backlog({}, {}), tuple(read_work(client)), Presence(client).rulesets()
+        )
 
     return read
 

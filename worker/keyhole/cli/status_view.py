@@ -1,6 +1,7 @@
 """Formats the status of a fleet: as one screen, or as a JSON object."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Final
@@ -20,6 +21,8 @@ from keyhole.reports.figures import counted, duration, share
 #: On a screen, the processes, the workers and the audits each take at most this many rows. The values are
 #: tried in this order until the page fits.
 _LIMITS: Final = (50, 20, 12, 8, 6, 4, 3, 2, 1, 0)
+#: At most this many different rules of workers are shown.
+_MOST_RULES: Final = 3
 #: Ages above this many seconds are shown in yellow.
 _OLD_SECONDS: Final = 60.0
 
@@ -39,7 +42,11 @@ def as_json_object(snapshot: Snapshot, rates: Rates) -> dict[str, Any]:
             }
             for queue in QUEUES
         ],
-        "workers": {"count": reading.workers, "names": list(reading.names)},
+        "workers": {
+            "count": reading.workers,
+            "names": list(reading.names),
+            "rulesets": dict(sorted(snapshot.rulesets.items())),
+        },
         "busy_processes": [_process_json(process) for process in snapshot.work],
         "undecided_objects": reading.undecided,
         "dead_letters": dict(reading.dead),
@@ -121,7 +128,7 @@ def _page(snapshot: Snapshot, rates: Rates, limit: int | None, trouble: str | No
     parts: list[RenderableType] = [Text.assemble(("Keyhole ", "bold"), at)]
     if trouble is not None:
         parts.append(Text(f"this is old, trying again: {shown(trouble)}", style="red"))
-    parts += [Text(), _queues(snapshot), Text(), _facts(reading)]
+    parts += [Text(), _queues(snapshot), Text(), _facts(snapshot)]
     parts += _workers(reading, limit)
     parts += _processes(snapshot.work, limit)
     parts += _audits(reading, rates, limit)
@@ -142,7 +149,8 @@ def _queues(snapshot: Snapshot) -> Table:
     return table
 
 
-def _facts(reading: Reading) -> Table:
+def _facts(snapshot: Snapshot) -> Table:
+    reading = snapshot.reading
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -152,6 +160,8 @@ def _facts(reading: Reading) -> Table:
         if reading.workers
         else Text("none takes work; start one with `keyhole worker`", style="red"),
     )
+    if snapshot.rulesets:
+        table.add_row("rules", _rules(snapshot.rulesets))
     again = f"{counted(reading.undecided, 'message')} postponed; workers will scan again"
     table.add_row("undecided", again if reading.undecided else "none")
     dead = {kind: count for kind, count in reading.dead.items() if count}
@@ -162,6 +172,20 @@ def _facts(reading: Reading) -> Table:
     owed = {kind: count for kind, count in reading.owed.items() if count}
     table.add_row("owed", Text(f"{_sum(owed)}; workers retry", style="yellow") if owed else Text("nothing"))
     return table
+
+
+def _rules(rulesets: Mapping[str, str | None]) -> Text:
+    """Return the rules that workers apply, with the number of workers if not all apply the same."""
+    workers = Counter(shown(rules or "not stated") for rules in rulesets.values())
+    if len(workers) == 1:
+        return Text(next(iter(workers)))
+    told = "; ".join(
+        f"{rules} ({counted(number, 'worker')})" for rules, number in workers.most_common(_MOST_RULES)
+    )
+    if len(workers) > _MOST_RULES:
+        told += f"; {counted(len(workers) - _MOST_RULES, 'other')}"
+    differ = len(set(rulesets.values()) - {None}) > 1
+    return Text(f"{told}; see `keyhole doctor`", style="yellow") if differ else Text(told)
 
 
 def _sum(counts: dict[str, int]) -> str:

@@ -1,7 +1,8 @@
 """The status of a fleet at one time, and the rates of its audits, for `keyhole status` and the dashboard."""
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from keyhole.intake.audits.audit import AuditState
@@ -21,11 +22,13 @@ class Snapshot:
         reading: The reading from Redis that the metrics also use.
         backlog: The waiting messages; empty if they are unknown.
         work: The work of each busy process.
+        rulesets: The ruleset of each worker that takes work; `None` if the worker does not state it.
     """
 
     reading: Reading
     backlog: Backlog
     work: tuple[ProcessNow, ...]
+    rulesets: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Rates:
