@@ -238,7 +238,16 @@ class TestRecursive:
         told = verified.run("-r", f"s3://{verified.bucket}").lines
         assert told[-1] == "3 objects: 1 agree, 2 unknown"
         assert len(told) == 4
-        assert len(verified.run("-r", "-q", f"s3://{verified.bucket}").lines) == 3
+        quiet = verified.run("-r", "-q", f"s3://{verified.bucket}")
+        assert (quiet.code, quiet.lines) == (3, [line for line in told[:-1] if not line.startswith("agree")])
+        as_json = verified.run("-r", "-q", "--json", f"s3://{verified.bucket}")
+        assert len(as_json.lines) == 3
+
+    def test_quiet_says_nothing_if_all_agree(self, verified: Verified, scanned: Report) -> None:
+        printed = verified.run("-q", verified.uri)
+
+        assert (printed.code, printed.out, printed.err) == (0, "", "")
+        assert f"{verified.uri}: {scanned.status}" in verified.told()
 
     def test_one_document_of_json_has_all(self, verified: Verified, scanned: Report) -> None:
         found = json.loads(verified.run("-o", "json", verified.uri, verified.uri).out)

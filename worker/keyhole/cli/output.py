@@ -56,7 +56,12 @@ class Output:
 
 
 def output_options(
-    *, without: tuple[str, ...] = (), wide: bool = True, fail_on: bool = False, json_help: str = ""
+    *,
+    without: tuple[str, ...] = (),
+    wide: bool = True,
+    fail_on: bool = False,
+    json_help: str = "",
+    quiet_help: str = "Print no progress, summary or hints.",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the options, and passes them to the command as `output`, an `Output`.
 
@@ -65,6 +70,7 @@ def output_options(
         wide: Whether the command has `--wide`.
         fail_on: Whether the command has `--fail-on`.
         json_help: What `--json` prints; by default, the same as `-o jsonl`.
+        quiet_help: What `--quiet` leaves out.
     """
     forms = [form for form in FORMS if form not in without]
 
@@ -94,7 +100,7 @@ def output_options(
         ]
         if wide:
             added.append(click.option("--wide", is_flag=True, help="Show all columns and whole names."))
-        added.append(click.option("-q", "--quiet", is_flag=True, help="Print no progress, summary or hints."))
+        added.append(click.option("-q", "--quiet", is_flag=True, help=quiet_help))
         if fail_on:
             added.append(
                 click.option(

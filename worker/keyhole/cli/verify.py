@@ -65,7 +65,11 @@ GROUP = 1000
 @click.option("-r", "--recursive", is_flag=True, help="Compare everything below a prefix.")
 @click.option("--version-id", help="The version of the object, only with one object; by default the latest.")
 @click.option("--fix-tags", is_flag=True, help="Let workers correct tags that are missing or wrong.")
-@output_options(without=("csv", "sarif", "markdown"), wide=False)
+@output_options(
+    without=("csv", "sarif", "markdown"),
+    wide=False,
+    quiet_help="Print only the objects that do not agree; no progress, summary or hints.",
+)
 @aws_options
 def verify_command(
     uris: tuple[str, ...], *, recursive: bool, version_id: str | None, fix_tags: bool, output: Output
@@ -80,6 +84,9 @@ def verify_command(
     keyhole verify s3://images/debian.qcow2
     keyhole verify --json s3://images/a.vmdk s3://images/b.vmdk | jq .differences
     keyhole verify -r s3://images/uploads/
+    keyhole verify -r -q s3://images/uploads/      only the objects that do not agree
+
+    The JSON forms contain all objects, also with -q.
 
     Exit code: 0 all agree, 1 some differ, 2 wrong usage, 3 some could not be compared, because there is no
     verdict or a server did not answer. With --fix-tags, tags that are still to be corrected differ.
@@ -135,7 +142,8 @@ def _print(found: Iterator[Verification], output: Output) -> tuple[Counter[Agree
         states[one.state] += 1
         ended += bool(one.ended_waivers)
         if output.is_table:
-            console.print(_line(one))
+            if not output.quiet or one.state is not Agreement.AGREE:
+                console.print(_line(one))
         elif output.form == "jsonl":
             click.echo(one.model_dump_json(ensure_ascii=True))
         else:
