@@ -53,9 +53,9 @@ def kept(store: RedisStore, redis_url: str) -> str:
 
 
 def listed(keyhole: Keyhole, url: str, *arguments: str) -> list[str | None]:
-    """The keys of the listed verdicts."""
+    """The keys of the listed verdicts. Only if there are none, there is a note."""
     printed = keyhole("results", "--json", *arguments, KEYHOLE_REDIS_URL=url)
-    assert (printed.code, printed.err) == (0, "")
+    assert (printed.code, bool(printed.err)) == (0, not printed.lines)
     return [Report.model_validate_json(line).key for line in printed.lines]
 
 
@@ -119,7 +119,41 @@ class TestFilters:
             return keyhole("results", *options, KEYHOLE_REDIS_URL=kept).out
 
         assert told("--bucket", "image") == "there is no verdict on an object in bucket image\n"
-        assert told("--bucket", "images", "--prefix", "x") == "no verdicts match\n"
+
+    @pytest.mark.parametrize(
+        ("options", "note"),
+        [
+            (("--bucket", "image"), "there is no verdict on an object in bucket image"),
+            (("--bucket", "ima\x1bge"), "there is no verdict on an object in bucket ima\\x1bge"),
+            (
+                ("--bucket", "images", "--prefix", "x y"),
+                "no verdict matches --bucket images --prefix 'x y'; this bucket has other verdicts",
+            ),
+            (
+                ("--status", "damaged,failed", "--format", "vdi"),
+                "no verdict matches --status damaged,failed --format vdi; there are other verdicts",
+            ),
+            (
+                ("--since", "2027-01-31", "--contains", "x", "--reason", "truncated"),
+                (
+                    "no verdict matches --contains x --reason truncated --since 2027-01-31T00:00:00+00:00; "
+                    "there are other verdicts"
+                ),
+            ),
+        ],
+    )
+    def test_if_nothing_is_found_a_note_says_what_was_searched(
+        self, keyhole: Keyhole, kept: str, options: tuple[str, ...], note: str
+    ) -> None:
+        """In a form for programs, the note is on standard error, and the output is complete."""
+        assert keyhole("results", *options, KEYHOLE_REDIS_URL=kept).out == f"{note}\n"
+        for form in ("json", "jsonl", "csv", "sarif"):
+            printed = keyhole("results", *options, "-o", form, KEYHOLE_REDIS_URL=kept)
+            assert (printed.code, printed.err) == (0, f"{note}\n")
+            if form == "json":
+                assert json.loads(printed.out) == []
+            quiet = keyhole("results", *options, "-o", form, "-q", KEYHOLE_REDIS_URL=kept)
+            assert (quiet.out, quiet.err) == (printed.out, "")
 
 
 class TestResults:
@@ -181,6 +215,8 @@ class TestResults:
         printed = keyhole("results", KEYHOLE_REDIS_URL=redis_url)
 
         assert (printed.code, printed.out) == (0, "no verdicts yet; try `keyhole submit`\n")
+        as_json = keyhole("results", "--status", "safe", "-o", "json", KEYHOLE_REDIS_URL=redis_url)
+        assert (json.loads(as_json.out), as_json.err) == ([], "no verdicts yet; try `keyhole submit`\n")
 
     @pytest.mark.parametrize("arguments", [("--status", "fine"), ("--limit", "0"), ("--limit", "x")])
     def test_what_cannot_be_is_a_usage_error(

@@ -1,5 +1,6 @@
 """`keyhole results` and `keyhole show`: list and show recorded verdicts."""
 
+import shlex
 import sys
 from datetime import UTC, datetime
 from itertools import islice
@@ -53,6 +54,9 @@ def results_command(
     keyhole results --bucket images --prefix nightly/ --since 24h
     keyhole results --format vmdk --limit 1000 -o jsonl | jq -r .target
     keyhole results --status unsafe -o csv > unsafe.csv
+
+    If nothing matches, a line states what was searched, and whether there are other verdicts. It is on
+    standard error, unless the output is a table.
     """
     settings = load_settings()
     wanted = Filter(statuses=tuple(sorted(statuses or ())), since=since, **texts)
@@ -63,10 +67,12 @@ def results_command(
             raise CommandError(wrong, USAGE)
         found = search.all(wanted, limit + 1)
         tally = print_verdicts(islice(found, limit), output, costs=False, scanned=True)
-        if not output.is_table:
-            return
         if not tally.objects:
-            click.echo(_nothing(wanted, search))
+            if output.is_table:
+                click.echo(_nothing(wanted, search))
+            else:
+                output.tell(_nothing(wanted, search))
+        if not tally.objects or not output.is_table:
             return
         if next(found, None) is not None:
             output.tell(f"These are the latest {limit:,}; there are more (--limit).")
@@ -112,12 +118,27 @@ def show_command(*, uri: str, version_id: str | None, output: Output) -> None:
 
 
 def _nothing(wanted: Filter, search: Search) -> str:
-    """Return one line for a list without verdicts."""
-    if wanted == Filter():
-        return "no verdicts yet; try `keyhole submit`"
+    """Return one line for an empty list: what was searched, and whether there are other verdicts."""
     if wanted.bucket and next(search.all(Filter(bucket=wanted.bucket), 1), None) is None:
         return f"there is no verdict on an object in bucket {shown(wanted.bucket)}"
-    return "no verdicts match"
+    if not wanted.bucket and next(search.all(Filter(), 1), None) is None:
+        return "no verdicts yet; try `keyhole submit`"
+    others = "this bucket has other verdicts" if wanted.bucket else "there are other verdicts"
+    return f"no verdict matches {shown(_options_of(wanted))}; {others}"
+
+
+def _options_of(wanted: Filter) -> str:
+    """Return the options of a search, as a user writes them."""
+    chosen = {
+        "--bucket": wanted.bucket,
+        "--prefix": wanted.prefix,
+        "--contains": wanted.part,
+        "--status": ",".join(wanted.statuses),
+        "--reason": wanted.reason,
+        "--format": wanted.format,
+        "--since": "" if wanted.since is None else wanted.since.isoformat(timespec="seconds"),
+    }
+    return " ".join(f"{option} {shlex.quote(value)}" for option, value in chosen.items() if value)
 
 
 def _store(settings: Settings) -> RedisStore:
