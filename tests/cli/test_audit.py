@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 GIB = 1024**3
 UNREAD = Owner(unknown="access is denied")
 CASE = "Names of tags are case-sensitive; check --owner-tag."
+AGREES = "The tags of 1 object agree with the verdicts."
+DISAGREE = (
+    "The tags of 1 object agree with the verdicts; those of 2 objects do not, or could not be read: "
+    "keyhole report a1"
+)
+TAGS = {"KEYHOLE_SINKS": "redis,tags"}
 
 
 @pytest.fixture
@@ -284,6 +290,52 @@ class TestOwners:
 
 class TestTable:
     """Figures that are zero are left out, and nouns are in the singular or plural."""
+
+class TestTags:
+    """The command states how many tags agree, because no message could also mean that none was compared."""
+
+    @pytest.mark.parametrize(
+        ("counts", "line"),
+        [
+            ({"unchanged": 3, "tags_agree": 3}, "The tags of 3 objects agree with the verdicts."),
+            ({"unchanged": 2, "archived": 1, "tags_agree": 1, "tag_mismatches": 2}, DISAGREE),
+            # Another line is about the tags that are corrected.
+            ({"unchanged": 3, "tags_agree": 1, "tag_mismatches": 2, "tag_fixes": 2}, AGREES),
+            ({"left_out": 3}, None),
+            # Workers of an earlier version do not count the tags that agree.
+            ({"unchanged": 3}, None),
+        ],
+    )
+    def test_a_line_states_how_many_agree(
+        self, keyhole: Keyhole, store: AuditStore, counts: dict[str, int], line: str | None
+    ) -> None:
+        audit_id = ended(store, {"listed": 3, **counts}, check_tags=True)
+
+        for form in ("table", "jsonl"):
+            printed = keyhole("audit", "--follow", audit_id, "-o", form)
+            told = [one for one in printed.err.splitlines() if one.startswith("The tags")]
+            assert told == ([] if line is None else [line])
+            assert "tags" not in keyhole("audit", "--follow", audit_id, "-q", "-o", form).err
+
+    def test_without_the_option_nothing_is_said_of_agreement(
+        self, keyhole: Keyhole, store: AuditStore
+    ) -> None:
+        audit_id = ended(store, {"listed": 3, "unchanged": 3})
+
+        assert "agree" not in keyhole("audit", "--follow", audit_id).err
+
+    @pytest.mark.slow
+    def test_a_first_audit_says_that_it_compared_none_and_the_next_how_many_agree(
+        self, env: dict[str, str], images: str
+    ) -> None:
+        command = ("audit", "--check-tags", f"s3://{images}/", "--suffix", ".qcow2", "--json")
+        told = [commands.keyhole(*command, env=env | TAGS).stderr.decode().splitlines()[-1] for _ in range(2)]
+
+        assert told == [
+            "No tags were compared, because no object had a valid verdict before this audit.",
+            "The tags of 2 objects agree with the verdicts.",
+        ]
+
 
     def test_what_is_zero_is_left_out(self, keyhole: Keyhole, store: AuditStore) -> None:
         counts = {"listed": 1, "unchanged": 1, "gone": 1, "requests": 1, "lists": 1}

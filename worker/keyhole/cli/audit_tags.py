@@ -36,11 +36,13 @@ def refuse_without_tags(settings: Settings, *needed: str) -> None:
 
 
 def tell_of_tags(audit: Audit, output: Output, *, embedded: bool) -> None:
-    """Print how many tags are corrected, or that the tags of unchanged objects were not compared.
+    """Print how many tags agree and are corrected, or that the tags of unchanged objects were not compared.
 
     If the workers end with the command, first write the tags that are still to be corrected.
     """
     totals = audit.totals
+    if audit.spec.compares_tags and audit.state.ended:
+        _tell_of_agreement(audit, output)
     if totals.tag_fixes:
         if embedded:
             write_owed_tags()
@@ -67,6 +69,21 @@ def tell_of_tags(audit: Audit, output: Output, *, embedded: bool) -> None:
                 f"The tags of {objects} were read for the owners, but not compared with the verdicts. "
                 "--check-tags compares them without further requests; --fix-tags also writes missing tags."
             )
+
+
+def _tell_of_agreement(audit: Audit, output: Output) -> None:
+    """Print how many objects have tags that agree with their verdicts."""
+    totals = audit.totals
+    if totals.tags_agree:
+        agree = f"The tags of {counted(totals.tags_agree, 'object')} agree with the verdicts"
+        others = totals.tag_mismatches - totals.tag_fixes
+        if others:
+            of_others = f"those of {counted(others, 'object')} do not, or could not be read"
+            output.tell(f"{agree}; {of_others}: keyhole report {audit.id}")
+        else:
+            output.tell(f"{agree}.")
+    elif totals.queued and not (totals.unchanged or totals.archived or audit.spec.full):
+        output.tell("No tags were compared, because no object had a valid verdict before this audit.")
 
 
 def write_owed_tags() -> None:

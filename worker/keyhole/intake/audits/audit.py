@@ -122,10 +122,12 @@ class Totals(BaseModel):
     dollars: float = 0.0
     #: The numbers of findings about the bucket: `gone` counts verdicts on deleted objects, and
     #: `tag_mismatches` counts objects whose tags contradict their verdict. `tag_fixes` counts those of them
-    #: whose tags workers correct, during the audit or after it.
+    #: whose tags workers correct, during the audit or after it. `tags_agree` counts objects whose tags were
+    #: compared and agree with their verdict. Workers of earlier versions do not count them.
     gone: int = 0
     tag_mismatches: int = 0
     tag_fixes: int = 0
+    tags_agree: int = 0
     #: The number of objects whose owner is unknown, because their tags could not be read.
     owners_unknown: int = 0
 

@@ -149,7 +149,10 @@ class Auditor:
             if decision.finds_owner:
                 work.owners.append(finding.owner or Owner())
             report = question.report
-            if finding.message is None or report is None:
+            if report is None:
+                continue
+            if finding.message is None:
+                work.counts["tags_agree"] += 1
                 continue
             if finding.unreadable or not work.audit.spec.fix_tags:
                 work.find("tag_mismatch", report, finding.message)
