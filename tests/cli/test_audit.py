@@ -120,12 +120,6 @@ class TestWithNothingConfigured:
         assert b"keyhole report" in done.stderr
 
     @pytest.mark.slow
-    def test_a_dry_run_reads_nothing(self, env: dict[str, str], images: str, s3: "S3Client") -> None:
-        s3.put_object(Bucket=images, Key="old.vhd", Body=b"x", StorageClass="GLACIER")
-
-        done = commands.keyhole("audit", f"s3://{images}/", "--dry-run", "--json", env=env)
-
-    @pytest.mark.slow
     def test_the_commands_own_worker_applies_its_policy(self, env: dict[str, str], images: str) -> None:
         """The message about `--policy` says so."""
         audited = commands.keyhole("audit", f"s3://{images}/", env=env | {"KEYHOLE_POLICY": "azure"})
@@ -134,14 +128,23 @@ class TestWithNothingConfigured:
         assert audited.returncode == shown.returncode == 1
         assert b"the policy does not accept qcow2 (v3); it accepts vhd (fixed)" in shown.stdout
 
+    @pytest.mark.slow
+    def test_a_dry_run_reads_nothing(self, env: dict[str, str], images: str, s3: "S3Client") -> None:
+        s3.put_object(Bucket=images, Key="old.vhd", Body=b"x", StorageClass="GLACIER")
+
+        done = commands.keyhole("audit", f"s3://{images}/", "--dry-run", "--json", env=env)
+
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert said["totals"]["listed"] == 4
         assert (said["totals"]["queued"], said["totals"]["archived"]) == (3, 1)
         assert said["estimate"]["expected"]["gets"] == 9
         assert said["estimate"]["expected"]["dollars"] > 0
-        printed = commands.keyhole("audit", f"s3://{images}/", "--dry-run", env=env)
-        assert "GET requests" in printed.stdout.decode()
+        printed = commands.keyhole("audit", f"s3://{images}/", "--dry-run", env=env).stdout.decode()
+        assert "GET requests" in printed
+        assert re.search(r"^listed +4, ", printed, re.MULTILINE)
+        some = commands.keyhole("audit", f"s3://{images}/", "--dry-run", "--suffix", ".vhd", env=env)
+        assert re.search(r"^listed +4 \(3 not selected\), 1 B", some.stdout.decode(), re.MULTILINE)
         assert commands.keyhole("results", env=env).stdout.startswith(b"no verdicts")
 
     @pytest.mark.slow
@@ -288,9 +291,6 @@ class TestOwners:
         )
 
 
-class TestTable:
-    """Figures that are zero are left out, and nouns are in the singular or plural."""
-
 class TestTags:
     """The command states how many tags agree, because no message could also mean that none was compared."""
 
@@ -336,6 +336,9 @@ class TestTags:
             "The tags of 2 objects agree with the verdicts.",
         ]
 
+
+class TestTable:
+    """Figures that are zero are left out, and nouns are in the singular or plural."""
 
     def test_what_is_zero_is_left_out(self, keyhole: Keyhole, store: AuditStore) -> None:
         counts = {"listed": 1, "unchanged": 1, "gone": 1, "requests": 1, "lists": 1}

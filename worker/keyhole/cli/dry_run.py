@@ -64,9 +64,8 @@ def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(
-        "listed", f"{totals.listed:,} ({totals.left_out:,} not selected), {size(totals.listed_bytes)}"
-    )
+    left_out = f" ({totals.left_out:,} not selected)" if totals.left_out else ""
+    table.add_row("listed", f"{totals.listed:,}{left_out}, {size(totals.listed_bytes)}")
     table.add_row("unchanged", f"{totals.unchanged:,}: their verdicts are still valid")
     if totals.archived:
         table.add_row("archived", f"{totals.archived:,}: they must be restored before they can be read")
