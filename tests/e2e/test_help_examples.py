@@ -43,10 +43,10 @@ NOT_RUN = {
 JUDGING = r"keyhole (inspect|submit|show|audit|verify|report)\b"
 #: An example: perhaps with a variable, with another program before it, or in `eval`.
 EXAMPLE = re.compile(r"""(\w+=\S+ |.* \| |eval "\$\()?keyhole\b""")
-#: Texts in the examples, and what stands for them here: ids, and an answer to a question.
+LETTER_ID = '"$(keyhole dead list --json | head -n 1 | jq -r .id)"'
+#: Texts in the examples, and what stands for them here: an id, and an answer to a question.
 STAND_INS = {
-    "3f0c9a1b2c4d": '"$(keyhole audits --json | head -n 1 | jq -r .id)"',
-    "0f3c9a1b2d4e": '"$(keyhole dead list --json | head -n 1 | jq -r .id)"',
+    **{f"keyhole dead {turn} ID": f"keyhole dead {turn} {LETTER_ID}" for turn in ("show", "retry", "drop")},
     "keyhole dead drop --all": "yes | keyhole dead drop --all",
 }
 #: `uploads/4.qcow2` belongs to the sample of 1%.
@@ -90,6 +90,12 @@ def reason(example: str) -> str | None:
 def test_everything_that_is_not_run_is_an_example() -> None:
     for start in NOT_RUN:
         assert any(example.startswith(start) for example in ALL), start
+
+
+def test_no_example_contains_an_id_that_a_user_would_copy() -> None:
+    """The user would get an error. `latest` is the latest audit, and ID stands for any id."""
+    ids = r"(?<![\w/])[0-9a-f]{12}\b"  # a part of a URL can look the same
+    assert [example for example in ALL if re.search(ids, example)] == []
 
 
 def test_every_command_has_an_example() -> None:

@@ -137,7 +137,7 @@ def audit_command(
     keyhole audit s3://images/
     keyhole audit s3://images/ --dry-run
     keyhole audit s3://images/uploads/ --suffix .qcow2 --sample 1% --rate 50
-    keyhole audit --follow 3f0c9a1b2c4d
+    keyhole audit --follow latest
 
     The command shows the audit's progress until the audit ends. After Ctrl-C, the workers continue the audit.
     If no Redis is configured, the workers end together with the command. Run it again with --follow to

@@ -42,9 +42,9 @@ def dead_command() -> None:
 
     \b
     keyhole dead list
-    keyhole dead show 0f3c9a1b2d4e
-    keyhole dead show 0f3c9a1b2d4e --body > message
-    keyhole dead retry 0f3c9a1b2d4e            or --all
+    keyhole dead show ID
+    keyhole dead show ID --body > message
+    keyhole dead retry ID                  or --all
     keyhole dead drop --all
 
     You can shorten the id of a letter, as long as no other id begins with the shortened id.
@@ -90,7 +90,7 @@ def show_command(letter_id: str, *, body_alone: bool, as_json: bool) -> None:
     """Show one dead letter.
 
     \b
-    keyhole dead show 0f3c9a1b2d4e
+    keyhole dead show ID
     """
     settings = load_settings()
     with one_line_errors(), backend(settings, work=False) as ready:
@@ -115,7 +115,7 @@ def retry_command(letter_ids: tuple[str, ...], *, every: bool) -> None:
     """Process dead letters again.
 
     \b
-    keyhole dead retry 0f3c9a1b2d4e
+    keyhole dead retry ID
     keyhole dead retry --all
 
     An event message is processed as if it had just arrived, with the KEYHOLE_EVENTS_… settings of this
@@ -160,7 +160,7 @@ def drop_command(letter_ids: tuple[str, ...], *, every: bool, yes: bool) -> None
     """Delete dead letters permanently. On a terminal, the command asks for confirmation.
 
     \b
-    keyhole dead drop 0f3c9a1b2d4e
+    keyhole dead drop ID
     keyhole dead drop --all --yes
     """
     settings = load_settings()

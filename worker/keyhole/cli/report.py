@@ -90,11 +90,11 @@ def report_command(
     means the audit that started last.
 
     \b
-    keyhole report 3f0c9a1b2c4d                    # an HTML page
-    keyhole report 3f0c9a1b2c4d -o table           # the most urgent objects, on the terminal
-    keyhole report 3f0c9a1b2c4d --to found.csv     # for a spreadsheet, one row per object
-    keyhole report 3f0c9a1b2c4d --to found.sarif   # for a code-scanning viewer
-    keyhole report 3f0c9a1b2c4d -o jsonl | jq 'select(.status == "unsafe")'
+    keyhole report latest                    # an HTML page
+    keyhole report latest -o table           # the most urgent objects, on the terminal
+    keyhole report latest --to found.csv     # for a spreadsheet, one row per object
+    keyhole report latest --to found.sarif   # for a code-scanning viewer
+    keyhole report latest -o jsonl | jq 'select(.status == "unsafe")'
 
     JSON and JSON Lines contain the audit, every object, and the findings about the bucket. SARIF contains
     what is not safe, and the findings about the bucket. The HTML page shows up to 250,000 objects, which can
