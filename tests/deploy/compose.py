@@ -16,7 +16,7 @@ from tests.servers.redis_server import NOT_IN_7_0
 
 ROOT = Path(__file__).parents[2]
 MAIN, DEMO_ENV = "docker-compose.yml", "deploy/demo.env"
-TLS, SIGNING = "deploy/compose.tls.yml", "deploy/compose.signing.yml"
+TLS, SIGNING, BROKER = (f"deploy/compose.{name}.yml" for name in ("tls", "signing", "broker"))
 #: Variables of docker-compose.yml that are not Keyhole settings, and a value for the password.
 PASSWORD_NAME, PASSWORD = "KEYHOLE_VALKEY_PASSWORD", "0123456789abcdef" * 4
 CONFIG_DIR_NAME = "KEYHOLE_CONFIG_DIR"
@@ -64,7 +64,7 @@ def _added(before: Service, service: Service) -> Service:
     for name in before.keys() & service.keys():
         if isinstance(service[name], dict):
             added[name] = before[name] | service[name]
-        elif name == "secrets":
+        elif name in {"secrets", "networks"}:
             added[name] = before[name] + service[name]
     return added
 

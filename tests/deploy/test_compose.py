@@ -17,6 +17,7 @@ from keyhole.limits import LAST_SHUTDOWN
 from keyhole.settings import Settings
 from keyhole.store.permissions import rules
 from tests.deploy.compose import (
+    BROKER,
     CONFIG_DIR_NAME,
     DEMO_ENV,
     MAIN,
@@ -37,10 +38,10 @@ SERVICES = services(MAIN, **{PASSWORD_NAME: PASSWORD})
 #: The services that use the Valkey of docker-compose.yml.
 CLIENTS = ("worker", "listener", "scheduler")
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("keyhole:")]
-FILES = (MAIN, TLS, SIGNING, DEMO_ENV)
-#: The folder of the embedded Valkey, which docker-compose.yml does not use; the token of the dashboard, which
-#: only the dashboard gets; and a setting for objects on web servers, which no service scans.
-NOT_PASSED = {"KEYHOLE_DATA_DIR", "KEYHOLE_DASHBOARD_TOKEN", "KEYHOLE_HTTPS_PRIVATE"}
+FILES = (MAIN, TLS, SIGNING, BROKER, DEMO_ENV)
+#: The folder of the embedded Valkey, which docker-compose.yml does not use, and the token of the dashboard,
+#: which only the dashboard gets.
+NOT_PASSED = {"KEYHOLE_DATA_DIR", "KEYHOLE_DASHBOARD_TOKEN"}
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - within the container
 #: The settings that the file sets. Every other setting has the value of the host.
 GIVEN = {"KEYHOLE_REDIS_URL", "KEYHOLE_METRICS_HOST", "KEYHOLE_METRICS_PORT"}
@@ -290,6 +291,23 @@ def test_the_scheduler_has_no_credentials() -> None:
     assert not any(variable.startswith("AWS_") for variable in SERVICES["scheduler"]["environment"])
 
 
+@pytest.mark.parametrize("name", ["scheduler", "dashboard"])
+def test_a_broker_outside_the_file_is_reached_as_workers_reach_it(name: str) -> None:
+    """Both publish or read messages, but docker-compose.yml alone lets them reach only Valkey."""
+    service = services(MAIN, BROKER, **{PASSWORD_NAME: PASSWORD})[name]
+    worker = SERVICES["worker"]
+
+    assert "default" in service["networks"]
+    assert service["volumes"] == worker["volumes"]
+    passed = {
+        variable: value
+        for variable, value in worker["environment"].items()
+        if not variable.startswith(("KEYHOLE_", "OTEL_"))
+    }
+    assert passed.items() <= service["environment"].items()
+    assert "KEYHOLE_BROKER_URL" in service["environment"]
+
+
 class TestTheDashboard:
     def test_gets_only_what_it_needs(self) -> None:
         """It reads Redis only, and people can reach it."""
@@ -426,7 +444,17 @@ def _told(service: Service) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("files", [(MAIN,), (MAIN, TLS), (MAIN, SIGNING), (MAIN, TLS, SIGNING)])
+@pytest.mark.parametrize(
+    "files",
+    [
+        (MAIN,),
+        (MAIN, TLS),
+        (MAIN, SIGNING),
+        (MAIN, TLS, SIGNING),
+        (MAIN, BROKER),
+        (MAIN, TLS, SIGNING, BROKER),
+    ],
+)
 def test_compose_reads_it_as_these_tests_do(files: tuple[str, ...], tmp_path: Path) -> None:
     done = _config(tmp_path / ".env", *files, **{PASSWORD_NAME: PASSWORD})
 
