@@ -143,6 +143,7 @@ class TestWithNothingConfigured:
         printed = commands.keyhole("audit", f"s3://{images}/", "--dry-run", env=env).stdout.decode()
         assert "GET requests" in printed
         assert re.search(r"^listed +4, ", printed, re.MULTILINE)
+        assert "unchanged" not in printed
         some = commands.keyhole("audit", f"s3://{images}/", "--dry-run", "--suffix", ".vhd", env=env)
         assert re.search(r"^listed +4 \(3 not selected\), 1 B", some.stdout.decode(), re.MULTILINE)
         assert commands.keyhole("results", env=env).stdout.startswith(b"no verdicts")

@@ -66,7 +66,8 @@ def _print(spec: AuditSpec, totals: Totals, estimate: Estimate) -> None:
     table.add_column(overflow="fold")
     left_out = f" ({totals.left_out:,} not selected)" if totals.left_out else ""
     table.add_row("listed", f"{totals.listed:,}{left_out}, {size(totals.listed_bytes)}")
-    table.add_row("unchanged", f"{totals.unchanged:,}: their verdicts are still valid")
+    if totals.unchanged:
+        table.add_row("unchanged", f"{totals.unchanged:,}: their verdicts are still valid")
     if totals.archived:
         table.add_row("archived", f"{totals.archived:,}: they must be restored before they can be read")
     table.add_row("to be scanned", f"{totals.queued:,}")
