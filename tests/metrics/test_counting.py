@@ -66,6 +66,17 @@ def test_a_page_has_every_metric_of_the_table_and_no_other(port: int) -> None:
     assert labels == {metric.name: set(metric.labels) for metric in table.METRICS}
 
 
+def test_names_from_messages_make_no_series(port: int) -> None:
+    """Otherwise, who can write to the queue could fill Prometheus."""
+    recorder().events({f"ignored:Odd{number}": 1 for number in range(700)} | {"received": 1, "from:aws": 1})
+
+    page = fetched(port)
+
+    outcomes = [dict(labels)["outcome"] for name, labels in samples(page) if name == "keyhole_events_total"]
+    assert outcomes == ["received"]
+    assert value(page, "keyhole_events_total", outcome="received") == 3
+
+
 def test_a_page_has_the_counts(port: int) -> None:
     page = fetched(port)
 

@@ -17,7 +17,8 @@ from keyhole.cli.errors import ALL_SAFE, UNDECIDED, USAGE, CommandError, load_se
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
 from keyhole.intake.dead_letters import DeadLetter, DeadLetters, LetterKind, with_new_ids
-from keyhole.intake.events.handling import DUPLICATES, PUBLISHED, Handler
+from keyhole.intake.events.counters import DUPLICATES, PUBLISHED
+from keyhole.intake.events.handling import Handler
 from keyhole.intake.events.notifications import NotUnderstoodError
 from keyhole.jobs.deliveries import Deliveries
 from keyhole.jobs.entry import ENTRY

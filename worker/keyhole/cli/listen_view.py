@@ -17,8 +17,7 @@ from rich.text import Text
 from keyhole import logs
 from keyhole.cli.terminal import SafeConsole
 from keyhole.inspectors.text import shown
-from keyhole.intake.events.event import EventKind
-from keyhole.intake.events.handling import (
+from keyhole.intake.events.counters import (
     DEAD,
     DUPLICATES,
     FORGOTTEN,
@@ -29,6 +28,7 @@ from keyhole.intake.events.handling import (
     PUBLISHED,
     RECEIVED,
 )
+from keyhole.intake.events.event import EventKind
 from keyhole.intake.events.listener import Poll
 from keyhole.logs.lines import get_structured_logger
 

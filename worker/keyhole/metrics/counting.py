@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from keyhole.intake.events import counters
 from keyhole.metrics import table
 from keyhole.metrics.recorder import Outcome, Phase, Recorder
 from keyhole.metrics.table import Metric
@@ -116,8 +117,9 @@ class CountingRecorder(Recorder):
 
     def events(self, counts: Mapping[str, int]) -> None:
         """Count the outcomes of messages and events."""
-        for outcome, number in counts.items():
-            self._events.labels(outcome).inc(number)
+        for outcome in counters.NAMES:
+            if number := counts.get(outcome):
+                self._events.labels(outcome).inc(number)
 
     def delivered(self, sink: str, outcome: Outcome) -> None:
         """Count a delivery of a verdict to a sink."""

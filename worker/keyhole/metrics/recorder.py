@@ -58,7 +58,10 @@ class Recorder:
         yield
 
     def events(self, counts: Mapping[str, int]) -> None:
-        """Count the outcomes of messages and events that a listener received."""
+        """Count the outcomes of messages and events that a listener received.
+
+        `keyhole.intake.events.counters.NAMES` lists the outcomes; other names in `counts` are ignored.
+        """
 
     def delivered(self, sink: str, outcome: Outcome) -> None:
         """Count a delivery of a verdict to a sink, for example `webhook`."""

@@ -1,7 +1,8 @@
 """The table of all metrics: their names, types, labels and meanings.
 
 The reference (`keyhole docs metrics`) contains the same table. The set of values of each label is bounded,
-except that `bucket` has one value for each bucket with a running audit, up to `store_reader.MOST_AUDITS`.
+and no name from a message is a value. `bucket` has one value for each bucket with a running audit, up to
+`store_reader.MOST_AUDITS`.
 """
 
 from enum import StrEnum

@@ -103,7 +103,8 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     undecided attempt), `reason:<code>` (the number of undecided attempts with this reason). Removed when
     the entry is complete, or expires by setting.
 `events:counts`
-    hash. For each outcome: the number of messages or events with this outcome. Kept forever.
+    hash. For each outcome: the number of messages or events with this outcome. Kept forever. Its fields are
+    fixed; an earlier version also added fields with names from messages, which Keyhole removes.
 `dead`
     zset. Ids of dead letters, scored by the last failure. Removed when the letter is retried or dropped.
 `dead:letter:<letter id>`

@@ -27,6 +27,18 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from keyhole.intake.dead_letters import Dead, DeadLetters
+from keyhole.intake.events.counters import (
+    DEAD,
+    DUPLICATES,
+    EMPTY,
+    FORGOTTEN,
+    KEPT,
+    NOT_ALLOWED,
+    NOT_SELECTED,
+    NOT_UNDERSTOOD,
+    PUBLISHED,
+    RECEIVED,
+)
 from keyhole.intake.events.deletion import VerdictDeleter
 from keyhole.intake.events.event import EventKind, ObjectEvent
 from keyhole.intake.events.notifications import NotUnderstoodError, parse, scan_job
@@ -44,19 +56,6 @@ log = logging.getLogger(__name__)
 
 #: The maximum number of jobs that are recorded and published in one round trip.
 CHUNK: Final = 1000
-#: The names of counters. There are also counters with the names `ignored:<name>` and `from:<dialect>`. Each
-#: kind of event has a counter with the name of the kind.
-RECEIVED: Final = "received"
-NOT_UNDERSTOOD: Final = "not_understood"
-DEAD: Final = "dead"
-#: The counter of messages that contain no event.
-EMPTY: Final = "empty"
-NOT_SELECTED: Final = "not_selected"
-NOT_ALLOWED: Final = "not_allowed"
-DUPLICATES: Final = "duplicates"
-PUBLISHED: Final = "published"
-FORGOTTEN: Final = "forgotten"
-KEPT: Final = "kept"
 #: The kinds of events that lead to a scan.
 SCANNED: Final = {EventKind.CREATED, EventKind.RESTORED}
 
@@ -86,7 +85,7 @@ class Handled:
     """The result for a batch of messages.
 
     The listener must acknowledge the messages in `taken`, and give back the messages in `back`. `counts`
-    contains the numbers to add to the counters, by name.
+    contains the numbers to add to the counters, by their names in `counters.NAMES`.
     """
 
     taken: Sequence[Message]
@@ -218,9 +217,9 @@ class Handler:
         causes: dict[str, str] = {}
         for event, job, traceparent in read:
             counts[event.kind.value] += 1
-            counts[f"from:{event.dialect}"] += 1
             if event.kind is EventKind.IGNORED:
-                counts[f"{event.kind.value}:{event.name}"] += 1
+                # The sender of a message chooses this name, so no counter contains it.
+                log.debug("ignored the event %s in the dialect %s", event.name, event.dialect)
             if not self._may_touch(event):
                 counts[NOT_ALLOWED] += 1
             elif job is None:
