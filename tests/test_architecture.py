@@ -46,7 +46,7 @@ ROOMS = [
 ]
 #: Modules outside this order, with the rooms that each can import in addition to itself.
 ASIDE = {
-    "": {"api", "errors", "reasons", "release", "scan", "settings"},
+    "": {"api", "errors", "inspectors", "reasons", "release", "scan", "settings"},
     "logs": {"inspectors", "masking"},
     "builders": set(),
     "demo": {"builders", "reasons", "scan"},

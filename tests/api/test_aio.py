@@ -56,6 +56,19 @@ def test_it_scans_what_the_other_api_scans(origin: Origin, settings: Settings, t
     assert reports[2].target == "a.qcow2"
 
 
+def test_a_text_of_a_user_is_never_taken_for_a_path_or_a_url(
+    origin: Origin, settings: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret.qcow2"
+    path.write_bytes(SAFE)
+
+    for text in (str(path), path, origin.url(), "s3://bucket/key"):
+        with pytest.raises(TypeError, match="is a name and not content; use scan_object"):
+            asyncio.run(inspect_stream(text, settings=settings))  # type: ignore[arg-type]
+
+    assert origin.requests == []
+
+
 def test_a_cancelled_scan_sends_no_further_request(origin: Origin, settings: Settings) -> None:
     async def scan() -> None:
         loop = asyncio.get_running_loop()

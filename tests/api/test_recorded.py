@@ -1,11 +1,12 @@
 """Recorded verdicts, and waiting for queued jobs, with a real Valkey."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis
 
-from keyhole import Report, Settings, Status, tasks, verdict, verdicts, wait
+from keyhole import Reason, Report, Settings, Status, tasks, verdict, verdicts, wait
 from keyhole.app import configure
 from keyhole.fleet.services import use_settings
 from keyhole.jobs.entry import Entry
@@ -60,10 +61,46 @@ def test_verdicts_are_filtered_and_the_latest_comes_first(store: RedisStore, set
     assert keys(status="safe", bucket="b") == [HOSTILE, "x/1"]
     assert keys(prefix="x/", limit=2) == ["x/3", "x/2"]
     assert keys(format="vmdk") == keys(limit=0) == []
-    with pytest.raises(ValueError, match="'sfae' is not a valid Status; use one of safe, unsafe, damaged"):
+    with pytest.raises(ValueError, match="'sfae' is not a status; did you mean safe"):
         verdicts(status="sfae", settings=settings)
-    with pytest.raises(ValueError, match="limit must be at least 0"):
+    with pytest.raises(ValueError, match="limit is -1; it must be at least 0"):
         verdicts(limit=-1, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"status": "unsfe"}, "'unsfe' is not a status; did you mean unsafe"),
+        ({"status": "?"}, r"'\?' is not a status; use one of safe, unsafe, damaged"),
+        ({"format": "vmkd"}, r"'vmkd' is not a format; did you mean vmdk\?"),
+        ({"format": "?"}, r"'\?' is not a format; the formats are raw, qcow2"),
+        ({"reason": "truncatd"}, "'truncatd' is not a reason; did you mean truncated"),
+        ({"reason": "?"}, r"'\?' is not a reason; `keyhole explain` lists all reasons"),
+        ({"reason": HOSTILE}, r"'\\u202e<script>\\x1b"),
+    ],
+)
+def test_a_misspelt_filter_is_an_error_before_the_first_verdict(
+    settings: Settings, filters: dict[str, str], message: str
+) -> None:
+    """It would find nothing, which looks as if there were no bad images."""
+    with pytest.raises(ValueError, match=message) as refused:
+        verdicts(settings=settings, **filters)  # type: ignore[arg-type]
+    assert len(str(refused.value)) < 300
+    assert "\n" not in str(refused.value)
+
+
+def test_a_format_and_a_reason_that_only_a_record_has_are_accepted(
+    store: RedisStore, settings: Settings
+) -> None:
+    """A later version can have recorded a verdict."""
+    later = write(store, "later", Status.DAMAGED).model_copy(
+        update={"format": "newdisk", "reasons": ("new_check",), "scanned_at": datetime.now(UTC)}
+    )
+    store.write(later, job_id="later", sequencer=None)
+
+    for filters in ({"format": "newdisk"}, {"reason": "new_check"}):
+        assert [report.key for report in verdicts(settings=settings, **filters)] == ["later"]  # type: ignore[arg-type]
+    assert [*verdicts(settings=settings, reason=Reason.EMPTY)] == []
 
 
 def test_a_filter_reads_only_the_records_that_match(
@@ -119,6 +156,20 @@ def test_waiting_yields_the_verdicts_of_jobs_that_are_done_and_then_times_out(
         next(reports)
 
 
+@pytest.mark.parametrize(
+    ("queued", "message"),
+    [
+        (17, r"int is not a list of queued jobs; write wait\(\[job\]\)"),
+        (["s3://b/k"], r"str is not a queued job; pass what keyhole\.tasks\.scan\.delay returns"),
+        ("s3://b/k", "str is not a queued job"),
+        ([None], "NoneType is not a queued job"),
+    ],
+)
+def test_what_is_no_list_of_jobs_is_an_error(settings: Settings, queued: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        list(wait(queued, settings=settings))
+
+
 def test_the_result_of_delay_waits_for_the_status(
     valkey: redis.Redis, settings: Settings, store: RedisStore
 ) -> None:
@@ -129,6 +180,10 @@ def test_the_result_of_delay_waits_for_the_status(
         batch = tasks.scan_batch.delay(["s3://b/1", "s3://b/2"])
 
         assert not queued.ready()
+        with pytest.raises(
+            TypeError, match=r"QueuedScan is not a list of queued jobs; write wait\(\[job\]\)"
+        ):
+            list(wait(queued, settings=settings))
         with pytest.raises(TimeoutError):
             queued.get(timeout=0.1)
         write(store, "k", Status.UNSAFE, job=queued.id)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
@@ -282,10 +282,33 @@ def test_files_that_are_open_in_the_wrong_mode_are_errors(
         scan_object(file)
 
 
-@pytest.mark.parametrize("text", ["", "image.qcow2"])
-def test_a_name_is_no_content(text: str) -> None:
-    with pytest.raises(TypeError, match="use scan_object"):
-        inspect_stream(text)  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["", "image.qcow2", Path("image.qcow2")])
+def test_a_name_is_no_content(name: str | Path) -> None:
+    with pytest.raises(TypeError, match="is a name and not content; use scan_object"):
+        inspect_stream(name)  # type: ignore[arg-type]
+
+
+class Upload:
+    """A file as Starlette and FastAPI give it to a program: its methods are coroutines."""
+
+    def __init__(self, content: bytes) -> None:
+        self.file = io.BytesIO(content)
+
+    async def read(self, size: int = -1) -> bytes:
+        return self.file.read(size)
+
+
+def test_what_is_asynchronous_is_told_how_to_scan_it() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield SAFE
+
+    upload = Upload(SAFE)
+    for scan in (scan_object, inspect_stream):
+        with pytest.raises(TypeError, match=r"async_generator is asynchronous; .* keyhole\.aio"):
+            scan(body())  # type: ignore[operator]
+        with pytest.raises(TypeError, match=r"read of Upload is asynchronous; pass .* such as `\.file`"):
+            scan(upload)  # type: ignore[operator]
+    assert inspect_stream(upload.file, name="a.qcow2").status is Status.SAFE
 
 
 def test_a_number_is_no_name() -> None:
@@ -403,7 +426,11 @@ def test_the_public_names_are_imported_on_first_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["keyhole.aio", "keyhole.api", "keyhole.api.scanner", "keyhole.api.recorded"]
+    "module",
+    [
+        *("keyhole.aio", "keyhole.api", "keyhole.api.scanner", "keyhole.api.recorded"),
+        *("keyhole.scan.report", "keyhole.scan.rules"),
+    ],
 )
 def test_the_examples_in_the_docstrings_run(module: str) -> None:
     done = doctest.testmod(import_module(module))
@@ -413,7 +440,7 @@ def test_the_examples_in_the_docstrings_run(module: str) -> None:
 
 
 def test_every_public_function_states_its_errors_and_an_example() -> None:
-    for name in ("scan_object", "inspect_stream", "Scanner", "verdicts", "verdict", "wait"):
+    for name in ("scan_object", "inspect_stream", "Scanner", "load_policy", "verdicts", "verdict", "wait"):
         text = getattr(keyhole, name).__doc__
         for part in (">>> from keyhole import", "Args:", "Raises:"):
             assert part in text, (name, part)

@@ -19,8 +19,16 @@ from pathlib import Path
 
 import keyhole
 from keyhole import Policy, Report, Scanner, Settings, Status, inspect_stream, load_policy, scan_object
-from keyhole import verdict, verdicts, wait
+from keyhole import Content, Finding, Reason, Severity, Target, Wholeness, verdict, verdicts, wait
 from keyhole import aio
+
+
+def grave(report: Report) -> list[Finding]:
+    return [one for one in report.findings if one.severity is Severity.CRITICAL]
+
+
+def is_whole(target: Target, upload: Content) -> bool:
+    return {scan_object(target).wholeness, inspect_stream(upload).wholeness} == {Wholeness.PROVEN}
 
 
 def chunks() -> Iterator[bytes]:
@@ -44,9 +52,13 @@ def main() -> int | None:
     mixed: list[bytes | bytearray] = []
     reports += [scan_object(views), scan_object(mixed), scan_object("a", policy=load_policy(Path("a")))]
     found: Report | None = verdict("s3://b/k")
-    reports += [*verdicts(status=Status.SAFE, limit=3), *wait([], timeout=1.5)]
+    reports += [*verdicts(status=Status.SAFE, reason=Reason.EMPTY, limit=3), *wait([], timeout=1.5)]
     size: int | None = report.virtual_size
     return size if report.status is Status.SAFE and found else len(keyhole.__version__)
+
+
+async def later(target: aio.Target) -> Report:
+    return await aio.scan_object(target)
 
 
 async def other() -> Status:
@@ -63,6 +75,7 @@ scan_object("a", polcy="azure")  # mistake
 inspect_stream("a path")  # mistake
 Settings(polcy="azure")  # mistake
 load_policy(3)  # mistake
+verdicts(limit="3")  # mistake
 wrong: int = scan_object("a").status  # mistake
 """
 
@@ -96,4 +109,4 @@ def test_mypy_accepts_programs_of_users(tmp_path: Path) -> None:
     assert {(file, int(line)) for file, line in found} == {("program.py", line) for line in mistakes}, (
         done.stdout
     )
-    assert len(pages) >= 5
+    assert len(pages) >= 7

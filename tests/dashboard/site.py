@@ -1,13 +1,16 @@
 """What the tests' dashboards show: verdicts on hostile names, audits, dead letters and workers."""
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
 
 from keyhole.inspectors.findings import Finding, Severity
-from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.audits.audit import AuditSpec, How
+from keyhole.intake.audits.records import Row
 from keyhole.intake.audits.store import AuditStore
 from keyhole.intake.dead_letters import Dead, DeadLetters
 from keyhole.reasons import Status
@@ -54,6 +57,21 @@ def report(key: str, *, minutes: float = 0, status: Status = Status.SAFE, **more
     return Report(target=target, key=key, status=status, scanner="keyhole/1", ruleset="5:default", **fields)
 
 
+def audit_of(client: redis.Redis, objects: Iterable[tuple[str, Status]], batch: int = 100) -> None:
+    """Store an audit with these keys and statuses, in batches."""
+    AuditStore(client, expiry_seconds=None).create(
+        AUDIT, AuditSpec(bucket="images", prefix=f"{SCRIPT}/"), ruleset="5:default", scanner="keyhole/1"
+    )
+    rows = [Row(keys.object_id("images", key, None), status, How.SCANNED) for key, status in objects]
+    with client.pipeline(transaction=False) as pipe:
+        for at in range(0, len(rows), batch):
+            packed = b"".join(row.packed() for row in rows[at : at + batch])
+            pipe.rpush(keys.audit(AUDIT, "objects"), packed)
+        for status, count in Counter(row.status for row in rows).items():
+            pipe.hset(keys.audit(AUDIT, "totals"), f"status:{status}", count)
+        pipe.execute()
+
+
 def fill(client: redis.Redis) -> None:
     """Store verdicts, audits, a dead letter and workers."""
     store = RedisStore(client, expiry_seconds=None, stream_length=100)
@@ -76,10 +94,8 @@ def fill(client: redis.Redis) -> None:
     ):
         one = report(DEBIAN, minutes=600 - number, status=status, reasons=reasons, etag=f'"etag-{number}"')
         store.write(one, job_id=f"debian-{number}", sequencer=None)
-    audits = AuditStore(client, expiry_seconds=None)
-    audits.create(
-        AUDIT, AuditSpec(bucket="images", prefix=f"{SCRIPT}/"), ruleset="5:default", scanner="keyhole/1"
-    )
+    audited = [(key, Status.UNSAFE) for key in HOSTILE]
+    audit_of(client, [(DEBIAN, Status.SAFE), *audited, ("expired", Status.DAMAGED)])
     client.hset(keys.audit(AUDIT, "totals"), mapping={"listed": 12000, "scanned": 9000, "status:safe": 9000})
     client.hset(keys.audit(AUDIT), "reason", f"{SCRIPT} redis://user:secret@host/0")
     DeadLetters(client).add(

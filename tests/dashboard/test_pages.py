@@ -8,12 +8,14 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
+from keyhole.inspectors.findings import Finding, Severity
 from keyhole.intake.audits.audit import AuditState
-from keyhole.reasons import Status
+from keyhole.reasons import STATUSES, Status
+from keyhole.remedies import REMEDIES
 from keyhole.results.redis_store import RedisStore
 from keyhole.store import keys
 from tests.dashboard.conftest import Site
-from tests.dashboard.site import AUDIT, DEBIAN, HOSTILE, SCRIPT, report
+from tests.dashboard.site import AUDIT, DEBIAN, HOSTILE, SCRIPT, audit_of, report
 
 PAGES = ("/", "/verdicts", "/verdicts?q=e", "/audits", f"/audit?id={AUDIT}", "/work", "/dead", "/nowhere")
 
@@ -236,6 +238,118 @@ class TestOneAudit:
 
         assert answer.status == 404
         assert "there is no audit with this id" in answer.text
+
+
+class TestTheObjectsOfAnAudit:
+    def test_the_most_urgent_are_first_and_each_links_to_its_page(self, site: Site) -> None:
+        text = site.get(f"/audit?id={AUDIT}").text
+
+        table = text[text.index('id="objects"') :]
+        assert links(table, "/object") == [*map(object_path, HOSTILE), object_path(DEBIAN)]
+        assert table.index("backing_file, truncated") < table.index("its verdict has expired")
+
+    def test_pages_reach_every_object_once(self, start: Callable[..., Site], valkey: redis.Redis) -> None:
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+        objects = [(f"{number:03}", [*STATUSES][number * 5 % 8]) for number in range(120)]
+        for key, status in objects:
+            store.write(report(key, status=status), job_id=key, sequencer=None)
+        audit_of(valkey, objects, batch=7)
+        site, path, found = start(), f"/audit?id={AUDIT}", []
+        while path:
+            text = site.get(path).text
+            found += links(text, "/object")
+            path = unescape(next(iter(re.findall(r'rel="next" href="([^"#]*)#objects"', text)), ""))
+
+        ordered = sorted(objects, key=lambda one: [*STATUSES].index(one[1]))
+        assert found == [object_path(key) for key, _ in ordered]
+
+    def test_a_status_is_a_filter(self, site: Site) -> None:
+        def found(status: str) -> int:
+            return len(links(site.get(f"/audit?id={AUDIT}&status={status}").text, "/object"))
+
+        assert (found("unsafe"), found("safe"), found("failed")) == (len(HOSTILE), 1, 0)
+        text = site.get(f"/audit?id={AUDIT}").text
+        assert f"/audit?id={AUDIT}&status=unsafe#objects" in unescape(text)
+        assert "No object has the status failed" in site.get(f"/audit?id={AUDIT}&status=failed").text
+
+    def test_a_verdict_of_a_later_scan_is_told(self, site: Site, filled: redis.Redis) -> None:
+        store = RedisStore(filled, expiry_seconds=None, stream_length=100)
+        store.write(report(DEBIAN, status=Status.DAMAGED), job_id="later", sequencer=None)
+
+        text = site.get(f"/audit?id={AUDIT}&status=safe").text
+
+        assert object_path(DEBIAN) in links(text, "/object")
+        assert "scanned again, now damaged" in text
+
+    def test_an_audit_without_verdicts_says_so(self, start: Callable[..., Site], valkey: redis.Redis) -> None:
+        audit_of(valkey, [])
+
+        assert "No object has a verdict yet" in start().get(f"/audit?id={AUDIT}").text
+
+    @pytest.mark.parametrize(
+        ("query", "message"),
+        [
+            ("status=unsfe", "is not a status; did you mean unsafe"),
+            ("after=1", "begin with the first page"),
+            ("after=%1b%e2%80%ae<b>", "begin with the first page"),
+            ("bucket=a", "its parameters are id, status, after"),
+        ],
+    )
+    def test_a_wrong_parameter_is_explained(self, site: Site, query: str, message: str) -> None:
+        answer = site.get(f"/audit?id={AUDIT}&{query}")
+
+        assert answer.status == 400
+        assert message in answer.text
+
+    @pytest.mark.parametrize(("query", "most"), [("", 5), ("&status=failed", 5), ("&after=safe-99940", 5)])
+    def test_a_page_of_many_objects_needs_few_commands(
+        self, start: Callable[..., Site], valkey: redis.Redis, query: str, most: int
+    ) -> None:
+        """Redis answers 100,000 rows, which have 1.8 MB, in three commands, and the reports in one or two."""
+        audit_of(valkey, [(str(number), Status.SAFE) for number in range(100_000)])
+        site = start()
+        valkey.config_resetstat()
+
+        assert site.get(f"/audit?id={AUDIT}{query}").status == 200
+
+        calls = {name: found["calls"] for name, found in valkey.info("commandstats").items()}
+        assert calls["cmdstat_lrange"] + calls.get("cmdstat_mget", 0) <= most
+        # One script reads the state of all audits and workers.
+        assert sum(calls.values()) < 60, calls
+
+
+class TestTextsWithCommands:
+    def test_commands_are_code_and_no_page_shows_backticks(
+        self, start: Callable[..., Site], valkey: redis.Redis
+    ) -> None:
+        store = RedisStore(valkey, expiry_seconds=None, stream_length=100)
+        finding = Finding("dirty", Severity.WARNING, "not closed cleanly; run `qemu-img check -r all` on it")
+        bad = report("a", status=Status.DAMAGED, reasons=tuple(REMEDIES), findings=(finding,))
+        store.write(bad, job_id="a", sequencer=None)
+        audit_of(valkey, [])
+        valkey.hset(keys.audit(AUDIT), "state", AuditState.PAUSED)
+        valkey.hset(keys.audit(AUDIT), "reason", "Redis is full; see `keyhole doctor`")
+        site = start()
+        texts = {
+            path: site.get(path).text for path in ("/", "/audits", f"/audit?id={AUDIT}", object_path("a"))
+        }
+
+        assert {path for path, text in texts.items() if "`" in text} == set()
+        assert "<code>qemu-img check -r all</code>" in texts[object_path("a")]
+        assert "<code>max_virtual_size</code>" in texts[object_path("a")]
+        assert "<code>keyhole doctor</code>" in texts["/audits"]
+        assert f"<code>keyhole audit --resume {AUDIT}</code>" in texts["/"]
+        assert "start one with <code>keyhole worker</code>" in texts["/"]
+
+    def test_a_name_from_an_image_keeps_its_backticks(
+        self, start: Callable[..., Site], valkey: redis.Redis
+    ) -> None:
+        name = f"`{SCRIPT}`"
+        finding = Finding("backing_file", Severity.CRITICAL, f"opens its backing file {name!r}")
+        bad = report("a", status=Status.UNSAFE, reasons=("backing_file",), findings=(finding,))
+        RedisStore(valkey, expiry_seconds=None, stream_length=100).write(bad, job_id="a", sequencer=None)
+
+        assert "&#39;`&lt;script&gt;alert(1)&lt;/script&gt;`&#39;" in start().get(object_path("a")).text
 
 
 def test_nothing_is_written(site: Site, filled: redis.Redis) -> None:

@@ -262,6 +262,14 @@ def test_an_audit_that_is_not_done_says_so_before_anything_else() -> None:
     assert parsed(html()).all("div", "notice") == []
 
 
+def test_the_command_in_a_notice_is_code() -> None:
+    paused = parsed(html(state="paused"))
+
+    (notice,) = paused.all("div", "notice")
+    assert "`" not in notice.text
+    assert any(one.text.startswith("keyhole audit --resume ") for one in paused.all("code"))
+
+
 def test_a_selection_is_told_at_the_top() -> None:
     browser = parsed(html(spec=AuditSpec(bucket="images", limit=5)))
     assert "This audit covers only selected objects: limit 5 objects." in words(browser.one("header").text)

@@ -18,22 +18,30 @@ from typing import TYPE_CHECKING
 from keyhole.release import __version__
 
 if TYPE_CHECKING:
+    from keyhole.api.content import Content
     from keyhole.api.recorded import verdict, verdicts, wait
-    from keyhole.api.scanner import Scanner, inspect_stream, scan_object
+    from keyhole.api.scanner import Scanner, Target, inspect_stream, scan_object
     from keyhole.errors import KeyholeError
+    from keyhole.inspectors.facts import Wholeness
+    from keyhole.inspectors.findings import Finding, Severity
     from keyhole.reasons import Reason, Status
     from keyhole.scan.report import Report
     from keyhole.scan.rules import Policy, load_policy
     from keyhole.settings import Settings
 
 __all__ = [
+    "Content",
+    "Finding",
     "KeyholeError",
     "Policy",
     "Reason",
     "Report",
     "Scanner",
     "Settings",
+    "Severity",
     "Status",
+    "Target",
+    "Wholeness",
     "__version__",
     "inspect_stream",
     "load_policy",
@@ -45,13 +53,18 @@ __all__ = [
 
 #: The module that defines each public name.
 _HOMES = {
+    "Content": "api.content",
     "verdict": "api.recorded",
     "verdicts": "api.recorded",
     "wait": "api.recorded",
     "Scanner": "api.scanner",
+    "Target": "api.scanner",
     "inspect_stream": "api.scanner",
     "scan_object": "api.scanner",
     "KeyholeError": "errors",
+    "Wholeness": "inspectors.facts",
+    "Finding": "inspectors.findings",
+    "Severity": "inspectors.findings",
     "Reason": "reasons",
     "Status": "reasons",
     "Report": "scan.report",

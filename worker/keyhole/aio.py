@@ -20,11 +20,14 @@ from typing import Final, Protocol, Self, TypeAlias, cast
 
 from keyhole.api import scanner as blocking
 from keyhole.api.connections import SharedConnections
-from keyhole.api.content import BeforeRead, Chunk, Content
+from keyhole.api.content import BeforeRead, Chunk, Content, named, scan_content
 from keyhole.api.scanner import PolicyName
 from keyhole.scan.report import Report
+from keyhole.scan.reporter import Target as Named
 from keyhole.settings import Settings
 from keyhole.sources.deadline import Abort, abortable
+
+__all__ = ["Scanner", "Target", "inspect_stream", "scan_object"]
 
 #: What can be scanned: all that `keyhole.scan_object` takes, and asynchronous iterables of bytes.
 Target: TypeAlias = blocking.Target | AsyncIterable[Chunk]
@@ -78,7 +81,13 @@ async def inspect_stream(
     >>> asyncio.run(inspect_stream(body())).reasons
     ('not_an_image',)
     """
-    return await scan_object(content, name=name, policy=policy, settings=settings)
+    rules = blocking.rules_of(policy, settings or Settings())
+
+    def scan(target: blocking.Target, *, before_read: BeforeRead) -> Report:
+        # Unlike `scan_target`, this takes no text for the name of an object or a file.
+        return scan_content(cast("Content", target), Named(named(name)), rules, before_read)
+
+    return await _in_thread(None, scan, content)
 
 
 class Scanner:

@@ -3,7 +3,8 @@
 import errno
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from inspect import iscoroutinefunction
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias, cast
 
 from keyhole.inspectors.text import shown
@@ -95,6 +96,11 @@ def scan_content(
     if not hasattr(content, "read"):
         return scan_stream(target, _checked(content, before_read), settings.policy)
     file = cast("BinaryIO", content)
+    if iscoroutinefunction(file.read):
+        raise TypeError(
+            f"read of {type(file).__name__} is asynchronous; pass the file that it wraps, such as `.file` of "
+            "an upload in Starlette or FastAPI"
+        )
     if not getattr(file, "readable", lambda: True)():
         raise TypeError(f"the file is not open for reading; {AS_BINARY}")
     if not getattr(file, "seekable", bool)():
@@ -127,8 +133,11 @@ def _checked(chunks: Iterable[Chunk], before_read: BeforeRead | None) -> Iterato
     Raises:
         TypeError: This is not an iterable of bytes.
     """
-    if isinstance(cast("object", chunks), str):
-        raise TypeError("str is a name and not content; use scan_object to scan a named object")
+    if isinstance(cast("object", chunks), str | os.PathLike):
+        kind = type(chunks).__name__
+        raise TypeError(f"{kind} is a name and not content; use scan_object to scan a file or an object")
+    if isinstance(cast("object", chunks), AsyncIterable):
+        raise TypeError(f"{type(chunks).__name__} is asynchronous; scan it with the functions of keyhole.aio")
     try:
         iterator = iter(chunks)
     except TypeError:

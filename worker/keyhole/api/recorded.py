@@ -6,7 +6,7 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from keyhole.reasons import Status
+from keyhole.reasons import Reason, Status
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
 from keyhole.sources.s3_uri import parse_s3_uri
@@ -29,6 +29,7 @@ def verdicts(
     *,
     status: Status | str | None = None,
     format: str | None = None,  # noqa: A002 - the field of a report has this name
+    reason: Reason | str | None = None,
     bucket: str | None = None,
     prefix: str = "",
     limit: int | None = None,
@@ -46,25 +47,32 @@ def verdicts(
     Args:
         status: Only verdicts with this status, such as `unsafe`.
         format: Only verdicts on images of this format, such as `qcow2`.
+        reason: Only verdicts with this reason, such as `truncated`.
         bucket: Only verdicts on objects in this bucket.
         prefix: Only verdicts on objects whose key begins with this text.
         limit: At most this many verdicts.
         settings: The settings; by default those of the environment. `redis_url` must be set.
 
     Raises:
-        ValueError: There is no such status, the limit is negative, or `redis_url` is not set.
+        ValueError: There is no such status, format or reason, the limit is negative, or `redis_url` is not
+            set. A format or a reason that a recorded verdict has is never an error, because a later version
+            of Keyhole can have recorded it.
         redis.RedisError: Redis cannot be reached.
     """
     if limit is not None and limit < 0:
-        raise ValueError("limit must be at least 0")
-    from keyhole.results.search import Filter, Search  # noqa: PLC0415 - most programs do not search
+        raise ValueError(f"limit is {limit}; it must be at least 0")
+    # Imported here, because most programs do not search.
+    from keyhole.results.search import Filter, Search  # noqa: PLC0415 - see above
+    from keyhole.results.spelling import misspelling, parse_status  # noqa: PLC0415 - see above
 
-    client = _client(settings or Settings())
-    if status is not None and status not in set(Status):
-        raise ValueError(f"{status!r} is not a valid Status; use one of {', '.join(Status)}")
-    statuses = () if status is None else (Status(status),)
-    wanted = Filter(statuses, bucket=bucket or "", prefix=prefix, format=format or "")
-    return islice(Search(client).all(wanted, 100 if limit is None else max(1, limit)), limit)
+    statuses = () if status is None else (parse_status(str(status)),)
+    wanted = Filter(
+        statuses, bucket=bucket or "", prefix=prefix, format=format or "", reason=str(reason or "")
+    )
+    search = Search(_client(settings or Settings()))
+    if wrong := misspelling(wanted, search):
+        raise ValueError(wrong)
+    return islice(search.all(wanted, 100 if limit is None else max(1, limit)), limit)
 
 
 def verdict(uri: str, *, version_id: str | None = None, settings: Settings | None = None) -> Report | None:
@@ -108,12 +116,14 @@ def wait(
     ...     print(report.target, report.status)
 
     Args:
-        queued: The results of `keyhole.tasks.scan.delay`, or the entries that `keyhole.tasks.submit` returns.
+        queued: A list of the results of `keyhole.tasks.scan.delay` or `keyhole.tasks.scan_batch.delay`, or of
+            the entries that `keyhole.tasks.submit` returns.
         timeout: The most seconds to wait for all jobs together; by default no limit.
         settings: The settings; by default those of the environment. `redis_url` must be set.
 
     Raises:
         TimeoutError: Not all jobs are done after `timeout` seconds. They stay queued.
+        TypeError: This is not a list of queued jobs.
         ValueError: `redis_url` is not set.
         redis.RedisError: Redis cannot be reached.
     """
@@ -122,10 +132,25 @@ def wait(
     from keyhole.jobs.ledger import Ledger  # noqa: PLC0415 - see above
 
     settings = settings or Settings()
-    entries = [one if isinstance(one, Entry) else one.entry for one in queued]
+    entries = [_entry(one, Entry) for one in _listed(queued)]
     client = _client(settings)
     ledger = Ledger(client, done_seconds=settings.done_seconds)
     return wait_for(entries, _store(settings, client), ledger, timeout)
+
+
+def _listed(queued: object) -> Iterable[object]:
+    if not isinstance(queued, Iterable):
+        raise TypeError(f"{type(queued).__name__} is not a list of queued jobs; write wait([job])")
+    return queued
+
+
+def _entry(one: object, kind: "type[Entry]") -> "Entry":
+    entry = one if isinstance(one, kind) else getattr(one, "entry", None)
+    if not isinstance(entry, kind):
+        raise TypeError(
+            f"{type(one).__name__} is not a queued job; pass what keyhole.tasks.scan.delay returns"
+        )
+    return entry
 
 
 def wait_for(

@@ -46,7 +46,7 @@ def _of_workers(snapshot: Snapshot) -> Iterator[Matter]:
     if not snapshot.reading.workers:
         level = Level.URGENT if waiting else Level.NOTE
         work = "work is waiting; " if waiting else ""
-        yield Matter(level, "No worker takes work", f"{work}start one with keyhole worker", "/work")
+        yield Matter(level, "No worker takes work", f"{work}start one with `keyhole worker`", "/work")
     silent = [now for now in snapshot.work if now.process.silent_seconds > LEASE_SECONDS]
     if silent:
         headline = counted(
@@ -67,7 +67,7 @@ def _of_audits(snapshot: Snapshot) -> Iterator[Matter]:
         page = "/audit?" + urlencode({"id": audit.id})
         target, reason = f"s3://{audit.bucket}/{audit.prefix}", masked(audit.reason)
         if audit.state is AuditState.PAUSED:
-            advice = f"{reason or 'paused'}; go on with keyhole audit --resume {audit.id}"
+            advice = f"{reason or 'paused'}; go on with `keyhole audit --resume {audit.id}`"
             yield Matter(Level.NOTE, f"The audit of {target} is paused", advice, page)
         elif reason:
             yield Matter(Level.LOOK, f"The audit of {target} makes no progress", reason, page)

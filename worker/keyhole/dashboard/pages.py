@@ -21,17 +21,18 @@ from starlette.responses import (
 
 from keyhole.dashboard.access import COOKIE, COOKIE_SECONDS, Access
 from keyhole.dashboard.live import Live
-from keyhole.dashboard.parameters import FILTERS, ParameterError, parameters, read_filter
+from keyhole.dashboard.parameters import FILTERS, ParameterError, parameters, read_filter, read_status
 from keyhole.dashboard.reader import Reader
 from keyhole.dashboard.rendering import flat, render, url
 from keyhole.dashboard.strip import strip
 from keyhole.errors import KeyholeError
+from keyhole.reasons import Status
 from keyhole.reports import contents, figures
 from keyhole.results.search import CursorError
 
 log = logging.getLogger(__name__)
 
-#: The number of verdicts on a page.
+#: The number of verdicts or objects on a page.
 PAGE: Final = 50
 #: The longest body of the login form, in bytes, and its most fields. It has two.
 _LONGEST_FORM: Final = 4096
@@ -115,10 +116,15 @@ class Pages:
         """Return the page of one audit."""
 
         def read(given: Mapping[str, str]) -> dict[str, Any]:
-            view = self._reader.audit(given["id"])
+            status, after = read_status(given["status"]), given["after"] or None
+            view = self._reader.audit(given["id"], status, after, PAGE)
             if view is None:
                 raise MissingError("there is no audit with this id; the verdicts of an audit can outlive it")
             audit, now = view.audit, datetime.now(UTC)
+
+            def objects_url(of: Status | None, cursor: str | None = None) -> str:
+                return url("/audit", id=audit.id, status=of, after=cursor) + "#objects"
+
             return {
                 "view": view,
                 "audit": audit,
@@ -127,6 +133,10 @@ class Pages:
                 "when": figures.span(audit.started_at, audit.ended_at),
                 "costs": list(contents.costs(audit, now)),
                 "asked": list(contents.asked(audit)),
+                "chosen": status,
+                "objects_url": objects_url,
+                "first": objects_url(status) if after else None,
+                "following": view.cursor and objects_url(status, view.cursor),
             }
 
         return await self._page(request, "audit.html.jinja", read)

@@ -14,6 +14,7 @@ from keyhole.inspectors.text import printable
 from keyhole.reasons import Status
 from keyhole.results.search import Filter
 from keyhole.results.since import parse_since
+from keyhole.results.spelling import parse_status
 from keyhole.suggestions import did_you_mean
 
 #: The parameters that describe a filter.
@@ -22,7 +23,7 @@ FILTERS: Final = ("q", "bucket", "prefix", "status", "format", "reason", "since"
 PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     "/verdicts": (*FILTERS, "after"),
     "/object": ("bucket", "key", "version"),
-    "/audit": ("id",),
+    "/audit": ("id", "status", "after"),
 }
 #: An error repeats at most this many bytes of a text from a URL.
 _REPEATED: Final = 40
@@ -63,15 +64,13 @@ def read_filter(query: Mapping[str, str]) -> Filter:
         part = ""
         if not bucket:
             raise ParameterError("name the bucket: s3://BUCKET/KEY")
-    status = query["status"]
-    if status and status not in set(Status):
-        raise ParameterError(f"{_short(status)} is not a status; use one of {', '.join(Status)}")
+    status = read_status(query["status"])
     try:
         since = parse_since(query["since"], datetime.now(UTC)) if query["since"] else None
     except ValueError as error:
         raise ParameterError(str(error)) from None
     return Filter(
-        statuses=(Status(status),) if status else (),
+        statuses=() if status is None else (status,),
         bucket=bucket,
         prefix=prefix,
         part=part,
@@ -79,6 +78,18 @@ def read_filter(query: Mapping[str, str]) -> Filter:
         reason=query["reason"],
         since=since,
     )
+
+
+def read_status(text: str) -> Status | None:
+    """Return the status in a parameter; `None` if the parameter is empty.
+
+    Raises:
+        ParameterError: There is no such status.
+    """
+    try:
+        return parse_status(text) if text else None
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

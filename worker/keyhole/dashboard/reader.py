@@ -7,14 +7,16 @@ from typing import Final, NamedTuple
 import redis
 
 from keyhole.dashboard.attention import Matter, matters
-from keyhole.intake.audits.audit import Audit
+from keyhole.intake.audits.audit import Audit, AuditedObject
 from keyhole.intake.audits.reader import AuditReader
+from keyhole.intake.audits.urgent_rows import urgent_page
 from keyhole.intake.dead_letters import DeadLetter, DeadLetters
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.metrics.snapshot import Rates, Snapshot
 from keyhole.metrics.store_reader import AuditProgress
 from keyhole.reasons import Status, not_an_image
 from keyhole.results.history import Past, history
+from keyhole.results.lookup import Lookup
 from keyhole.results.record import CorruptRecordError
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.search import Filter, Page, Search
@@ -48,11 +50,16 @@ class Overview(NamedTuple):
 
 
 class AuditView(NamedTuple):
-    """What Keyhole knows about one audit. `progress` is `None` if the audit has ended."""
+    """What Keyhole knows about one audit. `progress` is `None` if the audit has ended.
+
+    `objects` is a page of its objects, the most urgent first. `cursor` is `None` if there are no more.
+    """
 
     audit: Audit
     progress: AuditProgress | None
     rates: Rates
+    objects: tuple[AuditedObject, ...]
+    cursor: str | None
 
 
 class ObjectView(NamedTuple):
@@ -78,6 +85,7 @@ class Reader:
         self._rates = Rates()
         self._lock = threading.Lock()
         self._search = Search(client)
+        self._lookup = Lookup(client)
         # Without an expiry, the store removes nothing from the indexes, so it only reads.
         self._store = RedisStore(client, expiry_seconds=None, stream_length=1)
         self._audits = AuditReader(client)
@@ -139,8 +147,18 @@ class Reader:
         """Return the audits that started last, latest first."""
         return self._audits.latest(MOST_AUDITS)
 
-    def audit(self, audit_id: str) -> AuditView | None:
-        """Return what Keyhole knows about one audit; `None` if no audit has this id."""
+    def audit(self, audit_id: str, status: Status | None, after: str | None, limit: int) -> AuditView | None:
+        """Return what Keyhole knows about one audit; `None` if no audit has this id.
+
+        Args:
+            audit_id: The id.
+            status: List only the objects with this status; `None` for all objects.
+            after: The cursor of the previous page of objects; `None` for the first page.
+            limit: The maximum number of objects.
+
+        Raises:
+            CursorError: `after` is not a cursor.
+        """
         # The id comes from a URL. Together with a prefix, it could name another key of Redis.
         is_id = self._client.zscore(keys.AUDITS, audit_id) is not None
         audit = self._audits.get(audit_id) if is_id else None
@@ -149,7 +167,13 @@ class Reader:
         fleet = self.fleet()
         running = fleet.snapshot.reading.progresses
         progress = next((one for one in running if one.id == audit_id), None)
-        return AuditView(audit, progress, fleet.rates)
+        page = urgent_page(self._audits.row_strings(audit_id), status=status, after=after, limit=limit)
+        reports = self._lookup.reports_by_id([row.object_id for row in page.rows])
+        objects = tuple(
+            AuditedObject(how=row.how, status=row.status, report=report)
+            for row, report in zip(page.rows, reports, strict=True)
+        )
+        return AuditView(audit, progress, fleet.rates, objects, page.cursor)
 
     def letters(self) -> tuple[list[DeadLetter], int]:
         """Return the latest dead letters without their bodies, and the number of all dead letters."""

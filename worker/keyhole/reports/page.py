@@ -23,7 +23,7 @@ from itertools import islice
 from typing import BinaryIO, Final
 
 from jinja2 import Environment
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding
@@ -193,19 +193,10 @@ def _environment() -> Environment:
     made = environment("keyhole.reports", shown)
     made.filters |= {
         "difference": figures.difference,
-        "remedy": lambda code: _with_code(what_to_do(code)),
+        "what_to_do": what_to_do,
         "what_changed": contents.what_changed,
     }
     return made
-
-
-def _with_code(sentence: str) -> Markup:
-    """Return a sentence in which text between backticks is marked as code."""
-    parts = shown(sentence).split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
-        for place, part in enumerate(parts)
-    )
 
 
 def _block(name: str) -> Markup:

@@ -1,4 +1,4 @@
-"""Finds misspelt reasons and formats in a filter.
+"""Finds misspelt statuses, reasons and formats in a filter.
 
 A misspelt filter matches nothing, which looks as if there were no bad images.
 """
@@ -8,7 +8,7 @@ from typing import Final
 
 from keyhole.inspectors.catalogue import NAMES
 from keyhole.inspectors.findings import CHECKS
-from keyhole.reasons import Reason
+from keyhole.reasons import Reason, Status
 from keyhole.results.search import Filter, Search
 from keyhole.suggestions import did_you_mean
 
@@ -16,6 +16,17 @@ from keyhole.suggestions import did_you_mean
 _REASONS: Final = (*CHECKS, *(reason.value for reason in Reason))
 #: An error repeats at most this many characters of a text.
 _REPEATED: Final = 40
+
+
+def parse_status(text: str) -> Status:
+    """Return the status with this name.
+
+    Raises:
+        ValueError: There is no such status. The message names a similar one, or all.
+    """
+    if text not in set(Status):
+        raise ValueError(_wrong(text, "status", tuple(Status), f"use one of {', '.join(Status)}"))
+    return Status(text)
 
 
 def misspelling(wanted: Filter, search: Search) -> str | None:

@@ -46,8 +46,18 @@ class LastAttempt(BaseModel):
 class Report(BaseModel):
     """The report on one object, or on one member of a container. Sizes are in bytes, times in UTC.
 
+    Use an object only if its `status` is `safe`, and only the version with this `etag`. `reasons` are codes,
+    which do not change between versions of Keyhole, and `findings` say the same in sentences. A field is
+    `None` if it is unknown.
+
+    `virtual_size` is the size of the disk that the image states, `size` the length of the object.
     `actual_size` is the length of the inspected data. For an object it equals `size`. For a member of a
-    container it is the length of the member.
+    container it is the length of the member. `elapsed_ms` and `cpu_ms` are in milliseconds.
+
+    >>> from keyhole import scan_object
+    >>> report = scan_object(b"%PDF-1.7 a document", name="disk.qcow2")
+    >>> report.status.value, report.reasons, report.size, report.virtual_size
+    ('unrecognized', ('not_an_image',), 19, None)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -185,8 +185,16 @@ class Policy(BaseModel):
 def load_policy(policy: str | os.PathLike[str]) -> Policy:
     """Return a policy: a profile by its name, or the policy in a file, which is read each time.
 
+    >>> from keyhole import load_policy
+    >>> load_policy("azure").name
+    'azure'
+
+    Args:
+        policy: The name of a profile, such as `azure`, or the path of a policy file.
+
     Raises:
-        FileError: The file cannot be read, or the policy in it is not valid.
+        keyhole.errors.KeyholeError: The file cannot be read, or the policy in it is not valid. The message
+            names the profiles, or the line of each mistake.
     """
     name = os.fspath(policy)
     if name in PROFILES:

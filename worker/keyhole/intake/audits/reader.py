@@ -19,9 +19,11 @@ from keyhole.reasons import Status
 from keyhole.results.owner import Owner
 from keyhole.store import keys
 
-#: The maximum number of audits, findings or row strings in one response of Redis. A row string contains the
-#: rows that one page or one batch added.
+#: The maximum number of audits, findings or strings of owners in one response of Redis.
 _PAGE: Final = 100
+#: The maximum number of row strings in one response. A row string contains the rows that one page or batch
+#: added: by default 1.8 KB, and at most 18 KB.
+_ROW_STRINGS: Final = 500
 #: The maximum number of audit specifications that a process caches.
 _SPECS_REMEMBERED: Final = 100
 
@@ -104,9 +106,13 @@ class AuditReader:
 
     def rows(self, audit_id: str) -> Iterator[Row]:
         """Yield the rows of all objects in an audit."""
-        for packed in self._list(keys.audit(audit_id, "objects")):
+        for packed in self.row_strings(audit_id):
             for start in range(0, len(packed), ROW_BYTES):
                 yield Row.unpacked(packed[start : start + ROW_BYTES])
+
+    def row_strings(self, audit_id: str) -> Iterator[bytes]:
+        """Yield the strings of rows that an audit stores, in their order; see `urgent_rows`."""
+        return self._list(keys.audit(audit_id, "objects"), _ROW_STRINGS)
 
     def owners(self, audit_id: str) -> Iterator[Owner]:
         """Yield the owner of each row, in the order of `rows`; nothing if the audit has no owner tag."""
@@ -117,9 +123,10 @@ class AuditReader:
         """Yield an audit's findings about the bucket."""
         return map(BucketFinding.model_validate_json, self._list(keys.audit(audit_id, "findings")))
 
-    def _list(self, key: str) -> Iterator[bytes]:
+    def _list(self, key: str, size: int = _PAGE) -> Iterator[bytes]:
+        """Yield the strings of a list. `size` is the number of strings in one request."""
         start = 0
-        while page := cast("list[bytes]", self._client.lrange(key, start, start + _PAGE - 1)):
+        while page := cast("list[bytes]", self._client.lrange(key, start, start + size - 1)):
             yield from page
             start += len(page)
 

@@ -13,11 +13,13 @@ from keyhole.results.tags import TagDebt
 
 #: The bytes that represent the status of a verdict, and the way in which the audit got the verdict. Never
 #: change these bytes, because existing rows in Redis contain them.
-_STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
+STATUS_BYTES: Final = dict(zip(Status, b"sudrnixf", strict=True))
 _HOW_BYTES: Final = dict(zip(How, b"SUA", strict=True))
-_STATUSES: Final = {byte: status for status, byte in _STATUS_BYTES.items()}
+_STATUSES: Final = {byte: status for status, byte in STATUS_BYTES.items()}
 _HOWS: Final = {byte: how for how, byte in _HOW_BYTES.items()}
 ROW_BYTES: Final = 18
+#: The offset of the status in a row.
+STATUS_AT: Final = 16
 
 #: The number of billionths in a dollar. Redis counts costs as integers, in billionths of a dollar: for
 #: example, a GET costs 400 billionths.
@@ -47,12 +49,12 @@ class Row(NamedTuple):
 
     def packed(self) -> bytes:
         """Return the row in the binary format that is stored in Redis."""
-        return bytes.fromhex(self.object_id) + bytes([_STATUS_BYTES[self.status], _HOW_BYTES[self.how]])
+        return bytes.fromhex(self.object_id) + bytes([STATUS_BYTES[self.status], _HOW_BYTES[self.how]])
 
     @classmethod
     def unpacked(cls, row: bytes) -> Self:
         """Parse a row in the binary format that `packed` returns."""
-        return cls(row[:16].hex(), _STATUSES[row[16]], _HOWS[row[17]])
+        return cls(row[:STATUS_AT].hex(), _STATUSES[row[STATUS_AT]], _HOWS[row[17]])
 
 
 class Result(NamedTuple):
