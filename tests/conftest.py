@@ -275,16 +275,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def _rabbitmq() -> Iterator[RabbitMQ]:
+def running_rabbitmq() -> Iterator[RabbitMQ]:
+    """A real RabbitMQ that only the tests of this process use, with the messages that they left.
+
+    If it is not installed, the test is skipped; in CI it fails.
+    """
     with rabbitmq_server() as server:
         yield server
 
 
 @pytest.fixture
-def rabbitmq(_rabbitmq: RabbitMQ) -> RabbitMQ:
-    """A real RabbitMQ that only the tests of this process use, without messages from the test before.
-
-    If it is not installed, the test is skipped; in CI it fails.
-    """
-    _rabbitmq.delete_queues(QUEUES)
-    return _rabbitmq
+def rabbitmq(running_rabbitmq: RabbitMQ) -> RabbitMQ:
+    """That RabbitMQ, without messages of jobs."""
+    running_rabbitmq.delete_queues(QUEUES)
+    return running_rabbitmq

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from keyhole.jobs.queues import QUEUES
 from tests.attack import jobs
 from tests.attack.site import MINE, OTHER, Site, attacked, body, headers, job
 from tests.e2e import commands
@@ -18,7 +19,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A site on each broker in turn."""
     url = None
     if request.param == "amqp":
-        server: RabbitMQ = request.getfixturevalue("rabbitmq")
+        server: RabbitMQ = request.getfixturevalue("running_rabbitmq")
+        server.delete_queues(QUEUES)
         url = server.url("keyhole")
     with attacked(tmp_path_factory.mktemp("attacked"), broker_url=url) as site:
         yield site
