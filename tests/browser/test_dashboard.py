@@ -79,6 +79,21 @@ def test_a_person_with_a_keyboard_finds_an_object(browser: Chromium, site: Site)
     assert tab.page.get_by_role("img", name="3 ranges of the object").count() == 1
 
 
+def test_a_person_with_a_keyboard_filters_the_objects_of_an_audit(browser: Chromium, site: Site) -> None:
+    tab = browser.open(f"{site.url}/audit?id={AUDIT}")
+    while not tab.focused().startswith("a safe "):
+        tab.press("Tab")
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_url("**status=safe#objects")
+
+    rows = tab.page.locator("#objects tbody tr")
+    assert rows.count() == 1
+    assert DEBIAN in rows.inner_text()
+    assert tab.page.locator(".choices [aria-current]").inner_text().startswith("safe")
+    # The browser goes on from the table, and not from the top of the page.
+    assert "all" in tab.press("Tab")
+
+
 def test_new_verdicts_appear_without_a_reload(browser: Chromium, site: Site, valkey: redis.Redis) -> None:
     tab = browser.open(f"{site.url}/")
     tile = tab.page.locator("#counts li.s-damaged b")

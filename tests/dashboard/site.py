@@ -96,7 +96,10 @@ def fill(client: redis.Redis) -> None:
         store.write(one, job_id=f"debian-{number}", sequencer=None)
     audited = [(key, Status.UNSAFE) for key in HOSTILE]
     audit_of(client, [(DEBIAN, Status.SAFE), *audited, ("expired", Status.DAMAGED)])
-    client.hset(keys.audit(AUDIT, "totals"), mapping={"listed": 12000, "scanned": 9000, "status:safe": 9000})
+    client.hset(
+        keys.audit(AUDIT, "totals"),
+        mapping={"listed": 12000, "scanned": 9000, "status:safe": 9000, "status:notimage": 2},
+    )
     client.hset(keys.audit(AUDIT), "reason", f"{SCRIPT} redis://user:secret@host/0")
     DeadLetters(client).add(
         Dead.message(b"{}", "redis://user:secret@host/0", f"no event: {SCRIPT} \u202e", times=3)

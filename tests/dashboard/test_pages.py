@@ -151,6 +151,15 @@ class TestVerdicts:
         assert message in answer.text
         assert "\x1b" not in answer.text
 
+    def test_a_wrong_value_stays_in_the_form(self, site: Site) -> None:
+        answer = site.get("/verdicts?" + urlencode({"q": f'a"{SCRIPT}', "format": "vmkd", "status": "safe"}))
+
+        assert answer.status == 400
+        assert 'name="format" value="vmkd"' in answer.text
+        assert 'name="q" value="a&#34;&lt;script&gt;' in answer.text
+        assert "<option selected>safe" in answer.text
+        assert "No verdict matches" not in answer.text
+
     def test_filters_are_combined(self, site: Site) -> None:
         def found(query: str) -> int:
             return len(links(site.get(f"/verdicts?{query}").text, "/object"))
@@ -180,6 +189,19 @@ class TestOneObject:
     @pytest.mark.parametrize("query", ["", "bucket=a", "key=a", "bucket=&key="])
     def test_without_a_name_is_refused(self, site: Site, query: str) -> None:
         assert site.get(f"/object?{query}").status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "menu"),
+    [
+        ("/audits", ("/audits", "page")),
+        (f"/audit?id={AUDIT}", ("/audits", "true")),
+        (object_path(DEBIAN), ("/verdicts", "true")),
+        ("/object?bucket=a&other=b", ("/verdicts", "true")),
+    ],
+)
+def test_the_menu_shows_where_a_page_belongs(site: Site, path: str, menu: tuple[str, str]) -> None:
+    assert re.findall(r'<a href="([^"]*)" aria-current="(\w+)"', site.get(path).text)[:1] == [menu]
 
 
 @pytest.mark.parametrize("path", ["/?q=a", "/audits?bucket=images", "/work?a=", "/dead?id=1"])

@@ -28,7 +28,7 @@ from keyhole.dashboard.strip import strip
 from keyhole.errors import KeyholeError
 from keyhole.reasons import Status
 from keyhole.reports import contents, figures
-from keyhole.results.search import CursorError
+from keyhole.results.search import CursorError, Page
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,17 @@ PAGE: Final = 50
 #: The longest body of the login form, in bytes, and its most fields. It has two.
 _LONGEST_FORM: Final = 4096
 _MOST_FIELDS: Final = 10
+#: The page in the menu to which a page belongs that is not in the menu.
+_PARENTS: Final = {"/object": "/verdicts", "/audit": "/audits"}
+#: The headings of pages about errors, by the status of the answer.
+_HEADINGS: Final = {
+    400: "Wrong request",
+    404: "Not found",
+    413: "Wrong request",
+    429: "Too many attempts",
+    500: "Error in Keyhole",
+    503: "Not available",
+}
 
 
 class MissingError(KeyholeError):
@@ -68,16 +79,21 @@ class Pages:
 
         def read(given: Mapping[str, str]) -> dict[str, Any]:
             query = {name: given[name].strip() for name in FILTERS}
-            after = given["after"] or None
-            wanted = read_filter(query)
-            if wrong := self._reader.misspelling(wanted):
-                raise ParameterError(wrong)
-            page = self._reader.verdicts(wanted, after, PAGE)
-            following = page.cursor and url("/verdicts", **query, after=page.cursor)
+            after, page = given["after"] or None, Page((), None)
+            try:
+                wanted = read_filter(query)
+                trouble = self._reader.misspelling(wanted)
+                if trouble is None:
+                    page = self._reader.verdicts(wanted, after, PAGE)
+            except (ParameterError, CursorError) as error:
+                # The form stays as it was filled in, so that the user can correct it.
+                trouble = str(error)
             return {
+                "code": 400 if trouble else 200,
+                "trouble": trouble,
                 "page": page,
                 "query": query,
-                "following": following,
+                "following": page.cursor and url("/verdicts", **query, after=page.cursor),
                 "first": url("/verdicts", **query) if after else None,
             }
 
@@ -218,7 +234,11 @@ class Pages:
     async def _page(
         self, request: Request, template: str, read: Callable[[Mapping[str, str]], dict[str, Any]]
     ) -> Response:
-        """Return a page. `read` gets the parameters of the URL, and returns the values for the template."""
+        """Return a page.
+
+        `read` gets the parameters of the URL, and returns the values for the template. The value `code` is
+        the status of the answer; by default it is 200.
+        """
         try:
             given = parameters(request.url.path, request.query_params.multi_items())
             values = await asyncio.to_thread(read, given)
@@ -231,18 +251,24 @@ class Pages:
             return self._error(
                 request, 503, "Redis does not answer; check that it runs, then reload this page"
             )
-        return HTMLResponse(
-            await asyncio.to_thread(partial(render, template, **self._frame(request), **values))
-        )
+        html = await asyncio.to_thread(partial(render, template, **self._frame(request), **values))
+        return HTMLResponse(html, values.get("code", 200))
 
     def _error(self, request: Request, code: int, message: str) -> Response:
         return HTMLResponse(
-            render("error.html.jinja", **self._frame(request), code=code, message=message), code
+            render(
+                "error.html.jinja",
+                **self._frame(request),
+                code=code,
+                heading=_HEADINGS[code],
+                message=message,
+            ),
+            code,
         )
 
     def _frame(self, request: Request) -> dict[str, Any]:
         """Return the values that every page needs."""
-        return {"path": request.url.path, "has_login": self._access.token is not None}
+        return {"path": request.url.path, "parents": _PARENTS, "has_login": self._access.token is not None}
 
     async def _parts(self) -> dict[str, str]:
         """Return the parts of pages that change. If Redis fails, only say so."""
