@@ -17,17 +17,21 @@ PREFIX = "trial/"
 
 
 def upload(s3_url: str, first: str, last: str) -> dict[str, int]:
-    """Upload qcow2 images. Every tenth image names a backing file, and so is unsafe."""
-    from keyhole.builders import qcow2
+    """Upload VDI images. Every tenth image needs a parent image, and so is unsafe.
+
+    The demo's own samples contain no unsafe VDI.
+    """
+    from uuid import UUID
+
+    from keyhole.builders import vdi
     from keyhole.demo.local_s3 import BUCKET, demo_client
-    from keyhole.demo.samples import SAMPLES
 
     client = demo_client(s3_url)
-    safe = qcow2(1024**3).to_bytes()
-    unsafe = next(each for each in SAMPLES if each.key == "uploads/backing.qcow2").build().to_bytes()
+    safe = vdi(1024**3).to_bytes()
+    unsafe = vdi(1024**3, image_type=4, parent_uuid=UUID(int=1)).to_bytes()
     for number in range(int(first), int(last)):
         body = unsafe if number % 10 == 9 else safe
-        client.put_object(Bucket=BUCKET, Key=f"{PREFIX}{number:03}.qcow2", Body=body)
+        client.put_object(Bucket=BUCKET, Key=f"{PREFIX}{number:03}.vdi", Body=body)
     return {"uploaded": int(last) - int(first)}
 
 
