@@ -52,7 +52,7 @@ class Scheduling:
         self._schedulers: list[Scheduler] = []
 
     def scheduler(
-        self, *schedules: Schedule, lock_seconds: int = 30, on_look: Callable[[], object] = lambda: None
+        self, *schedules: Schedule, lock_seconds: int = 30, on_look: Callable[[str], object] = lambda _: None
     ) -> Scheduler:
         """A scheduler that has read a file with these schedules and does not have the lock yet."""
         app = Celery("keyhole-test", set_as_current=False)

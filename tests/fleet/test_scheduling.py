@@ -198,6 +198,37 @@ class TestABrokerThatIsAway:
 
         assert beat.due() == ["often"]
 
+    def test_is_named_until_a_run_is_published(
+        self, beat: Scheduling, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said: list[str] = []
+        scheduler = beat.scheduler(OFTEN, on_look=said.append)
+        beat.make_due("often")
+        with monkeypatch.context() as away:
+            away.setattr(scheduler, "send_task", _raise(OSError("the broker is away")))
+            scheduler.tick()
+        scheduler.tick()
+        scheduler.tick()
+
+        trouble = "the broker did not accept the due run of often, so its audit has not started; see the log"
+        assert said == ["", trouble, ""]
+        assert beat.due() == ["often"]
+
+    def test_is_forgotten_with_the_lock(self, beat: Scheduling, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The scheduler that then has the lock publishes the run."""
+        said: list[str] = []
+        scheduler = beat.scheduler(OFTEN, on_look=said.append)
+        beat.make_due("often")
+        monkeypatch.setattr(scheduler, "send_task", _raise(OSError("the broker is away")))
+        scheduler.tick()
+        beat.client.set(keys.BEAT_LOCK, "another's")
+
+        for _ in range(3):
+            scheduler.tick()
+
+        assert (said[0], said[-1]) == ("", "")
+        assert "often" in said[1]
+
     def test_holds_up_no_other_schedule(self, beat: Scheduling, monkeypatch: pytest.MonkeyPatch) -> None:
         scheduler = beat.scheduler(OFTEN, NIGHTLY)
         for name in ("often", "nightly"):
@@ -268,12 +299,12 @@ class TestTheLock:
 
     def test_one_that_waits_for_it_is_alive(self, beat: Scheduling) -> None:
         beat.client.set(keys.BEAT_LOCK, "another's", ex=60)
-        looks: list[None] = []
-        scheduler = beat.scheduler(OFTEN, on_look=lambda: looks.append(None))
+        looks: list[str] = []
+        scheduler = beat.scheduler(OFTEN, on_look=looks.append)
 
         assert scheduler.tick() == scheduling.LOOK_SECONDS
 
-        assert len(looks) == 1
+        assert looks == [""]
 
     def test_one_whose_lock_ran_out_takes_it_again(self, beat: Scheduling) -> None:
         """A lock expires during an outage of Redis, or while a laptop sleeps."""
@@ -318,7 +349,7 @@ class TestTheLock:
 
 
 def _raise(error: Exception) -> Callable[..., object]:
-    def fail(*_: object) -> object:
+    def fail(*_: object, **__: object) -> object:
         raise error
 
     return fail

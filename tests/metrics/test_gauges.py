@@ -116,8 +116,11 @@ def test_without_the_age_of_messages_the_ledger_states_it(valkey: redis.Redis) -
     assert found["keyhole_queue_oldest_seconds", JOBS] == 0
 
 
-def test_a_broker_that_is_away_hides_only_its_own_gauges(valkey: redis.Redis) -> None:
+def test_a_broker_that_is_away_hides_only_the_numbers_of_its_messages(valkey: redis.Redis) -> None:
     nobody = connect(f"redis://127.0.0.1:{free_port()}/0", answer_seconds=1, retries=0)
+    Ledger(valkey, done_seconds=3600).record(entry("idle", EVENTS))
+    (score,) = (score for _, score in valkey.zrange(keys.ledger_open(EVENTS), 0, 0, withscores=True))
+    valkey.zadd(keys.ledger_open(EVENTS), {"idle": score - 100})
 
     found = shown(
         StoreGauges(
@@ -128,6 +131,9 @@ def test_a_broker_that_is_away_hides_only_its_own_gauges(valkey: redis.Redis) ->
     assert found["keyhole_store_up", ""] == 1
     assert found["keyhole_queue_unacknowledged", JOBS] == 0
     assert ("keyhole_queue_messages", JOBS) not in found
+    # The ledger has the age without the broker.
+    assert 100 <= found["keyhole_queue_oldest_seconds", EVENTS] < 160
+    assert found["keyhole_queue_oldest_seconds", JOBS] == 0
 
 
 def test_a_redis_that_is_away_is_a_gauge_of_zero() -> None:

@@ -105,9 +105,11 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     lock: Any
 
     def __init__(
-        self, *args: object, on_look: Callable[[], object] = lambda: None, **options: object
+        self, *args: object, on_look: Callable[[str], object] = lambda _: None, **options: object
     ) -> None:
         self._on_look = on_look
+        #: The names of the due schedules whose last run could not be published.
+        self._unpublished: set[str] = set()
         super().__init__(*args, **options)
 
     def update_from_dict(self, dict_: Mapping[str, Mapping[str, Any]]) -> None:  # as above
@@ -125,6 +127,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         """Publish a run of a schedule that is due, then record the run in Redis."""
         log.info("schedule %s is due", entry.name)
         _, seconds = entry.is_due()
+        self._unpublished.add(entry.name)
         sent = self.send_task(
             entry.task,
             entry.args,
@@ -132,6 +135,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
             expires=max(seconds, 1),
             **entry.options,
         )
+        self._unpublished.discard(entry.name)
         self.reserve(entry)
         return sent
 
@@ -141,9 +145,10 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
         Return the number of seconds until the next call. If Redis fails or another scheduler holds the lock,
         the next call tries again.
         """
-        self._on_look()
+        self._on_look(self._trouble())
         try:
             if self.lock is None and not self._take_lock():
+                self._unpublished.clear()  # the scheduler that has the lock publishes them
                 return LOOK_SECONDS
             seconds: float = super().tick(**options)
         except LockError as error:
@@ -154,6 +159,19 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
             log.warning("Redis does not answer: %s; trying again", error)
             return LOOK_SECONDS
         return seconds
+
+    def _trouble(self) -> str:
+        """Return a text about runs that could not be published; empty if there are none.
+
+        The scheduler is healthy nevertheless, because a restart would not help.
+        """
+        if not self._unpublished:
+            return ""
+        first, more = min(self._unpublished), len(self._unpublished) - 1
+        if more:
+            first += f" and {more} more"
+            return f"the broker did not accept the due runs of {first}, so no audit has started; see the log"
+        return f"the broker did not accept the due run of {first}, so its audit has not started; see the log"
 
     def _take_lock(self) -> bool:
         """Try to acquire RedBeat's lock. Unlike RedBeat, do not wait until the lock is free."""
@@ -184,7 +202,7 @@ def run(
     redis_url: str,
     audits: Iterable[tuple[Schedule, AuditSpec]],
     *,
-    on_look: Callable[[], object] = lambda: None,
+    on_look: Callable[[str], object] = lambda _: None,
     lock_seconds: int = LOCK_SECONDS,
 ) -> None:
     """Publish the runs of all schedules until the process is interrupted.
@@ -194,7 +212,7 @@ def run(
         redis_url: The URL of the Redis in which RedBeat stores its data.
         audits: The schedules, each with the audit that it starts.
         on_look: Called every few seconds, before each check for due schedules and each attempt to acquire the
-            lock.
+            lock. The argument states which due runs could not be published; it is empty if there are none.
         lock_seconds: Seconds after which the lock of a killed scheduler expires.
 
     Raises:

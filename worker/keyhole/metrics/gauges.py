@@ -2,7 +2,7 @@
 
 A page waits for the servers for at most `WAIT_SECONDS`. So the page always answers soon, even if Redis, the
 broker or the name server does not. If Redis does not answer, the page has `keyhole_store_up 0` and none of
-the other gauges. If the broker is another server and does not answer, the gauges of its queues are missing.
+the other gauges. If the broker is another server and does not answer, the numbers of messages are missing.
 """
 
 import time
@@ -53,7 +53,9 @@ class StoreGauges(Collector):
         backlog = reading.backlog if self._broker is None else self._broker.value(until)
         if backlog is not None:
             yield _gauge(table.QUEUE_MESSAGES, _by_label(backlog.messages))
-            yield _gauge(table.QUEUE_OLDEST, _by_label(oldest_seconds(backlog, reading)))
+        # Without the broker, the ledger still has the ages.
+        ages = reading.idle if backlog is None else oldest_seconds(backlog, reading)
+        yield _gauge(table.QUEUE_OLDEST, _by_label(ages))
         yield _gauge(table.QUEUE_UNACKNOWLEDGED, _by_label(reading.unacknowledged))
         yield _gauge(table.UNDECIDED, {(): reading.undecided})
         yield _gauge(table.DEAD, _by_label(reading.dead))
