@@ -39,14 +39,14 @@ def test_a_redis_that_is_frozen_does_not_stop_the_page() -> None:
     port = free_port()
     with ValkeyServer(port=free_port()) as server:
         chosen = settings(port, server.connection_url)
-        with metrics_served(configured(chosen), chosen):
+        with metrics_served(configured(chosen), chosen, role="worker"):
             assert value(fetched(port), "keyhole_store_up") == 1
 
         frozen = settings(port, server.connection_url)
         pid = connect(server.connection_url).info("server")["process_id"]
         os.kill(pid, signal.SIGSTOP)
         try:
-            with metrics_served(configured(frozen), frozen):
+            with metrics_served(configured(frozen), frozen, role="worker"):
                 page = fetched(port)
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -70,13 +70,13 @@ def test_the_lengths_of_rabbitmqs_queues_are_on_the_page(
         for _ in range(2):
             channel.basic_publish(amqp.Message("{}"), routing_key=JOBS)
         until(lambda: channel.queue_declare(JOBS, passive=True).message_count == 2)
-    with metrics_served(configured(chosen), chosen):
+    with metrics_served(configured(chosen), chosen, role="worker"):
         page = fetched(port)
 
     assert [value(page, "keyhole_queue_messages", queue=queue) for queue in QUEUES] == [0, 2, 0, 0]
 
     away = settings(port, valkey_url, f"amqp://127.0.0.1:{free_port()}")
-    with metrics_served(configured(away), away):
+    with metrics_served(configured(away), away, role="worker"):
         page = fetched(port)
 
     assert value(page, "keyhole_queue_messages", queue=JOBS) is None
@@ -88,16 +88,16 @@ def test_a_taken_port_is_told(valkey_url: str) -> None:
     port = free_port()
     chosen = settings(port, valkey_url)
     with (
-        metrics_served(configured(chosen), chosen),
+        metrics_served(configured(chosen), chosen, role="worker"),
         pytest.raises(MetricsPortError, match="change KEYHOLE_METRICS_PORT"),
-        metrics_served(configured(chosen), chosen),
+        metrics_served(configured(chosen), chosen, role="worker"),
     ):
         pass
 
 
 def test_a_forked_process_does_not_keep_the_port() -> None:
     read, write = os.pipe()
-    with metrics_page(("127.0.0.1", 0), gauges(), version="1", guard=nullcontext) as port:
+    with metrics_page(("127.0.0.1", 0), gauges(), version="1", role="worker", guard=nullcontext) as port:
         pid = os.fork()
         if pid == 0:
             os.read(read, 1)
@@ -114,7 +114,7 @@ def test_without_a_port_prometheus_client_is_not_imported() -> None:
         "import sys, keyhole.cli.worker, keyhole.cli.listen, keyhole.cli.scheduler, keyhole.tasks\n"
         "from keyhole.fleet.metrics_page import metrics_served\n"
         "from keyhole.settings import Settings\n"
-        "with metrics_served(keyhole.tasks.app, Settings()): pass\n"
+        "with metrics_served(keyhole.tasks.app, Settings(), role='worker'): pass\n"
         "sys.exit('prometheus_client' in sys.modules)"
     )
     env = {name: text for name, text in os.environ.items() if not name.startswith("KEYHOLE_")}

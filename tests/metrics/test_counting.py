@@ -45,7 +45,7 @@ def count_all(counting: Recorder) -> None:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with metrics_page(("127.0.0.1", 0), gauges(), version="1.2", guard=nullcontext) as port:
+    with metrics_page(("127.0.0.1", 0), gauges(), version="1.2", role="worker", guard=nullcontext) as port:
         count_all(recorder())
         yield port
 
@@ -87,12 +87,14 @@ def test_a_page_has_the_counts(port: int) -> None:
     assert value(page, "keyhole_queue_wait_seconds_bucket", le="1.0") == 1
     assert value(page, "keyhole_audit_objects_total", outcome="queued") == 5
     assert value(page, "keyhole_queue_messages", queue="keyhole.jobs") == 7
-    assert value(page, "keyhole_build_info", version="1.2") == 1
+    assert value(page, "keyhole_build_info", version="1.2", role="worker") == 1
 
 
 def test_what_alerts_watch_is_there_before_it_happens() -> None:
     known = Known(("vmdk",), ("sqs",))
-    with metrics_page(("127.0.0.1", 0), gauges(), version="1", guard=nullcontext, known=known) as port:
+    with metrics_page(
+        ("127.0.0.1", 0), gauges(), version="1", role="worker", guard=nullcontext, known=known
+    ) as port:
         page = fetched(port)
 
     assert value(page, "keyhole_verdicts_total", status="unsafe", format="vmdk") == 0
@@ -122,7 +124,7 @@ def test_clients_that_send_nothing_do_not_keep_others_waiting(port: int) -> None
 
 
 def test_outside_the_block_nothing_is_counted() -> None:
-    with metrics_page(("127.0.0.1", 0), gauges(), version="1", guard=nullcontext):
+    with metrics_page(("127.0.0.1", 0), gauges(), version="1", role="worker", guard=nullcontext):
         assert recorder().counts
     assert not recorder().counts
 
@@ -198,7 +200,9 @@ def forked(number, kill):
     os.read(read, 1)
     return pid
 
-with metrics_page(("127.0.0.1", 0), gauges(), version="1", guard=nullcontext, slot=lambda: slot) as port:
+with metrics_page(
+    ("127.0.0.1", 0), gauges(), version="1", role="worker", guard=nullcontext, slot=lambda: slot
+) as port:
     print(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     pids = [forked("0", kill=False)]
     os.waitpid(forked("1", kill=True), 0)

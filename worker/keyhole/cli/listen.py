@@ -152,7 +152,7 @@ def _listen(
             view.shown(settings.log_level),
             heartbeat.kept(),
             traced(settings, "listener"),
-            metrics_served(app, settings),
+            metrics_served(app, settings, role="listener"),
         ):
             for source in sources:
                 listener = Listener(source, handler, counts)

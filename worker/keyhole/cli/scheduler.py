@@ -57,5 +57,5 @@ def scheduler_command(*, check: bool) -> None:
         ]
         heartbeat = health.HeartbeatFile.of_process("scheduler")
         app = configure(ready)
-        with heartbeat.kept(), metrics_served(app, ready):
+        with heartbeat.kept(), metrics_served(app, ready, role="scheduler"):
             scheduling.run(app, str(ready.redis_url), audits, on_look=heartbeat.beat)

@@ -112,7 +112,7 @@ def worker_command(
         with (
             HEARTBEAT.kept(),
             traced(settings, "worker", forks=True),
-            metrics_served(app, settings, forks=True),
+            metrics_served(app, settings, role="worker"),
         ):
             worker.start()
         if not told_to_stop.is_set():

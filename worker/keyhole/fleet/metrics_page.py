@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS: Final = 1.0
 #: The slot of a process that is not a pool process (`keyhole.metrics.processes`).
 MAIN: Final = "main"
+#: The role whose processes fork processes that also count.
+WORKER: Final = "worker"
 
 
 class MetricsPortError(KeyholeError):
@@ -29,14 +31,14 @@ class MetricsPortError(KeyholeError):
 
 
 @contextmanager
-def metrics_served(app: Celery, settings: Settings, *, forks: bool = False) -> Iterator[None]:
+def metrics_served(app: Celery, settings: Settings, *, role: str) -> Iterator[None]:
     """Serve the page of metrics during the `with` block, if `KEYHOLE_METRICS_PORT` is set.
 
     Args:
         app: The configured Celery application.
         settings: The settings, which name a Redis.
-        forks: Whether this process is a worker. The page of a worker also contains the metrics of its pool
-            processes.
+        role: The role of this process: worker, listener or scheduler. The page of a worker also contains the
+            metrics of its pool processes.
 
     Raises:
         MetricsPortError: The address cannot be used.
@@ -52,9 +54,10 @@ def metrics_served(app: Celery, settings: Settings, *, forks: bool = False) -> I
         (settings.metrics_host, settings.metrics_port),
         _gauges(app, settings),
         version=__version__,
+        role=role,
         guard=GATE.working,
         known=Known(NAMES, tuple(sink for sink in settings.sinks if sink != "redis")),
-        slot=_slot if forks else None,
+        slot=_slot if role == WORKER else None,
     )
     with ExitStack() as stack:
         try:

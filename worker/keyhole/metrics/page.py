@@ -16,12 +16,12 @@ from keyhole.metrics.server import served
 
 
 class _Build(Collector):
-    def __init__(self, version: str) -> None:
-        self._version = version
+    def __init__(self, version: str, role: str) -> None:
+        self._labels = (version, role)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(table.BUILD.name, table.BUILD.help, labels=table.BUILD.labels)
-        family.add_metric([self._version], 1)
+        family.add_metric(self._labels, 1)
         yield family
 
 
@@ -31,6 +31,7 @@ def metrics_page(
     gauges: StoreGauges,
     *,
     version: str,
+    role: str,
     guard: Callable[[], AbstractContextManager[None]],
     known: Known = NOTHING_KNOWN,
     slot: Callable[[], str] | None = None,
@@ -41,6 +42,7 @@ def metrics_page(
         place: The address and the port to listen on; port 0 for a free port.
         gauges: The gauges that are read from Redis.
         version: The version of Keyhole.
+        role: The role of this process: worker, listener or scheduler.
         guard: See `keyhole.metrics.server.served`.
         known: See `CountingRecorder`.
         slot: Returns the slot of the calling process, if this process forks processes that also count;
@@ -54,7 +56,7 @@ def metrics_page(
     disable_created_metrics()  # type: ignore[no-untyped-call] # prometheus_client's
     registry = CollectorRegistry()
     registry.register(gauges)
-    registry.register(_Build(version))
+    registry.register(_Build(version, role))
     counting: Recorder
     with ExitStack() as stack:
         if slot is None:

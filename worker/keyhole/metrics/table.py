@@ -87,7 +87,12 @@ AUDIT_OBJECTS: Final = Metric(
     "Objects that audits listed: queued for a scan, unchanged, archived or left_out.",
     ("outcome",),
 )
-BUILD: Final = Metric("keyhole_build_info", Kind.GAUGE, "Always 1; the label is the version.", ("version",))
+BUILD: Final = Metric(
+    "keyhole_build_info",
+    Kind.GAUGE,
+    "Always 1; the labels are the version and the role: worker, listener or scheduler.",
+    ("version", "role"),
+)
 QUEUE_MESSAGES: Final = Metric(
     "keyhole_queue_messages", Kind.GAUGE, "Messages that wait in a queue of the broker.", ("queue",)
 )
