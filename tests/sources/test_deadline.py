@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+import stamina
 
 from keyhole.sources import s3_obstore
 from keyhole.sources.deadline import deadline
@@ -91,6 +92,30 @@ def test_a_request_ends_with_the_budget(
 
         # The timeout of a wait for bytes would end a silent request later.
         assert meter.elapsed_seconds < READ_SECONDS
+
+
+def test_an_attempt_that_the_budget_cuts_off_does_not_hide_why_it_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first answer is a page of another server, and then there is no answer."""
+    pages = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"]
+    isolate(monkeypatch, **CREDENTIALS)
+    with (
+        serving(
+            lambda connection: connection.sendall(pages.pop()) if pages else say_nothing(connection)
+        ) as url,
+        stamina.set_testing(True, attempts=3),
+    ):
+        access = S3Access(endpoint_url=url, region="us-east-1", connections=1)
+        assert access.client  # making the client takes as long as several requests
+        # This is shorter than the timeout of obstore, so only boto3 sends requests.
+        meter = Meter(Budget(seconds=5))
+        source = S3Source(access, "bucket", "disk.qcow2", version_id=None, meter=meter)
+
+        with pytest.raises(BudgetExhaustedError):
+            source.read(0, 65536)
+
+    assert f"{url} answers with a page that is not an object of S3" in str(meter.trouble)
 
 
 @pytest.mark.parametrize("answer", [trickle_headers, trickle_body, say_nothing])

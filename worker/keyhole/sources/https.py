@@ -142,7 +142,7 @@ class HttpsSource:
                 with self._meter.response():
                     return self._attempt(span)
             except TransientError as error:
-                self._meter.trouble = error
+                self._meter.failed(error)
                 raise
 
         return retried(attempt)

@@ -49,8 +49,8 @@ class Meter:
         self._waited = 0.0
         self._began = time.monotonic()
         self._cpu_began = time.thread_time()
-        #: The last failure of the server or the network; `None` if there was none. If the budget runs out,
-        #: this failure may be the cause.
+        #: The last failure of the server or the network; `None` if there was none (`failed`). If the budget
+        #: runs out, this failure may be the cause.
         self.trouble: TransientError | None = None
         self.requests = 0
         self.bytes_read = 0
@@ -121,6 +121,15 @@ class Meter:
             raise
         finally:
             self.waiting_seconds += self.elapsed_seconds - began
+
+    def failed(self, error: TransientError) -> None:
+        """Record a failure of the server or the network in `trouble`.
+
+        If the request only failed because the budget's time is over, keep an earlier failure, which is the
+        cause.
+        """
+        if self.trouble is None or self.seconds_left:
+            self.trouble = error
 
     def allow(self, length: int, *, requests: int = 0) -> None:
         """Check that the budget allows `length` more bytes and `requests` more requests.

@@ -163,9 +163,7 @@ class S3Source:
             with self._meter.response():
                 return self._get_pinned(span)
         except TransientError as error:
-            # If this attempt only ended because the budget's time is over, an earlier failure is the cause.
-            if self._meter.trouble is None or self._meter.seconds_left:
-                self._meter.trouble = error
+            self._meter.failed(error)
             raise
 
     def _get_pinned(self, span: Span) -> Answer:
