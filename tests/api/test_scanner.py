@@ -143,6 +143,13 @@ def test_a_policy_is_a_profile_a_file_or_an_object(tmp_path: Path) -> None:
         Scanner(policy="azur")
 
 
+@pytest.mark.parametrize("policy", [3, {"formats": ["vhd"]}, b"azure"])
+def test_what_cannot_be_a_policy_is_an_error(policy: Any) -> None:
+    for scan in (lambda: scan_object(SAFE, policy=policy), lambda: Scanner(policy=policy)):
+        with pytest.raises(TypeError, match=r"the policy is \w+; pass the name of a profile, the path"):
+            scan()
+
+
 def test_a_changed_policy_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = []
@@ -257,7 +264,10 @@ def test_a_caller_can_stop_early_and_errors_of_targets_end_it() -> None:
         (17, TypeError, "int cannot be scanned"),
         (None, TypeError, "NoneType cannot be scanned"),
         (io.StringIO("text"), TypeError, "open it in binary mode"),
-        (["text"], TypeError, "a chunk is str, not bytes"),
+        (["text"], TypeError, r"a chunk is str, not bytes; to scan many targets, use Scanner\.scan_many"),
+        ([Path("text")], TypeError, r"a chunk is PosixPath, not bytes; .* use Scanner\.scan_many"),
+        ([17], TypeError, "a chunk is int, not bytes$"),
+        ("", ValueError, "the target is empty; pass s3://bucket/key"),
     ],
 )
 def test_what_cannot_be_a_target_is_an_error(target: object, kind: type[Exception], message: str) -> None:
@@ -316,8 +326,12 @@ def test_a_number_is_no_name() -> None:
         inspect_stream(file, name=file.name)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("targets", ["image.qcow2", b"QFI", bytearray(b"QFI"), memoryview(b"QFI")])
+@pytest.mark.parametrize(
+    "targets",
+    ["image.qcow2", Path("image.qcow2"), b"QFI", bytearray(b"QFI"), memoryview(b"QFI"), io.BytesIO(b"a\nb")],
+)
 def test_one_target_is_not_many(targets: Any) -> None:
+    """Otherwise, the characters of a text or the lines of a file would be scanned."""
     with Scanner() as scanner, pytest.raises(TypeError, match="is one target; pass a list of targets"):
         scanner.scan_many(targets)
 

@@ -154,5 +154,10 @@ def _checked(chunks: Iterable[Chunk], before_read: BeforeRead | None) -> Iterato
         except StopIteration:
             return
         if not isinstance(chunk, bytes | bytearray | memoryview):
-            raise TypeError(f"a chunk is {type(chunk).__name__}, not bytes")
+            many = (
+                "; to scan many targets, use Scanner.scan_many"
+                if isinstance(chunk, str | os.PathLike)
+                else ""
+            )
+            raise TypeError(f"a chunk is {type(chunk).__name__}, not bytes{many}")
         yield bytes(chunk)

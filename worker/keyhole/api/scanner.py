@@ -236,12 +236,14 @@ class Scanner:
 
 
 def check_many(targets: object) -> None:
-    """Check that the targets of `scan_many` are not one target, whose characters or bytes would be scanned.
+    """Check that the targets of `scan_many` are not one target.
+
+    Otherwise, the characters of a text or the lines of a file would be scanned.
 
     Raises:
         TypeError: They are one target.
     """
-    if isinstance(targets, str | bytes | bytearray | memoryview):
+    if isinstance(targets, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(targets, "read"):
         raise TypeError(f"{type(targets).__name__} is one target; pass a list of targets, or use scan")
 
 
@@ -256,6 +258,11 @@ def rules_of(policy: PolicyName | None, settings: Settings) -> ScanSettings:
     """Return the settings of a scan with a policy."""
     if policy is None:
         return settings.scan
+    if not isinstance(cast("object", policy), Policy | str | os.PathLike):
+        raise TypeError(
+            f"the policy is {type(policy).__name__}; pass the name of a profile, the path of a policy file, "
+            "or what load_policy returns"
+        )
     loaded = policy if isinstance(policy, Policy) else load_policy(policy)
     return replace(settings.scan, policy=loaded)
 
@@ -293,9 +300,13 @@ def _path(target: str | os.PathLike[str]) -> Path:
     """Return the path of a file.
 
     Raises:
-        ValueError: The text resembles a URI, and there is no such file.
+        ValueError: The text is empty, or it resembles a URI, and there is no such file.
     """
     path = os.fsdecode(target)  # an entry of `os.scandir` can have a path of bytes
+    if not path:
+        raise ValueError(
+            "the target is empty; pass s3://bucket/key, https://host/path, the path of a file, or content"
+        )
     trouble = None if exists(path) else uri_trouble(path, ("s3", "https"))
     if trouble is not None:
         raise ValueError(trouble)
