@@ -1,5 +1,6 @@
-"""Shows what a listener does: live counts on a terminal, otherwise a line of JSON every ten seconds."""
+"""Shows what a listener does: live counts on a terminal, otherwise a JSON line at most every ten seconds."""
 
+import logging
 import sys
 import threading
 import time
@@ -32,7 +33,7 @@ from keyhole.intake.events.event import EventKind
 from keyhole.intake.events.listener import Poll
 from keyhole.logs.lines import get_structured_logger
 
-#: The number of seconds between two lines that the listener logs, if standard error is not a terminal.
+#: The least number of seconds between two lines that the listener logs, if standard error is not a terminal.
 LINE_SECONDS: Final = 10.0
 #: Seconds between two calls of `View.tick`.
 LOOK_SECONDS: Final = 0.25
@@ -113,6 +114,7 @@ class View:
         self._tally = tally
         self._stop = stop
         self._told_at = time.monotonic()
+        self._told: tuple[Counter[str], str | None] | None = None
         self._ended = False
 
     @contextmanager
@@ -140,21 +142,24 @@ class View:
     def tick(self) -> None:
         """Log a line if standard error is not a terminal and the last line is `LINE_SECONDS` old.
 
-        Call this method several times per second.
+        If nothing has changed since the last line, the level is debug. Call this method several times per
+        second.
         """
         if not sys.stderr.isatty() and time.monotonic() >= self._told_at + LINE_SECONDS:
-            self._line("listening")
+            changed = (self._tally.counts, self._tally.trouble) != self._told
+            self._line("listening", logging.INFO if changed else logging.DEBUG)
 
-    def _line(self, event: str) -> None:
+    def _line(self, event: str, level: int = logging.INFO) -> None:
         self._told_at = time.monotonic()
-        counts = self._tally.counts
+        counts, trouble = self._told = self._tally.counts, self._tally.trouble
         names = [*ROWS, EventKind.CREATED.value, EventKind.RESTORED.value, FORGOTTEN, KEPT]
-        get_structured_logger("keyhole.listen").info(
+        get_structured_logger("keyhole.listen").log(
+            level,
             event,
             source=self._source,
             seconds=round(self._tally.seconds),
             **{name: counts[name] for name in names},
-            **({"trouble": self._tally.trouble} if self._tally.trouble else {}),
+            **({"trouble": trouble} if trouble else {}),
         )
 
     def page(self) -> RenderableType:
