@@ -89,6 +89,7 @@ def test_a_worker_logs_each_verdict_as_one_line_of_json_and_nothing_else(
             "job": job.id,
             "audit": None,
             "policy": "default",
+            "ruleset": report.ruleset,
             "level": "info",
         }.items()
     )

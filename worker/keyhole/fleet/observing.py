@@ -9,6 +9,7 @@ from keyhole.intake.audits.records import NANO, PageResult
 from keyhole.jobs.job import ScanJob
 from keyhole.metrics.recorder import Phase, recorder
 from keyhole.results.tag_writer import TagRequest
+from keyhole.scan.policy import policy_of
 from keyhole.scan.report import Report
 from keyhole.sources.meter import Meter
 
@@ -32,7 +33,8 @@ def verdict_recorded(services: Services, report: Report, *, job_id: str, audit_i
             "milliseconds": round(report.elapsed_ms, 1),
             "job": job_id,
             "audit": audit_id,
-            "policy": services.settings.policy,
+            "policy": policy_of(services.ruleset),
+            "ruleset": report.ruleset,
         }
         VERDICTS.info("verdict", extra={"fields": fields})
 
