@@ -1,9 +1,11 @@
 """The Compose files and the Dockerfile agree with the code."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +190,21 @@ class TestARoleWithoutItsSetting:
     def test_waits_and_says_why_and_ends_at_once_when_it_is_stopped(self, name: str, setting: str) -> None:
         service = SERVICES[name]
         started = [*service["entrypoint"], *service["command"]]
-        with subprocess.Popen(started, env={"PATH": os.environ["PATH"]}, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            line = process.stdout.readline().decode()
+        with subprocess.Popen(started, env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            line = json.loads(process.stderr.readline())
             assert process.poll() is None
             process.terminate()
             assert process.wait(timeout=PATIENCE) == 0
             # `sleep` also writes to this pipe, so the pipe ends only if `sleep` has ended, too.
-            assert process.stdout.read() == b""
-        assert line == f"{setting} is not set, so `keyhole {service['command'][0]}` is not started\n"
+            assert process.stderr.read() == b""
+        # It has the fields of every other line of a role.
+        assert datetime.fromisoformat(line.pop("timestamp")).tzinfo == UTC
+        assert line == {
+            "event": f"{setting} is not set, so `keyhole {service['command'][0]}` is not started",
+            "level": "info",
+            "logger": "docker-compose.yml",
+        }
 
     @pytest.mark.parametrize("name", ["listener", "scheduler"])
     def test_is_healthy(self, name: str) -> None:
