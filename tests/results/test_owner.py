@@ -2,6 +2,7 @@
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.parsers import ResponseParserError
 
 from keyhole.reasons import Reason
 from keyhole.results.owner import Owner, owner_in, parse_owner_tag
@@ -51,6 +52,7 @@ def test_a_later_answer_replaces_an_earlier_one_but_a_later_error_does_not() -> 
         (refusal(503, "SlowDown"), "the server asks to slow down"),
         (EndpointConnectionError(endpoint_url="http://x"), "the connection failed"),
         (TransientError(Reason.RATE, "no time slot"), "no time slot"),
+        (ResponseParserError("b'<Value>\x1b'"), "a character that XML does not allow"),
     ],
 )
 def test_why_an_owner_is_unknown_is_told(error: Exception, part: str) -> None:

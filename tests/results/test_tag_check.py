@@ -143,6 +143,24 @@ def test_an_answer_that_makes_no_sense_is_told() -> None:
     assert "is malformed" in finding.message
 
 
+def test_answers_that_cannot_be_parsed_hide_no_other_owner() -> None:
+    """Such tags once counted as failures of the server, and after many of these no more tags are read."""
+    s3 = ModelS3(versioned=False)
+    s3.put(b"x", {"team": "payments"})
+    s3.before = lambda _: Fault.MALFORMED if len(s3.requests) <= MOST_FAILURES + 5 else None
+    check = TagCheck(s3, expected=True, threads=1, owner_tag="team")  # type: ignore[arg-type] # as above
+
+    *refused, honest = check([TagQuestion("images", "a")] * (MOST_FAILURES + 6))
+
+    assert honest.owner == Owner("payments")
+    assert {finding.owner for finding in refused} == {
+        Owner(
+            unknown="the server's answer is malformed; a tag can contain a character that XML does not allow"
+        )
+    }
+    assert {finding.requests for finding in refused} == {1}
+
+
 def test_the_owner_is_found_with_the_same_request(s3: "S3Client", bucket: str) -> None:
     verdict = report(s3, bucket, "a")
     tag(s3, verdict, team="payments", keyhole_status="unsafe")

@@ -12,6 +12,7 @@ from hashlib import md5
 from typing import Any
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+from botocore.parsers import ResponseParserError
 
 
 class Fault(Enum):
@@ -29,6 +30,9 @@ class Fault(Enum):
     ANSWER_WRONG = "answer_wrong"
     #: The request takes effect, but a header of the answer has no valid number, so botocore's parser raises.
     SENSELESS = "senseless"
+    #: The request takes effect, but the answer is not XML, for example because a tag contains a control
+    #: character.
+    MALFORMED = "malformed"
     #: The client times out. The request takes effect later, on the object that exists then.
     LATE = "late"
 
@@ -129,12 +133,14 @@ class ModelS3:
         if fault is Fault.LATE:
             self._late.append(lambda: self.find(address.get("VersionId")) and now())
             raise ReadTimeoutError(endpoint_url="http://s3")
-        if fault in {Fault.ANSWER_LOST, Fault.ANSWER_WRONG, Fault.SENSELESS}:
+        if fault in {Fault.ANSWER_LOST, Fault.ANSWER_WRONG, Fault.SENSELESS, Fault.MALFORMED}:
             now()
         if fault in {Fault.ANSWER_LOST, Fault.RESET}:
             raise ConnectionClosedError(endpoint_url="http://s3")
         if fault is Fault.SENSELESS:
             raise ValueError("invalid literal for int() with base 10: 'many'")
+        if fault is Fault.MALFORMED:
+            raise ResponseParserError("not well-formed (invalid token): line 1")
         status, code = (500, "InternalError") if fault is Fault.ANSWER_WRONG else fault.value
         raise _error(status, code, operation)
 

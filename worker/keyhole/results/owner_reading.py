@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from keyhole.reasons import Reason
 from keyhole.results.owner import Owner, owner_in
@@ -52,6 +53,13 @@ def explain_tags(error: Exception) -> SourceError:
     """
     if isinstance(error, SourceError):
         return error
+    if isinstance(error, ResponseParserError):
+        # Another attempt gets the same answer, for example if a tag contains a control character. botocore's
+        # message contains the tags, so it differs between objects.
+        return UnreadableError(
+            Reason.SERVER_ERROR,
+            "the server's answer is malformed; a tag can contain a character that XML does not allow",
+        )
     if isinstance(error, ClientError) and (
         http_status(error.response) in {405, 501} or error.response["Error"]["Code"] == "NotImplemented"
     ):
