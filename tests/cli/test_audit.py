@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from keyhole.builders import qcow2
+from keyhole.cli import audit_end
 from keyhole.inspectors.text import escaped
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, How
 from keyhole.intake.audits.records import PageResult, Row
@@ -270,6 +271,18 @@ class TestOwners:
 
             assert printed.code == 0
             assert printed.err.splitlines()[form == "table"] == line
+
+    def test_many_owners_are_not_counted_exactly(
+        self, keyhole: Keyhole, store: AuditStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise memory would grow with the owners, which uploaders choose."""
+        monkeypatch.setattr(audit_end, "MOST_OWNERS", 3)
+        owners = tuple(Owner(f"{number}") for number in range(10))
+        audit_id = ended(store, {"listed": 10, "unchanged": 10}, owners, owner_tag="team")
+
+        printed = keyhole("audit", "--follow", audit_id, "-o", "jsonl")
+
+        assert printed.err.splitlines() == ["team has more than 3 values; all objects have this tag."]
 
     @pytest.mark.parametrize("owners", [(), (UNREAD,)])
     def test_nothing_is_said_if_no_tags_were_read(

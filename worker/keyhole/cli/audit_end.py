@@ -9,6 +9,10 @@ from keyhole.intake.audits.audit import Audit, AuditState, Totals
 from keyhole.intake.selection import Selection
 from keyhole.reports.figures import counted
 
+#: The most different owners that the command counts exactly. Uploaders choose the names, so there can be as
+#: many as objects.
+MOST_OWNERS = 100_000
+
 
 def selected_of(totals: Totals) -> int:
     """Return how many of the listed objects are selected."""
@@ -58,7 +62,8 @@ def tell_of_owners(audit: Audit, output: Output) -> None:
     with busy("counting owners"):
         for owner in services().audits.owners(audit.id):
             if owner.name is not None:
-                names.add(owner.name)
+                if len(names) <= MOST_OWNERS:
+                    names.add(owner.name)
             elif owner.unknown is not None:
                 unknown += 1
             else:
@@ -69,7 +74,9 @@ def tell_of_owners(audit: Audit, output: Output) -> None:
             rest = f"{counted(without, 'object has', 'objects have')} no such tag"
         else:
             rest = f"all objects{readable} have this tag"
-        output.tell(f"{tag} has {counted(len(names), 'value')}; {rest}.")
+        values = counted(min(len(names), MOST_OWNERS), "value")
+        more = "more than " if len(names) > MOST_OWNERS else ""
+        output.tell(f"{tag} has {more}{values}; {rest}.")
     elif without:
         output.tell(
             f"No object{readable} has the tag {tag}. Names of tags are case-sensitive; check --owner-tag."
