@@ -13,7 +13,7 @@ import pytest
 import redis
 from pyarrow import parquet
 
-from keyhole.intake.audits.audit import AuditSpec
+from keyhole.intake.audits.audit import AuditSpec, How
 from keyhole.intake.audits.records import PageResult, Row
 from keyhole.intake.audits.store import AuditStore
 from keyhole.reasons import STATUSES, Status
@@ -156,7 +156,9 @@ class TestWhere:
         statuses = [line.split()[0] for line in table[1:-1]]
         assert statuses == sorted(statuses, key=lambda status: list(STATUSES).index(Status(status)))
         assert table[-1].startswith(f"{count()} objects: ")
+        unknown = sum(one.owner_unknown is not None for one in sample.owned() if one.report)
         assert findings == [
+            f"The owner of {unknown} objects is unknown: reading the tags is denied.",
             "",
             "findings about the bucket",
             *(f"{one.kind}  {one.target}: {one.message}" for one in sample.findings()),
@@ -169,9 +171,9 @@ class TestWhere:
         assert printed.out.endswith(
             "\nFindings about the bucket:\n\n"
             f"- `gone` `s3://{sample.BUCKET}/build/images/debian-11.qcow2`: "
-            "the verdict is safe, of 2026-03-02; the object is gone\n"
+            "`the verdict is safe, of 2026-03-02; the object is gone`\n"
             f"- `tag_mismatch` `s3://{sample.BUCKET}/desktop/uploads/delta.vhd`: "
-            "the tag says safe, the verdict is unsafe\n"
+            "`the tag says safe, the verdict is unsafe`\n"
         )
         assert printed.err == ""
 
@@ -421,6 +423,37 @@ class TestOwners:
         done = keyhole("report", AUDIT, "--owner", "payments", "-o", "table", KEYHOLE_REDIS_URL=url)
 
         assert f"{len(self.NAMED)} objects" in done.out
+
+    @pytest.mark.parametrize("form", ["table", "markdown", "sarif", "csv", "html"])
+    def test_every_form_has_owners(self, keyhole: Keyhole, url: str, form: str) -> None:
+        done = keyhole("report", AUDIT, "-o", form, KEYHOLE_REDIS_URL=url)
+
+        for text in ("payments", "identity &", "denied"):
+            assert text in done.out
+        if form in {"table", "markdown"}:
+            count = sum(one.owner_unknown is not None for one in sample.owned() if one.report)
+            assert f"The owner of {count} objects is unknown: " in done.out
+            assert " owner " in done.lines[0]
+
+    @pytest.mark.parametrize("form", ["table", "markdown", "sarif"])
+    def test_without_an_owner_tag_no_form_has_owners(
+        self, keyhole: Keyhole, valkey: redis.Redis, redis_url: str, form: str
+    ) -> None:
+        store = AuditStore(valkey, expiry_seconds=None)
+        RedisStore(valkey, expiry_seconds=None, stream_length=10).write(
+            sample.verdict("a", Status.UNSAFE, reasons=("backing_file",)), job_id="a", sequencer=None
+        )
+        row = Row(keys.object_id(sample.BUCKET, "a", None), Status.UNSAFE, How.SCANNED)
+        spec = AuditSpec(bucket=sample.BUCKET)
+        assert store.create(AUDIT, spec, ruleset="3:default", scanner="keyhole/test")
+        claim = store.claim(AUDIT, "test")
+        assert claim is not None
+        assert store.commit(claim, PageResult(counts={"listed": 1, "status:unsafe": 1}, rows=(row,)))
+
+        done = keyhole("report", AUDIT, "-o", form, KEYHOLE_REDIS_URL=redis_url)
+
+        assert "s3://images/a" in done.out
+        assert "owner" not in done.out
 
     def test_a_page_is_of_all_owners(self, keyhole: Keyhole, url: str) -> None:
         done = keyhole("report", AUDIT, "--owner", "payments", KEYHOLE_REDIS_URL=url)

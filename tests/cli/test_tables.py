@@ -13,6 +13,8 @@ from keyhole.cli.terminal import SafeConsole
 from keyhole.cli.verdict_table import VerdictTable
 from keyhole.inspectors.text import escaped
 from keyhole.reasons import Status
+from keyhole.reports.owned import owner_cell
+from keyhole.results.owner import Owner
 from tests.reports import sample
 
 CODES = ("unsupported_subformat", "virtual_size_multiple", "backing_file")
@@ -32,9 +34,10 @@ def printed(*reports: Any, width: int, terminal: bool = True, **options: Any) ->
     """The lines of a table of reports."""
     out = io.StringIO()
     console = SafeConsole(file=out, width=width, force_terminal=terminal, color_system=None, emoji=False)
-    table = VerdictTable(console, **({"wide": False} | options))
-    for report in reports:
-        table.row(report)
+    owners = options.pop("owners", None)
+    table = VerdictTable(console, owners=owners is not None, **({"wide": False} | options))
+    for report, owner in zip(reports, owners or [None] * len(reports), strict=True):
+        table.row(report, owner)
     return out.getvalue().splitlines()
 
 
@@ -185,3 +188,74 @@ def test_if_not_all_reasons_fit_the_others_are_counted() -> None:
     assert codes_within(CODES, 24) == "unsupported_subformat +2"
     assert codes_within(CODES, 200) == ", ".join(CODES)
     assert codes_within((), 24) == ""
+
+
+NAMES = (
+    "payments",
+    "R & D",
+    "a  s3://images/other",
+    "",
+    "-",
+    "(unknown)",
+    "x" * 256,
+    "\u202egpj",
+    "a\n\x1b[2J",
+)
+OWNERS = [*map(Owner, NAMES), Owner(), Owner(unknown="denied"), *map(Owner, HOSTILE)]
+
+
+@pytest.mark.parametrize("width", [80, 110, 132, 200])
+def test_with_owners_every_line_fits_on_a_terminal(width: int) -> None:
+    lines = printed(*(unsafe(f"{n}") for n in range(len(OWNERS))), width=width, owners=OWNERS)
+
+    assert [line for line in lines if cell_len(line) > width] == []
+    assert all(line.isprintable() for line in lines)
+    text = "\n".join(lines)
+    assert ("payments" in text, '"R & D"' in text) == (True, True)
+    assert ("  owner: payments" in lines) == (width == 80)
+
+
+def test_in_a_pipe_owners_are_whole_and_precede_the_object() -> None:
+    head, *lines = printed(
+        *(unsafe(f"{n}", ()) for n in range(len(OWNERS))), width=80, terminal=False, owners=OWNERS
+    )
+
+    place = head.index("owner ")
+    assert head.split()[-2:] == ["owner", "object"]
+    for number, (line, owner) in enumerate(zip(lines, OWNERS, strict=True)):
+        cell = owner_cell(owner)
+        assert line[place:] == f"{cell}{' ' * (16 - cell_len(cell))} s3://{sample.BUCKET}/{number}"
+
+
+def test_a_table_without_owners_has_no_such_column() -> None:
+    head, *_ = printed(unsafe("a"), width=200)
+    assert "owner" not in head
+
+
+@pytest.mark.parametrize(
+    ("owner", "cell"),
+    [
+        (Owner("payments"), "payments"),
+        (Owner("a-b/c.d@e=f"), "a-b/c.d@e=f"),
+        (Owner("R & D"), '"R & D"'),
+        (Owner(""), '""'),
+        (Owner("-"), '"-"'),
+        (Owner("(unknown)"), '"(unknown)"'),
+        (Owner('"a"'), r'"\"a\""'),
+        (Owner("\u202e"), r'"\u202e"'),
+        (Owner(r"\u202e"), r'"\\u202e"'),
+        (Owner(), "-"),
+        (Owner(unknown="denied"), "(unknown)"),
+    ],
+)
+def test_an_owner_is_one_word_or_in_quotation_marks(owner: Owner, cell: str) -> None:
+    assert owner_cell(owner) == cell
+
+
+OWNER_NAMES = st.text(st.sampled_from('\\"u202e\u202e -a\x1b'), max_size=8)
+
+
+@given(OWNER_NAMES, OWNER_NAMES)
+def test_two_owners_never_look_the_same_in_a_table(one: str, other: str) -> None:
+    assert (owner_cell(Owner(one)) == owner_cell(Owner(other))) == (one == other)
+    assert owner_cell(Owner(one)) not in {"-", "(unknown)"}

@@ -99,7 +99,7 @@ def test_a_waiver_that_has_ended_is_shown(start: Callable[..., Site], valkey: re
     )
     site = start()
 
-    assert "waiver_ended:backing_file" in site.get("/verdicts").text
+    assert "waiver_<wbr>ended:backing_<wbr>file" in site.get("/verdicts").text
     page = site.get(object_path("a")).text
     assert "The waiver of <code>backing_file</code> ended on 2020-01-31." in page
 

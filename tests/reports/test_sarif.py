@@ -15,7 +15,9 @@ from keyhole.inspectors.findings import found
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState, BucketFinding
 from keyhole.reasons import Reason, Status
 from keyhole.remedies import what_to_do
+from keyhole.reports.owned import OwnedReport
 from keyhole.reports.sarif import Run, write_runs, write_sarif
+from keyhole.results.owner import Owner
 from keyhole.scan.policy import STATUS_OF_CHECK
 from keyhole.scan.report import Report
 from tests.inspectors.archives.readers import NODE_MODULES
@@ -125,7 +127,7 @@ def test_an_audit_says_what_it_is_about_and_contains_the_findings_about_the_buck
     )
     gone = finding.model_copy(update={"kind": "gone", "key": "old", "version_id": None})
 
-    (run,) = runs_of(Run([UNSAFE], [finding, gone], AUDIT))
+    (run,) = runs_of(Run([OwnedReport(UNSAFE)], [finding, gone], AUDIT))
 
     assert run["automationDetails"] == {"id": "keyhole/images/a%20b/%5Bx%5D/0123456789ab"}
     (invocation,) = run["invocations"]
@@ -157,14 +159,17 @@ def test_an_incomplete_audit_is_no_success(state: AuditState) -> None:
 def test_a_finding_of_a_newer_version_is_a_result_too() -> None:
     finding = BucketFinding(kind="new_kind", bucket="images", key="a", message="something new")
 
-    (run,) = runs_of(Run([UNSAFE], [finding], AUDIT))
+    (run,) = runs_of(Run([OwnedReport(UNSAFE)], [finding], AUDIT))
 
     assert run["results"][-1]["message"]["text"] == "Something new. Object: s3://images/a"
     assert run["tool"]["driver"]["rules"][-1]["id"] == "new_kind"
 
 
 def test_each_run_counts_its_own_objects_and_rules() -> None:
-    first, second = runs_of(Run([UNSAFE]), Run([sample.verdict("b", Status.UNSAFE, reasons=("truncated",))]))
+    first, second = runs_of(
+        Run([OwnedReport(UNSAFE)]),
+        Run([OwnedReport(sample.verdict("b", Status.UNSAFE, reasons=("truncated",)))]),
+    )
 
     assert [rule["id"] for rule in second["tool"]["driver"]["rules"]] == ["truncated"]
     assert (first["properties"]["objects"], second["properties"]["objects"]) == (1, 1)
@@ -220,6 +225,18 @@ def test_no_key_or_message_becomes_a_link_or_a_placeholder(key: str, message: st
     assert unquote(uri) == f"images/{key}"
 
 
+@given(name=TEXTS)
+def test_a_result_has_the_owner_of_its_object_as_a_property(name: str) -> None:
+    (run,) = runs_of(
+        Run([OwnedReport(UNSAFE, Owner(name)), OwnedReport(UNSAFE, Owner(unknown=name)), OwnedReport(UNSAFE)])
+    )
+
+    found = [
+        (one["properties"].get("owner"), one["properties"].get("ownerUnknown")) for one in run["results"]
+    ]
+    assert found == [(name, None)] * 2 + [(None, name)] * 2 + [(None, None)] * 2
+
+
 def test_a_viewer_shows_the_key_as_it_is() -> None:
     key = "[click](http://evil) {0} \\ b"
     report = sample.verdict(key, Status.DAMAGED, reasons=("truncated",))
@@ -254,7 +271,9 @@ def test_the_file_is_valid_according_to_the_schema() -> None:
         BucketFinding(kind=kind, bucket="images", key="\x1b[{", message="?") for kind in ("gone", "other")
     ]
     stopped = AUDIT.model_copy(update={"state": AuditState.STOPPED})
-    document = json.loads(b"".join(write_runs([Run(reports), Run(reports, findings, stopped)])))
+    owned = [OwnedReport(report, Owner(report.key)) for report in reports]
+    unowned = [OwnedReport(report, Owner(unknown="denied")) for report in reports]
+    document = json.loads(b"".join(write_runs([Run(owned), Run(unowned, findings, stopped)])))
 
     jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker()).validate(document)
 

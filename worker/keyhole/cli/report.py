@@ -4,15 +4,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from keyhole.cli.audit_id import full_audit_id, no_audit
 from keyhole.cli.backend import backend
@@ -24,8 +21,6 @@ from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditedObject, AuditState, BucketFinding
 from keyhole.reports.figures import counted, size
-from keyhole.reports.forms import write_reports
-from keyhole.scan.report import Report
 
 #: The forms of reports, and the suffixes of their files.
 SUFFIXES = {
@@ -97,10 +92,11 @@ def report_command(
     keyhole report latest -o jsonl | jq 'select(.status == "unsafe")'
 
     JSON and JSON Lines contain the audit, every object, and the findings about the bucket. SARIF contains
-    what is not safe, and the findings about the bucket. The HTML page shows up to 250,000 objects, which can
-    be sorted and searched, and what changed since the last audit. A table and Markdown show up to 1,000
-    objects, the most urgent first, and then the findings about the bucket. In CSV, an apostrophe precedes
-    text that a spreadsheet would treat as a formula.
+    what is not safe, and the findings about the bucket. CSV and Parquet contain one row for each object, and
+    not the findings about the bucket. In CSV, an apostrophe precedes text that a spreadsheet would treat as a
+    formula. The HTML page shows up to 250,000 objects, which can be sorted and searched, and what changed
+    since the last audit. A table and Markdown show up to 1,000 objects, the most urgent first, and then the
+    findings about the bucket. If the audit has an owner tag, every form shows the owner of each object.
     """
     settings = load_settings()
     output = Output(form or _form_of(file), wide=wide, quiet=quiet)
@@ -170,14 +166,16 @@ def _write(audit: Audit, output: Output, out: BinaryIO, owner: str | None) -> No
         case "markdown" | "table":
             urgent, left_out = most_urgent(objects, READABLE)
             found = list(islice(findings, READABLE))
+            owners = audit.spec.owner_tag is not None
             if output.is_table:
-                _write_table(urgent, found, output, out)
-            else:
-                from keyhole.reports.markdown import write_findings
+                from keyhole.cli.report_table import write_table
 
-                out.writelines(
-                    chain(write_reports("markdown", urgent, quiet=output.quiet), write_findings(found))
-                )
+                write_table(urgent, found, output, out, owners=owners)
+            else:
+                from keyhole.reports.markdown import write_findings, write_owned_markdown
+
+                table = write_owned_markdown(urgent, owners=owners, quiet=output.quiet)
+                out.writelines(chain(table, write_findings(found)))
             if left_out:
                 output.tell(f"Not included: {counted(left_out, 'object')}; use -o csv or jsonl for all.")
 
@@ -192,28 +190,6 @@ def _contents(audit: Audit, owner: str | None) -> tuple[Iterator[AuditedObject],
         return objects, audits.findings(audit.id)
     # Nothing states the owners of the objects in findings.
     return (one for one in objects if one.owner == owner), iter(())
-
-
-def _write_table(reports: list[Report], findings: list[BucketFinding], output: Output, out: BinaryIO) -> None:
-    from keyhole.cli.terminal import SafeConsole
-    from keyhole.cli.verdicts import print_verdicts
-
-    if out is sys.stdout.buffer:
-        print_verdicts(reports, output)
-        _print_findings(findings, SafeConsole(soft_wrap=True))
-        return
-    text = TextIOWrapper(out, encoding="utf-8", write_through=True)
-    print_verdicts(reports, output, SafeConsole(file=text, emoji=False))
-    _print_findings(findings, SafeConsole(file=text, emoji=False, soft_wrap=True))
-    text.detach()
-
-
-def _print_findings(findings: list[BucketFinding], console: Console) -> None:
-    if findings:
-        console.print(Text("\nfindings about the bucket", style="bold"))
-    for one in findings:
-        version = f" (version {one.version_id})" if one.version_id else ""
-        console.print(Text(shown(f"{one.kind}  {one.target}{version}: {one.message}")))
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from rich.text import Text
 from keyhole.cli.render import STYLES
 from keyhole.cli.table import GAP, Column, Table, codes_below, codes_within, used
 from keyhole.inspectors.text import escaped
-from keyhole.reasons import Status
 from keyhole.reports.figures import share, size
+from keyhole.reports.owned import owner_cell
+from keyhole.results.owner import Owner
 from keyhole.scan.report import Report
 
 #: On a terminal with at least this many columns, the reasons have a column. On a narrower terminal, they are
@@ -30,6 +31,7 @@ ABOUT_VARIANTS: Final = frozenset({"banned_format", "unsupported_subformat"})
 #: Below a row, a format with its variant has at most this many characters.
 LONGEST_FORMAT: Final = 40
 _REASONS: Final = 24
+_OWNER: Final = 16
 #: In a pipe or a file, the column of reasons has room for two long codes, and the column of formats for the
 #: usual variants of VMDK.
 _WHOLE_REASONS: Final = 40
@@ -66,7 +68,15 @@ _COSTS = (
 class VerdictTable:
     """A table of verdicts on a console."""
 
-    def __init__(self, console: Console, *, wide: bool, costs: bool = True, scanned: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        wide: bool,
+        costs: bool = True,
+        scanned: bool = False,
+        owners: bool = False,
+    ) -> None:
         """Choose the columns.
 
         Args:
@@ -74,11 +84,13 @@ class VerdictTable:
             wide: Whether to show all columns and whole names on a terminal, too.
             costs: Whether to show what each scan has cost, if there is room.
             scanned: Whether to show when each object was scanned.
+            owners: Whether to show the owner of each object.
         """
         whole = wide or not console.is_terminal
         width = console.width
         self._below = not whole and width < REASONS_FROM
         self._width = width
+        self._owners = owners
         fields = [_FORMAT, _VIRTUAL] if self._below and scanned else [_FORMAT, _SIZE, _VIRTUAL]
         if scanned:
             fields.insert(0, _SCANNED_SHORT if self._below else _SCANNED)
@@ -92,10 +104,9 @@ class VerdictTable:
         self._fields = fields
         self._table = Table(console, self._columns(fields), "object", whole=whole)
 
-    def row(self, report: Report, status: Status | None = None) -> None:
-        """Print the row of a report. `status` replaces the status of the report."""
-        status = status or report.status
-        cells: list[Text | str] = [Text(status.value, style=STYLES[status])]
+    def row(self, report: Report, owner: Owner | None = None) -> None:
+        """Print the row of a report, with the owner of its object if the table shows owners."""
+        cells: list[Text | str] = [Text(report.status.value, style=STYLES[report.status])]
         for field in self._fields:
             text = field.text(report)
             cells.append(_cut(text, field.column.width) if field is _VARIANT else text)
@@ -106,6 +117,12 @@ class VerdictTable:
             cells.append(", ".join(report.shown_marks))
         else:
             cells.append(codes_within(report.shown_marks, _REASONS))
+        if self._owners:
+            cell = owner_cell(owner or Owner())
+            if self._below:
+                below += ("\n" if below else "") + _cut(f"  owner: {cell}", self._width)
+            else:
+                cells.append(cell if self._whole else _cut(cell, _OWNER))
         self._table.row(cells, report.target, below)
 
     def _columns(self, fields: Sequence[_Field]) -> list[Column]:
@@ -113,6 +130,8 @@ class VerdictTable:
         columns = [Column("status", 12), *(field.column for field in fields)]
         if not self._below:
             columns.append(Column("reasons", _WHOLE_REASONS if self._whole else _REASONS))
+            if self._owners:
+                columns.append(Column("owner", _OWNER))
         return columns
 
 

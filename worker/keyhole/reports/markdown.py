@@ -1,8 +1,9 @@
 r"""Writes tables as Markdown, for issues, pull requests and chats.
 
-The tables are those of GitHub Flavored Markdown. Keys and other text that a user or an image chose are code
-spans, in which no character has a meaning: no HTML, no links, no mentions, no formatting. A pipe in a cell is
-written as `\|`, as the specification requires even within code spans. Invisible characters become escapes.
+The tables are those of GitHub Flavored Markdown. Keys, owners and other text that a user or an image chose
+are code spans, in which no character has a meaning: no HTML, no links, no mentions, no formatting. A pipe in
+a cell is written as `\|`, as the specification requires even within code spans. Invisible characters become
+escapes.
 """
 
 import re
@@ -14,7 +15,9 @@ from keyhole.intake.audits.audit import BucketFinding
 from keyhole.reasons import URGENCY, Status, meaning, not_an_image
 from keyhole.remedies import what_to_do
 from keyhole.reports.figures import size
+from keyhole.reports.owned import EMPTY, NO_TAG, UNKNOWN, OwnedReport, UnknownOwners
 from keyhole.reports.tally import Tally, told
+from keyhole.results.owner import Owner
 from keyhole.scan.report import Report
 from keyhole.scan.waivers import waiver_of
 
@@ -27,32 +30,49 @@ def write_markdown(reports: Iterable[Report], *, quiet: bool = False) -> Iterato
 
     If `quiet` is true, the text has only the table, and of a single object its findings.
     """
+    return write_owned_markdown(map(OwnedReport, reports), owners=False, quiet=quiet)
+
+
+def write_owned_markdown(
+    reports: Iterable[OwnedReport], *, owners: bool, quiet: bool = False
+) -> Iterator[bytes]:
+    """Yield the same parts as `write_markdown`. If `owners` is true, the table has a column of owners."""
     tally = Tally()
+    unknown = UnknownOwners()
     seen: dict[str, Status] = {}
     alone: Report | None = None
 
     def rows() -> Iterator[Sequence[str]]:
         nonlocal alone
-        for report in tally.counting(reports):
+        for report, owner in reports:
+            tally.add(report)
+            unknown.add(owner)
             alone = report if tally.objects == 1 else None
             if report.status is not Status.SAFE and not not_an_image(report.status, report.reasons):
                 for code in report.reasons:
                     seen.setdefault(code, report.status)
-            yield _cells(report)
+            *cells, name = _cells(report)
+            yield [*cells, _owner(owner), name] if owners else [*cells, name]
 
-    yield from table(_HEADS, rows())
+    *heads, name = _HEADS
+    yield from table([*heads, "owner", name] if owners else _HEADS, rows())
     if not quiet:
         yield f"\n{told(tally)}\n".encode()
+        yield from (f"\n{sentence}\n".encode() for sentence in unknown.told(code_span))
     if alone is not None and alone.findings:
-        yield b"\n"
-        for finding in alone.findings:
-            waiver = waiver_of(finding, alone.waivers)
-            waived = f", {plain(waiver.sentence())}" if waiver else ""
-            yield f"- `{finding.check}` ({finding.severity}): {code_span(finding.message)}{waived}\n".encode()
+        yield from _findings_of(alone)
     if seen and not quiet:
         yield b"\nWhat the reasons mean, and what to do:\n\n"
         for code, _ in sorted(seen.items(), key=lambda item: (URGENCY[item[1]], item[0])):
             yield f"- {code_span(code)}: {own(meaning(code))}. To do: {own(what_to_do(code))}.\n".encode()
+
+
+def _findings_of(report: Report) -> Iterator[bytes]:
+    yield b"\n"
+    for finding in report.findings:
+        waiver = waiver_of(finding, report.waivers)
+        waived = f", {plain(waiver.sentence())}" if waiver else ""
+        yield f"- `{finding.check}` ({finding.severity}): {code_span(finding.message)}{waived}\n".encode()
 
 
 def write_findings(findings: Sequence[BucketFinding]) -> Iterator[bytes]:
@@ -61,7 +81,7 @@ def write_findings(findings: Sequence[BucketFinding]) -> Iterator[bytes]:
         yield b"\nFindings about the bucket:\n\n"
         for one in findings:
             version = f" (version {code_span(one.version_id)})" if one.version_id else ""
-            yield f"- `{one.kind}` {code_span(one.target)}{version}: {plain(one.message)}\n".encode()
+            yield f"- `{one.kind}` {code_span(one.target)}{version}: {code_span(one.message)}\n".encode()
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
@@ -82,6 +102,13 @@ def _cells(report: Report) -> Sequence[str]:
         size(report.size),
         code_span(report.target),
     )
+
+
+def _owner(owner: Owner) -> str:
+    """Return an owner. A name is a code span, and everything else is not."""
+    if owner.name is None:
+        return NO_TAG if owner.unknown is None else UNKNOWN
+    return code_span(owner.name) or EMPTY
 
 
 def code_span(text: str) -> str:

@@ -12,9 +12,9 @@ from typing import Final
 from keyhole.intake.audits.audit import AuditedObject
 from keyhole.intake.audits.reader import AuditReader
 from keyhole.reasons import URGENCY
+from keyhole.reports.owned import OwnedReport
 from keyhole.results.lookup import Lookup
 from keyhole.results.owner import Owner
-from keyhole.scan.report import Report
 
 #: The owner of an object whose audit has no owner tag.
 NOT_ASKED: Final = Owner()
@@ -36,12 +36,14 @@ def audited_objects(audits: AuditReader, lookup: Lookup, audit_id: str) -> Itera
             )
 
 
-def known_reports(objects: Iterable[AuditedObject]) -> Iterator[Report]:
+def known_reports(objects: Iterable[AuditedObject]) -> Iterator[OwnedReport]:
     """Yield the reports of the objects whose verdict has not expired."""
-    return (audited.report for audited in objects if audited.report is not None)
+    for audited in objects:
+        if audited.report is not None:
+            yield OwnedReport(audited.report, Owner(audited.owner, audited.owner_unknown))
 
 
-def most_urgent(objects: Iterable[AuditedObject], limit: int) -> tuple[list[Report], int]:
+def most_urgent(objects: Iterable[AuditedObject], limit: int) -> tuple[list[OwnedReport], int]:
     """Return the reports of the `limit` most urgent objects, and the number of objects that are left out.
 
     The reports have the status that the object had in the audit. Objects whose verdict has expired are left
@@ -49,16 +51,18 @@ def most_urgent(objects: Iterable[AuditedObject], limit: int) -> tuple[list[Repo
     """
     count = 0
 
-    def known() -> Iterator[Report]:
+    def known() -> Iterator[OwnedReport]:
         nonlocal count
         for audited in objects:
             count += 1
             if audited.report is not None:
-                yield audited.report.model_copy(update={"status": audited.status})
+                report = audited.report.model_copy(update={"status": audited.status})
+                yield OwnedReport(report, Owner(audited.owner, audited.owner_unknown))
 
     found = heapq.nsmallest(limit, known(), key=_urgency)
     return found, count - len(found)
 
 
-def _urgency(report: Report) -> tuple[int, str, str]:
+def _urgency(owned: OwnedReport) -> tuple[int, str, str]:
+    report = owned.report
     return URGENCY[report.status], report.target, report.version_id or ""

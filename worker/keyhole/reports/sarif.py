@@ -22,6 +22,7 @@ from keyhole.inspectors.text import escaped
 from keyhole.intake.audits.audit import Audit, AuditState, BucketFinding
 from keyhole.reasons import Reason, Status, meaning, not_an_image
 from keyhole.remedies import ISOLATION, REMEDIES, what_to_do
+from keyhole.reports.owned import OwnedReport
 from keyhole.reports.sarif_bucket import bucket_result, bucket_rule
 from keyhole.reports.sarif_places import BASES, fingerprints, literal, locations, message, quoted
 from keyhole.reports.tally import Tally
@@ -56,14 +57,14 @@ _RuleKey = tuple[str, bool]
 class Run(NamedTuple):
     """What a run contains: reports, and for an audit also its findings about the bucket."""
 
-    reports: Iterable[Report]
+    reports: Iterable[OwnedReport]
     findings: Iterable[BucketFinding] = ()
     audit: Audit | None = None
 
 
 def write_sarif(reports: Iterable[Report]) -> Iterator[bytes]:
     """Yield the parts of a SARIF file with one run."""
-    return write_runs([Run(reports)])
+    return write_runs([Run(map(OwnedReport, reports))])
 
 
 def write_runs(runs: Iterable[Run]) -> Iterator[bytes]:
@@ -100,9 +101,10 @@ def _run(run: Run, before: bytes) -> Iterator[bytes]:
 
 def _results(run: Run, tally: Tally, rules: dict[_RuleKey, int]) -> Iterator[dict[str, object]]:
     """Yield the results of a run, count its reports, and number its rules."""
-    for report in tally.counting(run.reports):
-        for code, waiver in _codes(report):
-            yield _result(report, code, rules.setdefault((code, False), len(rules)), waiver)
+    for owned in run.reports:
+        tally.add(owned.report)
+        for code, waiver in _codes(owned.report):
+            yield _result(owned, code, rules.setdefault((code, False), len(rules)), waiver)
     for finding in run.findings:
         yield bucket_result(finding, rules.setdefault((finding.kind, True), len(rules)))
 
@@ -179,7 +181,8 @@ def _help(code: str) -> dict[str, str]:
     }
 
 
-def _result(report: Report, code: str, rule: int, waiver: Applied | None) -> dict[str, object]:
+def _result(owned: OwnedReport, code: str, rule: int, waiver: Applied | None) -> dict[str, object]:
+    report, owner = owned
     messages = [finding.message for finding in report.findings if finding.check == code]
     error = report.details.get("error")
     told = "; ".join(messages) or (str(error) if error else meaning(code))
@@ -193,6 +196,8 @@ def _result(report: Report, code: str, rule: int, waiver: Applied | None) -> dic
         "format": report.format,
         "virtualSize": report.virtual_size,
         "scannedAt": report.scanned_at.isoformat(),
+        "owner": owner.name,
+        "ownerUnknown": owner.unknown,
     }
     return {
         "ruleId": code,
