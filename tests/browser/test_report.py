@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from keyhole.inspectors.findings import Severity, found
+from keyhole.inspectors.findings import CHECKS, Severity, found
 from keyhole.intake.audits.audit import AuditedObject, AuditSpec, How
-from keyhole.reasons import Status
+from keyhole.reasons import Reason, Status
 from keyhole.remedies import what_to_do
 from keyhole.reports import figures, packed_rows
 from keyhole.reports.changes import Changes, Move
+from keyhole.reports.owners import name_code
 from keyhole.reports.page import write_html
 from keyhole.scan.waivers import Applied
 from keyhole.store import keys
@@ -238,12 +239,119 @@ def test_a_link_names_an_owner_whom_the_filter_lacks(opened: Opened, tmp_path: P
     worst = sample.audited(sample.verdict("worst.img", Status.UNSAFE)).model_copy(update={"owner": "<b>x"})
     tab = opened(written(tmp_path, (*objects, worst), spec=spec))
     options = tab.page.locator("#owner option")
-    assert options.count() == 1 + 200
+    assert options.count() == 1 + 200 + 1
+    assert options.last.inner_text() == "101 more: use Find"
 
     tab.page.locator("#owners ~ .scroll a").filter(has_text="<b>x").click()
 
     assert column(tab, 2) == ["worst.img"]
-    assert options.count() == 1 + 200 + 1
+    assert options.count() == 1 + 200 + 2
+
+
+OWNED = AuditSpec(bucket=sample.BUCKET, owner_tag="team")
+#: For each word within codes, the number of its lines. A code consists of words between places to break.
+_LINES_OF_CODES = """() => Array.from(document.querySelectorAll("td > p.code, h3 .code, .reason .code"))
+  .flatMap(code => Array.from(code.childNodes))
+  .filter(node => node.nodeType === Node.TEXT_NODE)
+  .flatMap(node => Array.from(node.data.matchAll(/\\S+/g), word => {
+    const range = document.createRange();
+    range.setStart(node, word.index);
+    range.setEnd(node, word.index + word[0].length);
+    return [word[0], new Set(Array.from(range.getClientRects()).map(rect => Math.round(rect.top))).size];
+  }))"""
+
+
+def test_codes_break_only_after_underscores(
+    browser: Chromium, opened: Opened, tmp_path: Path, look: Look
+) -> None:
+    codes = [*CHECKS, *Reason]
+    objects = tuple(
+        sample.audited(sample.verdict(code, Status.REJECTED, reasons=(code, codes[number - 1])))
+        for number, code in enumerate(codes)
+    )
+    path = written(tmp_path, objects)
+
+    for tab in (opened(path, look, "#object-1"), browser.open(path, look, javascript=False)):
+        lines = tab.page.evaluate(_LINES_OF_CODES)
+        assert [text for text, count in lines if count != 1] == []
+        assert len(lines) > 2 * len(codes)
+        assert tab.too_wide() == []
+
+
+def test_hostile_owners_are_text_and_fit(opened: Opened, tmp_path: Path, look: Look) -> None:
+    names = (
+        *HOSTILE[:4],
+        *HOSTILE[5:],
+        "W" * 256,
+        "W W " * 64,
+        "\U0001f980" * 256,
+        "unknown owner",
+        "__proto__",
+    )
+    objects = tuple(
+        sample.audited(sample.verdict(f"{number}.img", Status.UNSAFE, reasons=("backing_file",))).model_copy(
+            update={"owner": name}
+        )
+        for number, name in enumerate(names)
+    )
+    tab = opened(written(tmp_path, objects, spec=OWNED), look, "#object-6")
+
+    assert tab.page.title() == "Keyhole audit of s3://images/"
+    assert tab.page.locator("h1").count() == 1
+    assert tab.too_wide() == []
+    assert tab.axe() == []
+    for number, name in enumerate(names):
+        tab.page.locator("#owner").select_option(name_code(name))
+        assert column(tab, 2) == [f"{number}.img"]
+    tab.page.locator("#owner").select_option("")
+    tab.page.locator("#find").fill("__PROTO__")
+    assert column(tab, 2) == [f"{len(names) - 1}.img"]
+
+
+def test_an_owner_that_imitates_another_is_another(opened: Opened, tmp_path: Path) -> None:
+    """The page shows both in the same way, because one contains an invisible character."""
+    names = ("R&D\xa0lab", r"R&D\xa0lab")
+    objects = tuple(
+        sample.audited(sample.verdict(f"{number}.img")).model_copy(update={"owner": name})
+        for number, name in enumerate(names)
+    )
+    tab = opened(written(tmp_path, objects, spec=OWNED))
+
+    for number in range(2):
+        tab.page.locator("#owners ~ .scroll a").nth(number).click()
+        assert found_rows(tab) == "1 to 1 of 1 objects (2 in all)"
+        assert set(column(tab, 7)) == {r"R&D\xa0lab"}
+
+
+def test_the_objects_of_each_of_many_owners_can_be_found(opened: Opened, tmp_path: Path) -> None:
+    objects = tuple(
+        sample.audited(sample.verdict(f"{number:04}.img")).model_copy(
+            update={"owner": f"{number:04}".ljust(256, "x")}
+        )
+        for number in range(3000)
+    )
+    path = written(tmp_path, objects, spec=OWNED)
+    tab = opened(path)
+
+    assert path.stat().st_size < 1_000_000
+    assert tab.page.locator("#owner option").last.inner_text() == "2,800 more: use Find"
+    assert "all other owners (2,988)" in tab.page.locator("#owners ~ .scroll").inner_text()
+    for number in (0, 1500, 2999):
+        tab.page.locator("#find").fill(f"{number:04}xx")
+        assert column(tab, 2) == [f"{number:04}.img"]
+
+
+def test_objects_that_are_not_images_are_shown_alone_or_left_out(opened: Opened) -> None:
+    tab = opened()
+    other = sample.audit().totals.not_images
+
+    tab.page.locator(".statuses a").filter(has_text="not images").click()
+    assert found_rows(tab) == f"1 to {other} of {other} objects (190 in all)"
+    tab.page.locator("#image").select_option("yes")
+    assert found_rows(tab) == f"1 to 100 of {190 - other} objects (190 in all)"
+    tab.page.locator(".statuses a").filter(has_text="damaged").click()
+    assert tab.page.locator("#image").input_value() == "yes"
+    assert found_rows(tab) == "1 to 21 of 21 objects (190 in all)"
 
 
 def test_links_lead_to_the_objects_that_they_count(opened: Opened) -> None:
@@ -278,7 +386,7 @@ def test_it_works_with_the_keyboard_alone(opened: Opened) -> None:
     assert tab.press("Tab") == "a Problems"
     assert tab.press("/") == "input#find in keys and reasons"
     tab.page.keyboard.type("backing.qed")
-    tab.press("Tab", "Tab", "Tab")
+    tab.press("Tab", "Tab", "Tab", "Tab")
     assert tab.press("Tab") == "button Status"
     tab.press("Tab")
     assert tab.press("Enter") == "button Object"

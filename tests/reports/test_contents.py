@@ -11,7 +11,9 @@ from keyhole.intake.selection import Selection
 from keyhole.reasons import Reason, Status
 from keyhole.remedies import what_to_do
 from keyhole.reports import contents
+from keyhole.reports.bar import bar
 from keyhole.reports.changes import Changes
+from keyhole.reports.kinds import KINDS, NOT_IMAGES, kinds
 from tests.reports import sample
 
 NOW = sample.NOON + timedelta(minutes=5)
@@ -114,9 +116,9 @@ def test_objects_in_an_unknown_format_can_be_images() -> None:
 
 @given(st.dictionaries(st.sampled_from(Status), st.integers(0, 10**9)))
 def test_a_bar_is_full_and_shows_the_rarest(statuses: dict[Status, int]) -> None:
-    parts = contents.bar(statuses)
+    parts = bar(statuses)
 
-    assert {part.status for part in parts} == {status for status, count in statuses.items() if count}
+    assert {part.kind for part in parts} == {status for status, count in statuses.items() if count}
     assert all(part.width > 0.4 for part in parts)
     if parts:
         assert abs(sum(part.width for part in parts) - 100) < 0.1
@@ -125,19 +127,68 @@ def test_a_bar_is_full_and_shows_the_rarest(statuses: dict[Status, int]) -> None
 
 def test_a_status_that_no_object_has_any_more_is_shown_with_its_change() -> None:
     last = sample.audit(totals=Totals(statuses={Status.SAFE: 5, Status.FAILED: 2}))
-    now = {Status.SAFE: 6, Status.UNSAFE: 1}
+    now = Totals(statuses={Status.SAFE: 6, Status.UNSAFE: 1})
 
-    assert contents.counted_statuses(now, Changes(last)) == [
-        (Status.UNSAFE, 1, 1),
-        (Status.FAILED, 0, -2),
-        (Status.SAFE, 6, 1),
+    assert [row[:4] for row in contents.counted_kinds(now, Changes(last))] == [
+        ("unsafe", 1, "14.3%", 1),
+        ("failed", 0, "0%", -2),
+        ("safe", 6, "85.7%", 1),
     ]
-    assert contents.counted_statuses(now, None) == [(Status.UNSAFE, 1, None), (Status.SAFE, 6, None)]
+    assert [row[:4] for row in contents.counted_kinds(now, None)] == [
+        ("unsafe", 1, "14.3%", None),
+        ("safe", 6, "85.7%", None),
+    ]
+
+
+def test_objects_that_are_not_images_are_counted_apart_and_have_no_share() -> None:
+    last = sample.audit(totals=Totals(statuses={Status.UNRECOGNIZED: 3}, not_images=1))
+    now = Totals(statuses={Status.SAFE: 3, Status.UNRECOGNIZED: 6}, not_images=5)
+
+    rows = contents.counted_kinds(now, Changes(last))
+
+    assert [row[:4] for row in rows] == [
+        ("unrecognized", 1, "25%", -1),
+        ("safe", 3, "75%", 3),
+        ("not images", 5, "", 4),
+    ]
+    assert contents.share_of(now) == (
+        "Shares are of the 4 objects that can be images, without the 5 objects that are not images."
+    )
+    assert contents.share_of(last.totals) == (
+        "Shares are of the 2 objects that can be images, without the 1 object that is not an image."
+    )
+    assert contents.share_of(Totals(statuses={Status.SAFE: 3})) == "Shares are of all 3 objects."
+    assert contents.share_of(Totals(statuses={Status.UNRECOGNIZED: 3}, not_images=3)) == ""
+
+
+@given(st.dictionaries(st.sampled_from(Status), st.integers(1, 10**9)), st.integers(0, 10**9))
+def test_every_object_is_of_one_kind(statuses: dict[Status, int], not_images: int) -> None:
+    not_images = min(not_images, statuses.get(Status.UNRECOGNIZED, 0))
+
+    counts = kinds(statuses, not_images)
+
+    assert sum(counts.values()) == sum(statuses.values())
+    assert counts.get(NOT_IMAGES, 0) == not_images
+    assert list(counts) == [kind for kind in KINDS if kind in counts]
+
+
+@given(st.dictionaries(st.sampled_from(Status), st.integers(1, 10**6)), st.integers(0, 10**6))
+def test_the_share_of_safe_objects_is_the_same_everywhere(
+    statuses: dict[Status, int], not_images: int
+) -> None:
+    """The table of verdicts once divided by all objects, and the figures by the images."""
+    statuses[Status.SAFE] = statuses.get(Status.SAFE, 1)
+    totals = Totals(statuses=statuses, not_images=min(not_images, statuses.get(Status.UNRECOGNIZED, 0)))
+
+    table = {row.kind: row.share for row in contents.counted_kinds(totals, None)}
+    figures = {one.label: one for one in contents.figures(sample.audit(totals=totals), 0)}
+
+    assert table["safe"] == figures["Safe"].value
 
 
 def test_a_name_stands_in_a_bar_only_where_it_fits() -> None:
-    parts = contents.bar({Status.UNRECOGNIZED: 20, Status.UNSAFE: 1, Status.SAFE: 79})
-    assert {part.status.value: part.room for part in parts} == {
+    parts = bar({Status.UNRECOGNIZED: 20, Status.UNSAFE: 1, Status.SAFE: 79})
+    assert {part.kind: part.room for part in parts} == {
         "unsafe": "none",
         "unrecognized": "wide",
         "safe": "always",
@@ -163,9 +214,9 @@ def test_the_figures_are_those_of_the_totals() -> None:
 
     assert shown == {
         "Objects": ("990", "1,000 listed, 10 left out"),
-        "Safe": ("93.8%", "900 objects"),
-        "Not safe": ("60", "6.2%"),
-        "Not images": ("30", "not counted as not safe"),
+        "Safe": ("93.8%", "900 of 960 images"),
+        "Not safe": ("60", "6.2% of the images"),
+        "Not images": ("30", "left out of the shares"),
         "Stored bytes": ("1 TiB", "in the listed objects"),
         "Virtual bytes": ("3 TiB", "as the images state"),
         "Bytes read": ("1 GiB", "0.10% of the stored bytes"),

@@ -1,13 +1,23 @@
 """Objects counted by owner: hostile names are names, and an unknown owner is told from none."""
 
+from unittest.mock import ANY
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keyhole.intake.audits.audit import AuditedObject
 from keyhole.reasons import Status
 from keyhole.reports import groups
-from keyhole.reports.owners import SHOWN_REASONS, OwnerGroup, Owners, owner_code
+from keyhole.reports.owned import EMPTY, MOST_REASONS, NO_TAG, SHOWN_REASONS, UNKNOWN
+from keyhole.reports.owners import (
+    OTHERS,
+    OwnerGroup,
+    Owners,
+    name_code,
+    owner_code,
+    owner_label,
+)
 from keyhole.reports.rows import row_of
 from tests.reports import sample
 
@@ -46,7 +56,7 @@ def test_owners_are_counted_and_what_has_none_comes_last() -> None:
         ("no owner tag", "-", 1, 0),
         ("unknown owner", "!", 2, 1),
     ]
-    assert owners.why() == [("denied", 2)]
+    assert owners.why() == ["The owner of 2 objects is unknown: denied."]
     assert (owners.shown()[1].tally.stored, owners.shown()[1].tally.virtual) == (20, 200)
 
 
@@ -58,7 +68,7 @@ def test_many_owners_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert [group.label for group in named] == [f"{n:03}" for n in range(groups.SHOWN_GROUPS)]
     assert (others.label, others.code, others.tally.objects) == (
-        "all other owners",
+        "all other owners (more than 8)",
         None,
         100 - groups.SHOWN_GROUPS,
     )
@@ -68,14 +78,39 @@ def test_many_owners_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_number_of_reasons_is_bounded() -> None:
     owners = counted(*(owned(None, unknown=f"reason {n}") for n in range(1000)))
 
-    assert len(owners.why()) == SHOWN_REASONS
-    assert len(owners._why) == 100
+    *_, last = owners.why()
+    assert len(owners.why()) == SHOWN_REASONS + 1
+    assert last == f"The owner of {1000 - SHOWN_REASONS} other objects is unknown for other reasons."
+    assert len(owners._why._why) == MOST_REASONS
     assert owners.shown()[0].tally.objects == 1000
 
 
 @given(st.text(max_size=256))
+@example("\u202e" * 256)
 def test_no_name_is_taken_for_another_group(name: str) -> None:
-    assert owner_code(row_of(owned(name))) == f"={name}"
+    code = owner_code(row_of(owned(name)))
+
+    assert code[0] == "="
+    assert code.isprintable()
+    assert counted(owned(name)).shown() == [OwnerGroup(owner_label(name), code, ANY)]
     assert owner_code(row_of(owned(None))) == "-"
-    assert owner_code(row_of(owned(None, unknown=name))) == f"!{name}"
-    assert isinstance(counted(owned(name)).shown()[0], OwnerGroup)
+    assert owner_code(row_of(owned(None, unknown=name)))[0] == "!"
+
+
+NAMES = st.text(st.sampled_from("\\u202e\u202e\x1bx1b ab"), max_size=9)
+
+
+@given(NAMES, NAMES)
+@example("a\u202e", r"a\u202e")
+@example("\u202e" * 255 + "a", "\u202e" * 255 + "b")
+def test_two_owners_never_have_one_code(one: str, other: str) -> None:
+    """A page shows invisible characters as escapes, so a name could once imitate another one."""
+    assert (name_code(one) == name_code(other)) == (one == other)
+
+
+@pytest.mark.parametrize("group", [NO_TAG, UNKNOWN, OTHERS, EMPTY])
+def test_an_owner_that_is_named_like_a_group_has_quotation_marks(group: str) -> None:
+    for name in (group, f"  {group.upper()}", group.replace(" ", "  "), f"{group} (12)"):
+        assert owner_label(name) == f"“{name}”"
+    assert owner_label("payments") == "payments"
+    assert owner_label("") == EMPTY

@@ -1,38 +1,35 @@
 """The page: one self-contained file, harmless for hostile names, and clear about what it omits."""
 
 import io
-import json
-import zlib
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyhole.inspectors.findings import found
 from keyhole.inspectors.text import printable
 from keyhole.intake.audits.audit import AuditedObject, AuditSpec, BucketFinding, How
-from keyhole.reasons import STATUSES, Status
+from keyhole.reasons import STATUSES, Status, not_an_image
 from keyhole.remedies import what_to_do
-from keyhole.reports import contents, page
+from keyhole.reports import contents, figures, page
 from keyhole.reports.changes import Changes
+from keyhole.reports.owners import name_code, owner_label
 from keyhole.reports.page import write_html
 from tests.reports import sample
+from tests.reports.parsing import Element, Parsed, packed, parsed
 
 NOW = sample.NOON + timedelta(minutes=5)
-VOID = {"meta"}
 #: Every attribute in the page. None of them loads, runs or styles anything.
 ALLOWED = """
-aria-hidden aria-label aria-labelledby charset class content d data-find data-format data-owner data-status
-dir height hidden href http-equiv id lang name role scope tabindex text-anchor title transform type viewbox
-width x y
+aria-hidden aria-label aria-labelledby charset class content d data-find data-format data-image data-owner
+data-status dir height hidden href http-equiv id lang name role scope tabindex text-anchor title transform
+type viewbox width x y
 """
 ATTRIBUTES = set(ALLOWED.split())
 HOSTILE = (
@@ -49,50 +46,6 @@ HOSTILE = (
 )
 
 
-@dataclass
-class Element:
-    """An element as a browser parses it."""
-
-    tag: str
-    attributes: dict[str, str | None]
-    text: str = ""
-
-
-@dataclass
-class Parsed(HTMLParser):
-    """A page as a browser parses it."""
-
-    elements: list[Element] = field(default_factory=list)
-    open: list[Element] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs)
-        self.elements.append(Element(tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(self.elements[-1])
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        for element in self.open:
-            element.text += data
-
-    def all(self, tag: str, css: str = "") -> list[Element]:
-        return [
-            element
-            for element in self.elements
-            if element.tag == tag and css in ["", *(element.attributes.get("class") or "").split()]
-        ]
-
-    def one(self, tag: str) -> Element:
-        (element,) = self.all(tag)
-        return element
-
-
 def html(
     objects: Iterable[AuditedObject] | None = None,
     findings: Iterable[BucketFinding] = (),
@@ -103,20 +56,6 @@ def html(
     of = sample.objects() if objects is None else tuple(objects)
     write_html(sample.audit(of, **audit), of, findings, out, now=NOW, changes=changes)
     return out.getvalue().decode()
-
-
-def packed(browser: Parsed) -> list[list[Any]]:
-    """The rows that the page's script unpacks."""
-    (blocks,) = [one for one in browser.all("script") if one.attributes.get("id") == "blocks"]
-    return [row for block in blocks.text.split() for row in json.loads(zlib.decompress(b64decode(block)))]
-
-
-def parsed(text: str) -> Parsed:
-    browser = Parsed()
-    browser.feed(text)
-    browser.close()
-    assert browser.open == []
-    return browser
 
 
 def words(text: str) -> str:
@@ -212,6 +151,7 @@ def test_without_its_script_it_has_the_most_urgent_objects(monkeypatch: pytest.M
     browser = parsed(html())
 
     assert [one.attributes["id"] for one in browser.elements if "hidden" in one.attributes] == [
+        "clicks",
         "tools",
         "pager",
     ]
@@ -278,8 +218,14 @@ def test_a_selection_is_told_at_the_top() -> None:
 
 def test_statuses_have_names_beside_their_colours() -> None:
     (table,) = parsed(html()).all("table", "statuses")
-    assert "unsafe 21 11%" in words(table.text)
-    assert "safe 99 51.8%" in words(table.text)
+    images = sum(one.status is not Status.UNRECOGNIZED for one in sample.objects())
+    unrecognized = sum(one.status is Status.UNRECOGNIZED for one in sample.objects())
+    other = sample.audit().totals.not_images
+    images += unrecognized - other
+    assert f"unsafe 21 {figures.share(21, images)} " in words(table.text)
+    assert f"safe 99 {figures.share(99, images)} " in words(table.text)
+    assert f"not images {other} unrecognized, and certainly no disk image" in words(table.text)
+    assert f"Shares are of the {images} objects that can be images" in parsed(html()).one("main").text
 
 
 def test_what_needs_attention_comes_with_its_sentence() -> None:
@@ -294,8 +240,9 @@ def test_what_needs_attention_comes_with_its_sentence() -> None:
     assert articles[0].endswith("and 3 more")
     assert [one.split()[0] for one in articles] == sorted(
         (one.split()[0] for one in articles),
-        key=[*STATUSES].index,
+        key=[*STATUSES, "not"].index,
     )
+    assert [one[:23] for one in articles[-2:]] == ["not images empty 7 obje", "not images not_an_image"]
 
 
 def test_a_page_that_cannot_hold_all_objects_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,6 +288,9 @@ def test_findings_about_the_bucket_are_told_up_to_a_number(monkeypatch: pytest.M
 
     browser = parsed(html(findings=sample.findings()))
 
+    assert "gone: There is a verdict on an object that no longer exists. What to do: nothing, if" in words(
+        browser.one("main").text
+    )
     (table,) = browser.all("table", "findings")
     assert "gone build/images/debian-11.qcow2 the verdict is safe, of 2026-03-02" in words(table.text)
     assert any(
@@ -422,3 +372,105 @@ def test_the_rows_of_the_script_have_owners() -> None:
     assert codes.keys() == {"=payments", "=identity & access", "=", "-", "!reading the tags is denied"}
     named = Counter(one.owner for one in sample.owned() if one.report and one.owner)
     assert codes["=payments"] == named["payments"]
+
+
+OBJECTS = st.lists(
+    st.builds(
+        lambda status, reasons, key, form, owner, kept: AuditedObject(
+            how=How.SCANNED,
+            status=status,
+            report=sample.verdict(key, status, reasons=reasons, format=form) if kept else None,
+            owner=owner,
+        ),
+        st.sampled_from(Status),
+        st.sampled_from([(), ("not_an_image",), ("empty",), ("no_known_format",)]),
+        st.text("ab/", max_size=5),
+        st.sampled_from([None, *(f"form{number}" for number in range(20))]),
+        st.none() | st.text("abc", max_size=3),
+        st.booleans(),
+    )
+)
+
+
+def group_tables(browser: Parsed) -> list[list[list[int]]]:
+    """The counts in each table of groups: objects, safe, not safe, not images. The total comes last."""
+    tables: list[list[list[int]]] = []
+    inside = False
+    for one in browser.elements:
+        if one.tag == "table":
+            inside = "groups" in (one.attributes.get("class") or "").split()
+            tables += [[]] if inside else []
+        elif inside and one.tag == "tr":
+            tables[-1].append([])
+        elif inside and one.tag == "td" and len(tables[-1][-1]) < 4:
+            tables[-1][-1].append(int(one.text.replace(",", "")))
+    return [[row for row in table if row] for table in tables]
+
+
+@given(OBJECTS)
+@settings(max_examples=40, deadline=None)
+def test_the_rows_of_groups_add_up_to_the_total(objects: list[AuditedObject]) -> None:
+    browser = parsed(html(objects, spec=OWNER_TAG))
+
+    not_images = sum(
+        one.report is not None and not_an_image(one.status, one.report.reasons) for one in objects
+    )
+    for table in group_tables(browser):
+        *groups, total = table
+        assert all(row[0] == sum(row[1:]) for row in table)
+        assert total == [sum(column) for column in zip(*groups, strict=True)]
+        assert total[0] == len(objects)
+        assert total[1] == sum(one.status is Status.SAFE for one in objects)
+        assert total[3] == not_images
+    assert len(group_tables(browser)) == (3 if any(one.report for one in objects) else 0)
+
+
+def test_expired_verdicts_are_a_group_and_those_that_are_not_images_are_told_apart() -> None:
+    """The total of the audit states how many objects are not images, also if verdicts have expired."""
+    pdf = sample.audited(sample.verdict("a.pdf", Status.UNRECOGNIZED, reasons=("not_an_image",)))
+    expired = AuditedObject(how=How.SCANNED, status=Status.UNRECOGNIZED, report=None)
+    objects = (pdf, *[expired] * 5)
+    totals = sample.totals(objects).model_copy(update={"not_images": 4})
+
+    for table in group_tables(parsed(html(objects, totals=totals))):
+        assert table == [[1, 0, 0, 1], [5, 0, 2, 3], [6, 0, 2, 4]]
+
+
+def test_the_chart_of_formats_has_all_formats() -> None:
+    """It once had only eight."""
+
+    def legend(count: int) -> list[str]:
+        reports = [sample.verdict(f"{n}", format=f"form{n:02}", size=10) for n in range(count)]
+        browser = parsed(html(map(sample.audited, reports)))
+        labels = [one.text for one in browser.all("text") if one.text.startswith(("form", "others"))]
+        return labels[: len(labels) // 2]  # each chart is drawn twice
+
+    assert set(legend(9)) == {f"form{n:02}" for n in range(9)}
+    assert set(legend(20)) == {*(f"form{n:02}" for n in range(8)), "others (12)"}
+
+
+def test_codes_break_only_after_an_underscore() -> None:
+    report = sample.verdict("a", Status.REJECTED, reasons=("unsupported_subformat", "banned_format"))
+    text = html([sample.audited(report)])
+
+    assert '<p class="code soft">unsupported_<wbr>subformat banned_<wbr>format</p>' in text
+    assert 'data-status="rejected">unsupported_<wbr>subformat</a>' in text
+    assert 'data-find="unsupported_subformat"' in text
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "unknown owner", "", "x" * 256, "\u202e" * 256])
+def test_hostile_owners_are_names(name: str) -> None:
+    objects = [
+        sample.audited(sample.verdict(f"{number}.img")).model_copy(update={"owner": owner})
+        for number, owner in enumerate((name, None, name))
+    ]
+    browser = parsed(html(objects, spec=OWNER_TAG))
+
+    links = {
+        one.attributes["data-owner"]: one.text for one in browser.all("a") if "data-owner" in one.attributes
+    }
+    assert links[name_code(name)] == printable(owner_label(name).encode())
+    assert sorted(row[-1] for row in packed(browser)) == sorted([name_code(name)] * 2 + ["-"])
+    cells = [one.text for one in browser.all("td")]
+    assert cells.count(printable(owner_label(name).encode())) == 2
+    assert cells.count("no owner tag") == 1

@@ -49,9 +49,12 @@ class Series(NamedTuple):
     values: Sequence[int]
 
 
-def counts(labels: Sequence[str], series: Iterable[Series]) -> Markup:
-    """Draw numbers of objects as stacked bars, one for each label."""
-    return _drawn("HorizontalStackedBar", labels, list(series), bars=1, text=number)
+def counts(labels: Sequence[str], series: Iterable[Series], *, ends: bool = False) -> Markup:
+    """Draw numbers of objects as stacked bars, one for each label.
+
+    If `ends` is true, a label that is too long loses its beginning: the end of a folder tells more.
+    """
+    return _drawn("HorizontalStackedBar", labels, list(series), bars=1, text=number, ends=ends)
 
 
 def sizes(labels: Sequence[str], series: Iterable[Series]) -> Markup:
@@ -70,11 +73,12 @@ def _drawn(
     bars: int,
     text: Callable[[int], str],
     ticks: Sequence[int] = (),
+    ends: bool = False,
 ) -> Markup:
     height = _AXIS + len(labels) * (_GROUP + bars * _BAR)
     drawn = ""
     for screen, (width, longest) in _SCREENS.items():
-        short = [_short(label, longest) for label in labels]
+        short = [_short(label, longest, ends=ends) for label in labels]
         marks = ticks if len(ticks) * _MARK < width else ticks[::2]
         drawing = _drawing(kind, short, series, (width, height), text, marks)
         drawing.set("class", f"chart {screen}")
@@ -161,7 +165,9 @@ def _copy(element: Element, parent: Element, names: Sequence[str]) -> None:
         SubElement(copy, "title").text = value.text
 
 
-def _short(label: str, longest: int) -> str:
-    """Return a label that fits: the end of a folder tells more than its beginning."""
+def _short(label: str, longest: int, *, ends: bool) -> str:
+    """Return a label that fits, without its end or its beginning."""
     seen = shown(label)
-    return seen if len(seen) <= longest else f"…{seen[1 - longest :]}"
+    if len(seen) <= longest:
+        return seen
+    return f"…{seen[1 - longest :]}" if ends else f"{seen[: longest - 1]}…"

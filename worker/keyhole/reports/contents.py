@@ -1,26 +1,19 @@
-"""Prepares the parts of the HTML page that describe the whole audit: its state, figures, costs and options.
-
-Below its heading, the page shows a horizontal bar. The bar has one coloured part for each status that at
-least one object has.
-"""
+"""Prepares the parts of the HTML page about the whole audit: its state, figures, costs and options."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from keyhole.intake.audits.audit import Audit, AuditState
+from keyhole.intake.audits.audit import Audit, AuditState, Totals
 from keyhole.reasons import STATUSES, Status, meaning
 from keyhole.remedies import what_to_do
 from keyhole.reports.changes import Changes
 from keyhole.reports.figures import counted, dollars, duration, exact, moment, number, price, share, size
+from keyhole.reports.kinds import KINDS, NOT_IMAGES, kinds
 
-#: The minimum width of a part of the bar, as a percentage of the bar's width, so that every part is visible.
-NARROWEST: Final = 0.5
-#: The width of one letter of a status, as a percentage of the bar's width: first on a desktop screen, then on
-#: a phone. The page writes a status into its part of the bar only if the part is wide enough.
-LETTER: Final = 0.75
-LETTER_ON_PHONE: Final = 2.6
+#: What it means that an object is not an image.
+NO_IMAGE: Final = "unrecognized, and certainly no disk image: another kind of file, such as a PDF, or empty"
 
 
 class Notice(NamedTuple):
@@ -52,17 +45,18 @@ class Advice(NamedTuple):
     what_to_do: str
 
 
-class Part(NamedTuple):
-    """The part of the bar for one status. `start` and `width` are percentages of the bar.
+class Counted(NamedTuple):
+    """The objects of one kind (`kinds`): their number, their share of the images, and what the kind means.
 
-    `room` states on which screens the part is wide enough for the name of its status: on all screens
-    (`always`), on wide screens only (`wide`), or on no screen (`none`).
+    `share` is empty for objects that are not images. `change` is the difference to the number in the last
+    audit, or `None` if there was no such audit.
     """
 
-    status: Status
-    start: float
-    width: float
-    room: str
+    kind: str
+    objects: int
+    share: str
+    change: int | None
+    meaning: str
 
 
 _ENDINGS: Final = {
@@ -162,61 +156,55 @@ def by_urgency(statuses: Mapping[Status, int]) -> list[tuple[Status, int]]:
     return [(status, statuses[status]) for status in STATUSES if statuses.get(status)]
 
 
-def counted_statuses(
-    statuses: Mapping[Status, int], changes: Changes | None
-) -> list[tuple[Status, int, int | None]]:
-    """Return the number of objects for each status, and its change since the last audit, if there was one.
+def counted_kinds(totals: Totals, changes: Changes | None) -> list[Counted]:
+    """Return the number of objects of each kind, and its change since the last audit, if there was one.
 
-    A status is included if it occurs in one of the audits, so that a page also shows that a problem is gone.
+    A kind is included if it occurs in one of the audits, so that a page also shows that a problem is gone.
     """
-    if changes is None:
-        return [(status, count, None) for status, count in by_urgency(statuses)]
-    last = changes.last.totals.statuses
+    now = kinds(totals.statuses, totals.not_images)
+    last = kinds(changes.last.totals.statuses, changes.last.totals.not_images) if changes else {}
+    images = _images(totals)
     return [
-        (status, statuses.get(status, 0), statuses.get(status, 0) - last.get(status, 0))
-        for status in STATUSES
-        if statuses.get(status) or last.get(status)
+        Counted(
+            kind,
+            now.get(kind, 0),
+            "" if kind == NOT_IMAGES else share(now.get(kind, 0), images),
+            now.get(kind, 0) - last.get(kind, 0) if changes else None,
+            NO_IMAGE if kind == NOT_IMAGES else STATUSES[Status(kind)],
+        )
+        for kind in KINDS
+        if kind in now or kind in last
     ]
 
 
-def bar(statuses: Mapping[Status, int]) -> list[Part]:
-    """Return the parts of the bar, the most urgent status first.
-
-    There is one part for each status that at least one object has.
-
-    The width of a part is proportional to the number of objects. A part that is narrower than `NARROWEST` is
-    widened to `NARROWEST`. Then all parts are scaled so that they fill the bar.
-    """
-    found = by_urgency(statuses)
-    widths = [max(NARROWEST, 100 * count / sum(statuses.values())) for _, count in found]
-    scale = 100 / sum(widths) if widths else 1
-    parts, start = [], 0.0
-    for (status, _), drawn in zip(found, widths, strict=True):
-        width = drawn * scale
-        parts.append(Part(status, round(start, 3), round(width, 3), _room(status, width)))
-        start += width
-    return parts
+def share_of(totals: Totals) -> str:
+    """Return one sentence that states what the shares are of; an empty text if there are no images."""
+    images, other = _images(totals), totals.not_images
+    if not images:
+        return ""
+    if not other:
+        return f"Shares are of all {counted(images, 'object')}."
+    return (
+        f"Shares are of the {counted(images, 'object')} that can be images, without the "
+        f"{counted(other, 'object that is not an image', 'objects that are not images')}."
+    )
 
 
-def _room(status: Status, width: float) -> str:
-    letters = len(status.value) + 1
-    if width > LETTER_ON_PHONE * letters:
-        return "always"
-    return "wide" if width > LETTER * letters else "none"
+def _images(totals: Totals) -> int:
+    return sum(totals.statuses.values()) - totals.not_images
 
 
 def figures(audit: Audit, virtual: int) -> list[Figure]:
     """Return the main figures, which the page shows first. `virtual` is the sum of all virtual sizes."""
     totals, statuses = audit.totals, audit.totals.statuses
-    objects, safe, other = sum(statuses.values()), statuses.get(Status.SAFE, 0), totals.not_images
-    images = objects - other
+    objects, safe, images = sum(statuses.values()), statuses.get(Status.SAFE, 0), _images(totals)
     return [
         Figure(
             "Objects", number(objects), f"{number(totals.listed)} listed, {number(totals.left_out)} left out"
         ),
-        Figure("Safe", share(safe, images), counted(safe, "object")),
-        Figure("Not safe", number(images - safe), share(images - safe, images)),
-        Figure("Not images", number(other), "not counted as not safe"),
+        Figure("Safe", share(safe, images), f"{number(safe)} of {counted(images, 'image')}"),
+        Figure("Not safe", number(images - safe), f"{share(images - safe, images)} of the images"),
+        Figure("Not images", number(totals.not_images), "left out of the shares"),
         Figure(
             "Stored bytes", size(totals.listed_bytes), "in the listed objects", exact(totals.listed_bytes)
         ),

@@ -5,11 +5,13 @@ more than one, so that `images/linux/` and `images/windows/` are shown and not o
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from keyhole.reasons import Status, not_an_image
+from keyhole.reports.figures import number
+from keyhole.reports.kinds import kinds
 from keyhole.reports.rows import Row
 
 #: The maximum number of groups that are counted separately. Some buckets have a folder for each object.
@@ -45,6 +47,10 @@ class Tally:
         """Return the number of objects that can be disk images and are not safe."""
         return self.objects - self.safe - self.other
 
+    def kinds(self) -> dict[str, int]:
+        """Return the number of objects of each kind that occurs, the most urgent first."""
+        return kinds(self.statuses, self.other)
+
     def add(self, row: Row) -> None:
         """Count an object."""
         self.statuses[row.status] += 1
@@ -60,6 +66,14 @@ class Tally:
         self.virtual += other.virtual
 
 
+def total(tallies: Iterable[Tally]) -> Tally:
+    """Return the sums of all counts."""
+    found = Tally()
+    for tally in tallies:
+        found.merge(tally)
+    return found
+
+
 class Group(NamedTuple):
     """A group that the page shows. `name` is `None` for all groups that are not shown separately."""
 
@@ -73,8 +87,6 @@ class Groups:
     def __init__(self) -> None:
         self._tallies: dict[str, Tally] = {}
         self._rest = Tally()
-        #: The number of groups that are counted together in the rest, as far as their names are known.
-        self.untold = 0
 
     def __len__(self) -> int:
         return len(self._tallies)
@@ -91,12 +103,14 @@ class Groups:
         ordered = sorted(
             self._tallies.items(), key=lambda item: (-item[1].not_safe, -item[1].objects, item[0])
         )
-        rest = Tally()
-        rest.merge(self._rest)
-        for _, tally in ordered[SHOWN_GROUPS:]:
-            rest.merge(tally)
+        rest = total([self._rest, *(tally for _, tally in ordered[SHOWN_GROUPS:])])
         found = [Group(name, tally) for name, tally in ordered[:SHOWN_GROUPS]]
         return [*found, Group(None, rest)] if rest.objects else found
+
+    def others(self) -> str:
+        """Return how many groups are not shown separately; `more than` some if there are too many groups."""
+        count = max(0, len(self._tallies) - SHOWN_GROUPS)
+        return f"{'more than ' if self._rest.objects else ''}{number(count)}"
 
 
 class Prefixes:

@@ -37,6 +37,10 @@ def environment(package: str, displayed: Callable[[str], str]) -> Environment:
         is_text = isinstance(value, str) and not isinstance(value, Markup)
         return displayed(str(value)) if is_text else value
 
+    def breakable(code: str) -> Markup:
+        """Return a code, such as a reason, that can break into lines only after its underscores."""
+        return Markup("_<wbr>").join(escape(word) for word in displayed(code).split("_"))
+
     made = Environment(
         loader=PackageLoader(package),
         autoescape=True,
@@ -54,6 +58,7 @@ def environment(package: str, displayed: Callable[[str], str]) -> Environment:
         "moment": figures.moment,
         "meaning": meaning,
         "with_code": lambda text: with_code(displayed(text)),
+        "breakable": breakable,
     }
     return made
 

@@ -3,21 +3,25 @@
 The owner of an object is the value of the audit's owner tag. Uploaders choose the values, so there can be as
 many owners as objects. Objects without the tag are counted apart, and so are objects whose tags could not be
 read: their owner is unknown.
+
+An uploader can choose a value that reads like the name of such a group, or that contains invisible
+characters. A page shows the first in quotation marks, and the second with escapes. Its script tells owners
+apart by their codes (`owner_code`), which differ if the values differ.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from keyhole.inspectors.text import escaped
 from keyhole.reports.groups import Groups, Tally
+from keyhole.reports.owned import EMPTY, NO_TAG, UNKNOWN, UnknownOwners
 from keyhole.reports.rows import Row
+from keyhole.results.owner import Owner
 
-#: The maximum number of different explanations that are counted. There is usually one: a missing permission.
-_MOST_REASONS: Final = 100
-#: The number of explanations that the page shows.
-SHOWN_REASONS: Final = 5
-#: How a page calls the groups that have no name.
-NO_TAG, UNKNOWN, OTHERS, EMPTY = "no owner tag", "unknown owner", "all other owners", "an empty tag"
+#: How a page calls the owners that it does not show separately.
+OTHERS: Final = "all other owners"
+#: How the names begin that a page shows in quotation marks.
+RESERVED: Final = (NO_TAG, UNKNOWN, OTHERS, EMPTY)
 
 
 class OwnerGroup(NamedTuple):
@@ -38,7 +42,7 @@ class Owners:
         self._named = Groups()
         self._untagged = Tally()
         self._unknown = Tally()
-        self._why: Counter[str] = Counter()
+        self._why = UnknownOwners()
 
     def add(self, row: Row) -> None:
         """Count an object."""
@@ -48,8 +52,7 @@ class Owners:
             self._untagged.add(row)
         else:
             self._unknown.add(row)
-            if row.owner_unknown in self._why or len(self._why) < _MOST_REASONS:
-                self._why[row.owner_unknown] += 1
+            self._why.add(Owner(unknown=row.owner_unknown))
 
     def shown(self) -> list[OwnerGroup]:
         """Return the owners with the most objects that are not safe, and then the groups without a name."""
@@ -58,25 +61,40 @@ class Owners:
     def _shown(self) -> Iterator[OwnerGroup]:
         for name, tally in self._named.shown():
             if name is None:
-                yield OwnerGroup(OTHERS, None, tally)
+                yield OwnerGroup(f"{OTHERS} ({self.others()})", None, tally)
             else:
-                yield OwnerGroup(name or EMPTY, f"={name}", tally)
+                yield OwnerGroup(owner_label(name), name_code(name), tally)
         if self._untagged.objects:
             yield OwnerGroup(NO_TAG, "-", self._untagged)
         if self._unknown.objects:
             yield OwnerGroup(UNKNOWN, "!", self._unknown)
 
-    def why(self) -> list[tuple[str, int]]:
-        """Return the most common reasons why owners are unknown, and how many objects have them."""
-        return self._why.most_common(SHOWN_REASONS)
+    def others(self) -> str:
+        """Return how many owners are not shown separately."""
+        return self._named.others()
+
+    def why(self) -> list[str]:
+        """Return sentences that explain why owners are unknown, and for how many objects."""
+        return self._why.told()
+
+
+def owner_label(name: str) -> str:
+    """Return how a page shows an owner: in quotation marks if the name reads like a group without a name."""
+    reads = " ".join(escaped(name).lower().split())
+    return (f"“{name}”" if reads.startswith(RESERVED) else name) or EMPTY
 
 
 def owner_code(row: Row) -> str:
-    """Return the owner of a row as a text for the page's script.
+    """Return the owner of a row as a printable text for the page's script.
 
-    The text is `=` and the tag's value, or `-` if the object lacks the tag, or `!` and the reason why the
-    owner is unknown.
+    The text is `=` and the tag's value (`name_code`), or `-` if the object lacks the tag, or `!` and the
+    reason why the owner is unknown.
     """
     if row.owner is not None:
-        return f"={row.owner}"
-    return "-" if row.owner_unknown is None else f"!{row.owner_unknown}"
+        return name_code(row.owner)
+    return "-" if row.owner_unknown is None else f"!{escaped(row.owner_unknown)}"
+
+
+def name_code(name: str) -> str:
+    """Return the code of an owner. Backslashes are doubled, so that different names have different codes."""
+    return "=" + escaped(name.replace("\\", r"\\"))

@@ -132,7 +132,7 @@ def _values(numbered: NumberedRow) -> list[object]:
         row.how,
         row.status_now if row.status_now != row.status else None,
         len(row.waived),
-        shown(owner_code(row)),
+        owner_code(row),
     ]
 
 

@@ -27,13 +27,17 @@ from markupsafe import Markup
 
 from keyhole.inspectors.text import shown
 from keyhole.intake.audits.audit import Audit, AuditedObject, BucketFinding
-from keyhole.reasons import STATUSES, URGENCY, Status
+from keyhole.reasons import NOT_IMAGES, STATUSES, URGENCY, Status, not_an_image
 from keyhole.remedies import what_to_do
 from keyhole.reports import charts, contents, figures
+from keyhole.reports.bar import bar
+from keyhole.reports.bucket_kinds import bucket_kind
 from keyhole.reports.changes import Changes, Move
-from keyhole.reports.groups import Group, Tally
+from keyhole.reports.groups import Group, Tally, total
 from keyhole.reports.html import environment
-from keyhole.reports.owners import EMPTY, NO_TAG, UNKNOWN
+from keyhole.reports.kinds import css_class, kinds
+from keyhole.reports.owned import NO_TAG, UNKNOWN
+from keyhole.reports.owners import RESERVED, OwnerGroup, owner_label
 from keyhole.reports.summary import ReasonTally, Summary, no_change, summarize
 
 #: The maximum number of objects on a page. With this many objects, the page has about twenty megabytes, and a
@@ -47,8 +51,10 @@ SHOWN_FINDINGS: Final = 1000
 #: VMDK descriptor can name hundreds of files outside the image, and each of these names is a finding with its
 #: own sentence.
 SHOWN_SENTENCES: Final = 5
-#: The number of formats in the chart of bytes; the table beside it has all.
+#: The number of formats in the chart of bytes; one bar for all others follows. The table beside it has all.
 _CHARTED_FORMATS: Final = 8
+#: The number of rows that the page's script shows at once (`PAGE` in `table.js`).
+_ROWS_AT_ONCE: Final = 100
 #: Jinja renders the page in many small pieces. This module joins this many pieces before it writes them to
 #: the output.
 _BUFFERED: Final = 200
@@ -81,8 +87,10 @@ def write_html(
     found = list(islice(others, SHOWN_FINDINGS))
     style, script = _block("page.css"), Markup("\n").join(map(_block, _SCRIPTS))
     formats = sorted(summary.formats.items(), key=lambda item: -item[1].objects)
-    prefixes = summary.prefixes.groups().shown()
+    groups = summary.prefixes.groups()
+    prefixes = groups.shown()
     owners = summary.owners.shown() if audit.spec.owner_tag else []
+    expired = _expired(summary, audit.totals.not_images)
     stream = (
         _environment()
         .get_template("page.html.jinja")
@@ -94,29 +102,35 @@ def write_html(
             notice=contents.notice(audit, now),
             verdict=contents.verdict(audit.totals.statuses, audit.totals.not_images),
             figures=contents.figures(audit, sum(tally.virtual for _, tally in formats)),
-            bar=contents.bar(audit.totals.statuses),
-            statuses=contents.counted_statuses(audit.totals.statuses, changes),
-            meanings=STATUSES,
+            bar=bar(kinds(audit.totals.statuses, audit.totals.not_images)),
+            kinds=contents.counted_kinds(audit.totals, changes),
+            share_of=contents.share_of(audit.totals),
             reasons=sorted(summary.reasons.items(), key=_urgency),
+            not_image=not_an_image,
             changes=changes,
             moves=sorted(changes.moves.items(), key=_graver) if changes else [],
             prefixes=prefixes,
-            prefix_statuses=_found_statuses([group.tally for group in prefixes]),
-            prefix_chart=_prefix_chart(prefixes),
+            prefix_kinds=_found_kinds([group.tally for group in prefixes]),
+            prefix_chart=_prefix_chart(prefixes, groups.others()),
+            other_prefixes=groups.others(),
             owners=owners,
-            owner_statuses=_found_statuses([group.tally for group in owners]),
-            owner_chart=_status_chart([(group.label, group.tally) for group in owners]),
+            owner_kinds=_found_kinds([group.tally for group in owners]),
+            owner_chart=_owner_chart(owners, summary.owners.others()),
             owners_unknown=summary.owners.why(),
-            no_owner=lambda row: EMPTY if row.owner == "" else UNKNOWN if row.owner_unknown else NO_TAG,
+            no_owner=lambda row: UNKNOWN if row.owner_unknown else NO_TAG,
             formats=formats,
             format_chart=_format_chart(formats),
+            expired=expired,
+            total=total([*summary.formats.values(), expired]),
             costs=list(contents.costs(audit, now)),
             findings=found,
+            finding_kinds=[(kind, bucket_kind(kind)) for kind in sorted({one.kind for one in found})],
             hidden_findings=sum(1 for _ in others),
             asked=list(contents.asked(audit)),
             summary=summary,
             hidden=contents.by_urgency(summary.hidden),
             sentences=SHOWN_SENTENCES,
+            rows_on_paper=_ROWS_AT_ONCE,
             words=_words(summary, changes, audit.spec.owner_tag),
             now=now,
             style=style,
@@ -131,27 +145,50 @@ def write_html(
     stream.dump(out, encoding="utf-8")
 
 
-def _prefix_chart(groups: Sequence[Group]) -> Markup:
-    return _status_chart(
-        [("all other" if name is None else name or "no folder", tally) for name, tally in groups]
-    )
+def _expired(summary: Summary, not_images: int) -> Tally:
+    """Return the objects whose verdicts have expired. They belong to no format, no folder and no owner.
+
+    Of such an object, only the status is known. The number of those that are not images follows from the
+    audit's total, `not_images`.
+    """
+    known = sum(tally.other for tally in summary.formats.values())
+    other = min(max(0, not_images - known), summary.expired[Status.UNRECOGNIZED])
+    return Tally(summary.expired, other)
 
 
-def _status_chart(groups: Sequence[tuple[str, Tally]]) -> Markup:
-    found = _found_statuses([tally for _, tally in groups])
+def _prefix_chart(groups: Sequence[Group], others: str) -> Markup:
+    named = [(f"others ({others})" if name is None else name or "no folder", tally) for name, tally in groups]
+    return _kind_chart(named, ends=True)
+
+
+def _owner_chart(owners: Sequence[OwnerGroup], others: str) -> Markup:
+    named = [(f"others ({others})" if code is None else label, tally) for label, code, tally in owners]
+    return _kind_chart(named, ends=False)
+
+
+def _kind_chart(groups: Sequence[tuple[str, Tally]], *, ends: bool) -> Markup:
+    found = [tally.kinds() for _, tally in groups]
     return charts.counts(
         [label for label, _ in groups],
-        [charts.Series(of, [tally.statuses[of] for _, tally in groups]) for of in found],
+        [
+            charts.Series(css_class(kind), [counts.get(kind, 0) for counts in found])
+            for kind in _found_kinds([tally for _, tally in groups])
+        ],
+        ends=ends,
     )
 
 
-def _found_statuses(tallies: Sequence[Tally]) -> list[Status]:
-    """Return the statuses that occur, the most urgent first."""
-    return [of for of in STATUSES if any(tally.statuses[of] for tally in tallies)]
+def _found_kinds(tallies: Sequence[Tally]) -> list[str]:
+    """Return the kinds that occur, the most urgent first."""
+    return list(total(tallies).kinds())
 
 
 def _format_chart(formats: Sequence[tuple[str | None, Tally]]) -> Markup:
-    drawn = [(name or "none known", tally) for name, tally in formats[:_CHARTED_FORMATS]]
+    """Draw the formats of the most objects, and all others, if there are several, as one."""
+    drawn = [(name or "none known", tally) for name, tally in formats]
+    if len(drawn) > _CHARTED_FORMATS + 1:
+        others = drawn[_CHARTED_FORMATS:]
+        drawn[_CHARTED_FORMATS:] = [(f"others ({len(others)})", total(tally for _, tally in others))]
     return charts.sizes(
         [name for name, _ in drawn],
         [
@@ -168,6 +205,8 @@ def _words(summary: Summary, changes: Changes | None, owner_tag: str | None) -> 
         "rows": summary.packed.total(),
         "changes": changes is not None,
         "owners": owner_tag is not None,
+        "reserved": RESERVED,
+        "notImages": sorted(NOT_IMAGES),
         "reasons": {
             shown(code): [shown(sentence), shown(to_do)]
             for code, sentence, to_do in contents.advice(sorted(summary.codes))
@@ -177,9 +216,9 @@ def _words(summary: Summary, changes: Changes | None, owner_tag: str | None) -> 
     return Markup(text.replace("<", r"\u003c").replace("&", r"\u0026"))  # noqa: S704 - has no `<`
 
 
-def _urgency(item: tuple[tuple[Status, str], ReasonTally]) -> tuple[int, int, str]:
+def _urgency(item: tuple[tuple[Status, str], ReasonTally]) -> tuple[int, bool, int, str]:
     (status, reason), tally = item
-    return URGENCY[status], -tally.objects, reason
+    return URGENCY[status], not_an_image(status, [reason]), -tally.objects, reason
 
 
 def _graver(item: tuple[Move, int]) -> tuple[int, int]:
@@ -195,6 +234,8 @@ def _environment() -> Environment:
         "difference": figures.difference,
         "what_to_do": what_to_do,
         "what_changed": contents.what_changed,
+        "owner": owner_label,
+        "css": css_class,
     }
     return made
 

@@ -1,38 +1,13 @@
 """The findings about a bucket in SARIF: verdicts on deleted objects, and tags that contradict verdicts."""
 
-from typing import Final, NamedTuple
-
 from keyhole.intake.audits.audit import BucketFinding
+from keyhole.reports.bucket_kinds import bucket_kind
 from keyhole.reports.sarif_places import fingerprints, literal, locations, message
-
-
-class _Kind(NamedTuple):
-    level: str
-    meaning: str
-    todo: str
-
-
-#: The kinds of findings about a bucket.
-KINDS: Final = {
-    "gone": _Kind(
-        "note",
-        "There is a verdict on an object that no longer exists",
-        "nothing, if the object was deleted on purpose; programs that cache the verdict should forget it",
-    ),
-    "tag_mismatch": _Kind(
-        "warning",
-        "The tags of the object contradict its verdict",
-        "find out who wrote the tags; `keyhole audit --fix-tags` corrects them; until then, do not trust the "
-        "tags of this object",
-    ),
-}
-#: A kind that a newer version stored.
-_OTHER: Final = _Kind("warning", "A finding about the bucket", "see the message")
 
 
 def bucket_rule(kind: str) -> dict[str, object]:
     """Return the rule of a kind of findings."""
-    level, meaning, todo = KINDS.get(kind, _OTHER)
+    level, meaning, todo = bucket_kind(kind)
     return {
         "id": kind,
         "shortDescription": {"text": literal(kind.replace("_", " ").capitalize() + ".")},
@@ -50,7 +25,7 @@ def bucket_result(finding: BucketFinding, rule: int) -> dict[str, object]:
     return {
         "ruleId": finding.kind,
         "ruleIndex": rule,
-        "level": KINDS.get(finding.kind, _OTHER).level,
+        "level": bucket_kind(finding.kind).level,
         "message": message(finding.message, target),
         "locations": locations(target),
         "partialFingerprints": fingerprints([finding.bucket, finding.key], finding.kind),

@@ -32,13 +32,32 @@ async function allRows(blocks) {
 
 /** The name of a row's owner; null if there is none. keyhole/reports/owners.py describes the codes. */
 function ownerName(row) {
-  return row.owner[0] === "=" && row.owner !== "=" ? row.owner.slice(1) : null;
+  return row.owner[0] === "=" && row.owner !== "=" ? nameOf(row.owner) : null;
 }
 
-/** The owner of a code in words. */
-function ownerText(code) {
-  if (code[0] === "=") return code.slice(1) || "an empty tag";
-  return code === "-" ? "no owner tag" : "unknown owner";
+/** The name in the code of an owner. */
+function nameOf(code) {
+  return code.slice(1).replaceAll("\\\\", "\\");
+}
+
+/** How the page shows the owner of a code: in quotation marks if its name reads like no name. */
+function ownerLabel(code) {
+  const [noTag, unknown, , empty] = words.reserved;
+  if (code[0] !== "=") return code === "-" ? noTag : unknown;
+  const name = nameOf(code);
+  const reads = name.toLowerCase().split(" ").filter(Boolean).join(" ");
+  return words.reserved.some((label) => reads.startsWith(label)) ? `“${name}”` : name || empty;
+}
+
+/** Whether an object can be an image, as `not_an_image` in keyhole/reasons.py decides it. */
+function isImage(row) {
+  const certain = row.reasons.length && row.reasons.every((code) => words.notImages.includes(code));
+  return words.statuses[row.status] !== "unrecognized" || !certain;
+}
+
+/** A code as texts and places where a line can break: only after an underscore. */
+function breakable(code) {
+  return code.split("_").flatMap((word, place) => (place ? ["_", element("wbr", {}), word] : [word]));
 }
 
 /** The text of a row in which the table searches. */

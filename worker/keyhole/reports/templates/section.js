@@ -26,7 +26,7 @@ function facts(row, words) {
 }
 
 function ownerFact(row) {
-  return row.owner[0] === "!" ? `unknown: ${row.owner.slice(1)}` : ownerText(row.owner);
+  return row.owner[0] === "!" ? `unknown: ${row.owner.slice(1)}` : ownerLabel(row.owner);
 }
 
 /** The section of an object, as the row below the object's row. */
@@ -41,7 +41,7 @@ function section(row, words, columns) {
   for (const reason of row.reasons) {
     const [meaning, remedy] = words.reasons[reason];
     found.append(
-      element("p", { class: "reason" }, element("span", { class: "code" }, reason), ` ${meaning}`),
+      element("p", { class: "reason" }, element("span", { class: "code" }, ...breakable(reason)), ` ${meaning}`),
       element("p", { class: "to-do" }, element("strong", {}, "What to do:"), " ", ...withCode(remedy)),
     );
   }

@@ -2,7 +2,7 @@
 
 const PAGE = 100;
 const NO_FORMAT = "none known";
-const FILTERS = ["find", "status", "format", "change", "waived", "owner"];
+const FILTERS = ["find", "status", "image", "format", "change", "waived", "owner"];
 /** The number of owners in the filter, those with the most objects. */
 const MOST_OWNERS = 200;
 const WHOLE = { proven: 0, sampled: 1, unchecked: 2 };
@@ -44,15 +44,17 @@ function sort() {
   state.sorted = known.concat(keyed.filter(({ by }) => by === null)).map(({ row }) => row);
 }
 
-/** Whether a row has the status, the format, the change, the waivers and the owner that are chosen. */
+/** Whether a row has all that is chosen, such as the status and the owner. */
 function chosen() {
   const status = fields.status.value && words.statuses.indexOf(fields.status.value);
+  const image = fields.image?.value;
   const format = fields.format.value;
   const change = fields.change?.value;
   const waived = fields.waived?.value;
   const owner = fields.owner?.value;
   return (row) =>
     (status === "" || row.status === status) &&
+    (!image || isImage(row) === (image === "yes")) &&
     (!format || (row.format ?? NO_FORMAT) === format) &&
     (!change || (change === "new" ? row.change === "new" : row.change !== "" && row.change !== "new")) &&
     (!waived || row.waived > 0 === (waived === "yes")) &&
@@ -85,7 +87,7 @@ function drawnRow(row) {
     "tr", { id: `object-${row.number}` },
     element(
       "td", {}, element("span", { class: `status ${status}` }, status),
-      row.reasons.length ? element("p", { class: "code soft" }, row.reasons.join(" ")) : "",
+      row.reasons.length ? element("p", { class: "code soft" }, ...row.reasons.flatMap((code) => [...breakable(code), " "])) : "",
     ),
     element(
       "td", {}, link,
@@ -100,8 +102,8 @@ function drawnRow(row) {
     drawn.append(element("td", {}, ["", "new"].includes(row.change) ? row.change : `was ${row.change}`));
   }
   if (words.owners) {
-    const name = ownerName(row);
-    const owner = name ? element("bdi", { dir: "ltr" }, name) : element("span", { class: "soft" }, ownerText(row.owner));
+    const label = ownerLabel(row.owner);
+    const owner = ownerName(row) ? element("bdi", { dir: "ltr", class: "key" }, label) : element("i", { class: "soft" }, label);
     drawn.append(element("td", {}, owner));
   }
   return drawn;
@@ -182,7 +184,7 @@ function choice(name, label, options) {
 }
 
 function ownerOption(code) {
-  return element("option", { value: code }, ownerText(code));
+  return element("option", { value: code }, ownerLabel(code));
 }
 
 /** The filter by owner: the owners with the most objects by name, then the objects without an owner. */
@@ -196,6 +198,8 @@ function ownerChoice() {
   const most = Array.from(counts).sort(([, one], [, other]) => other - one).slice(0, MOST_OWNERS);
   const label = choice("owner", "Owner", []);
   fields.owner.append(...most.map(([code]) => code).sort().concat(unnamed).map(ownerOption));
+  const left = counts.size - most.length;
+  if (left) fields.owner.append(element("option", { disabled: "" }, `${number(left)} more: use Find`));
   return label;
 }
 
@@ -206,7 +210,7 @@ function button(to, name, label, go) {
 }
 
 function addTools() {
-  fields.find = element("input", { type: "search", id: "find", autocomplete: "off", placeholder: "in keys and reasons" });
+  fields.find = element("input", { type: "search", id: "find", autocomplete: "off", placeholder: words.owners ? "in keys, reasons, owners" : "in keys and reasons" });
   fields.find.addEventListener("input", again);
   fields.found = element("output", {});
   const has = new Set(state.rows.map((row) => row.status));
@@ -214,6 +218,7 @@ function addTools() {
   tools.append(
     element("label", {}, "Find ", fields.find),
     choice("status", "Status", words.statuses.filter((_, place) => has.has(place))),
+    state.rows.every(isImage) ? "" : choice("image", "Image", ["yes", "no"]),
     choice("format", "Format", Array.from(formats).sort()),
     words.changes ? choice("change", "Change", ["new", "changed"]) : "",
     state.rows.some((row) => row.waived) ? choice("waived", "Waived", ["yes", "no"]) : "",
@@ -288,6 +293,7 @@ async function start() {
   filter();
   document.getElementById("without-script")?.remove();
   tools.hidden = false;
+  document.getElementById("clicks").hidden = false;
   listen();
   follow();
   table.dataset.ready = "true";
