@@ -1,13 +1,16 @@
-"""A fixture that lets this process work as a worker."""
+"""Fixtures: this process works as a worker, and its failed requests to S3 are counted."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import pytest
 import redis
 
 from keyhole.fleet import services as serving
 from keyhole.fleet.services import Services
+from keyhole.metrics.recorder import Recorder, recorder, use_recorder
+from keyhole.reasons import Reason
 from keyhole.settings import Settings
 from tests.servers.access import CREDENTIALS, isolate
 
@@ -24,3 +27,22 @@ def works_here(
     monkeypatch.setattr(serving, "_services", working)
     yield working
     working.redis.close()
+
+
+class FailureCounter(Recorder):
+    """Counts failed requests to S3."""
+
+    def __init__(self) -> None:
+        self.counted: Counter[Reason] = Counter()
+
+    def failures(self, errors: Mapping[Reason, int], retries: int) -> None:  # noqa: ARG002 - as in the base
+        self.counted.update(errors)
+
+
+@pytest.fixture
+def failures() -> Iterator[Counter[Reason]]:
+    """The failed requests to S3 during the test, by reason."""
+    before, counting = recorder(), FailureCounter()
+    use_recorder(counting)
+    yield counting.counted
+    use_recorder(before)

@@ -36,7 +36,7 @@ from keyhole.intake.audits.records import Claim
 from keyhole.intake.audits.store import AuditStore
 from keyhole.jobs.entry import ENTRY, Entry
 from keyhole.jobs.liveness import Liveness
-from keyhole.reasons import Status
+from keyhole.reasons import Reason, Status
 from keyhole.results.redis_store import STREAM_START
 from keyhole.results.tag_check import TagFinding
 from keyhole.scan.report import Report
@@ -364,8 +364,11 @@ def test_an_audit_that_cannot_be_read_holds_up_no_other(world: World, valkey: re
     world.assert_all_is_counted_once(statuses={Status.SAFE})
 
 
-def test_an_audit_that_failed_goes_on_at_once_when_it_is_told_to(world: World, s3: SyntheticS3) -> None:
+def test_an_audit_that_failed_goes_on_at_once_when_it_is_told_to(
+    world: World, s3: SyntheticS3, failures: Counter[Reason]
+) -> None:
     world.live(Fuse(), spec=SPEC.model_copy(update={"bucket": "later"}))
+    assert failures == {Reason.NOT_FOUND: 1}  # the request that listed the bucket
     failed = world.services.audits.get(AUDIT)
     assert failed is not None
     assert failed.state is AuditState.FAILED

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.jobs.tag_turn import TagTurn
-from keyhole.reasons import Status
+from keyhole.reasons import Reason, Status
 from keyhole.results.tag_writer import TagRequest, TagWriter
 from keyhole.results.tags import TAG_DEBT, TagDebt, own_tags
 from keyhole.scan.report import Report
@@ -228,6 +229,14 @@ class TestOwed:
         site.record(report)
 
         assert site.s3.requests.count("PutObjectTagging") == 1
+
+    def test_every_failed_request_is_counted(self, site: Site, failures: Counter[Reason]) -> None:
+        report = site.upload()
+        site.fail(Fault.SLOW_DOWN, None, None, Fault.DENIED)
+
+        site.record(report)
+
+        assert failures == {Reason.SLOW_DOWN: 1, Reason.ACCESS_DENIED: 1}
 
     def test_an_object_that_was_replaced_owes_nothing_any_more(self, site: Site) -> None:
         """The new object is scanned separately."""

@@ -13,6 +13,7 @@ READING = Reading(
     progress={"images": 0.5},
     unacknowledged={"keyhole.jobs": 4},
     idle={},
+    owed={"webhook": 2},
     backlog=Backlog({"keyhole.jobs": 7}, {"keyhole.jobs": 1.5}),
 )
 

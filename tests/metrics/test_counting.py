@@ -87,6 +87,7 @@ def test_a_page_has_the_counts(port: int) -> None:
     assert value(page, "keyhole_queue_wait_seconds_bucket", le="1.0") == 1
     assert value(page, "keyhole_audit_objects_total", outcome="queued") == 5
     assert value(page, "keyhole_queue_messages", queue="keyhole.jobs") == 7
+    assert value(page, "keyhole_sink_deliveries_owed", sink="webhook") == 2
     assert value(page, "keyhole_build_info", version="1.2", role="worker") == 1
 
 

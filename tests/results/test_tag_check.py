@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import stamina
 
-from keyhole.reasons import Status
+from keyhole.reasons import Reason, Status
 from keyhole.results.owner import Owner
 from keyhole.results.tag_check import MOST_FAILURES, TagCheck, TagFinding, TagQuestion
 from keyhole.results.tag_writer import TagWriter
@@ -190,9 +190,17 @@ def test_a_request_that_fails_for_a_moment_is_repeated() -> None:
     s3 = ModelS3(versioned=False)
     s3.put(b"x", {"team": "payments"})
     s3.before = lambda _: Fault.SLOW_DOWN if len(s3.requests) < 2 else None
-    check = TagCheck(s3, expected=True, threads=1, owner_tag="team")  # type: ignore[arg-type] # as above
+    failed: list[Reason] = []
+    check = TagCheck(
+        s3,  # type: ignore[arg-type] # as above
+        expected=True,
+        threads=1,
+        owner_tag="team",
+        failed=failed.append,
+    )
 
     assert check([TagQuestion("images", "a")]) == [TagFinding(None, 2, owner=Owner("payments"))]
+    assert failed == [Reason.SLOW_DOWN]
 
 
 def test_a_refusal_is_not_repeated() -> None:

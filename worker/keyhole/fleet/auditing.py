@@ -10,13 +10,14 @@ runs every few seconds, calls `resume` for every running audit.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from keyhole.errors import KeyholeError
 from keyhole.fleet.inventory_folder import INVENTORIES, forget_inventories
-from keyhole.fleet.observing import page_committed, verdict_recorded
+from keyhole.fleet.observing import page_committed, request_failed, verdict_recorded
 from keyhole.fleet.scanning import ScanWork
 from keyhole.fleet.services import Services
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
@@ -32,7 +33,7 @@ from keyhole.results.tag_check import TagCheck
 from keyhole.scan.report import SCANNER, Report
 from keyhole.scan.reporter import Target, failure
 from keyhole.sources.allowed import BucketNotAllowedError
-from keyhole.sources.errors import TransientError
+from keyhole.sources.errors import SourceError, TransientError
 from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.tracing.tracer import tracer
 
@@ -163,7 +164,8 @@ class AuditWork:
         try:
             lister = lister_of(services, audit.spec, INVENTORIES / audit.id)
             rate_limiter()
-            return self._auditor(claim, audit.spec, rate_limiter).process(audit, place, lister)
+            with _failures_counted():
+                return self._auditor(claim, audit.spec, rate_limiter).process(audit, place, lister)
         except TransientError as error:
             log.warning("audit %s does not advance: %s", audit.id, error)
             services.audits.record_trouble(audit.id, f"{error}; Keyhole will try again")
@@ -253,8 +255,19 @@ class AuditWork:
             threads=services.settings.scan_threads,
             owner_tag=spec.owner_tag,
             rate_limiter=turn,
+            failed=request_failed,
         )
         return Auditor(services.lookup, services.prices, check, services.ruleset, tags)
+
+
+@contextmanager
+def _failures_counted() -> Iterator[None]:
+    """Count the failed request to S3 because of which the page in the `with` block cannot be listed."""
+    try:
+        yield
+    except SourceError as error:
+        request_failed(error.reason)
+        raise
 
 
 def lister_of(services: Services, spec: AuditSpec, folder: Path) -> Lister:

@@ -8,6 +8,7 @@ from keyhole.intake.audits.costs import cost_of_scan
 from keyhole.intake.audits.records import NANO, PageResult
 from keyhole.jobs.job import ScanJob
 from keyhole.metrics.recorder import Phase, recorder
+from keyhole.reasons import Reason
 from keyhole.results.tag_writer import TagRequest
 from keyhole.scan.policy import policy_of
 from keyhole.scan.report import Report
@@ -56,6 +57,11 @@ def tags_requested(services: Services, storage_class: str | None, asked: Sequenc
     if counting.counts:
         counting.requests(len(asked))
         counting.spent(cost_of_scan(services.prices, storage_class or "STANDARD", 0, 0, asked).dollars)
+
+
+def request_failed(reason: Reason) -> None:
+    """Count a failed request to S3 that lists objects, or that reads or writes tags."""
+    recorder().failures({reason: 1}, 0)
 
 
 def page_committed(result: PageResult) -> None:

@@ -7,6 +7,7 @@ unknown; the verdict does not depend on the owner.
 
 from collections.abc import Callable
 
+from keyhole.fleet.observing import request_failed
 from keyhole.fleet.services import Services
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.rate_limit import RateLimiter
@@ -49,6 +50,6 @@ def found_owner(
         asked(TagRequest.READ)
 
     try:
-        return reading.learn(tags_of(services.s3.client, address, before))
+        return reading.learn(tags_of(services.s3.client, address, before, request_failed))
     except SourceError as error:
         return reading.learn(error)

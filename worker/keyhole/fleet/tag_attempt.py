@@ -13,6 +13,7 @@ from typing import Final
 import stamina
 from botocore.exceptions import ClientError
 
+from keyhole.fleet.observing import request_failed
 from keyhole.fleet.services import Services
 from keyhole.jobs.rate_limit import RateLimiter
 from keyhole.jobs.tag_debts import RENEW_SECONDS, Hold
@@ -114,6 +115,7 @@ def attempt_to_write(
             return services.tags.write(debt, verdict_on, ask, learned)
         except BOTO_ERRORS as error:
             unanswered |= last is TagRequest.WRITE and not _is_refusal(error)
+            request_failed(explain(error).reason)
             raise
 
     retry = stamina.retry(

@@ -59,6 +59,7 @@ class StoreGauges(Collector):
         yield _gauge(table.QUEUE_UNACKNOWLEDGED, _by_label(reading.unacknowledged))
         yield _gauge(table.UNDECIDED, {(): reading.undecided})
         yield _gauge(table.DEAD, _by_label(reading.dead))
+        yield _gauge(table.OWED, _by_label(reading.owed))
         yield _gauge(table.WORKERS, {(): reading.workers})
         yield _gauge(table.AUDITS, {(): reading.audits})
         yield _gauge(table.AUDIT_PROGRESS, _by_label(reading.progress))

@@ -55,7 +55,7 @@ S3_BYTES: Final = Metric(
 S3_ERRORS: Final = Metric(
     "keyhole_s3_errors_total",
     Kind.COUNTER,
-    "Failed requests of scans to S3, by Keyhole's reason code, for example slow_down.",
+    "Failed requests to S3 of scans, tags and audits, by Keyhole's reason code, for example slow_down.",
     ("code",),
 )
 S3_RETRIES: Final = Metric(
@@ -114,6 +114,12 @@ UNDECIDED: Final = Metric(
     "Postponed messages, each with an object whose last scan reached no verdict.",
 )
 DEAD: Final = Metric("keyhole_dead_letters", Kind.GAUGE, "Dead letters, by kind.", ("kind",))
+OWED: Final = Metric(
+    "keyhole_sink_deliveries_owed",
+    Kind.GAUGE,
+    "Verdicts that are still to be delivered to a sink, including failed deliveries that will be retried.",
+    ("sink",),
+)
 WORKERS: Final = Metric("keyhole_workers", Kind.GAUGE, "Workers that are running and take work.")
 AUDITS: Final = Metric("keyhole_audits_running", Kind.GAUGE, "Running audits.")
 AUDIT_PROGRESS: Final = Metric(
@@ -135,7 +141,7 @@ COUNTED: Final = (
 )
 #: The gauges that a process reads from Redis and from the broker when it answers a request for its metrics.
 READ: Final = (
-    *(QUEUE_MESSAGES, QUEUE_UNACKNOWLEDGED, QUEUE_OLDEST, UNDECIDED, DEAD, WORKERS, AUDITS, AUDIT_PROGRESS),
-    STORE_UP,
+    *(QUEUE_MESSAGES, QUEUE_UNACKNOWLEDGED, QUEUE_OLDEST, UNDECIDED, DEAD, OWED, WORKERS, AUDITS),
+    *(AUDIT_PROGRESS, STORE_UP),
 )
 METRICS: Final = (*COUNTED, BUILD, *READ)

@@ -73,10 +73,12 @@ def explain_tags(error: Exception) -> SourceError:
     return UnreadableError(Reason.ACCESS_DENIED, f"reading the tags is denied; Keyhole needs {needed}")
 
 
-def tags_of(s3: "S3Client", address: Address, before: Callable[[], object]) -> dict[str, str]:
+def tags_of(
+    s3: "S3Client", address: Address, before: Callable[[], object], failed: Callable[[Reason], object]
+) -> dict[str, str]:
     """Return the tags of an object. Repeat the request if it failed for a temporary reason.
 
-    `before` is called before each request.
+    `before` is called before each request, and `failed` after each failed request.
 
     Raises:
         SourceError: The tags cannot be read.
@@ -87,6 +89,8 @@ def tags_of(s3: "S3Client", address: Address, before: Callable[[], object]) -> d
         try:
             return read_tags(s3, **address)
         except BOTO_ERRORS as error:
-            raise explain_tags(error) from error
+            found = explain_tags(error)
+            failed(found.reason)
+            raise found from error
 
     return retried(read)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from keyhole.reasons import Reason
 from keyhole.results.owner import Owner
 from keyhole.results.owner_reading import OwnerReading, tags_of
 from keyhole.results.tag_writer import Address
@@ -61,6 +62,7 @@ class TagCheck:
         threads: The number of parallel requests.
         owner_tag: The name of the tag that states an object's owner; `None` if owners are not wanted.
         rate_limiter: Called before every request; it may sleep.
+        failed: Called after every failed request.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class TagCheck:
         threads: int,
         owner_tag: str | None = None,
         rate_limiter: Callable[[], None] = lambda: None,
+        failed: Callable[[Reason], object] = lambda _: None,
     ) -> None:
         self._s3 = s3
         self._expected = expected
         self._threads = threads
         self._owner_tag = owner_tag
         self._rate_limiter = rate_limiter
+        self._failed = failed
         self._failures: list[TransientError] = []
 
     def __call__(self, questions: Sequence[TagQuestion]) -> list[TagFinding]:
@@ -106,7 +110,7 @@ class TagCheck:
         try:
             if len(self._failures) >= MOST_FAILURES:
                 raise self._failures[-1]
-            tags = tags_of(self._s3, address, before)
+            tags = tags_of(self._s3, address, before, self._failed)
             reading.learn(tags)
             if question.report is not None:
                 message = disagreement(question.report, tags, expected=self._expected)
