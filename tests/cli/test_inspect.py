@@ -326,6 +326,19 @@ def test_an_object_on_a_web_server_needs_a_public_address_or_an_option(keyhole: 
     assert "secret" not in refused.out + allowed.out
 
 
+@pytest.mark.parametrize("arguments", [("",), ("-r", ""), ("safe.qcow2", ""), ("--status", "unsafe", "")])
+def test_an_empty_target_is_wrong_usage_and_not_the_current_folder(
+    keyhole: Keyhole, folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """A script can contain the value of a variable that is not set."""
+    monkeypatch.chdir(folder)
+
+    done = keyhole("inspect", *arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error == "a target is empty; is a variable of the shell not set?"
+
+
 @pytest.mark.parametrize("url", ["https://", "https://a b/", "https://u:secret/x@host/a", "HTTPS://[::1"])
 def test_a_url_that_names_no_object_is_wrong_usage(keyhole: Keyhole, url: str) -> None:
     done = keyhole("inspect", url)

@@ -100,6 +100,19 @@ class TestToWorkersThatAreThere:
         )
         assert (printed.code, len(printed.lines)) == (0, 1)
 
+    @pytest.mark.parametrize("form", ["csv", "json", "markdown", "sarif"])
+    def test_a_form_that_needs_verdicts_is_refused_before_anything_is_queued(
+        self, keyhole: Keyhole, images: str, valkey_url: str, form: str
+    ) -> None:
+        ledger = Ledger(connect(valkey_url), done_seconds=3600)
+        before = ledger.count()
+
+        refused = keyhole("submit", "-o", form, "-r", f"s3://{images}", KEYHOLE_REDIS_URL=valkey_url)
+
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.error == f"-o {form} needs verdicts; add --wait"
+        assert ledger.count() == before
+
     @pytest.mark.slow
     def test_it_says_how_to_hear_of_the_verdicts(self, env: dict[str, str], images: str) -> None:
         done = commands.keyhole("submit", f"s3://{images}/safe.qcow2", env=env)

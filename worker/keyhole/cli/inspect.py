@@ -82,6 +82,9 @@ def inspect_command(
         settings = settings.model_copy(update={"https_private": True})
     if version_id and (len(targets) > 1 or recursive or not targets[0].startswith("s3://")):
         raise click.UsageError("--version-id can only be used with one s3:// object")
+    if "" in targets:
+        # An empty path means the current folder. The user probably meant the value of a variable.
+        raise CommandError("a target is empty; is a variable of the shell not set?", USAGE)
     with one_line_errors():
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
         is_one = len(targets) == 1 and not recursive

@@ -82,6 +82,8 @@ def submit_command(
         raise click.UsageError("--version-id can only be used with one object")
     embedded = is_embedded(settings)
     wait = wait or embedded
+    if not wait and output.form not in {"table", "jsonl"}:
+        raise CommandError(f"-o {output.form} needs verdicts; add --wait", USAGE)
     with one_line_errors(), backend(settings, work=True) as settings:
         jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
         entries, position = _submit(jobs, settings)
@@ -159,8 +161,6 @@ def _print_jobs(entries: Sequence[Entry], output: Output) -> None:
         if not output.quiet:
             told = f"{counted(len(jobs), 'object')} submitted"
             click.echo(f"{told}; see the verdicts with `keyhole results`, or submit with --wait")
-    elif output.form != "jsonl":
-        raise CommandError(f"-o {output.form} needs verdicts; add --wait", USAGE)
     else:
         for job in jobs:
             click.echo(job.model_dump_json(exclude_none=True, ensure_ascii=True))
