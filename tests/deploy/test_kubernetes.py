@@ -339,7 +339,7 @@ class TestTheMetrics:
             }
 
     def test_are_found_by_the_pod_monitor(self, found: list[Object]) -> None:
-        """No package contains the schema of PodMonitor, so compare it with its documented fields."""
+        """Compares the PodMonitor with its documented fields. The reason is the same as for KEDA below."""
         (monitor,) = objects((FOLDER / "podmonitor" / "pod-monitor.yaml").read_text(encoding="utf-8"))
         assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
         assert monitor["spec"].keys() == {"selector", "podMetricsEndpoints"}
@@ -379,7 +379,10 @@ def test_the_accounts_are_those_that_the_aws_roles_trust(overlays: dict[str, lis
 
 
 class TestKeda:
-    """No package contains the schema of ScaledObject, so compare it with its documented fields."""
+    """Compares the ScaledObject with KEDA's documented fields.
+
+    The package with models of KEDA (`cloudcoil.models.keda`) adds a plugin to pytest that ends every run.
+    """
 
     @pytest.fixture
     def scaled(self, overlays: dict[str, list[Object]]) -> Object:
