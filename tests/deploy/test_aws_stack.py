@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -53,6 +53,10 @@ class Account:
         return boto3.Session(
             given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name="us-east-1"
         )
+
+    def user(self, key: Mapping[str, Any]) -> "boto3.Session":
+        """A session with a user's key."""
+        return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name="us-east-1")
 
     def outputs(self, stack: str) -> dict[str, str]:
         (found,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
