@@ -1,6 +1,7 @@
 """SQS as the broker in moto, which checks the permissions of the policy for it."""
 
 import json
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.deploy.test_aws_stack import SAFE, UNSAFE, Account, account, refused
+from keyhole.builders import qcow2
+from tests.deploy.aws_account import Account, refused, simulated_account
 from tests.e2e import commands
 from tests.pages import ROOT
 
@@ -16,11 +18,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 pytestmark = pytest.mark.slow
-__all__ = ["account"]
+
+SAFE = qcow2(1024**3).to_bytes()
+UNSAFE = qcow2(1024**3, backing_file="/etc/shadow").to_bytes()
 
 #: The queues for which the policy is, with names that stand for values.
 QUEUES_ARN = "arn:aws:sqs:${region}:${account}:keyhole-*"
 POLICY = (ROOT / "deploy" / "aws" / "policies" / "broker.json").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    with simulated_account(tmp_path) as found:
+        yield found
 
 
 def test_jobs_are_sent_and_done_with_only_the_permissions_of_the_policy(
