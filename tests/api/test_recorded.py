@@ -1,10 +1,16 @@
 """Recorded verdicts, and waiting for queued jobs, with a real Valkey."""
 
+import copy
+import pickle
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 import redis
+from celery.result import AsyncResult
 
 from keyhole import Reason, Report, Settings, Status, tasks, verdict, verdicts, wait
 from keyhole.app import configure
@@ -152,7 +158,7 @@ def test_waiting_yields_the_verdicts_of_jobs_that_are_done_and_then_times_out(
     reports = wait([left, done], timeout=0.1, settings=settings)
 
     assert next(reports) == report
-    with pytest.raises(TimeoutError, match="1 jobs are not done yet; they stay queued"):
+    with pytest.raises(TimeoutError, match=r"1 job is not done yet; it stays queued\. No worker takes work"):
         next(reports)
 
 
@@ -170,33 +176,81 @@ def test_what_is_no_list_of_jobs_is_an_error(settings: Settings, queued: Any, me
         list(wait(queued, settings=settings))
 
 
-def test_the_result_of_delay_waits_for_the_status(
-    valkey: redis.Redis, settings: Settings, store: RedisStore
-) -> None:
+@pytest.fixture
+def configured(settings: Settings) -> Iterator[None]:
     configure(settings)
     use_settings(settings)
-    try:
-        queued = tasks.scan.delay("s3://b/k")
-        batch = tasks.scan_batch.delay(["s3://b/1", "s3://b/2"])
+    yield
+    configure(Settings())
+    use_settings(Settings())
 
-        assert not queued.ready()
-        with pytest.raises(
-            TypeError, match=r"QueuedScan is not a list of queued jobs; write wait\(\[job\]\)"
-        ):
-            list(wait(queued, settings=settings))
-        with pytest.raises(TimeoutError):
-            queued.get(timeout=0.1)
-        write(store, "k", Status.UNSAFE, job=queued.id)
-        Ledger(valkey, done_seconds=60).complete(queued.entry)
-        assert queued.ready()
-        assert (queued.get(timeout=PATIENCE), queued.report().key) == (Status.UNSAFE, "k")
 
-        with pytest.raises(NotImplementedError, match=r"call \.get\(\)"):
-            _ = queued.state
-        with pytest.raises(NotImplementedError, match="keyhole show"):
-            queued.successful()
-        with pytest.raises(ValueError, match=r"keyhole\.wait"):
-            batch.get()
-    finally:
-        configure(Settings())
-        use_settings(Settings())
+@pytest.mark.usefixtures("configured")
+def test_the_result_of_delay_waits_for_the_status(valkey: redis.Redis, store: RedisStore) -> None:
+    queued = tasks.scan.delay("s3://b/k")
+    batch = tasks.scan_batch.delay(["s3://b/1", "s3://b/2"])
+
+    assert not queued.ready()
+    with pytest.raises(TypeError, match=r"QueuedScan is not a list of queued jobs; write wait\(\[job\]\)"):
+        list(wait(queued))  # type: ignore[call-overload]
+    with pytest.raises(TimeoutError):
+        queued.get(timeout=0.1)
+    write(store, "k", Status.UNSAFE, job=queued.id)
+    Ledger(valkey, done_seconds=60).complete(queued.entry)
+    assert queued.ready()
+    assert (queued.get(timeout=PATIENCE), queued.report().key) == (Status.UNSAFE, "k")
+    with pytest.raises(ValueError, match=r"keyhole\.wait"):
+        batch.get()
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_job_is_ready_as_soon_as_its_verdict_was_returned(store: RedisStore) -> None:
+    """A worker completes the job in the ledger only after it has written the tags."""
+    queued = tasks.scan.delay("s3://b/k")
+    arrivals: list[Report] = []
+    waiting = threading.Thread(target=lambda: arrivals.append(queued.report(PATIENCE)))
+    waiting.start()
+    keys = (f"{number}" for number in count())
+    while waiting.is_alive():
+        # The wait sees only later verdicts, and Redis keeps one verdict of an object and a job.
+        write(store, next(keys), Status.UNSAFE, job=queued.id)
+        waiting.join(0.1)
+
+    assert [report.status for report in arrivals] == [Status.UNSAFE]
+    assert queued.ready()
+
+
+#: What a `QueuedScan` can do. Everything else in Celery's class raises one error.
+WORKING = {
+    *("app", "as_list", "as_tuple", "backend", "id", "ignored", "parent", "supports_native_join", "task_id"),
+    *("get", "ready", "wait", "TimeoutError"),
+}
+
+
+@pytest.mark.usefixtures("configured")
+def test_what_celery_would_need_a_result_for_says_where_to_look() -> None:
+    queued = tasks.scan.delay("s3://b/k")
+    names = {name for name in dir(AsyncResult) if not name.startswith("_")}
+
+    assert names >= WORKING
+    assert all(hasattr(queued, name) for name in WORKING)
+    for name in sorted(names - WORKING):
+        with pytest.raises(NotImplementedError, match=r"keyhole show|accept no commands"):
+            getattr(queued, name)()  # an attribute raises before the call
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_queued_job_can_be_copied_and_pickled() -> None:
+    queued = tasks.scan.delay("s3://b/k")
+
+    assert copy.copy(queued).entry == pickle.loads(pickle.dumps(queued)).entry == queued.entry  # noqa: S301 - our own data
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_bucket_cannot_be_queued(valkey: redis.Redis) -> None:
+    line = "'s3://bucket/' names a bucket, not an object; write s3://bucket/key"
+
+    for publish in (tasks.scan.delay, lambda uri: tasks.scan_batch.delay(["s3://b/k", uri])):
+        with pytest.raises(ValueError, match=f"^{line}$"):
+            publish("s3://bucket/")
+    assert valkey.dbsize() == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from keyhole.reasons import Reason, Status
 from keyhole.scan.report import Report
 from keyhole.settings import Settings
-from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.sources.s3_uri import parse_object_uri
 
 if TYPE_CHECKING:
     from keyhole.jobs.entry import Entry
@@ -94,9 +94,7 @@ def verdict(uri: str, *, version_id: str | None = None, settings: Settings | Non
         keyhole.errors.KeyholeError: The record cannot be read, for example because a later version wrote it.
         redis.RedisError: Redis cannot be reached.
     """
-    bucket, key = parse_s3_uri(uri)
-    if not key:
-        raise ValueError(f"{uri!r} names a bucket, not an object; write s3://bucket/key")
+    bucket, key = parse_object_uri(uri)
     return _store(settings or Settings()).get(bucket, key, version_id)
 
 
@@ -135,7 +133,7 @@ def wait(
     entries = [_entry(one, Entry) for one in _listed(queued)]
     client = _client(settings)
     ledger = Ledger(client, done_seconds=settings.done_seconds)
-    return wait_for(entries, _store(settings, client), ledger, timeout)
+    return wait_for(entries, client, _store(settings, client), ledger, timeout)
 
 
 def _listed(queued: object) -> Iterable[object]:
@@ -154,15 +152,25 @@ def _entry(one: object, kind: "type[Entry]") -> "Entry":
 
 
 def wait_for(
-    entries: "Sequence[Entry]", store: "RedisStore", ledger: "Ledger", timeout: float | None
+    entries: "Sequence[Entry]",
+    client: Any,  # noqa: ANN401 - redis-py's client is generic over its answers
+    store: "RedisStore",
+    ledger: "Ledger",
+    timeout: float | None,
 ) -> Iterator[Report]:
     """Yield the report on each object of some entries of the ledger; see `wait`."""
+    from keyhole.jobs.presence import Presence  # noqa: PLC0415 - as above
     from keyhole.jobs.wait import await_verdicts  # noqa: PLC0415 - as above
 
     until = None if timeout is None else time.monotonic() + timeout
-    for arrived in await_verdicts(entries, store, ledger, store.stream_position(), until=until):
-        if arrived is not None and arrived.report is not None:
-            yield arrived.report
+    try:
+        for arrived in await_verdicts(entries, store, ledger, store.stream_position(), until=until):
+            if arrived is not None and arrived.report is not None:
+                yield arrived.report
+    except TimeoutError as error:
+        if Presence(client).names():
+            raise
+        raise TimeoutError(f"{error}. No worker takes work; start one: keyhole worker") from None
 
 
 def _client(settings: Settings) -> Any:  # noqa: ANN401 - redis-py's client is generic over its answers

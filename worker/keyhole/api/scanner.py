@@ -16,7 +16,7 @@ from keyhole.scan.reporter import Target as Named
 from keyhole.scan.rules import Policy, load_policy
 from keyhole.scan.settings import ScanSettings
 from keyhole.settings import Settings
-from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.sources.s3_uri import parse_object_uri
 from keyhole.sources.uri_hints import exists, uri_trouble
 
 if TYPE_CHECKING:
@@ -285,9 +285,7 @@ def scan_target(
         stated = Named(name_of(content) if name is None else named(name))
         report = scan_content(content, stated, rules, before_read, memory)
     elif isinstance(target, str) and target.startswith("s3://"):
-        bucket, key = parse_s3_uri(target)
-        if not key:
-            raise ValueError(f"{target!r} names a bucket, not an object; write s3://bucket/key")
+        bucket, key = parse_object_uri(target)
         report = scan_s3(connections.s3, bucket, key, version_id, rules, before_read, memory)
     elif isinstance(target, str) and is_url(target):
         report = scan_url(connections.https, target, rules, before_read, memory)

@@ -36,7 +36,7 @@ from keyhole.jobs.publisher import DeliveryUncertainError
 from keyhole.jobs.queues import JOBS
 from keyhole.metrics.recorder import recorder
 from keyhole.sources.allowed import BucketNotAllowedError
-from keyhole.sources.s3_uri import parse_s3_uri
+from keyhole.sources.s3_uri import parse_object_uri
 from keyhole.store.connection import is_outage
 from keyhole.tracing.tracer import tracer
 
@@ -236,7 +236,7 @@ class ScanTask(LedgerTask):
         """Return an entry with one job. The arguments are a URI, a URI and a version id, or a `ScanJob`."""
         if isinstance(args[0], ScanJob):
             return Entry(args[0].id, (args[0],), queue)
-        bucket, key = parse_s3_uri(args[0])
+        bucket, key = parse_object_uri(args[0])
         version_id = args[1] if len(args) > 1 else None
         return Entry(task_id, (ScanJob(id=task_id, bucket=bucket, key=key, version_id=version_id),), queue)
 
@@ -249,7 +249,7 @@ class ScanBatchTask(LedgerTask):
         jobs = []
         for number, job in enumerate(args[0]):
             if isinstance(job, str):
-                bucket, key = parse_s3_uri(job)
+                bucket, key = parse_object_uri(job)
                 jobs.append(ScanJob(id=f"{task_id}-{number}", bucket=bucket, key=key))
             else:
                 jobs.append(ScanJob.model_validate(job))

@@ -2,7 +2,8 @@
 
 Celery's results are off, because Keyhole records the reports itself, and Celery's results would cost Redis
 five more commands for each task. So the methods of Celery's `AsyncResult` that need a result backend are
-replaced here: they ask the ledger and the records.
+replaced here. `get` and `ready` ask the ledger and the records. The others raise an error that says where to
+look.
 """
 
 from typing import Any, Final, NoReturn
@@ -20,6 +21,7 @@ _WHERE: Final = (
     "Celery's results are off, because Keyhole records each report itself: call .get() or .report() to wait "
     'for the verdict, or read it with keyhole.verdict("s3://bucket/key") or `keyhole show`'
 )
+_NO_REVOKE: Final = "Keyhole's workers accept no commands through the broker, so a job cannot be revoked"
 
 
 class QueuedScan(AsyncResult):  # type: ignore[misc] # Celery has no types
@@ -27,12 +29,20 @@ class QueuedScan(AsyncResult):  # type: ignore[misc] # Celery has no types
 
     Args:
         entry: The entry of the ledger.
-        app: The Celery application.
+        app: The Celery application; by default the current one.
     """
 
-    def __init__(self, entry: Entry, app: Celery) -> None:
+    def __init__(self, entry: Entry, app: Celery | None = None) -> None:
         super().__init__(entry.id, app=app)
         self.entry = entry
+        self._has_arrived = False
+
+    def __copy__(self) -> "QueuedScan":
+        return QueuedScan(self.entry, self.app)
+
+    def __reduce_args__(self) -> tuple[Entry]:
+        # The application is left out, because its settings contain passwords.
+        return (self.entry,)
 
     def get(self, timeout: float | None = None, **_: Any) -> Status:  # noqa: ANN401 - Celery's options
         """Wait for the verdict on the object, and return its status.
@@ -53,17 +63,32 @@ class QueuedScan(AsyncResult):  # type: ignore[misc] # Celery has no types
         """Wait for the verdict on the object, and return the report. The errors are those of `get`."""
         if len(self.entry.jobs) != 1:
             raise ValueError("this is a batch; wait for its verdicts with keyhole.wait([batch])")
-        for report in wait_for([self.entry], services().store, services().ledger, timeout):
+        ours = services()
+        for report in wait_for([self.entry], ours.redis, ours.store, ours.ledger, timeout):
+            self._has_arrived = True
             return report
         (job,) = self.entry.jobs
         raise LookupError(f"the scan of s3://{job.bucket}/{job.key} is done, but Redis has no verdict on it")
 
     def ready(self) -> bool:
-        """Return whether the work is done."""
-        return services().ledger.is_done(self.entry.id)
+        """Return whether the work is done, or `get` or `report` has already returned the verdict.
+
+        A worker completes a job shortly after it has recorded the verdict.
+        """
+        return self._has_arrived or services().ledger.is_done(self.entry.id)
+
+    def revoke(self, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401 - any arguments
+        """Refuse, because no worker would obey.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(_NO_REVOKE)
+
+    revoke_by_stamped_headers = revoke
 
     def _nowhere(self, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401 - any arguments
         raise NotImplementedError(_WHERE)
 
-    successful = failed = get_leaf = collect = iterdeps = _nowhere
-    state = status = result = info = traceback = date_done = property(_nowhere)
+    # All attributes that describe a result, such as `state` and `args`, call `_get_task_meta`.
+    _get_task_meta = collect = exists = forget = get_leaf = iterdeps = then = throw = _nowhere

@@ -68,6 +68,12 @@ def await_verdicts(
                 if waiting.pop(job.id, None) is not None:
                     yield Arrived(job, store.get(job.bucket, job.key, job.version_id))
         if waiting and until is not None and time.monotonic() > until:
-            raise TimeoutError(f"{len(waiting)} jobs are not done yet; they stay queued")
+            left = len(waiting)
+            jobs = (
+                "1 job is not done yet; it stays"
+                if left == 1
+                else f"{left:,} jobs are not done yet; they stay"
+            )
+            raise TimeoutError(f"{jobs} queued")
         if waiting and not page.verdicts:
             yield None

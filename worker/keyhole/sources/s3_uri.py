@@ -51,3 +51,15 @@ def parse_s3_uri(text: str, *, is_prefix: bool = False) -> S3Uri:
     if not bucket:
         raise ValueError(f"{text!r} does not name a bucket; write {form}")
     return S3Uri(bucket, key)
+
+
+def parse_object_uri(text: str) -> S3Uri:
+    """Parse the URI of an object, whose key is not empty.
+
+    Raises:
+        ValueError: The text is not the URI of an object. The message shows the correct form.
+    """
+    uri = parse_s3_uri(text)
+    if not uri.key:
+        raise ValueError(f"{text!r} names a bucket, not an object; write s3://bucket/key")
+    return uri
