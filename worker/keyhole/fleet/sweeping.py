@@ -9,6 +9,7 @@ import threading
 from typing import Any, Final
 
 import redis
+from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 from celery import bootsteps, current_app
 from kombu.exceptions import OperationalError
 
@@ -62,5 +63,5 @@ def publish_sweep() -> None:
         with GATE.working():
             if services().ledger.claim_sweep(EVERY - 1):
                 current_app.send_task("keyhole.sweep", queue=HOUSEKEEPING, expires=EXPIRES)
-    except (redis.RedisError, OperationalError) as error:
+    except (redis.RedisError, OperationalError, AMQPError) as error:
         log.warning("a sweep could not be published: %s", error)
