@@ -103,6 +103,30 @@ class TestFilters:
         assert (printed.code, printed.out) == (2, "")
         assert printed.error.startswith(message)
 
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--bucket", "s3://images"), "only the name of a bucket; write --bucket images"),
+            (("--bucket", "images/a b"), "only the name of a bucket; write --bucket images --prefix 'a b'"),
+            (("--prefix", "s3://images/a"), "the beginning of keys; write --bucket images --prefix a"),
+            (("s3://images/a",), "an address is written with options; write --bucket images --prefix a"),
+            (("s3://",), "write --bucket NAME"),
+            (("images",), "unexpected extra argument: images. See `keyhole results --help`."),
+        ],
+    )
+    def test_an_address_is_refused_with_the_options_that_mean_it(
+        self, keyhole: Keyhole, kept: str, arguments: tuple[str, ...], message: str
+    ) -> None:
+        printed = keyhole("results", *arguments, KEYHOLE_REDIS_URL=kept)
+
+        assert (printed.code, printed.out) == (2, "")
+        assert printed.error.endswith(message)
+
+    def test_a_key_can_be_the_address_of_a_page(self, keyhole: Keyhole, store: RedisStore, kept: str) -> None:
+        store.write(report("http://host/a", "qcow2", Status.SAFE), job_id="page", sequencer=None)
+
+        assert listed(keyhole, kept, "--prefix", "http://") == ["http://host/a"]
+
     def test_a_value_that_only_a_record_has_is_accepted(
         self, keyhole: Keyhole, store: RedisStore, kept: str
     ) -> None:
@@ -182,9 +206,24 @@ class TestResults:
     def test_the_table_says_how_many_there_are_in_all(self, keyhole: Keyhole, kept: str) -> None:
         printed = keyhole("results", "--limit", "2", KEYHOLE_REDIS_URL=kept)
 
-        assert printed.lines[-1] == "All: 1 safe, 2 unsafe, 1 unreadable"
+        assert printed.lines[-1] == "All: 2 unsafe, 1 unreadable, 1 safe"
         assert "a.qcow2" not in printed.out
         assert "--limit" in printed.err
+
+    def test_no_line_calls_a_pdf_only_unrecognized(
+        self, keyhole: Keyhole, kept: str, store: RedisStore
+    ) -> None:
+        pdf = report("e.pdf", None, Status.UNRECOGNIZED).model_copy(update={"reasons": ("not_an_image",)})
+        store.write(pdf, job_id="e", sequencer=None)
+
+        whole = keyhole("results", KEYHOLE_REDIS_URL=kept).lines
+        part = keyhole("results", "--status", "safe", KEYHOLE_REDIS_URL=kept).lines
+
+        assert whole[-1] == "5 objects: 2 unsafe, 1 unreadable, 1 safe, 1 not an image"
+        assert part[-2:] == [
+            "1 object: 1 safe",
+            "All: 2 unsafe, 1 unreadable, 1 unrecognized or not images, 1 safe",
+        ]
 
     def test_it_says_how_many_wait_for_their_tags(
         self, keyhole: Keyhole, kept: str, valkey: redis.Redis

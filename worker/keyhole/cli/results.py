@@ -17,7 +17,7 @@ from keyhole.cli.terminal import SafeConsole
 from keyhole.cli.verdicts import print_verdicts
 from keyhole.inspectors.text import shown
 from keyhole.jobs.tag_debts import TagDebts
-from keyhole.reasons import Status
+from keyhole.reasons import STATUSES, Status
 from keyhole.results.history import history
 from keyhole.results.redis_store import RedisStore
 from keyhole.results.search import Filter, Search
@@ -28,7 +28,7 @@ from keyhole.sources.s3_uri import parse_s3_uri
 from keyhole.store.connection import connect
 
 
-@click.command("results")
+@click.command("results", context_settings={"allow_extra_args": True})
 @click.option("--bucket", default="", help="Only objects in this bucket.")
 @click.option("--prefix", default="", help="Only keys that begin with this text.")
 @click.option("--contains", "part", default="", metavar="TEXT", help="Only keys that contain this text.")
@@ -58,6 +58,7 @@ def results_command(
     If nothing matches, a line states what was searched, and whether there are other verdicts. It is on
     standard error, unless the output is a table.
     """
+    _refuse_addresses(texts, click.get_current_context().args)
     settings = load_settings()
     wanted = Filter(statuses=tuple(sorted(statuses or ())), since=since, **texts)
     with one_line_errors(), backend(settings, work=False) as settings:
@@ -74,12 +75,13 @@ def results_command(
                 output.tell(_nothing(wanted, search))
         if not tally.objects or not output.is_table:
             return
-        if next(found, None) is not None:
+        more = next(found, None) is not None
+        if more:
             output.tell(f"These are the latest {limit:,}; there are more (--limit).")
         if output.quiet:
             return
-        counts = store.counts()
-        click.echo("All: " + ", ".join(f"{count:,} {of}" for of, count in counts.items() if count))
+        if more or wanted != Filter():  # otherwise, the line below the table already counts all verdicts
+            click.echo(_all(store.counts()))
         owed = TagDebts(connect(str(settings.redis_url))).count()
         if owed:
             click.echo(f"The tags of {owed:,} objects could not be written yet; workers will retry.")
@@ -115,6 +117,43 @@ def show_command(*, uri: str, version_id: str | None, output: Output) -> None:
         else:
             print_verdicts([report], output)
     sys.exit(exit_code({report.status: 1}, fail_on=output.fail_on))
+
+
+def _refuse_addresses(texts: dict[str, str], others: list[str]) -> None:
+    """End the command if an option, or an argument, is the address of objects. The message has the options.
+
+    Args:
+        texts: The values of the options.
+        others: The arguments that are not options.
+
+    Raises:
+        CommandError: There is an address.
+        click.UsageError: There is another argument.
+    """
+    bucket, prefix = texts["bucket"], texts["prefix"]
+    if others and not others[0].startswith("s3://"):
+        raise click.UsageError(f"unexpected extra argument: {others[0]}")
+    if others:
+        address, wrong = others[0], "an address is written with options"
+    elif "/" in bucket:  # no bucket's name contains a slash
+        address, wrong = bucket, "--bucket takes only the name of a bucket"
+    elif prefix.startswith("s3://"):
+        address, wrong = prefix, "--prefix takes only the beginning of keys"
+    else:
+        return
+    name, _, key = address.removeprefix("s3://").partition("/")
+    options = shlex.join(["--bucket", name or "NAME", *(["--prefix", key] if key else [])])
+    raise CommandError(f"{wrong}; write {shown(options)}", USAGE)
+
+
+def _all(counts: dict[Status, int]) -> str:
+    """Return one line with the number of recorded verdicts for each status.
+
+    Redis counts verdicts by status, so it does not know which unrecognized objects are not images.
+    """
+    names = {status: status.value for status in STATUSES}
+    names[Status.UNRECOGNIZED] += " or not images"
+    return "All: " + ", ".join(f"{counts[of]:,} {name}" for of, name in names.items() if counts[of])
 
 
 def _nothing(wanted: Filter, search: Search) -> str:
