@@ -213,6 +213,22 @@ def test_a_page_without_parameters_refuses_them(site: Site, path: str) -> None:
     assert "this page has no parameters" in answer.text
 
 
+class TestTheAudits:
+    def test_count_objects_that_are_not_images_on_their_own(self, site: Site, valkey: redis.Redis) -> None:
+        text = site.get("/audits").text
+
+        assert '<span class="count">not images 2</span>' in text
+        assert ">unrecognized</span>" not in text
+
+        valkey.hset(keys.audit(AUDIT, "totals"), "status:unrecognized", 3)
+        assert ">unrecognized</span> 3</span>" in site.get("/audits").text
+
+    def test_have_a_cost_that_a_person_reads(self, site: Site, valkey: redis.Redis) -> None:
+        valkey.hset(keys.audit(AUDIT, "totals"), "nanodollars", 5000)
+
+        assert 'title="$0.0000050">under a cent</td>' in site.get("/audits").text
+
+
 class TestOneAudit:
     def test_shows_progress_counts_costs_and_how_to_make_the_report(self, site: Site) -> None:
         text = site.get(f"/audit?id={AUDIT}").text
@@ -391,3 +407,5 @@ def test_a_verdict_of_every_status_has_its_tile(start: Callable[..., Site], valk
     text = start().get("/").text
 
     assert all(f"<b>1</b><span>{status}</span>" in text for status in Status)
+    # Redis counts verdicts by status, so the number includes objects such as PDFs.
+    assert "<span>unrecognized</span> <span>or not images</span>" in text

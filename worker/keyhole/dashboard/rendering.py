@@ -64,6 +64,7 @@ def _environment() -> Environment:
     made = environment("keyhole.dashboard", _displayed)
     filters: dict[str, Callable[..., object]] = {
         "dollars": figures.dollars,
+        "price": figures.price,
         "seconds": lambda seconds: figures.duration(timedelta(seconds=seconds)),
         "second": lambda when: f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "iso": lambda when: when.astimezone(UTC).isoformat(timespec="seconds"),
