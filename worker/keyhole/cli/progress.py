@@ -41,25 +41,38 @@ def progress(
         yield console, lambda: display.advance(task)
 
 
+def counts(done: int, total: int | None, seconds: float) -> str:
+    """Return how many objects are done, how many there are, how many per second, and the time left or taken.
+
+    The rate is that of the whole time, because the first objects can be done almost at once.
+
+    Args:
+        done: The number of objects that are done.
+        total: The number of objects; `None` if it is not known.
+        seconds: The time since the beginning.
+    """
+    from keyhole.reports.figures import duration
+
+    parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}"]
+    rate = done / seconds if seconds else 0.0
+    if rate:
+        parts.append(f"{rate:,.0f}/s" if rate >= 1 else f"{60 * rate:,.0f}/min")
+    if total is None and seconds:
+        parts.append(f"{duration(timedelta(seconds=seconds))} so far")
+    elif total is not None and rate and done < total:
+        parts.append(f"about {duration(timedelta(seconds=(total - done) / rate))} left")
+    return ", ".join(parts)
+
+
 def _display(console: "Console", total: int | None) -> "Progress":
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
-
-    from keyhole.reports.figures import duration
 
     class Counts(ProgressColumn):
         """How many objects are done, how many there are, how many per second, and the time left or taken."""
 
         def render(self, task: Task) -> Text:
-            of = "" if task.total is None else f" of {int(task.total):,}"
-            parts = [f"{int(task.completed):,}{of}"]
-            if task.speed:
-                parts.append(f"{task.speed:,.0f}/s" if task.speed >= 1 else f"{60 * task.speed:,.0f}/min")
-            if task.time_remaining:
-                parts.append(f"about {duration(timedelta(seconds=task.time_remaining))} left")
-            elif total is None and task.elapsed:
-                parts.append(f"{duration(timedelta(seconds=task.elapsed))} so far")
-            return Text(", ".join(parts))
+            return Text(counts(int(task.completed), total, task.elapsed or 0))
 
     bar = [] if total is None else [BarColumn(bar_width=20)]
     return Progress(TextColumn("{task.description}"), *bar, Counts(), console=console, transient=True)
