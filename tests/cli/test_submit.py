@@ -221,12 +221,34 @@ class TestInterrupted:
             held.release()
 
             assert submit.wait(commands.PATIENCE) == 130
-        *notes, last = filter(None, log.read_text().splitlines())
-        assert last == "Interrupted."
+        *notes, stays, last = filter(None, log.read_text().splitlines())
+        assert (stays, last) == (
+            "Jobs without a verdict stay queued; the next worker scans them.",
+            "Interrupted.",
+        )
         # On a slow machine, the command has already mentioned that there is no verdict.
         assert [note for note in notes if not note.startswith("No verdict yet")] == []
         assert commands.marked(marker) == []
         assert list(runtime.iterdir()) == []
+
+    def test_while_it_waits_for_workers_it_says_that_the_jobs_stay_queued(
+        self, env: dict[str, str], images: str, valkey_url: str, tmp_path: Path
+    ) -> None:
+        env["KEYHOLE_REDIS_URL"] = valkey_url
+        ledger = Ledger(connect(valkey_url), done_seconds=3600)
+        before = ledger.count()
+        log = tmp_path / "log"
+
+        with commands.started("submit", "--wait", f"s3://{images}/safe.qcow2", env=env, log=log) as submit:
+            commands.until(lambda: ledger.count() > before)
+            submit.send_signal(signal.SIGINT)
+
+            assert submit.wait(commands.PATIENCE) == 130
+        assert list(filter(None, log.read_text().splitlines()))[-2:] == [
+            "Jobs without a verdict stay queued; `keyhole results` will show their verdicts.",
+            "Interrupted.",
+        ]
+        assert ledger.count() == before + 1
 
     @pytest.mark.slow
     def test_a_second_time_it_ends_at_once(
@@ -241,7 +263,7 @@ class TestInterrupted:
             submit.send_signal(signal.SIGINT)
 
             assert submit.wait(commands.PATIENCE) == 130
-        assert log.read_text().split() == ["Interrupted."]
+        assert log.read_text().splitlines()[-1] == "Interrupted."
         assert commands.marked(marker) == []
         assert list(runtime.iterdir()) == []
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import click
@@ -84,7 +85,7 @@ def submit_command(
     wait = wait or embedded
     if not wait and output.form not in {"table", "jsonl"}:
         raise CommandError(f"-o {output.form} needs verdicts; add --wait", USAGE)
-    with one_line_errors(), backend(settings, work=True) as settings:
+    with one_line_errors(), backend(settings, work=True) as settings, _telling_what_stays(embedded=embedded):
         jobs = _jobs(uris, settings, recursive=recursive, version_id=version_id)
         entries, position = _submit(jobs, settings)
         if not wait:
@@ -100,6 +101,21 @@ def submit_command(
         if "tags" in settings.sinks and _tell_of_owed_tags(names) and code == ALL_SAFE:
             code = UNDECIDED
     sys.exit(code)
+
+
+@contextmanager
+def _telling_what_stays(*, embedded: bool) -> Iterator[None]:
+    """If the user interrupts the command, say that the jobs stay queued.
+
+    Args:
+        embedded: Whether the command started the worker, which ends with the command.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        then = "the next worker scans them" if embedded else "`keyhole results` will show their verdicts"
+        click.echo(f"Jobs without a verdict stay queued; {then}.", err=True)
+        raise
 
 
 def _submit(jobs: Iterator[ScanJob], settings: Settings) -> tuple[list[Entry], str]:
