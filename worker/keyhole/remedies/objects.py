@@ -117,7 +117,7 @@ OBJECTS: Final[dict[str, Remedy]] = {
         repair="Stop the writer, and submit the object again: `keyhole submit s3://BUCKET/KEY`.",
     ),
     Reason.NOT_FOUND: Remedy(
-        "check the name and the version, and upload the object if it is missing",
+        "check the name and, in S3, the version; upload it if it is missing",
         why="There is nothing to inspect.",
         cause="The object was deleted or renamed after it was listed, or the key was mistyped.",
         check="`aws s3 ls s3://BUCKET/PREFIX` lists what is there. Keys are case-sensitive.",
