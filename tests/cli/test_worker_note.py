@@ -4,6 +4,7 @@ import pytest
 import redis
 
 from keyhole.jobs.presence import Presence
+from keyhole.jobs.queues import EVENTS
 from tests.cli.conftest import Keyhole
 from tests.e2e import commands
 
@@ -32,6 +33,29 @@ def test_with_a_worker_there_is_nothing_to_say(
     printed = keyhole(*command, KEYHOLE_REDIS_URL=redis_url)
 
     assert (printed.code, printed.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        (COMMANDS[0], "queue keyhole.jobs"),
+        (COMMANDS[1], "queues keyhole.housekeeping and keyhole.audits"),
+    ],
+)
+def test_workers_that_take_only_other_queues_are_told(
+    keyhole: Keyhole, redis_url: str, valkey: redis.Redis, command: tuple[str, ...], missing: str
+) -> None:
+    presence = Presence(valkey)
+    presence.beat("worker", queues=(EVENTS,))
+
+    printed = keyhole(*command, KEYHOLE_REDIS_URL=redis_url)
+
+    assert printed.code == 0
+    start = "Start one that takes all queues: keyhole worker. The work stays in the queue until then."
+    assert printed.err.splitlines() == [f"Workers run, but none takes the {missing}. {start}"]
+    # A worker of an earlier version does not state its queues.
+    presence.beat("old")
+    assert keyhole(*command, KEYHOLE_REDIS_URL=redis_url).err == ""
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ("audit", "--dry-run", "s3://no-bucket/")])

@@ -156,9 +156,9 @@ def test_a_worker_that_is_silent_is_not_counted(valkey: redis.Redis) -> None:
     assert presence.names() == ["b"]
 
 
-def test_a_worker_states_its_ruleset_and_its_sinks(valkey: redis.Redis) -> None:
+def test_a_worker_states_its_ruleset_and_its_sinks_and_its_queues(valkey: redis.Redis) -> None:
     presence = Presence(valkey)
-    presence.beat("a", "5:azure", ("redis", "tags"))
+    presence.beat("a", "5:azure", ("redis", "tags"), (JOBS, EVENTS))
     presence.beat("b", "5:azure", ("tags",))
     presence.beat("downgraded", "5:azure")
 
@@ -168,12 +168,13 @@ def test_a_worker_states_its_ruleset_and_its_sinks(valkey: redis.Redis) -> None:
 
     assert presence.rulesets() == {"a": "5:azure", "old": None, "downgraded": None}
     assert presence.sinks() == {"a": {"redis", "tags"}, "old": None, "downgraded": None}
+    assert presence.queues() == {"a": {EVENTS, JOBS}, "old": None, "downgraded": None}
     presence.beat("a", "5:default", ("redis",))
     assert (presence.rulesets()["a"], presence.sinks()["a"]) == ("5:default", {"redis"})
     presence.leave("old")
     presence.beat("a", "5:default")
     assert presence.sinks()["a"] is None
-    for stated in (keys.WORKER_RULES, keys.WORKER_SINKS):
+    for stated in (keys.WORKER_RULES, keys.WORKER_SINKS, keys.WORKER_QUEUES):
         assert set(valkey.hkeys(stated)) == {b"a", b"downgraded"}
     presence.leave("a")
     assert set(valkey.hkeys(keys.WORKER_SINKS)) == {b"downgraded"}

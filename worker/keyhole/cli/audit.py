@@ -36,6 +36,7 @@ from keyhole.cli.worker_note import (
 from keyhole.fleet.services import services, use_settings
 from keyhole.intake.audits.audit import Audit, AuditSpec, AuditState
 from keyhole.intake.selection import Selection, parse_share
+from keyhole.jobs.queues import AUDITS, HOUSEKEEPING
 from keyhole.results.owner import parse_owner_tag
 from keyhole.scan.sizes import parse_size
 from keyhole.settings import Settings
@@ -184,7 +185,7 @@ def audit_command(
         if detach and not is_embedded(settings):
             _tell_detached(audit_id, output)
             if chosen in ([], ["resume"]):
-                tell_if_no_worker(output.tell, waits=False)
+                tell_if_no_worker(output.tell, HOUSEKEEPING, AUDITS, waits=False)
             return
         code = _follow(audit_id, output, embedded=is_embedded(settings))
     sys.exit(code)
@@ -267,7 +268,11 @@ def _follow(audit_id: str, output: Output, *, embedded: bool) -> int:
         # An earlier command may have begun this audit. The embedded worker of the earlier command ended with
         # that command, and may have left steps of the audit unfinished. Do these steps again.
         audit_work().resume(audit_id)
-    told = not embedded and not _audit(audit_id).state.ended and tell_if_no_worker(output.tell, waits=True)
+    told = (
+        not embedded
+        and not _audit(audit_id).state.ended
+        and tell_if_no_worker(output.tell, HOUSEKEEPING, AUDITS, waits=True)
+    )
     hint_at = float("inf") if told else time.monotonic() + PATIENCE_SECONDS
     try:
         with audit_view.following(output) as tell:

@@ -26,6 +26,7 @@ from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects
 from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
+from keyhole.jobs.queues import JOBS
 from keyhole.jobs.wait import Arrived
 from keyhole.reports.figures import counted
 from keyhole.reports.tally import Tally
@@ -92,7 +93,7 @@ def submit_command(
             _print_jobs(entries, output)
         tell_if_policies_differ()
         if not embedded:
-            tell_if_no_worker(output.tell, waits=wait)
+            tell_if_no_worker(output.tell, JOBS, waits=wait)
         if not wait:
             sys.exit(ALL_SAFE)
         names: list[Name] = []

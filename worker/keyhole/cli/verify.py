@@ -30,6 +30,7 @@ from keyhole.errors import KeyholeError
 from keyhole.fleet.services import use_settings
 from keyhole.inspectors.text import shown
 from keyhole.intake.listing import list_objects
+from keyhole.jobs.queues import HOUSEKEEPING
 from keyhole.jobs.tag_debts import TagDebts
 from keyhole.reports.figures import counted
 from keyhole.results.redis_store import RedisStore
@@ -106,7 +107,7 @@ def verify_command(
             if is_embedded(settings):
                 write_owed_tags()
             else:
-                tell_if_no_worker(output.tell, waits=False)
+                tell_if_no_worker(output.tell, HOUSEKEEPING, waits=False)
     if not states:
         raise CommandError("there are no objects; check the prefix")
     if output.is_table and not output.quiet and states.total() > 1:

@@ -1,4 +1,4 @@
-"""Says at once that no worker takes work, or that workers apply another policy than the user expects."""
+"""Says at once that no worker takes the work, or that workers apply another policy than the user expects."""
 
 import shlex
 from collections.abc import Callable
@@ -13,20 +13,28 @@ from keyhole.jobs.presence import Presence
 from keyhole.scan.policy import policy_of
 
 
-def tell_if_no_worker(tell: Callable[[str], object], *, waits: bool) -> bool:
-    """If no worker takes work, tell so in one line that says what to do, and return true.
+def tell_if_no_worker(tell: Callable[[str], object], *needed: str, waits: bool) -> bool:
+    """If no worker takes the work, tell so in one line that says what to do, and return true.
 
     A worker that was killed counts as present for up to half a minute (`keyhole.jobs.presence`).
 
     Args:
         tell: Prints a line.
+        needed: The names of the queues that the work goes through.
         waits: Whether the command waits for the results.
     """
-    if Presence(services().redis).names():
-        return False
+    workers = Presence(services().redis).queues().values()
     end = "Still waiting." if waits else "The work stays in the queue until then."
-    tell(f"No worker takes work at the moment. Start one with the same settings: keyhole worker. {end}")
-    return True
+    if not workers:
+        tell(f"No worker takes work at the moment. Start one with the same settings: keyhole worker. {end}")
+        return True
+    # A worker of an earlier version does not state its queues, so it may take all.
+    missing = [name for name in needed if all(taken is not None and name not in taken for taken in workers)]
+    if missing:
+        queues = f"queue{'s' if missing[1:] else ''} {' and '.join(missing)}"
+        start = f"Start one that takes all queues: keyhole worker. {end}"
+        tell(f"Workers run, but none takes the {queues}. {start}")
+    return bool(missing)
 
 
 def tell_if_policies_differ() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -47,15 +48,22 @@ class PresenceStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has 
 
         A worker that cannot use S3 consumes no queues, and is not present.
         """
-        consumes = bool(self._consumer.app.amqp.queues.consume_from)
-        if consumes and (self._beating is None or not self._beating.is_alive()):
+        if self._queues and (self._beating is None or not self._beating.is_alive()):
             self._beating = threading.Thread(target=self._beat, name="presence", daemon=True)
             self._beating.start()
+
+    @property
+    def _queues(self) -> Iterable[str]:
+        """The names of the queues that this worker consumes."""
+        queues: Mapping[str, object] = self._consumer.app.amqp.queues.consume_from
+        return queues.keys()
 
     def _beat(self) -> None:
         try:
             with GATE.working():
                 ours = services()
-                Presence(ours.redis).beat(self._consumer.hostname, ours.ruleset, ours.settings.sinks)
+                Presence(ours.redis).beat(
+                    self._consumer.hostname, ours.ruleset, ours.settings.sinks, list(self._queues)
+                )
         except redis.RedisError as error:
             log.debug("the presence of this worker could not be recorded: %s", error)

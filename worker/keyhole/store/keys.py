@@ -83,6 +83,8 @@ long the key exists. The glossary of `jobs.ledger` explains the words *entry*, *
     hash. For each of these names: the time of its last record, a space, and the ruleset of the worker.
 `workers:sinks`
     hash. The same with the sinks of the worker, separated by commas.
+`workers:queues`
+    hash. The same with the queues whose messages the worker takes, separated by commas.
 `ledger:split`
     set. Ids of open entries that were split: new entries, each with some of the jobs, replace the original
     entry.
@@ -201,6 +203,7 @@ SWEEP: Final = f"{_PREFIX}:sweep"
 WORKERS: Final = f"{_PREFIX}:workers"
 WORKER_RULES: Final = f"{_PREFIX}:workers:rules"
 WORKER_SINKS: Final = f"{_PREFIX}:workers:sinks"
+WORKER_QUEUES: Final = f"{_PREFIX}:workers:queues"
 
 #: The prefix of all keys that RedBeat writes.
 BEAT_PREFIX: Final = f"{_PREFIX}:beat:"
