@@ -46,6 +46,9 @@ def worker_command(
     Exit code: 2 wrong usage or settings, 3 the worker could not use S3 or another server when it started, 70
     the worker ended although nobody stopped it.
 
+    If no worker takes keyhole.housekeeping, audits do not advance, and lost jobs are not sent again. So if
+    you use --queue, start other workers for keyhole.audits and keyhole.housekeeping.
+
     Each process scans KEYHOLE_SCAN_THREADS objects at the same time. If no Redis is configured,
     the worker starts the embedded Valkey, which `keyhole submit` then also uses.
     """
