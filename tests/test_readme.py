@@ -19,7 +19,8 @@ from keyhole.metrics.table import METRICS
 from keyhole.reasons import STATUSES, Reason, Status
 from keyhole.remedies import REMEDIES
 from keyhole.scan.policy import STATUS_OF_CHECK
-from keyhole.scan.rules import PROFILES, load_policy
+from keyhole.scan.profile_names import PROFILES
+from keyhole.scan.rules import load_policy
 from keyhole.settings import Settings
 from tests.examples import LEADS_OUTSIDE, outside, whole
 from tests.inspectors.inspecting import facts_of

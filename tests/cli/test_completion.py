@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from keyhole.cli import keyhole as keyhole_command
 from tests.cli.conftest import Keyhole
 from tests.e2e.commands import PATIENCE
 from tests.tools import need
@@ -103,3 +105,31 @@ def test_another_shell_is_told_which_there_are(keyhole: Keyhole, shell: str) -> 
         2,
         "which shell? write one of: keyhole completion bash, zsh, fish",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "offers"),
+    [
+        (["inspect", "--policy", "op"], ["openstack"]),
+        (["policy", "show", "op"], ["openstack"]),
+        (["docs", "sett"], ["settings"]),
+        (["results", "--format", "vhd"], ["vhdx", "vhd"]),
+        (["results", "--reason", "truncat"], ["truncated", "truncated_body"]),
+        (["report", "-o", "pa"], ["parquet"]),
+    ],
+)
+def test_names_are_offered(words: list[str], offers: list[str]) -> None:
+    complete = ShellComplete(keyhole_command, {}, "keyhole", "_KEYHOLE_COMPLETE")
+
+    offered = complete.get_completions(words[:-1], words[-1])
+
+    assert [item.value for item in offered] == offers
+    assert {item.type for item in offered} == {"plain"}
+
+
+def test_a_policy_that_is_no_profile_is_a_file() -> None:
+    complete = ShellComplete(keyhole_command, {}, "keyhole", "_KEYHOLE_COMPLETE")
+
+    (item,) = complete.get_completions(["inspect", "--policy"], "my-rules")
+
+    assert item.type == "file"

@@ -12,8 +12,9 @@ from keyhole.cli.errors import CommandError, exit_code_of
 from keyhole.inspectors.formats.vmdk.text import TYPES
 from keyhole.inspectors.inspection import Inspection
 from keyhole.scan.policy import RULESET
+from keyhole.scan.profile_names import PROFILES, SUMMARIES
 from keyhole.scan.report import Report
-from keyhole.scan.rules import PROFILES, SUMMARIES, load_policy
+from keyhole.scan.rules import load_policy
 from keyhole.scan.variants import VARIANTS
 from keyhole.toml_files import FileError
 from tests.examples import EXAMPLES

@@ -105,6 +105,8 @@ def test_a_report_in_json_needs_no_library_for_tables(tmp_path: Path) -> None:
         ("keyhole ins", "plain,inspect"),
         ("keyhole ", "plain,audit"),
         ("keyhole inspect --js", "plain,--json"),
+        ("keyhole inspect --policy az", "plain,azure\n"),
+        ("keyhole docs trac", "plain,traces\n"),
         ("keyhole explain safe unre", "plain,unreadable\nplain,unrecognized\nplain,unreadable_file\n"),
     ],
 )

@@ -16,9 +16,10 @@ from keyhole.api import inspect_stream, scan_s3
 from keyhole.builders import Image, gpt_disk, qcow2, tar, vhd_fixed
 from keyhole.inspectors.archives.zip.end import TAIL_BYTES
 from keyhole.reasons import Status
+from keyhole.scan.profile_names import PROFILES
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target
-from keyhole.scan.rules import PROFILES, load_policy
+from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import scan
 from keyhole.scan.settings import FULL_SECONDS, ScanSettings
 from keyhole.settings import Settings

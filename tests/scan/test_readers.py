@@ -17,9 +17,10 @@ from keyhole.builders import (
 )
 from keyhole.inspectors import Severity
 from keyhole.reasons import Status
+from keyhole.scan.profile_names import PROFILES
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target
-from keyhole.scan.rules import PROFILES, load_policy
+from keyhole.scan.rules import load_policy
 from keyhole.scan.scanner import scan
 from keyhole.scan.settings import ScanSettings
 from keyhole.sources.local import open_local

@@ -1,8 +1,9 @@
 """Reads TOML files that users write: policies, prices, schedules. Errors are one-line messages."""
 
+import re
 import tomllib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +13,9 @@ from keyhole.small_files import read_small
 
 if TYPE_CHECKING:
     from keyhole.toml_problems import Problem
+
+#: The message of the parser about a mistake that is not at the end of the text.
+_PLACE: Final = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -59,7 +63,11 @@ def parse(text: str, where: str) -> dict[str, Any]:  # TOML has values of any ty
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FileError(f"{where} is not TOML: {error}") from None
+        at = _PLACE.fullmatch(str(error))
+        if at is None:
+            raise FileError(f"{where} is not TOML: {error}") from None
+        message, line, column = at.groups()
+        raise FileError(f"{where}: line {line}: is not TOML: {message} in column {column}") from None
 
 
 def parse_as(model: type[Model], text: str, where: str) -> Model:

@@ -45,3 +45,39 @@ def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> "l
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
+
+
+def complete_policies(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    """Return the profiles that begin with a text; if there are none, let the shell complete files."""
+    from click.shell_completion import CompletionItem
+
+    from keyhole.scan.profile_names import SUMMARIES
+
+    profiles = [
+        CompletionItem(name, help=summary)
+        for name, summary in SUMMARIES.items()
+        if name.startswith(incomplete)
+    ]
+    return profiles or complete_files(context, parameter, incomplete)
+
+
+def complete_formats(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Return the formats of images that begin with a text."""
+    from click.shell_completion import CompletionItem
+
+    from keyhole.inspectors.catalogue import NAMES
+
+    return [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
+
+
+def complete_reasons(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Return the codes of reasons that begin with a text."""
+    from click.shell_completion import CompletionItem
+
+    from keyhole.inspectors.findings import CHECKS
+    from keyhole.reasons import Reason, meaning
+
+    codes = (*CHECKS, *(reason.value for reason in Reason))
+    return [CompletionItem(code, help=meaning(code)) for code in codes if code.startswith(incomplete)]

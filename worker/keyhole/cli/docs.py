@@ -4,20 +4,29 @@ import difflib
 import re
 import sys
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import click
-from rich.markdown import Markdown
 
 from keyhole.cli.errors import USAGE, CommandError
-from keyhole.cli.terminal import SafeConsole
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: The folder of the pages. Each topic has one Markdown file, which begins with a title and a summary.
 PAGES = resources.files("keyhole").joinpath("docs")
 _LINK = re.compile(r"\[([^]]+)\]\((\w[\w-]*)\.md(?:#[\w-]+)?\)")
 
 
+def _completed(_context: click.Context, _parameter: click.Parameter, text: str) -> "list[CompletionItem]":
+    """Return the topics that begin with a text, for the shell's completion."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(topic) for topic in topics() if topic.startswith(text)]
+
+
 @click.command("docs")
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=_completed)
 def docs_command(*, topic: str | None) -> None:
     """Print a page of the reference: formats, checks, policies, settings, operations and others.
 
@@ -66,6 +75,11 @@ def _page(topic: str) -> str:
 
 def _show(text: str) -> None:
     """Render a page for the terminal. If the page is longer than the screen, show it in a pager."""
+    # Imported here, because the shell waits for these imports when it completes a topic.
+    from rich.markdown import Markdown
+
+    from keyhole.cli.terminal import SafeConsole
+
     console = SafeConsole()
     # Replace each link to another page with the command that prints the page.
     rendered = Markdown(_LINK.sub(r"\1 (`keyhole docs \2`)", text), hyperlinks=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyhole.cli.aws_options import aws_options
-from keyhole.cli.completion import complete_files
+from keyhole.cli.completion import complete_files, complete_policies
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options, status_option
@@ -39,7 +39,7 @@ WAITING = 4
 @click.option(
     "--policy",
     metavar="NAME|FILE",
-    shell_complete=complete_files,
+    shell_complete=complete_policies,
     help="The policy: a profile or a file of rules.",
 )
 @click.option(

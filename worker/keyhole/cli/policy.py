@@ -2,31 +2,16 @@
 
 import sys
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from keyhole.cli.completion import complete_files
+from keyhole.cli.completion import complete_files, complete_policies
 from keyhole.cli.errors import USAGE
 from keyhole.inspectors.text import shown
 from keyhole.scan.policy_text import as_file, remarks, warnings
-from keyhole.scan.rules import PROFILES, SUMMARIES, Policy, load_policy
+from keyhole.scan.profile_names import PROFILES, SUMMARIES
+from keyhole.scan.rules import Policy, load_policy
 from keyhole.toml_files import FileError
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-
-def _complete_policies(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> "list[CompletionItem]":
-    """Return the profiles that begin with a text; if there are none, let the shell complete files."""
-    from click.shell_completion import CompletionItem
-
-    profiles = [name for name in PROFILES if name.startswith(incomplete)]
-    if profiles:
-        return [CompletionItem(name, help=SUMMARIES[name]) for name in profiles]
-    return complete_files(context, parameter, incomplete)
 
 
 @click.group("policy")
@@ -50,7 +35,7 @@ def list_command() -> None:
 
 
 @policy_command.command("show")
-@click.argument("policy", metavar="PROFILE|FILE", shell_complete=_complete_policies)
+@click.argument("policy", metavar="PROFILE|FILE", shell_complete=complete_policies)
 def show_command(*, policy: str) -> None:
     """Print a profile as a policy file, or a policy file with the state of its waivers.
 

@@ -8,6 +8,7 @@ from itertools import islice
 import click
 
 from keyhole.cli.backend import backend
+from keyhole.cli.completion import complete_formats, complete_reasons
 from keyhole.cli.errors import UNDECIDED, USAGE, CommandError, load_settings, one_line_errors
 from keyhole.cli.exit_code import exit_code
 from keyhole.cli.output import Output, output_options, status_option
@@ -33,8 +34,16 @@ from keyhole.store.connection import connect
 @click.option("--prefix", default="", help="Only keys that begin with this text.")
 @click.option("--contains", "part", default="", metavar="TEXT", help="Only keys that contain this text.")
 @status_option()
-@click.option("--reason", default="", metavar="CODE", help="Only this reason, such as truncated.")
-@click.option("--format", default="", help="Only this format: qcow2, vmdk, …")
+@click.option(
+    "--reason",
+    default="",
+    metavar="CODE",
+    shell_complete=complete_reasons,
+    help="Only this reason, such as truncated.",
+)
+@click.option(
+    "--format", default="", shell_complete=complete_formats, help="Only this format: qcow2, vmdk, …"
+)
 @click.option(
     "--since",
     type=parsed("TIME", lambda text: parse_since(text, datetime.now(UTC))),

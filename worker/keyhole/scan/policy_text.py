@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Final
 
-from keyhole.scan.rules import PROFILES, Policy, profile_text
+from keyhole.scan.profile_names import PROFILES
+from keyhole.scan.rules import Policy, profile_text
 from keyhole.scan.waivers import Waiver
 from keyhole.toml_files import read_text
 

@@ -37,21 +37,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 from keyhole.inspectors.catalogue import CONTAINER_FORMATS, NAMES
 from keyhole.inspectors.findings import Severity
 from keyhole.inspectors.readers import READERS
+from keyhole.scan.profile_names import PROFILES
 from keyhole.scan.sizes import Size
 from keyhole.scan.waivers import CheckName, Waiver
 from keyhole.suggestions import did_you_mean
 from keyhole.toml_files import parse_as, read_text
 
-#: The profiles, and what each accepts, in one line.
-SUMMARIES = {
-    "default": "every format except qcow and qed, which are outdated, and vma",
-    "openstack": "the formats that glance stores and nova boots",
-    "aws-vm-import": "the formats of AWS VM Import; disks below 16 TiB, not encrypted",
-    "azure": "fixed VHDs of whole MiB, at most 32,767 GiB, proven whole",
-    "gcp": "a gzip-compressed tar with the file disk.raw of whole GiB",
-    "kubevirt": "the formats of the Containerized Data Importer, also compressed",
-}
-PROFILES = tuple(SUMMARIES)
 #: The entry in `Rule.containers` that accepts a disk outside a container.
 BARE = "bare"
 
