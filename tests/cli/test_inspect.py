@@ -339,6 +339,14 @@ def test_an_empty_target_is_wrong_usage_and_not_the_current_folder(
     assert done.error == "a target is empty; is a variable of the shell not set?"
 
 
+@pytest.mark.parametrize("targets", [("https://host/images/",), ("safe.qcow2", "HTTP://user:secret@host/a")])
+def test_a_web_server_is_not_listed(keyhole: Keyhole, folder: Path, targets: tuple[str, ...]) -> None:
+    done = keyhole("inspect", "-r", folder, *targets)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.endswith("web servers list nothing; leave out -r, and name each URL")
+
+
 @pytest.mark.parametrize("url", ["https://", "https://a b/", "https://u:secret/x@host/a", "HTTPS://[::1"])
 def test_a_url_that_names_no_object_is_wrong_usage(keyhole: Keyhole, url: str) -> None:
     done = keyhole("inspect", url)

@@ -85,6 +85,8 @@ def inspect_command(
     if "" in targets:
         # An empty path means the current folder. The user probably meant the value of a variable.
         raise CommandError("a target is empty; is a variable of the shell not set?", USAGE)
+    if recursive:
+        _refuse_urls(targets)
     with one_line_errors():
         scans = _scans(targets, settings, recursive=recursive, version_id=version_id)
         is_one = len(targets) == 1 and not recursive
@@ -100,6 +102,17 @@ def inspect_command(
     for hint in hints:
         output.tell(hint)
     sys.exit(exit_code(tally.statuses, tally.not_images if recursive else 0, output.fail_on))
+
+
+def _refuse_urls(targets: tuple[str, ...]) -> None:
+    """End the command with `-r` if a target is on a web server, because nothing lists its objects."""
+    from keyhole.api import is_url
+
+    if any(is_url(target) for target in targets):
+        message = (
+            "-r lists a prefix or a folder, and web servers list nothing; leave out -r, and name each URL"
+        )
+        raise CommandError(message, USAGE)
 
 
 def _page(reports: "Iterator[Report]", statuses: frozenset[Status] | None) -> Tally:
