@@ -92,6 +92,14 @@ class TestFilters:
             (("--reason", "truncatd"), "'truncatd' is not a reason; did you mean truncated"),
             (("--reason", "x"), "'x' is not a reason; `keyhole explain` lists all reasons"),
             (("--format", "vmkd"), "'vmkd' is not a format; did you mean vmdk?"),
+            (
+                ("--format", "vmdk:streamOptimized"),
+                "'vmdk:streamOptimized' is a format with a variant; name only the format: vmdk",
+            ),
+            (
+                ("--format", "vhd (fixed)"),
+                "'vhd (fixed)' is a format with a variant; name only",
+            ),
             (("--format", "?", "--json"), "'?' is not a format; the formats are"),
         ],
     )

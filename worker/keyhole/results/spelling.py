@@ -3,6 +3,7 @@
 A misspelt filter matches nothing, which looks as if there were no bad images.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -38,6 +39,9 @@ def misspelling(wanted: Filter, search: Search) -> str | None:
     if _is_unknown(wanted.reason, _REASONS, Filter(reason=wanted.reason), search):
         return _wrong(wanted.reason, "reason", _REASONS, "`keyhole explain` lists all reasons")
     if _is_unknown(wanted.format, NAMES, Filter(format=wanted.format), search):
+        name = re.split(r"[:( ]", wanted.format)[0]
+        if name != wanted.format and name in NAMES:
+            return f"{wanted.format[:_REPEATED]!r} is a format with a variant; name only the format: {name}"
         return _wrong(wanted.format, "format", NAMES, f"the formats are {', '.join(NAMES)}")
     return None
 
