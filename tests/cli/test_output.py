@@ -50,6 +50,21 @@ class TestForms:
             *("safe", "unsafe", "unrecognized")
         ]
 
+    @pytest.mark.parametrize(
+        ("form", "message"),
+        [
+            ("sarf", "'sarf' is not a form of output; did you mean sarif?"),
+            ("xml", "'xml' is not a form of output; choose from table, json, jsonl, csv, sarif, markdown."),
+        ],
+    )
+    def test_a_similar_form_is_suggested(
+        self, keyhole: Keyhole, folder: Path, form: str, message: str
+    ) -> None:
+        printed = keyhole("inspect", "-r", "-o", form, folder)
+
+        assert (printed.code, printed.out) == (2, "")
+        assert message in printed.error
+
     def test_csv_has_a_row_for_each_object(self, keyhole: Keyhole, folder: Path) -> None:
         text = keyhole("inspect", "-r", "-o", "csv", folder).out
 

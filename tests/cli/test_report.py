@@ -94,6 +94,8 @@ class TestWhere:
             (("-o", "csv"), '\ufeff"status","reasons"'),
             (("-o", "jsonl"), '{"type":"audit","id":"3f0c9a1b2c4d"'),
             (("-o", "jsonl", "--to", "-"), '{"type":"audit"'),
+            (("--json",), '{"type":"audit"'),
+            (("--json", "-o", "jsonl", "--to", "-"), '{"type":"audit"'),
         ],
     )
     def test_what_is_piped_goes_to_standard_output(
@@ -141,6 +143,12 @@ class TestWhere:
 
         assert printed.code == 2
         assert "'found.csv' is not a form of a report; use --to to name a file" in printed.err
+
+    def test_json_contradicts_another_form(self, keyhole: Keyhole, url: str) -> None:
+        printed = keyhole("report", AUDIT, "--json", "-o", "csv", KEYHOLE_REDIS_URL=url)
+
+        assert (printed.code, printed.out) == (2, "")
+        assert "--json means -o jsonl, which contradicts -o csv" in printed.err
 
     def test_json_is_one_document_with_everything(self, keyhole: Keyhole, url: str) -> None:
         found = json.loads(keyhole("report", AUDIT, "-o", "json", KEYHOLE_REDIS_URL=url).out)

@@ -93,7 +93,7 @@ def output_options(
                 "-o",
                 "--output",
                 "form",
-                type=click.Choice(forms),
+                type=Form(forms),
                 help="The form of the output; the default is a table.",
             ),
             click.option("--json", "as_json", is_flag=True, help=json_help or "The same as -o jsonl."),
@@ -115,6 +115,23 @@ def output_options(
         return run
 
     return decorate
+
+
+class Form(click.Choice[str]):
+    """The name of a form of output. An error about another name suggests a similar form, or lists all."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return a name that is a form.
+
+        Raises:
+            click.BadParameter: There is no such form.
+        """
+        if value not in self.choices:
+            from keyhole.suggestions import did_you_mean
+
+            hint = did_you_mean(value, self.choices) or f"; choose from {', '.join(self.choices)}"
+            self.fail(f"{value!r} is not a form of output{hint}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Statuses(click.ParamType[frozenset[Status]]):

@@ -15,7 +15,7 @@ from keyhole.cli.audit_id import full_audit_id, no_audit
 from keyhole.cli.backend import backend
 from keyhole.cli.completion import complete_files
 from keyhole.cli.errors import USAGE, CommandError, load_settings, one_line_errors
-from keyhole.cli.output import Output
+from keyhole.cli.output import Form, Output
 from keyhole.cli.terminal import busy
 from keyhole.fleet.services import services, use_settings
 from keyhole.inspectors.text import shown
@@ -43,7 +43,7 @@ READABLE = 1000
 STDOUT = "-"
 
 
-class _Form(click.Choice[str]):
+class _Form(Form):
     """The name of a form. If it looks like a file, the error message names the option for files."""
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -61,6 +61,7 @@ class _Form(click.Choice[str]):
     type=_Form(list(SUFFIXES)),
     help="The form of the report; the default follows from the suffix of FILE, or is html.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as -o jsonl.")
 @click.option(
     "--to",
     "file",
@@ -77,7 +78,14 @@ class _Form(click.Choice[str]):
 @click.option("--wide", is_flag=True, help="In a table, show all columns and whole names.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no summary or hints.")
 def report_command(
-    *, audit_id: str, form: str | None, file: str | None, owner: str | None, wide: bool, quiet: bool
+    *,
+    audit_id: str,
+    form: str | None,
+    as_json: bool,
+    file: str | None,
+    owner: str | None,
+    wide: bool,
+    quiet: bool,
 ) -> None:
     """Write a report of an audit, which may still be running. `keyhole audits` lists audits.
 
@@ -99,6 +107,9 @@ def report_command(
     findings about the bucket. If the audit has an owner tag, every form shows the owner of each object.
     """
     settings = load_settings()
+    if as_json and form not in {None, "jsonl"}:
+        raise click.UsageError(f"--json means -o jsonl, which contradicts -o {form}")
+    form = "jsonl" if as_json else form
     output = Output(form or _form_of(file), wide=wide, quiet=quiet)
     if owner is not None and output.form == "html":
         message = (
