@@ -12,7 +12,7 @@ from typing import Final
 
 from keyhole.inspectors.text import escaped
 from keyhole.intake.audits.audit import BucketFinding
-from keyhole.reasons import URGENCY, Status, meaning, not_an_image
+from keyhole.reasons import URGENCY, Status, meaning
 from keyhole.remedies import what_to_do
 from keyhole.reports.figures import size
 from keyhole.reports.owned import EMPTY, NO_TAG, UNKNOWN, OwnedReport, UnknownOwners
@@ -48,7 +48,7 @@ def write_owned_markdown(
             tally.add(report)
             unknown.add(owner)
             alone = report if tally.objects == 1 else None
-            if report.status is not Status.SAFE and not not_an_image(report.status, report.reasons):
+            if report.status is not Status.SAFE:
                 for code in report.reasons:
                     seen.setdefault(code, report.status)
             *cells, name = _cells(report)
