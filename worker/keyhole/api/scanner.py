@@ -144,6 +144,11 @@ class Scanner:
     ) -> Report:
         """Return the report on one target. The arguments and errors are those of `scan_object`.
 
+        >>> from keyhole import Scanner
+        >>> with Scanner() as scanner:
+        ...     scanner.scan(b"%PDF-1.7 a document", name="disk.qcow2").reasons
+        ('not_an_image',)
+
         Args:
             target: The target.
             name: The name in the report.
@@ -222,7 +227,14 @@ class Scanner:
         return self.scan(one, name=name)
 
     def close(self) -> None:
-        """Close the connections. Scans that are running may fail; later scans raise `RuntimeError`."""
+        """Close the connections. Scans that are running may fail; later scans raise `RuntimeError`.
+
+        `with` also calls this method.
+
+        >>> from keyhole import Scanner
+        >>> scanner = Scanner()
+        >>> scanner.close()
+        """
         self._closed = True
         self._connections.close()
 

@@ -30,6 +30,13 @@ class Settings(TracesSettings, MetricsSettings, EventSettings, SinkSettings, Ser
 
     A value that the caller passes replaces the value of the environment variable. Names that are not settings
     are errors; see `keyhole.settings.unknown`.
+
+    >>> from keyhole import Settings
+    >>> Settings(budget_seconds=10).budget_seconds
+    10.0
+
+    Raises:
+        pydantic.ValidationError: A value is not valid, or a name is not a setting. It is a `ValueError`.
     """
 
     # The message of an error would contain the passed values, and some of them are passwords.
