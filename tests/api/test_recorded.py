@@ -1,10 +1,11 @@
 """Recorded verdicts, and waiting for queued jobs, with a real Valkey."""
 
 import copy
+import doctest
 import pickle
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,7 @@ from keyhole.jobs.entry import Entry
 from keyhole.jobs.job import ScanJob
 from keyhole.jobs.ledger import Ledger
 from keyhole.results.redis_store import RedisStore
-from keyhole.scan.reporter import Target, build_report
+from tests.api.recording import write
 from tests.e2e.commands import PATIENCE
 
 #: Keys as an uploader can choose them.
@@ -35,18 +36,6 @@ def settings(valkey: redis.Redis, valkey_url: str) -> Settings:
 @pytest.fixture
 def store(valkey: redis.Redis) -> RedisStore:
     return RedisStore(valkey, expiry_seconds=None, stream_length=100)
-
-
-def write(
-    store: RedisStore, key: str, status: Status, *, bucket: str = "b", job: str = "j", at: int = 0
-) -> Report:
-    moment = datetime(2026, 5, 1, tzinfo=UTC) + timedelta(seconds=at)
-    report = build_report(
-        Target(f"s3://{bucket}/{key}", bucket, key), "5:default", status=status, format="qcow2"
-    )
-    report = report.model_copy(update={"scanned_at": moment})
-    store.write(report, job_id=job, sequencer=None)
-    return report
 
 
 def test_verdicts_are_filtered_and_the_latest_comes_first(store: RedisStore, settings: Settings) -> None:
@@ -254,3 +243,28 @@ def test_a_bucket_cannot_be_queued(valkey: redis.Redis) -> None:
         with pytest.raises(ValueError, match=f"^{line}$"):
             publish("s3://bucket/")
     assert valkey.dbsize() == 0
+
+
+@pytest.mark.usefixtures("configured", "valkey")
+@pytest.mark.parametrize("task", [tasks.scan, tasks.scan_batch], ids=["scan", "scan_batch"])
+def test_the_example_of_a_task_runs(task: Any) -> None:
+    (example,) = doctest.DocTestFinder().find(type(task._get_current_object()).delay, "delay", globs={})
+
+    outcome = doctest.DocTestRunner().run(example)
+
+    assert (outcome.failed, outcome.attempted) == (0, 3)
+    assert "Args:" in task.delay.__doc__
+
+
+def test_verdicts_since_a_time_or_an_age_are_found(store: RedisStore, settings: Settings) -> None:
+    for number in range(3):
+        write(store, f"{number}", Status.SAFE, at=number)
+    second = datetime(2026, 5, 1, 0, 0, 1, tzinfo=UTC)
+
+    def keys(since: datetime | str) -> list[str | None]:
+        return [report.key for report in verdicts(since=since, settings=settings)]
+
+    assert keys(second) == keys(second.replace(tzinfo=None)) == keys("2026-05-01T00:00:01") == ["2", "1"]
+    assert keys("52000w") == ["2", "1", "0"]
+    with pytest.raises(ValueError, match="write the time as 90m, 24h"):
+        verdicts(since="yesterday", settings=settings)

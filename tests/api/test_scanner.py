@@ -20,7 +20,7 @@ import fsspec
 import pytest
 
 import keyhole
-from keyhole import Scanner, Settings, Status, inspect_stream, load_policy, scan_object
+from keyhole import Scanner, Settings, Status, aio, inspect_stream, load_policy, scan_object
 from keyhole.builders import qcow2, vdi
 from tests.e2e.commands import PATIENCE
 from tests.servers.access import CREDENTIALS, isolate
@@ -443,7 +443,7 @@ def test_the_public_names_are_imported_on_first_use() -> None:
     "module",
     [
         *("keyhole.aio", "keyhole.api", "keyhole.api.scanner", "keyhole.api.recorded"),
-        *("keyhole.scan.report", "keyhole.scan.rules"),
+        *("keyhole.api.recorded_async", "keyhole.scan.report", "keyhole.scan.rules", "keyhole.settings"),
     ],
 )
 def test_the_examples_in_the_docstrings_run(module: str) -> None:
@@ -458,3 +458,12 @@ def test_every_public_function_states_its_errors_and_an_example() -> None:
         text = getattr(keyhole, name).__doc__
         for part in (">>> from keyhole import", "Args:", "Raises:"):
             assert part in text, (name, part)
+
+
+def test_every_method_and_every_function_for_asyncio_has_an_example() -> None:
+    named = {name: getattr(aio, name) for name in aio.__all__ if name != "Target"}
+    for kind in (Scanner, aio.Scanner):
+        named |= {f"{kind.__module__} {name}": getattr(kind, name) for name in ("scan", "scan_many", "close")}
+
+    assert {"scan_object", "wait", "verdict", "verdicts"} < named.keys()
+    assert [name for name, one in named.items() if ">>> " not in one.__doc__] == []

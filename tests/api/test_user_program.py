@@ -21,6 +21,7 @@ import keyhole
 from keyhole import Policy, Report, Scanner, Settings, Status, inspect_stream, load_policy, scan_object
 from keyhole import Content, Finding, Reason, Severity, Target, Wholeness, verdict, verdicts, wait
 from keyhole import aio
+from keyhole.tasks import scan, scan_batch
 
 
 def grave(report: Report) -> list[Finding]:
@@ -53,7 +54,12 @@ def main() -> int | None:
     reports += [scan_object(views), scan_object(mixed), scan_object("a", policy=load_policy(Path("a")))]
     found: Report | None = verdict("s3://b/k")
     reports += [*verdicts(status=Status.SAFE, reason=Reason.EMPTY, limit=3), *wait([], timeout=1.5)]
-    size: int | None = report.virtual_size
+    job = scan.delay("s3://b/k", version_id="1")
+    status: Status = job.get(timeout=60)
+    report = job.report() if job.ready() else report
+    reports += [*wait([job, scan_batch.delay(["s3://b/k"])]), *wait([scan.apply_async(("s3://b/k",))])]
+    reports += verdicts(since="24h", reason="truncated")
+    size: int | None = report.virtual_size if status else None
     return size if report.status is Status.SAFE and found else len(keyhole.__version__)
 
 
@@ -66,6 +72,10 @@ async def other() -> Status:
         report = await scanner.scan(body())
         async for each in scanner.scan_many(["a"], at_once=2):
             report = each
+    async for each in aio.wait([scan.delay("s3://b/k")], timeout=3):
+        report = each
+    reports: list[Report] = [each async for each in aio.verdicts(status="unsafe", since="24h")]
+    found: Report | None = await aio.verdict("s3://b/k")
     return (await aio.inspect_stream(body())).status if report.format else (await aio.scan_object("a")).status
 
 
@@ -77,6 +87,9 @@ Settings(polcy="azure")  # mistake
 load_policy(3)  # mistake
 verdicts(limit="3")  # mistake
 wrong: int = scan_object("a").status  # mistake
+text: str = scan.delay("s3://b/k").report()  # mistake
+scan.delay(3)  # mistake
+scan.delay("s3://b/k", versoin_id="1")  # mistake
 """
 
 

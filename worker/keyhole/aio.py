@@ -21,6 +21,7 @@ from typing import Final, Protocol, Self, TypeAlias, cast
 from keyhole.api import scanner as blocking
 from keyhole.api.connections import SharedConnections
 from keyhole.api.content import BeforeRead, Chunk, Content, named, scan_content
+from keyhole.api.recorded_async import verdict, verdicts, wait
 from keyhole.api.scanner import PolicyName
 from keyhole.scan.report import Report
 from keyhole.scan.reporter import Target as Named
@@ -28,6 +29,8 @@ from keyhole.settings import Settings
 from keyhole.sources.deadline import Abort, abortable
 
 __all__ = ["Scanner", "Target", "inspect_stream", "scan_object"]
+
+__all__ = ["Scanner", "Target", "inspect_stream", "scan_object", "verdict", "verdicts", "wait"]
 
 #: What can be scanned: all that `keyhole.scan_object` takes, and asynchronous iterables of bytes.
 Target: TypeAlias = blocking.Target | AsyncIterable[Chunk]
@@ -43,12 +46,15 @@ async def scan_object(
 ) -> Report:
     """Return the report on one object, file or stream.
 
-    The arguments and errors are those of `keyhole.scan_object`.
+    The arguments are those of `keyhole.scan_object`.
 
     >>> import asyncio
     >>> from keyhole.aio import scan_object
     >>> asyncio.run(scan_object(b"%PDF-1.7 a document")).reasons
     ('not_an_image',)
+
+    Raises:
+        Exception: The errors of `keyhole.scan_object`.
     """
     settings = settings or Settings()
     scan = partial(
@@ -70,8 +76,8 @@ async def inspect_stream(
 ) -> Report:
     """Return the report on content.
 
-    The arguments and errors are those of `keyhole.inspect_stream`. The content can also be an asynchronous
-    iterable, such as the body of a request.
+    The arguments are those of `keyhole.inspect_stream`. The content can also be an asynchronous iterable,
+    such as the body of a request.
 
     >>> import asyncio
     >>> from keyhole.aio import inspect_stream
@@ -80,6 +86,9 @@ async def inspect_stream(
     ...     yield b"a document"
     >>> asyncio.run(inspect_stream(body())).reasons
     ('not_an_image',)
+
+    Raises:
+        Exception: The errors of `keyhole.inspect_stream`, and those of the asynchronous iterable.
     """
     rules = blocking.rules_of(policy, settings or Settings())
 
@@ -122,8 +131,17 @@ class Scanner:
 
         At most `KEYHOLE_SCAN_THREADS` scans run at the same time; others wait.
 
+        >>> import asyncio
+        >>> from keyhole.aio import Scanner
+        >>> async def status(upload):
+        ...     async with Scanner() as scanner, asyncio.timeout(60):
+        ...         return (await scanner.scan(upload, name="disk.vhd")).status.value
+        >>> asyncio.run(status(b"This is a text."))
+        'unrecognized'
+
         Raises:
             RuntimeError: The scanner is closed.
+            Exception: The other errors of `keyhole.Scanner.scan`.
         """
         scan = partial(self._scanner.scan, name=name, version_id=version_id)
         self._check_open()
@@ -146,6 +164,15 @@ class Scanner:
 
         At most `at_once` targets are taken from `targets` and not yet yielded. If you stop early, or the task
         is cancelled, the other scans are cancelled.
+
+        >>> import asyncio
+        >>> from keyhole.aio import Scanner
+        >>> async def names():
+        ...     async with Scanner() as scanner:
+        ...         reports = scanner.scan_many([("a.txt", b"one"), ("b.txt", b"two")], at_once=2)
+        ...         return sorted([report.target async for report in reports])
+        >>> asyncio.run(names())
+        ['a.txt', 'b.txt']
 
         Args:
             targets: The targets, which may be an asynchronous iterable. A pair is a name for the report, and
@@ -191,7 +218,14 @@ class Scanner:
     async def close(self) -> None:
         """Close the connections, when the requests that are under way have ended.
 
-        Scans that have not begun end with `RuntimeError`.
+        Scans that have not begun end with `RuntimeError`. `async with` also calls this method.
+
+        >>> import asyncio
+        >>> from keyhole.aio import Scanner
+        >>> async def main():
+        ...     scanner = Scanner()
+        ...     await scanner.close()
+        >>> asyncio.run(main())
         """
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,8 @@
 """The Celery tasks, and the functions that submit jobs.
 
     >>> from keyhole.tasks import scan
-    >>> scan.delay("s3://images/debian.qcow2")
+    >>> job = scan.delay("s3://images/debian.qcow2")
+    >>> job.get(timeout=60)
 
 `delay` and `apply_async` of the scan tasks record the work in the ledger (`keyhole.jobs.ledger`) before they
 publish the message. Do not use `app.send_task`, because it bypasses the ledger. A worker refuses a message
@@ -12,7 +13,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import redis
@@ -45,15 +46,20 @@ log = logging.getLogger(__name__)
 
 
 @app.task(bind=True, base=ScanTask, name="keyhole.scan", typing=False)  # type: ignore[untyped-decorator] # Celery's
-def scan(self: ScanTask, message: dict[str, Any]) -> None:
-    """Scan one object and record its verdict."""
+def _scan(self: ScanTask, message: dict[str, Any]) -> None:
+    """Scan one object and record its verdict. To queue a scan, call `scan.delay("s3://bucket/key")`."""
     self.work_on(message)
 
 
 @app.task(bind=True, base=ScanBatchTask, name="keyhole.scan_batch", typing=False)  # type: ignore[untyped-decorator] # as above
-def scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
+def _scan_batch(self: ScanBatchTask, message: dict[str, Any]) -> None:
     """Scan many objects, several at the same time, and record each verdict as soon as it is known."""
     self.work_on(message)
+
+
+#: The tasks with their types: Celery has none, and to a type checker all that its decorator returns is `Any`.
+scan: Final[ScanTask] = _scan
+scan_batch: Final[ScanBatchTask] = _scan_batch
 
 
 @app.task(base=KeptTask, name="keyhole.audit_page", default_retry_delay=0)  # type: ignore[untyped-decorator] # as above

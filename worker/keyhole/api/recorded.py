@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +33,7 @@ def verdicts(
     reason: Reason | str | None = None,
     bucket: str | None = None,
     prefix: str = "",
+    since: datetime | str | None = None,
     limit: int | None = None,
     settings: Settings | None = None,
 ) -> Iterator[Report]:
@@ -50,24 +52,32 @@ def verdicts(
         reason: Only verdicts with this reason, such as `truncated`.
         bucket: Only verdicts on objects in this bucket.
         prefix: Only verdicts on objects whose key begins with this text.
+        since: Only scans since this time, or an age such as `24h` or `7d`. A time without a zone is in UTC.
         limit: At most this many verdicts.
         settings: The settings; by default those of the environment. `redis_url` must be set.
 
     Raises:
-        ValueError: There is no such status, format or reason, the limit is negative, or `redis_url` is not
-            set. A format or a reason that a recorded verdict has is never an error, because a later version
-            of Keyhole can have recorded it.
+        ValueError: There is no such status, format or reason, `since` is not a time, the limit is negative,
+            or `redis_url` is not set. A format or a reason that a recorded verdict has is never an error,
+            because a later version of Keyhole can have recorded it.
         redis.RedisError: Redis cannot be reached.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is {limit}; it must be at least 0")
     # Imported here, because most programs do not search.
     from keyhole.results.search import Filter, Search  # noqa: PLC0415 - see above
+    from keyhole.results.since import parse_since  # noqa: PLC0415 - see above
     from keyhole.results.spelling import misspelling, parse_status  # noqa: PLC0415 - see above
 
     statuses = () if status is None else (parse_status(str(status)),)
+    text = since.isoformat() if isinstance(since, datetime) else since
     wanted = Filter(
-        statuses, bucket=bucket or "", prefix=prefix, format=format or "", reason=str(reason or "")
+        statuses,
+        bucket=bucket or "",
+        prefix=prefix,
+        format=format or "",
+        reason=str(reason or ""),
+        since=None if text is None else parse_since(text, datetime.now(UTC)),
     )
     search = Search(_client(settings or Settings()))
     if wrong := misspelling(wanted, search):
@@ -125,6 +135,13 @@ def wait(
         ValueError: `redis_url` is not set.
         redis.RedisError: Redis cannot be reached.
     """
+    return (report for report in arrivals(queued, timeout, settings) if report is not None)
+
+
+def arrivals(
+    queued: "Iterable[Queued | Entry]", timeout: float | None, settings: Settings | None
+) -> Iterator[Report | None]:
+    """Yield the same as `wait`, and `None` at least every half second, so that the caller can stop."""
     # Imported here, because most programs do not queue jobs.
     from keyhole.jobs.entry import Entry  # noqa: PLC0415 - see above
     from keyhole.jobs.ledger import Ledger  # noqa: PLC0415 - see above
@@ -157,16 +174,15 @@ def wait_for(
     store: "RedisStore",
     ledger: "Ledger",
     timeout: float | None,
-) -> Iterator[Report]:
-    """Yield the report on each object of some entries of the ledger; see `wait`."""
+) -> Iterator[Report | None]:
+    """Yield the report on each object of some entries of the ledger; see `arrivals`."""
     from keyhole.jobs.presence import Presence  # noqa: PLC0415 - as above
     from keyhole.jobs.wait import await_verdicts  # noqa: PLC0415 - as above
 
     until = None if timeout is None else time.monotonic() + timeout
     try:
         for arrived in await_verdicts(entries, store, ledger, store.stream_position(), until=until):
-            if arrived is not None and arrived.report is not None:
-                yield arrived.report
+            yield None if arrived is None else arrived.report
     except TimeoutError as error:
         if Presence(client).names():
             raise

@@ -232,6 +232,32 @@ class LedgerTask(KeptTask):
 class ScanTask(LedgerTask):
     """The task `keyhole.scan`, which scans one object."""
 
+    abstract = True
+
+    def delay(self, uri: str | ScanJob, version_id: str | None = None) -> QueuedScan:
+        """Queue the scan of one object in S3, and return its job.
+
+        >>> from keyhole.tasks import scan
+        >>> job = scan.delay("s3://images/debian.qcow2")
+        >>> job.ready()
+        False
+
+        `job.get()` waits for the verdict and returns its status, and `job.report()` the report. To wait for
+        many jobs, use `keyhole.wait`. To choose a queue or an id, use `apply_async((uri,), queue=…)`.
+
+        Args:
+            uri: `s3://bucket/key`, or a job.
+            version_id: The version of the object; by default the current version.
+
+        Raises:
+            ValueError: The URI does not name an object.
+            BucketNotAllowedError: The settings do not allow the bucket.
+            DeliveryUncertainError: The broker failed. The ledger contains the job, and the sweep publishes
+                it.
+            redis.RedisError: Redis failed, so the job may not be recorded.
+        """
+        return self.apply_async((uri,) if version_id is None else (uri, version_id))
+
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
         """Return an entry with one job. The arguments are a URI, a URI and a version id, or a `ScanJob`."""
         if isinstance(args[0], ScanJob):
@@ -243,6 +269,23 @@ class ScanTask(LedgerTask):
 
 class ScanBatchTask(LedgerTask):
     """The task `keyhole.scan_batch`, which scans many objects."""
+
+    abstract = True
+
+    def delay(self, objects: Sequence[str | ScanJob]) -> QueuedScan:
+        """Queue the scan of many objects as one message, and return the batch.
+
+        >>> from keyhole.tasks import scan_batch
+        >>> batch = scan_batch.delay(["s3://images/a.vmdk", "s3://images/b.vmdk"])
+        >>> batch.ready()
+        False
+
+        To wait for the verdicts, use `keyhole.wait([batch])`. The errors are those of `ScanTask.delay`.
+
+        Args:
+            objects: The URIs of the objects, or jobs.
+        """
+        return self.apply_async((objects,))
 
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
         """Return an entry with many jobs. The argument is a sequence of `ScanJob`s or URIs."""

@@ -65,8 +65,9 @@ class QueuedScan(AsyncResult):  # type: ignore[misc] # Celery has no types
             raise ValueError("this is a batch; wait for its verdicts with keyhole.wait([batch])")
         ours = services()
         for report in wait_for([self.entry], ours.redis, ours.store, ours.ledger, timeout):
-            self._has_arrived = True
-            return report
+            if report is not None:
+                self._has_arrived = True
+                return report
         (job,) = self.entry.jobs
         raise LookupError(f"the scan of s3://{job.bucket}/{job.key} is done, but Redis has no verdict on it")
 
