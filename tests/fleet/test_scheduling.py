@@ -198,6 +198,23 @@ class TestABrokerThatIsAway:
 
         assert beat.due() == ["often"]
 
+    def test_is_one_warning_for_each_attempt(
+        self, beat: Scheduling, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(scheduling, "PUBLISHING", {"max_retries": 0})
+        beat.broker = f"amqp://127.0.0.1:{free_port()}"
+        scheduler = beat.scheduler(OFTEN)
+        beat.make_due("often")
+
+        scheduler.tick()
+
+        (warning,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+        assert (warning.levelname, warning.exc_info) == ("WARNING", None)
+        assert warning.getMessage() == (
+            "the broker did not accept the due run of often, and the scheduler tries again: "
+            "[Errno 111] Connection refused"
+        )
+
     def test_is_named_until_a_run_is_published(
         self, beat: Scheduling, monkeypatch: pytest.MonkeyPatch
     ) -> None:

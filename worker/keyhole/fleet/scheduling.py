@@ -32,9 +32,11 @@ from hashlib import blake2b
 from typing import Any, ClassVar, Final, cast
 
 import redis
+from amqp import AMQPError  # type: ignore[import-untyped] # kombu's driver; it has no types
 from celery import Celery
 from celery.beat import Service
 from celery.signals import beat_init
+from kombu.exceptions import OperationalError
 from redbeat import RedBeatScheduler, RedBeatSchedulerEntry
 from redbeat.schedulers import LUA_EXTEND_TO_SCRIPT, acquire_distributed_beat_lock, get_redis
 from redis.exceptions import LockError
@@ -97,7 +99,7 @@ def _entry(schedule: Schedule, spec: AuditSpec) -> dict[str, Any]:  # as above
 class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
     """RedBeat's scheduler, extended: it loses no run, retries forever, and publishes only with the lock."""
 
-    #: The arguments that RedBeat passes to `apply_async`. By default, RedBeat passes the same producer for
+    #: The arguments that RedBeat passes to `maybe_due`. By default, RedBeat passes the same producer for
     #: all messages, even after the producer's connection has broken. Without this argument, Celery takes a
     #: producer from its pool for every message.
     _maybe_due_kwargs: ClassVar[Mapping[str, object]] = {}
@@ -122,6 +124,24 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc] # RedBeat has no types
             if known.schedule != self._maybe_entry(name, entry).schedule:
                 known.delete()
         super().update_from_dict(dict_)
+
+    def maybe_due(self, entry: RedBeatSchedulerEntry, **_: object) -> float:
+        """Publish a run of a schedule if it is due. Return the seconds until the schedule is due again.
+
+        A failure must not stop the other schedules. The run is then still due at the next check.
+        """
+        is_due, seconds = entry.is_due()
+        if is_due:
+            try:
+                self.apply_async(entry)
+            except (OperationalError, AMQPError) as error:
+                log.warning(
+                    "the broker did not accept the due run of %s, and the scheduler tries again: %s",
+                    *(entry.name, error),
+                )
+            except Exception:
+                log.exception("the due run of %s could not be published", entry.name)
+        return float(seconds)
 
     def apply_async(self, entry: RedBeatSchedulerEntry, **_: object) -> object:
         """Publish a run of a schedule that is due, then record the run in Redis."""
