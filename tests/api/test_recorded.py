@@ -268,3 +268,19 @@ def test_verdicts_since_a_time_or_an_age_are_found(store: RedisStore, settings: 
     assert keys("52000w") == ["2", "1", "0"]
     with pytest.raises(ValueError, match="write the time as 90m, 24h"):
         verdicts(since="yesterday", settings=settings)
+
+
+@pytest.mark.usefixtures("configured")
+def test_arguments_of_a_task_are_known_by_their_names_and_none_is_dropped() -> None:
+    queued = tasks.scan.apply_async(kwargs={"version_id": "v", "uri": "s3://b/k"})
+
+    (job,) = queued.entry.jobs
+    assert (job.bucket, job.key, job.version_id) == ("b", "k", "v")
+    for wrong, kind, message in (
+        (lambda: tasks.scan.apply_async(("s3://b/k", "v", "more")), TypeError, "too many positional"),
+        (lambda: tasks.scan.apply_async(("s3://b/k",), {"versoin_id": "v"}), TypeError, "versoin_id"),
+        (lambda: tasks.scan.delay(job, "v"), ValueError, "a ScanJob names its version itself"),
+        (lambda: tasks.scan_batch.delay("s3://b/k"), TypeError, "str is one object; pass a list"),
+    ):
+        with pytest.raises(kind, match=message):
+            wrong()

@@ -6,6 +6,7 @@ then loses the message, the sweep, which runs every few seconds, sends it again.
 messages as dead letters.
 """
 
+import inspect
 import json
 import logging
 import os
@@ -135,18 +136,19 @@ class LedgerTask(KeptTask):
         """Record the work in the ledger, then publish it. Work that is done already is not published again.
 
         Raises:
+            TypeError: The task has no such arguments.
             ValueError: The arguments do not describe a job.
             BucketNotAllowedError: The settings do not allow the bucket of an object.
             DeliveryUncertainError: The broker failed. The ledger contains the work, and the sweep publishes
                 it again.
         """
-        arguments = [*(args or ()), *(kwargs or {}).values()]
         queue = str(options.pop("queue", None) or JOBS)
-        if len(arguments) == 1 and isinstance(arguments[0], dict):
+        if args and isinstance(args[0], dict):
             # Celery is sending an earlier message again. The argument of that message is an entry.
-            entry: Entry = ENTRY.validate_python(arguments[0])
+            entry: Entry = ENTRY.validate_python(args[0])
         else:
-            entry = self.entry(arguments, task_id or uuid4().hex, queue)
+            call = inspect.signature(self.delay).bind(*(args or ()), **(kwargs or {}))
+            entry = self.entry(call.args, task_id or uuid4().hex, queue)
         check_buckets(entry.jobs)
         if not services().ledger.record(entry):
             return QueuedScan(entry, self.app)
@@ -261,6 +263,8 @@ class ScanTask(LedgerTask):
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
         """Return an entry with one job. The arguments are a URI, a URI and a version id, or a `ScanJob`."""
         if isinstance(args[0], ScanJob):
+            if len(args) > 1 and args[1] is not None:
+                raise ValueError("a ScanJob names its version itself; pass ScanJob(…, version_id=…)")
             return Entry(args[0].id, (args[0],), queue)
         bucket, key = parse_object_uri(args[0])
         version_id = args[1] if len(args) > 1 else None
@@ -289,6 +293,8 @@ class ScanBatchTask(LedgerTask):
 
     def entry(self, args: Sequence[Any], task_id: str, queue: str) -> Entry:
         """Return an entry with many jobs. The argument is a sequence of `ScanJob`s or URIs."""
+        if isinstance(args[0], str):
+            raise TypeError("str is one object; pass a list of URIs, or use keyhole.tasks.scan")
         jobs = []
         for number, job in enumerate(args[0]):
             if isinstance(job, str):
