@@ -16,8 +16,8 @@ from tests.servers.redis_process import RedisProcess
 
 #: The number of hash slots that every cluster has.
 SLOTS = 16384
-#: Milliseconds after which a node that does not answer is considered to have failed. On a busy machine, a node
-#: that works can be silent for a second.
+#: Milliseconds after which a node that does not answer is considered to have failed. On a busy machine, a
+#: node that works can be silent for a second.
 NODE_TIMEOUT_MS = 2000
 
 
