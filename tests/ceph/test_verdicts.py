@@ -23,8 +23,8 @@ WHERE_AND_WHEN = {
     *("target", "bucket", "key", "version_id", "etag", "last_modified"),
     *("requests", "ranges", "elapsed_ms", "cpu_ms", "scanned_at"),
 }
-#: An object of 0 bytes has no valid range: obstore's request, boto3's request, and a request without a range.
-REQUESTS_FOR_NOTHING = 3
+#: An object of 0 bytes has no valid range: a request with a range, and one without.
+REQUESTS_FOR_NOTHING = 2
 
 
 def what(report: Report) -> dict[str, object]:

@@ -1,13 +1,13 @@
 """The command line of `keyhole`. The file of a subcommand is imported only if the subcommand runs."""
 
 import importlib
-import signal
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from keyhole import __version__, logs
+from keyhole.cli.endings import end_on_signals
 from keyhole.cli.errors import INTERRUPTED, SOME_NOT_SAFE
 from keyhole.cli.failure import report_failure
 
@@ -151,9 +151,7 @@ def main() -> None:
     """
     # If the terminal closes or a service manager stops the command, the command ends as it does on Ctrl-C.
     # The command then also stops the worker and the Valkey that it has started.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # after `nohup`, SIGHUP stays ignored
-            signal.signal(ending, _interrupt)
+    end_on_signals()
     try:
         code = _run()
         # Python would flush stdout later, and would print a traceback if that fails, for example because the
@@ -192,7 +190,3 @@ def _drop_output() -> None:
             sys.stdout.flush()
     except (OSError, ValueError):
         sys.stdout = None
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt

@@ -14,6 +14,7 @@ import click
 from keyhole import health
 from keyhole.cli.aws_options import aws_options
 from keyhole.cli.backend import backend, refuse_powerless, refuse_unusable
+from keyhole.cli.endings import Stop
 from keyhole.cli.errors import ENDED_BY_ITSELF, CommandError, load_settings, one_line_errors
 from keyhole.cli.service import service
 from keyhole.logs.service import redirect_native_text, say
@@ -133,8 +134,8 @@ def _stops_while_it_starts() -> Iterator[None]:
     handler.
     """
 
-    def stop(_signal: int, _frame: object) -> None:
-        sys.exit(0)
+    def stop(number: int, _frame: object) -> None:
+        raise Stop(number)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -11,6 +11,7 @@ must not wait for answers.
 from typing import Any
 
 from kombu.asynchronous.aws.sqs.connection import AsyncSQSConnection
+from kombu.asynchronous.http.curl import CurlClient
 from kombu.transport import SQS
 
 from keyhole.sources.foreign_answer import ForeignAnswerError, check_answer, refuse_foreign
@@ -27,6 +28,18 @@ class Connection(AsyncSQSConnection):
         return super()._on_list_ready(parent, markers, operation, response)  # type: ignore[no-untyped-call] # as above
 
 
+class HttpClient(CurlClient):
+    """kombu's HTTP client, extended: its timers end with it.
+
+    When a worker connects again, kombu closes the client, but leaves some of its timers in the event loop.
+    Each of these timers would then log a traceback, because the client's handles are gone.
+    """
+
+    def _timeout_check(self, *args: Any) -> None:  # noqa: ANN401 - as above
+        if not self._closed:
+            super()._timeout_check(*args)  # type: ignore[no-untyped-call] # as above
+
+
 class Channel(SQS.Channel):
     """A channel whose clients refuse the pages of other servers."""
 
@@ -38,8 +51,9 @@ class Channel(SQS.Channel):
     def asynsqs(self, queue: str | None = None) -> Any:  # noqa: ANN401 - as above
         """Return the client that receives messages."""
         client = super().asynsqs(queue)  # type: ignore[no-untyped-call] # as above
-        # kombu has no setting for the class of this client.
+        # kombu has no settings for the classes of these clients.
         client.__class__ = Connection
+        client._httpclient.__class__ = HttpClient  # noqa: SLF001 - as above
         return client
 
 

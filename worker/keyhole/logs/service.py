@@ -14,9 +14,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -132,9 +133,7 @@ def _replaced(log: TextIO, native: int) -> Iterator[None]:
     threading.excepthook = lambda args: _log_uncaught(
         f"an exception ended the thread {args.thread.name if args.thread else '?'}", args.exc_value
     )
-    sys.unraisablehook = lambda args: _log_uncaught(
-        f"{args.err_msg or 'an exception was ignored in'} {args.object!r}", args.exc_value
-    )
+    sys.unraisablehook = partial(_log_ignored, hooks[2])
     for name in streams:
         setattr(sys, name, PrintedLines(name.strip("_"), log, native))
     try:
@@ -150,6 +149,15 @@ def _log_exception(kind: type[BaseException], error: BaseException, traceback: T
     if issubclass(kind, KeyboardInterrupt):
         return
     _log_uncaught("an exception ended the process", error.with_traceback(traceback))
+
+
+def _log_ignored(
+    before: Callable[["sys.UnraisableHookArgs"], object], ignored: "sys.UnraisableHookArgs"
+) -> None:
+    if isinstance(ignored.exc_value, KeyboardInterrupt | SystemExit):
+        before(ignored)  # the command's hook, so that the process ends (`keyhole.cli.endings`)
+        return
+    _log_uncaught(f"{ignored.err_msg or 'an exception was ignored in'} {ignored.object!r}", ignored.exc_value)
 
 
 def _log_uncaught(event: str, error: BaseException | None) -> None:
