@@ -1,6 +1,6 @@
 """The doctor's checks of the work: open jobs, dead letters, audits, schedules."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -60,17 +60,14 @@ def _rulesets(services: Services) -> Iterator[Finding]:
 
     A ruleset consists of the version of Keyhole's rules and the name of the policy.
     """
-    workers: dict[str, list[str]] = {}
-    for name, rules in Presence(services.redis).rulesets().items():
-        if rules is not None:
-            workers.setdefault(rules, []).append(name)
+    workers = _by_statement(Presence(services.redis).rulesets())
     if len(workers) > 1:
-        told = "; ".join(f"{rules} ({', '.join(sorted(names))})" for rules, names in sorted(workers.items()))
         yield Finding(
             "rules",
             ADVICE,
-            f"workers apply different rules, so a verdict depends on the worker: {told}; run the same "
-            "version of Keyhole with the same KEYHOLE_POLICY everywhere, and restart the workers",
+            "workers apply different rules, so a verdict depends on the worker: "
+            f"{_in_words(workers)}; run the same version of Keyhole with the same KEYHOLE_POLICY everywhere, "
+            "and restart the workers",
         )
     elif workers and services.ruleset not in workers:
         (rules,) = workers
@@ -84,18 +81,17 @@ def _rulesets(services: Services) -> Iterator[Finding]:
 
 def _sinks(services: Services) -> Iterator[Finding]:
     """Yield a finding if the workers have different sinks, or other sinks than these settings state."""
-    workers: dict[str, list[str]] = {}
-    for name, stated in Presence(services.redis).sinks().items():
-        if stated is not None:
-            workers.setdefault(_sinks_in_words(stated), []).append(name)
+    stated = Presence(services.redis).sinks()
+    workers = _by_statement(
+        {name: None if sinks is None else _sinks_in_words(sinks) for name, sinks in stated.items()}
+    )
     own = _sinks_in_words(services.settings.sinks)
     if len(workers) > 1:
-        told = "; ".join(f"{sinks} ({', '.join(sorted(names))})" for sinks, names in sorted(workers.items()))
         yield Finding(
             "sinks",
             ADVICE,
-            f"workers have different sinks, so where a verdict goes depends on the worker: {told}; set the "
-            "same KEYHOLE_SINKS everywhere, and restart the workers",
+            "workers have different sinks, so where a verdict goes depends on the worker: "
+            f"{_in_words(workers)}; set the same KEYHOLE_SINKS everywhere, and restart the workers",
         )
     elif workers and own not in workers:
         (sinks,) = workers
@@ -105,6 +101,20 @@ def _sinks(services: Services) -> Iterator[Finding]:
             f"verdicts of the workers go to {sinks}, but these settings state {own}; set the same "
             "KEYHOLE_SINKS for the workers and for commands",
         )
+
+
+def _by_statement(stated: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """Return the names of the workers that state the same, by what they state."""
+    workers: dict[str, list[str]] = {}
+    for name, statement in stated.items():
+        if statement is not None:
+            workers.setdefault(statement, []).append(name)
+    return workers
+
+
+def _in_words(workers: Mapping[str, Iterable[str]]) -> str:
+    """Return what workers state, each with the names of the workers."""
+    return "; ".join(f"{stated} ({', '.join(sorted(names))})" for stated, names in sorted(workers.items()))
 
 
 def _sinks_in_words(sinks: Iterable[str]) -> str:
